@@ -71,6 +71,7 @@ class AgentRun:
         seat: Seat,
         parked: ParkedRuns,
         hooked: HookedRun | None = None,
+        cuts: bool = True,
     ) -> None:
         self._backend = backend
         self._request = request
@@ -85,6 +86,7 @@ class AgentRun:
         self._hooked = hooked
         self._variables = None if hooked is None else hooked.context
         self._cause: OpenAICompatError | None = None
+        self._cuts = cuts
         self._contract, self._marks = self._rules()
         self.items: list[Item] = []
         self._room: Waiter | None = None
@@ -102,7 +104,7 @@ class AgentRun:
         # In a conversation the state is found by that; without tools, the client has none to call.
         stateless = request.conversation_id is None and request.tool_choice.names
         marks = CallMarks(self._context.turn_id, always=can.keeps_state) if stateless else None
-        return EventContract(request, counts_tokens=can.counts_tokens), marks
+        return EventContract(request, counts_tokens=can.counts_tokens or not self._cuts), marks
 
     @property
     def finished(self) -> bool:

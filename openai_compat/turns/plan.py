@@ -70,6 +70,7 @@ class TurnPlan(Generic[Frames]):
         usage: the tokens that were reported.
         runs: the agent's run, once it is started; of several, the last one.
         single: no other run can follow, so the slot is free as soon as the agent has ended.
+        cuts: an answer that is longer than `max_tokens` is cut, by an estimate where its agent does not count.
         bounded: the answer is kept in memory, so it may not be longer than `Limits.answer`.
         fails_at_once: a failure is told before the agent is stopped, since nothing has to be free by then.
         given: the state of what it continues.
@@ -81,6 +82,7 @@ class TurnPlan(Generic[Frames]):
 
     api = "own"
     single = True
+    cuts = True
     bounded = True
     fails_at_once = False
     given = GivenState()

@@ -102,6 +102,11 @@ class AgentRuns(Protocol):
         ...
 
     @property
+    def cuts(self) -> bool:
+        """True if an answer that is longer than the request allows is cut, by an estimate where need be."""
+        ...
+
+    @property
     def background(self) -> bool:
         """True if no client waits, so the longer deadline applies."""
         ...
@@ -192,6 +197,7 @@ class RunGroup:
                     seat=seat,
                     parked=parked,
                     hooked=hooked,
+                    cuts=turn.cuts,
                 )
             self._runs.append(run)
 

@@ -55,6 +55,8 @@ class AnthropicTurn(TurnPlan[bytes]):
             draft=draft,
         )
         self.bounded = not form.streams
+        # It asks for the rest of an answer that was cut, whose agent would do everything again.
+        self.cuts = exchange.request.header(SESSION) is None
         self.fails_at_once = draft is None and thread is None
         self._services = services
         self._exchange = exchange

@@ -210,6 +210,29 @@ async def test_claude_code_is_told_a_refusal_in_words_alone(item: Any, texts: li
         assert "".join([block["text"] for block in told["content"]]) == "".join(texts)
 
 
+@requirement("anthropic.once")
+async def test_no_answer_for_claude_code_is_cut_by_an_estimate() -> None:
+    limits: list[int | None] = []
+
+    async def agent(request: AgentRequest) -> AsyncIterator[Any]:
+        limits.append(request.sampling.max_tokens)
+        yield "word " * 20
+        if request.prompt == "half":
+            yield Finished("length")
+
+    server, session = serve(agent), (b"x-claude-code-session-id", b"s1")
+    cut = (await send(server, max_tokens=10)).json
+    assert (cut["stop_reason"], len(cut["content"][0]["text"])) == ("max_tokens", 40)
+    for stream in (False, True):
+        sent = await send(server, session, max_tokens=10, stream=stream)
+        told = folded(streamed(sent.data)) if stream else sent.json
+        assert (told["stop_reason"], told["content"][0]["text"]) == ("end_turn", "word " * 20)
+    assert limits == [10, 10, 10]
+    # what the agent says itself is told
+    half = [{"role": "user", "content": "half"}]
+    assert (await send(server, session, max_tokens=10, messages=half)).json["stop_reason"] == "max_tokens"
+
+
 # threads
 
 KEYS = {"a": Principal("ann"), "b": Principal("bob")}
