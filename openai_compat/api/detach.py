@@ -37,15 +37,7 @@ async def run_detachable(policy: Disconnect, exchange: Detachable, work: Callabl
     if policy.then == "cancel":
         await work()
         return
-    exchange.allow_detach()
-    detached = _Detached(exchange, work)
-    task = spawn(detached.run, "request that may go on without its client", lambda: None)
-    try:
-        await task.wait()
-    except BaseException:
-        detached.leave(policy.grace if policy.then == "detach" else math.inf)
-        raise
-    detached.failure.raise_if_any()
+    await DetachableWork(exchange, work, policy.grace if policy.then == "detach" else math.inf).run()
 
 
 def run_once(
@@ -63,25 +55,47 @@ def run_once(
     return run_detachable(policy, exchange, lambda: idempotency.once(exchange, body, work))
 
 
-class _Detached:
-    def __init__(self, exchange: Detachable, work: Callable[[], Awaitable[None]]) -> None:
+class DetachableWork:
+    """The work on a request, which goes on for `grace` seconds once its client has left.
+
+    Attributes:
+        alone: True once the client has left.
+    """
+
+    def __init__(self, exchange: Detachable, work: Callable[[], Awaitable[None]], grace: float) -> None:
+        exchange.allow_detach()
         self._exchange = exchange
         self._work = work
+        self._grace = grace
         self._scope = anyio.CancelScope()
-        self._alone = False
-        self.failure = Failure()
+        self._failure = Failure()
+        self.alone = False
 
     async def run(self) -> None:
+        """Do it. If this call is cancelled meanwhile, it goes on with nobody to write to."""
+        task = spawn(self._do, "request that may go on without its client", lambda: None)
+        try:
+            await task.wait()
+        except BaseException:
+            self.alone = True
+            self._exchange.detach()
+            self.leave()
+            raise
+        self._failure.raise_if_any()
+
+    async def _do(self) -> None:
         try:
             with self._scope:
                 await self._work()
         except Exception as error:
-            self.failure.keep(error)
-            if self._alone and not isinstance(error, ClientTooSlow):
+            self._failure.keep(error)
+            if self.alone and not isinstance(error, ClientTooSlow):
                 logger.info("%s: ended without its client: %s", self._exchange.request_id, type(error).__name__)
 
-    def leave(self, grace: float) -> None:
-        """The client is gone: nothing is sent any more, and the rest has `grace` seconds."""
-        self._alone = True
-        self._exchange.detach()
-        self._scope.deadline = anyio.current_time() + grace
+    def leave(self) -> None:
+        """Nobody waits for it any more: the rest has as long as its client leaves it."""
+        self._scope.deadline = anyio.current_time() + self._grace
+
+    def come_back(self) -> None:
+        """Somebody waits for it again."""
+        self._scope.deadline = math.inf

@@ -17,6 +17,7 @@ from ...state.agent_state import resume_state
 from ...state.draft import Draft
 from ...state.ids import new_id
 from ...turns.slots import NoSlot
+from ...wire.anthropic_messages.asked_again import AskedFor
 from ...wire.anthropic_messages.parse import (
     ParsedMessages,
     check_can,
@@ -32,12 +33,10 @@ from ..exchange import Exchange
 from ..own_tools import check_names, own_tool_names
 from ..services import Services
 from ..text_approvals import decisions_from_messages
+from .reconnect import BESIDE, SentTurn, SentTurns
 from .threads import AnsweredThread, thread_of
 from .tokens import estimated_tokens
 from .turn import SESSION, AnthropicTurn, as_told, fail_message
-
-BESIDE = b"x-claude-code-agent-id"
-"""Comes with requests of such a session that are no part of its conversation: those of Claude Code's own agents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +45,11 @@ class MessagesEndpoint:
 
     Attributes:
         own_tools: where agents' own tools are shown.
+        sent: the turns that Claude Code may ask for again.
     """
 
     own_tools: OwnTools
+    sent: SentTurns
 
     async def create(self, services: Services, exchange: Exchange) -> None:
         """Run an agent and answer with a message, streamed or plain."""
@@ -57,7 +58,8 @@ class MessagesEndpoint:
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await parse_body(body, parse_messages_request, body, caller)
         request, housekeeping = parsed.request, services.settings.housekeeping
-        form = self._form(services, exchange.request, parsed)
+        session = exchange.request.header(SESSION)
+        form = self._form(services, exchange.request, parsed, refuses=session is None)
         if request.sampling.max_tokens == 0:  # to have a prompt cached, which is the model's affair
             services.models.check(request.model, exchange.principal)
             await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty())
@@ -67,12 +69,19 @@ class MessagesEndpoint:
             exchange.note = "housekeeping"
             await _answer_with(exchange, form, _said(form, chore))
             return
-        answering = _Answering(services, exchange, parsed, form, long=not is_quick(body))
-        work = run_once(services, exchange, body, answering.answer)
+        long = not is_quick(body)
+        answering = _Answering(services, exchange, parsed, form, long=long)
+        known = await self.sent.asked(exchange, session, parsed, long=long) if session else None
+        if known is None:
+            work = run_once(services, exchange, body, answering.answer)
+        elif (turn := self.sent.find(services, known[0], streams=form.streams)) is not None:
+            work = _tell_again(turn, exchange, known[1], form)
+        else:
+            work = self.sent.run(known[0], services, exchange, body, answering.answer, streams=form.streams)
         del body  # or it would be kept for as long as a stream lasts
         await work
 
-    def _form(self, services: Services, http: HttpRequest, parsed: ParsedMessages) -> MessageForm:
+    def _form(self, services: Services, http: HttpRequest, parsed: ParsedMessages, *, refuses: bool) -> MessageForm:
         request = parsed.request
         return MessageForm(
             id=new_id("msg_"),
@@ -80,7 +89,7 @@ class MessagesEndpoint:
             streams=request.stream,
             thinking=parsed.thinking,
             own_tools="hidden" if self.own_tools == "blocks" and not _is_beta(http) else self.own_tools,
-            refuses=http.header(SESSION) is None,
+            refuses=refuses,
             most=services.settings.limits.answer,
             estimate=lambda: estimated_tokens(request),
         )
@@ -160,6 +169,17 @@ class _Answering:
             # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
             self.exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
         return draft
+
+
+async def _tell_again(turn: SentTurn, exchange: Exchange, asked: AskedFor, form: MessageForm) -> None:
+    """Answer a request that was sent before, and whose answer may have been lost."""
+    try:
+        await turn.tell(exchange, asked, form)
+    except OpenAICompatError as error:
+        if not exchange.streaming:
+            as_told(exchange, error)
+            raise
+        await fail_message(exchange, error, None)
 
 
 async def _checked(

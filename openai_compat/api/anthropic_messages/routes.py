@@ -10,6 +10,7 @@ from ..routing import Api, Operation, Route
 from . import openapi
 from .endpoint import MessagesEndpoint
 from .models import PAGING, get_model, is_anthropic, list_models
+from .reconnect import SentTurns
 from .tokens import count_tokens
 
 
@@ -20,15 +21,21 @@ class AnthropicMessages(Api):
         own_tools: where people see which of its own tools an agent runs: in blocks of their own ("blocks", for requests to
             the beta API, such as those of Claude Code; others are shown nothing), nowhere ("hidden"), in what it thinks
             ("thinking"), or in its text ("text").
+        reconnect: seconds for which an agent goes on whose connection to Claude Code broke, so that it runs once: Claude Code
+            sends the request again by itself, and is told what was said. So long after the end of an answer the same
+            request of the same session is taken for the same one. `Disconnect("finish")` and `("detach")` let agents go on
+            for longer. 0: agents are stopped at once, and run again.
 
-    Raises ValueError for another place.
+    Raises ValueError for another place, or a negative number of seconds.
     """
 
-    def __init__(self, *, own_tools: OwnTools = "blocks") -> None:
+    def __init__(self, *, own_tools: OwnTools = "blocks", reconnect: float = 3.0) -> None:
         if own_tools not in ("blocks", "hidden", "thinking", "text"):
             raise ValueError("own_tools is 'blocks', 'hidden', 'thinking' or 'text'")
+        if not reconnect >= 0:
+            raise ValueError("reconnect is a number of seconds, not below 0")
         ask = Operation(
-            MessagesEndpoint(own_tools).create,
+            MessagesEndpoint(own_tools, SentTurns(reconnect)).create,
             "createMessage",
             "Ask an agent",
             openapi.answered(),

@@ -92,6 +92,9 @@ class ConversationReader:
 
     def read(self, params: Sequence[ConversationMessageParam]) -> None:
         """The messages. Raises InvalidRequest for blocks that are malformed, or that no agent could be given."""
+        last = len(params) - 1
+        while last > 0 and params[last].role != "user":
+            last -= 1
         for index, param in enumerate(params):
             where = f"messages[{index}]"
             if param.role == "system":
@@ -99,7 +102,7 @@ class ConversationReader:
                 continue
             blocks = [{"type": "text", "text": param.content}] if isinstance(param.content, str) else param.content
             if param.role == "user":
-                self._user(blocks, where)
+                self._user(blocks, where, last=index == last)
             else:
                 self._assistant(blocks, where)
 
@@ -142,8 +145,11 @@ class ConversationReader:
 
     # the user's side
 
-    def _user(self, blocks: Sequence[Block], where: str) -> None:
-        """Results, then what the user says. What a client has put in for itself is told as instructions."""
+    def _user(self, blocks: Sequence[Block], where: str, *, last: bool) -> None:
+        """Results, then what the user says. What a client has put in for itself is told as instructions.
+
+        Unless that is all of the `last` message: an agent has to have something that it is asked.
+        """
         results = [
             self._result(block, f"{where}.content[{index}]")
             for index, block in enumerate(blocks)
@@ -157,8 +163,10 @@ class ConversationReader:
             # result alone would take it for a message of the user's.
             text = "\n\n".join([results[-1][0].text, *[part.text for part in reminders]])
             results[-1] = (replace(results[-1][0], text=text), results[-1][1])
-        elif reminders and said:
+        elif reminders and (said or not last):
             self._add(SystemMessage("\n\n".join([part.text for part in reminders])), where)
+            if not said:
+                return
         elif reminders:
             said = tuple(reminders)
         for result, place in results:

@@ -1,0 +1,195 @@
+"""A request that Claude Code sends again because the connection broke, and what it is answered with.
+
+Seen with 2.1.197 and 2.1.332. It sends the same body, or the same without `stream`. Where whole blocks of the answer have
+reached it, newer ones send the conversation with those, and ask for the rest in words of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from pydantic_core import from_json
+
+from ..json import dumps
+from .conversation import BILLING, REMINDER
+from .events import BlockFold, event
+from .request_types import Block
+
+CUT_OFF = "Your response above was cut off mid-stream"
+"""How Claude Code begins to ask for the rest of an answer."""
+
+WHOLE = "only your next message is delivered"
+"""What it says where the rest is not enough: to agents of its own, whose answer is one message."""
+
+Said: TypeAlias = tuple[str, list[Block]]
+"""The role of a message, and its blocks."""
+
+NAMES: Mapping[str, str] = {
+    "text": "text",
+    "redacted_thinking": "data",
+    "tool_use": "id",
+    "mcp_tool_use": "id",
+    "mcp_tool_result": "tool_use_id",
+}
+"""By which field a block is known, for those that are told apart by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What a request asks for, whether it is the first of its kind or was sent again.
+
+    Attributes:
+        digest: the same for requests that ask for the same answer.
+        survived: the whole blocks of that answer that the client has; it wants those after them.
+    """
+
+    digest: str
+    survived: tuple[Block, ...] = ()
+
+
+def asked_for(body: Mapping[str, Any]) -> AskedFor:
+    """What the request with this body asks for. The body was checked."""
+    said = [_said(message) for message in body["messages"]]
+    survived = _without_cut_offs(said)
+    system = body.get("system") or ()
+    instructions = [{"type": "text", "text": system}] if isinstance(system, str) else system
+    told = [block.get("text") for block in instructions if not str(block.get("text")).startswith(BILLING)]
+    tools = [tool.get("name") for tool in body.get("tools") or ()]
+    wanted = [body.get("model"), told, tools, body.get("tool_choice"), body.get("output_config"), said]
+    return AskedFor(hashlib.sha256(dumps(wanted)).hexdigest(), survived)
+
+
+def _said(message: Mapping[str, Any]) -> Said:
+    """A message without what differs from try to try: how it is written, and what is to be cached."""
+    content = message["content"]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return message["role"], [_plain(block) for block in blocks]
+
+
+def _plain(block: Block) -> Block:
+    plain = {name: value for name, value in block.items() if name != "cache_control"}
+    if isinstance(plain.get("text"), str):
+        plain["text"] = plain["text"].rstrip()  # texts that are sent together get a line feed between them
+    if isinstance(plain.get("content"), list):
+        inner = cast("list[Any]", plain["content"])
+        plain["content"] = [_plain(cast("Block", one)) if isinstance(one, dict) else one for one in inner]
+    return plain
+
+
+def _without_cut_offs(said: list[Said]) -> tuple[Block, ...]:
+    """Take out of a conversation what was added to it since the answer was cut off. Returns the blocks that have survived."""
+    survived: list[Block] = []
+    whole = False
+    while True:
+        last = next((index for index in reversed(range(len(said))) if said[index][0] == "user"), None)
+        cut_offs = [] if last is None else [block for block in said[last][1] if _is_cut_off(block)]
+        if last is None or not cut_offs:
+            return () if whole else tuple(survived)
+        whole = whole or WHOLE in cut_offs[-1]["text"]
+        said[last][1][:] = [block for block in said[last][1] if block not in cut_offs]
+        if not said[last][1]:
+            del said[last]
+            if last and said[last - 1][0] == "assistant":
+                survived[:0] = said.pop(last - 1)[1]
+
+
+def _is_cut_off(block: Block) -> bool:
+    text = block.get("text")
+    return isinstance(text, str) and text.startswith(REMINDER) and text[len(REMINDER) :].lstrip().startswith(CUT_OFF)
+
+
+class RestOfAnswer:
+    """The events of an answer without the blocks that its client has, as an answer of its own."""
+
+    def __init__(self, survived: Sequence[Block], identifier: str) -> None:
+        self._survived = list(survived)
+        self._identifier = identifier
+        self._fold = BlockFold()
+        self._held: list[list[dict[str, Any]]] = []
+        self._index = -1
+
+    def feed(self, frames: bytes) -> bytes:
+        """What the client is to have of these events."""
+        return b"".join([self._event(told) for told in events_in(frames)])
+
+    def _event(self, told: dict[str, Any]) -> bytes:
+        match told["type"]:
+            case "message_start":
+                return _again({**told, "message": {**told["message"], "id": self._identifier}})
+            case "content_block_start" | "content_block_delta" | "content_block_stop":
+                return self._of_block(told)
+            case "message_delta" if self._survived:  # it has something else: rather twice than not at all
+                held, self._held, self._survived = self._held, [], []
+                return b"".join([self._shown(one) for block in held for one in block]) + _again(told)
+            case _:
+                return _again(told)
+
+    def _of_block(self, told: dict[str, Any]) -> bytes:
+        if not self._survived:
+            return self._shown(told)
+        if told["type"] == "content_block_start":
+            self._held.append([])
+        self._held[-1].append(told)
+        fold_event(self._fold, told)
+        if told["type"] == "content_block_stop" and _is_same(self._fold.blocks[-1], self._survived[0]):
+            self._held.clear()
+            del self._survived[0]
+        return b""
+
+    def _shown(self, told: dict[str, Any]) -> bytes:
+        if told["type"] == "content_block_start":
+            self._index += 1
+        return _again({**told, "index": self._index})
+
+
+def _is_same(block: Block, survived: Block) -> bool:
+    kind = block["type"]
+    name = NAMES.get(kind)
+    if kind != survived.get("type") or name is None:
+        return bool(kind == survived.get("type"))
+    return str(block.get(name)).strip() == str(survived.get(name)).strip()
+
+
+def whole_answer(frames: bytes) -> tuple[bool, bytes]:
+    """The body of the answer that these events are the stream of, and whether it is one: not if they end with an error."""
+    message: dict[str, Any] = {}
+    fold = BlockFold()
+    for told in events_in(frames):
+        match told["type"]:
+            case "message_start":
+                message = told["message"]
+            case "message_delta":
+                message |= {**told["delta"], "usage": told["usage"]}
+            case "error":
+                return False, dumps(told)
+            case _:
+                fold_event(fold, told)
+    return True, dumps({**message, "content": fold.blocks})
+
+
+def events_in(frames: bytes) -> Iterator[dict[str, Any]]:
+    """The data of whole events."""
+    for frame in frames.split(b"\n\n")[:-1]:
+        yield from_json(frame[frame.index(b"data: ") + len(b"data: ") :])
+
+
+def fold_event(fold: BlockFold, told: Mapping[str, Any]) -> None:
+    """Put an event of a block to the others."""
+    match told["type"]:
+        case "content_block_start":
+            fold.start(told["content_block"])
+        case "content_block_delta":
+            delta = told["delta"]
+            (field,) = [name for name in delta if name != "type"]
+            fold.delta(delta["type"], field, delta[field])
+        case "content_block_stop":
+            fold.stop()
+        case _:
+            pass
+
+
+def _again(told: Mapping[str, Any]) -> bytes:
+    return event(told["type"], **{name: value for name, value in told.items() if name != "type"})
