@@ -45,10 +45,10 @@ def _install_node_packages() -> None:
         give_up(f"npm cannot install its packages: {done.stderr[-500:]}")
 
 
-def need_terminal_programs() -> dict[str, str]:
-    """Codex and opencode by their names, which `.ci/run` has installed below the folder `terminal`."""
+def need_terminal_programs(*names: str) -> dict[str, str]:
+    """Coding agents by their names, which `.ci/run` has installed below the folder `terminal`."""
     need("node")
-    found = {name: TERMINAL / "node_modules" / ".bin" / name for name in ("codex", "opencode")}
+    found = {name: TERMINAL / "node_modules" / ".bin" / name for name in names}
     missing = [name for name, path in found.items() if not path.exists()]
     if missing:
         give_up(f"{' and '.join(missing)}: see .ci/run, which installs them into {TERMINAL}")

@@ -1,19 +1,25 @@
-"""The real Claude Code as a client, where it is installed: `claude` on the PATH, or the one that the Claude Agent SDK brings."""
+"""The real Claude Code as a client: of the version in terminal/package.json, or the newest one, which the Agent SDK brings.
+
+`.ci/run` installs the first; `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal` and then
+`node tests/clients/terminal/node_modules/@anthropic-ai/claude-code/install.cjs` do it by hand. The second is in the environment
+that `tests/frameworks/run.py claude_agent_sdk` makes.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpx2
@@ -38,19 +44,14 @@ from openai_compat.messages import ToolMessage, UserMessage
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
 from openai_compat.wire.anthropic_messages.serialize import FILTERED
 from openai_compat_adapters.testing import listening
+from tests.clients.programs import need_terminal_programs
 from tests.requirements import requirement
 from tests.support.open_webui import as_open_webui
 from tests.trust.probe import eventually, soon
 
 BUNDLED = [Path(folder) / "claude_agent_sdk" / "_bundled" / "claude" for folder in sys.path]
-CLAUDE = os.environ.get("CLAUDE_CODE") or shutil.which("claude") or next(map(str, filter(Path.exists, BUNDLED)), None)
 
-pytestmark = [
-    pytest.mark.skipif(
-        CLAUDE is None, reason="Claude Code is not here: tests/frameworks/run.py claude_agent_sdk brings it"
-    ),
-    pytest.mark.timeout(120),
-]
+pytestmark = pytest.mark.timeout(120)
 
 WRONG = "def add(a, b):\n    return a - b\n"
 TALK: dict[str, Any] = {"unknown_model": "default"}
@@ -59,13 +60,20 @@ Serve = Callable[..., str]
 Claude = Callable[..., "subprocess.Popen[str]"]
 
 
+@pytest.fixture(scope="session")
+def program() -> str:
+    """Claude Code."""
+    bundled = os.environ.get("CLAUDE_CODE") or next(map(str, filter(Path.exists, BUNDLED)), None)
+    return bundled or need_terminal_programs("claude")["claude"]
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Serve an agent over all APIs; the URL."""
     with ExitStack() as stack:
 
-        def served(agent: Any, **settings: Any) -> str:
-            apis = [AnthropicMessages(), Ollama()]
+        def served(agent: Any, reconnect: float = 60, **settings: Any) -> str:
+            apis = [AnthropicMessages(reconnect=reconnect), Ollama()]
             server = Server(agent, apis=apis, keys={"secret": Principal("ann")}, **settings)
             return stack.enter_context(listening(server))
 
@@ -81,7 +89,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def claude(serve: Serve, repository: Path, tmp_path: Path) -> Iterator[Claude]:
+def claude(serve: Serve, program: str, repository: Path, tmp_path: Path) -> Iterator[Claude]:
     """Start Claude Code with a prompt, on the agent at a URL."""
     started: list[subprocess.Popen[str]] = []
 
@@ -94,7 +102,7 @@ def claude(serve: Serve, repository: Path, tmp_path: Path) -> Iterator[Claude]:
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "IS_SANDBOX": "1",
         }
-        command = [str(CLAUDE), *options, "-p", prompt, "--model", model, "--allowedTools", "Bash,Read,Edit,Write"]
+        command = [program, *options, "-p", prompt, "--model", model, "--allowedTools", "Bash,Read,Edit,Write"]
         running = subprocess.Popen(
             command,
             cwd=repository,
@@ -158,8 +166,7 @@ def test_an_agent_mends_a_repository_with_its_hands_while_it_answers_other_progr
     url = serve(agent, **TALK)
     running = claude(url, "mend it")
     eventually(lambda: len(runs) == 3, 60)
-    line = ollama.Client(url, headers={"Authorization": "Bearer secret"})
-    with ThreadPoolExecutor(2) as pool:
+    with ollama.Client(url, headers={"Authorization": "Bearer secret"}) as line, ThreadPoolExecutor(2) as pool:
         shown = pool.submit(as_open_webui, f"{url}/v1", "agent", "how far are you?", key="secret")
         told = pool.submit(line.chat, "agent", [{"role": "user", "content": "and here?"}])
         assert (shown.result(), told.result().message.content) == ("I am at step 3, wait.",) * 2
@@ -241,7 +248,7 @@ def test_ctrl_c_stops_the_agent_and_nothing_of_its_turn_is_kept(serve: Serve, cl
                 stopped.append(request.prompt)
         yield "here"
 
-    url = serve(agent, conversations=Conversations(), **TALK)
+    url = serve(agent, reconnect=0.1, conversations=Conversations(), **TALK)
     running = claude(url, "wait")
     eventually(lambda: bool(runs), 60)
     running.send_signal(signal.SIGINT)
@@ -253,6 +260,96 @@ def test_ctrl_c_stops_the_agent_and_nothing_of_its_turn_is_kept(serve: Serve, cl
     body = {"model": "agent", "max_tokens": 10, "messages": [{"role": "user", "content": "again"}]}
     assert httpx2.post(f"{url}/v1/messages", json=body, headers=headers, timeout=60).status_code == 200
     assert [message.text for message in runs[1].messages] == ["again"]
+
+
+class Breaking:
+    """A proxy that breaks the first connections on which an answer has these bytes, and hands on none of them."""
+
+    def __init__(self, url: str, mark: bytes, times: int) -> None:
+        self._port = int(url.rpartition(":")[2])
+        self._mark = mark
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.left = times
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self._port))
+            threading.Thread(target=self._hand_on, args=(client, server, b""), daemon=True).start()
+            threading.Thread(target=self._hand_on, args=(server, client, self._mark), daemon=True).start()
+
+    def _hand_on(self, source: socket.socket, to: socket.socket, mark: bytes) -> None:
+        said = b""
+        try:
+            while data := source.recv(65536):
+                said += data
+                if mark and self.left and mark in said:
+                    self.left -= 1
+                    to.sendall(data[: max(said.index(mark) - (len(said) - len(data)), 0)])
+                    to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as if reset
+                    break
+                to.sendall(data)
+        except OSError:
+            pass
+        for end in (source, to):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+@requirement("anthropic.once")
+@pytest.mark.parametrize(
+    ("mark", "times"),
+    [(b"HTTP/1.1 200", 2), (b"signature_delta", 1), (b"Half", 1)],
+    ids=["before the head, twice", "in a thought", "in a text"],
+)
+def test_an_agent_whose_connection_breaks_runs_once_and_so_does_its_command(
+    serve: Serve, claude: Claude, repository: Path, mark: bytes, times: int
+) -> None:
+    runs: list[AgentRequest] = []
+
+    async def agent(request: AgentRequest) -> AsyncIterator[Any]:
+        runs.append(request)
+        if request.resume is not None:
+            yield f"It said {request.resume.results['call_1'].text}."
+            return
+        yield ReasoningDelta("Hm.")
+        yield "Half "
+        await soon(lambda: not proxy.left, 60)
+        yield "an answer."
+        yield call(1, "Bash", command="echo run | tee -a done", description="Mark it")
+
+    with Breaking(serve(agent, **TALK), mark, times) as proxy:
+        told, _ = claude(proxy.url, "go").communicate(timeout=100)
+    assert [request.prompt for request in runs if request.resume is None] == ["go"]
+    # Some versions ask for the rest of what they have shown already, others tell that it broke.
+    if mark != b"Half" or "Connection closed" not in told:
+        assert told.strip() == "It said run."
+        assert (repository / "done").read_text() == "run\n"
+
+
+@requirement("anthropic.once")
+def test_a_long_answer_is_not_asked_for_again(serve: Serve, claude: Claude) -> None:
+    runs: list[str] = []
+
+    async def agent(prompt: str) -> str:
+        runs.append(prompt)
+        return "word " * 30_000  # more than 32,000 tokens by the server's estimate
+
+    told, _ = claude(serve(agent, **TALK), "go").communicate(timeout=100)
+    assert len(told.split()) == 30_000
+    assert runs == ["go"]
 
 
 @requirement("anthropic.requests")

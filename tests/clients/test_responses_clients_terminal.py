@@ -144,7 +144,7 @@ class Opencode:
 
 @pytest.fixture(params=["codex", "codex-websocket", "opencode"])
 def turn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Turn]:
-    programs = need_terminal_programs()
+    programs = need_terminal_programs("codex", "opencode")
     asked.clear()
     agents = {**AGENTS, "shell": shell, "listener": listener, "breaks": breaks, KNOWN_MODEL: shell}
     with uvicorn_socket(Server(agents)) as url:
