@@ -20,7 +20,7 @@ CALLS = "test_a_call_of_the_clients_is_whole"
 def test_an_agent_without_a_defect_passes(name: str, skipped: set[str]) -> None:
     outcome = conformance_of(f"tests.testing.transports:{name}")
     assert (outcome.errors, outcome.failed, set(outcome.skipped)) == ([], {}, skipped)
-    assert len(outcome.passed) == (8 if name.endswith("Messages") else 6) - len(skipped)
+    assert len(outcome.passed) == (9 if name.endswith("Messages") else 6) - len(skipped)
 
 
 @requirement("kit.apis")

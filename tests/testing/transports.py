@@ -75,6 +75,20 @@ class OwnToolsToBeRun(BadMessages):
     agent = distorted(lambda data: data.replace(b'"mcp_tool_use"', b'"tool_use"'))
 
 
+class EndsForItsLength(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"end_turn"', b'"max_tokens"'))
+
+
+class EndsAsRefused(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"end_turn"', b'"refusal"'))
+
+
+class CutsLongAnswers(BadMessages):
+    agent = distorted(
+        lambda data: data.replace(b'"end_turn"', b'"max_tokens"') if b'"output_tokens":40000' in data else data
+    )
+
+
 class ErrorsThatAreRepeated(BadMessages):
     agent = distorted(lambda data: data.replace(b'"agent_error"', b'"api_error"'))
 
@@ -136,6 +150,9 @@ DEFECTS: dict[str, set[str]] = {
     "OwnToolsToBeRun": {"test_the_agents_own_tools_are_no_calls"},
     "ThoughtsInTexts": {"test_a_stream_is_in_order"},
     "BeginsWithoutUsage": {"test_a_stream_is_in_order"},
+    "EndsForItsLength": {"test_a_whole_answer_ends_with_its_turn"},
+    "EndsAsRefused": {"test_a_whole_answer_ends_with_its_turn"},
+    "CutsLongAnswers": {"test_a_whole_answer_ends_with_its_turn"},
     "ErrorsThatAreRepeated": {"test_a_failed_answer_is_safe"},
     "CallsWithoutDeltas": {"test_a_call_of_the_clients_is_whole"},
     "SaysLessInMessages": {"test_it_says_what_chat_says"},

@@ -11,8 +11,9 @@ from ...messages import UserMessage
 from ..answer import Answer
 from ..client_call import Call, http_request
 from ..subject import ObservedExchange, ask
+from ..wrapping import Wrap
 from .base import expect, skip
-from .transports import Event, TransportChecks, parsed
+from .transports import Event, TransportChecks, parsed, saying
 
 AT_ONCE = 14
 """Counts that Claude Code asks for at once."""
@@ -29,6 +30,17 @@ DELTAS = {
 LONG = 50
 """How often a text has the prompt that is to count for more."""
 
+MOST = 32_000
+"""The `max_tokens` of Claude Code."""
+
+UNENDED = {
+    "max_tokens": "ends for its length: Claude Code asks for the rest, and the agent runs again",
+    "model_context_window_exceeded": "ends for its length: Claude Code asks for the rest, and the agent runs again",
+    "pause_turn": "is not over: Anthropic's tool runner sends it again, and the agent runs again",
+    "refusal": "is refused: Claude Code asks again, and shows a text of its own",
+}
+"""What is wrong with an answer that has one of these for its `stop_reason`."""
+
 
 class MessagesConformance(TransportChecks):
     """The agent as Claude Code and Anthropic's SDKs have it. Set what `Conformance` has."""
@@ -44,7 +56,7 @@ class MessagesConformance(TransportChecks):
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A request as Claude Code sends it."""
-        body = {**self.body(prompt, stream=stream), "max_tokens": 32_000, "thinking": {"type": "adaptive"}}
+        body = {**self.body(prompt, stream=stream), "max_tokens": MOST, "thinking": {"type": "adaptive"}}
         functions = [tool["function"] for tool in tools]
         offered = [
             {"name": told["name"], "description": told.get("description", ""), "input_schema": told["parameters"]}
@@ -104,6 +116,31 @@ class MessagesConformance(TransportChecks):
         if told in ("api_error", "overloaded_error", "timeout_error", "rate_limit_error"):
             return f"Claude Code sends the request again at an error of the type {told}"
         return "a call was shown although the answer failed" if self.calls(events) else ""
+
+    # the end of an answer
+
+    def test_a_whole_answer_ends_with_its_turn(self) -> None:
+        """Claude Code asks for the rest of an answer that ends for its length, and shows its own text for a refused one.
+
+        Not of an agent's work that is done, also where it is longer than the server thinks 32,000 tokens are.
+        """
+        asked = [(self.over(self.prompt, stream=stream), "the answer") for stream in (True, False)]
+        if self.can_be_watched:
+            long = "word " * MOST  # which are more tokens, at four characters each
+            asked.append((self._as_claude_code(saying([long])), f"an answer of {MOST} words"))
+        for exchange, what in asked:
+            told = self.events(exchange.answer) or [exchange.answer.json]
+            reasons = [
+                e.get("delta", e).get("stop_reason") for e in told if e.get("type") in ("message_delta", "message")
+            ]
+            fault = UNENDED.get(str(reasons[-1] if reasons else None))
+            expect(not fault, f"{what} {fault}")
+
+    def _as_claude_code(self, wrap: Wrap) -> ObservedExchange:
+        subject, headers = self.subject(wrap), {**self.headers, "x-claude-code-session-id": "conformance-kit"}
+        body = self.request_body(self.prompt, stream=True, tools=())
+        request = http_request("POST", self.request_path(), body, headers)
+        return self.run(lambda: ask(subject, self.watched(subject), request, self.patience))
 
     # threads and counts
 

@@ -130,7 +130,7 @@ class TransportChecks(Examination):
         self._expect_watchable()
         for what, items in WORDLESS.items():
             for stream in (True, False):
-                exchange = self.over(self.prompt, stream=stream, wrap=_saying(items))
+                exchange = self.over(self.prompt, stream=stream, wrap=saying(items))
                 answer = exchange.answer
                 expect(answer.status == 200, f"an agent that says {what} is answered for with {answer.status}")
                 expect(len(exchange.runs) == 1, f"the agent has run {len(exchange.runs)} times")
@@ -156,7 +156,8 @@ class TransportChecks(Examination):
             skip("no fault can be put into an agent inside an ASGI application")
 
 
-def _saying(items: Sequence[Item]) -> Wrap:
+def saying(items: Sequence[Item]) -> Wrap:
+    """Puts an agent that says this in the place of another."""
     return lambda agent: ScriptedBackend(items, capabilities=agent.capabilities)
 
 
