@@ -236,7 +236,8 @@ def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     for status, answer in other["responses"].items():
         content = dict(responses.setdefault(status, answer)["content"])
         for kind, body in answer["content"].items():
-            schemas = content[kind]["schema"].get("anyOf", [content[kind]["schema"]]) if kind in content else []
+            known = content.get(kind, body)["schema"]
+            schemas: list[Any] = known.get("anyOf", [known])
             content[kind] = {"schema": {"anyOf": [*schemas, *([] if body["schema"] in schemas else [body["schema"]])]}}
         responses[status] = {**responses[status], "content": content}
     parameters = [*one.get("parameters", ())]
