@@ -584,7 +584,12 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a message has one block open at a time, without gaps; the plain answer is the fold of its stream", "D 4"
     ),
     "anthropic.once": Requirement(
-        "Claude Code never makes an agent run twice, nor runs a call of a failed answer", "D 4"
+        "an agent that fails, refuses, says nothing or much runs once under Claude Code, and no call of a failed answer does",
+        "D 4",
+    ),
+    "anthropic.reconnect": Requirement(
+        "a request that Claude Code sends again for a broken connection is told what the first one is, and runs nothing",
+        "D 4",
     ),
     "anthropic.requests": Requirement(
         "what Claude Code and the SDKs send is understood, and refused by its place", "D 4"

@@ -308,7 +308,7 @@ class Breaking:
             end.close()
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 @pytest.mark.parametrize(
     ("mark", "times"),
     [(b"HTTP/1.1 200", 2), (b"signature_delta", 1), (b"Half", 1)],

@@ -18,7 +18,7 @@ from ...aio.off_loop import off_loop
 from ...errors import Conflict, OpenAICompatError
 from ...http import ResponseBody
 from ...policies.disconnect import Disconnect
-from ...state.event_log import LINES, EventLog
+from ...state.event_log import EventLog
 from ...wire.anthropic_messages.asked_again import AskedFor, RestOfAnswer, asked_for, whole_answer
 from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.parse import ParsedMessages
@@ -78,7 +78,8 @@ class FollowedAnswer(RecordedAnswer):
         elif not self._streams:
             self.whole += piece.data
         elif piece.data:
-            self.log.add(piece.data, self.log.last + piece.data.count(b"\n") // LINES)
+            # By pieces, of whole events: nobody asks for those after a number.
+            self.log.add(piece.data, self.log.last + 1)
 
     @property
     def too_long(self) -> bool:
@@ -119,12 +120,12 @@ class SentTurn:
 
     async def run(self, exchange: Exchange, work: Callable[[], Awaitable[None]], grace: float) -> None:
         """Do the work of its request, also for those who ask again."""
-        self._work = DetachableWork(exchange, work, grace)
+        going_on = self._work = DetachableWork(exchange, work, grace)
         try:
-            await self._work.run()
+            await going_on.run()
         except BaseException:
             if self._followers:  # its own client has left, others have not
-                self._work.come_back()
+                going_on.come_back()
             raise
 
     async def make(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
@@ -142,6 +143,7 @@ class SentTurn:
             self.told = time.monotonic()
             self.delivered = exchange.complete and not exchange.detached
             self.ended = True
+            self._work = None  # it has the whole request
             self.answer.log.end()
 
     def is_worth_keeping(self, exchange: Exchange) -> bool:

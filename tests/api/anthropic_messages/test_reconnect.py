@@ -74,7 +74,7 @@ def texts(message: Any) -> list[str]:
     return [block["text"] for block in message["content"]]
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 @pytest.mark.parametrize("kept", [{}, {"conversations": Conversations()}, {"disconnect": Disconnect("finish")}])
 async def test_the_same_request_is_told_what_the_agent_says_meanwhile(kept: dict[str, Any]) -> None:
     agent = Slow()
@@ -97,7 +97,7 @@ async def test_the_same_request_is_told_what_the_agent_says_meanwhile(kept: dict
     assert (agent.runs, agent.stopped) == (1, 0)
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_who_has_some_blocks_is_told_the_others() -> None:
     agent = Slow()
     server = serve(agent)
@@ -115,7 +115,7 @@ async def test_who_has_some_blocks_is_told_the_others() -> None:
     assert agent.runs == 1
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_an_agent_that_nobody_asks_for_again_is_stopped_and_the_request_is_a_new_one_then() -> None:
     agent = Slow()
     server = serve(agent, reconnect=0.01)
@@ -134,7 +134,7 @@ async def test_without_time_for_it_an_agent_is_stopped_at_once() -> None:
         AnthropicMessages(reconnect=-1)
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_a_connection_that_breaks_again_has_its_time_again() -> None:
     agent = Slow()
     server = serve(agent)
@@ -154,7 +154,7 @@ async def test_a_connection_that_breaks_again_has_its_time_again() -> None:
     assert (agent.runs, agent.stopped) == (1, 0)
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_the_same_again_after_a_good_answer_is_a_run_of_its_own() -> None:
     agent = Slow()
     agent.may_go_on.set()
@@ -166,7 +166,7 @@ async def test_the_same_again_after_a_good_answer_is_a_run_of_its_own() -> None:
         assert agent.runs == runs
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_nobody_else_is_told_of_a_turn_and_nothing_else_is_answered_from_it() -> None:
     agent = Slow()
     keys = {"a": Principal("ann"), "b": Principal("bob")}
@@ -183,7 +183,7 @@ async def test_nobody_else_is_told_of_a_turn_and_nothing_else_is_answered_from_i
     assert agent.runs == 6  # the last but one is the request again
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_an_answer_that_failed_without_its_client_is_told_as_it_was() -> None:
     agent = Slow()
     server = serve(agent)
@@ -197,7 +197,7 @@ async def test_an_answer_that_failed_without_its_client_is_told_as_it_was() -> N
     assert agent.runs == 1
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 async def test_a_failure_is_told_again_and_a_refused_request_is_tried_again() -> None:
     runs: list[str] = []
 

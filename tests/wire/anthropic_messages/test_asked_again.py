@@ -65,7 +65,7 @@ TWICE = [
 ]
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 @pytest.mark.parametrize(
     ("body", "survived"),
     [
@@ -86,7 +86,7 @@ def test_a_request_that_is_sent_again_asks_for_the_same_answer(body: dict[str, A
     assert body == before
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 @pytest.mark.parametrize(
     "body",
     [
@@ -114,7 +114,7 @@ PARTS: list[list[Item]] = [
 CALL = ToolCallReady("c", "Bash", '{"command": "ls"}', "client")
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(PARTS), max_size=6), st.booleans(), st.data())
 def test_what_has_survived_and_the_rest_are_the_whole_answer(
@@ -135,7 +135,7 @@ def test_what_has_survived_and_the_rest_are_the_whole_answer(
     assert [*survived, *told["content"]] == blocks
 
 
-@requirement("anthropic.once")
+@requirement("anthropic.reconnect")
 def test_who_has_something_else_of_the_answer_gets_all_of_it() -> None:
     stream = written(["One.", MessageBreak(), "Two.", Finished()], streams=True)
     told = folded(streamed(RestOfAnswer([{"type": "text", "text": "Three."}], "msg_2").feed(stream)))
