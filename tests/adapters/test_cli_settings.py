@@ -21,6 +21,7 @@ from openai_compat.api.access_log import log_access
 from openai_compat.errors import Unauthorized
 from openai_compat.http import HttpRequest
 from openai_compat_adapters._cli import serve_command as running
+from openai_compat_adapters._cli.banner import banner
 from openai_compat_adapters.logs import configure_logging
 from tests.adapters.in_process import Ran, invoke, working_in, would_serve
 from tests.requirements import requirement
@@ -250,3 +251,18 @@ def test_it_is_told_at_start_that_all_behind_a_proxy_are_one_caller(
         ran = served(monkeypatch, "--listen", "127.0.0.1:0", *options)
         running.run(ran.server, ran.options, [], ran.folder)
         assert capsys.readouterr().err.count("are one caller here") == told
+
+
+@requirement("cli.user-header")
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [((), "Who has logged in at the proxy may call it. "), (("--api-key", "sk-1"), "it, and who has a key. ")],
+)
+def test_the_banner_asks_for_no_key_where_people_log_in_at_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], told: str
+) -> None:
+    proxied = ("--user-header", "X-User", "--trusted-proxy", "127.0.0.1", "--host-name", "app.example")
+    ran = served(monkeypatch, *proxied, *keys)
+    shown = banner(ran.server, "127.0.0.1", 8083, ran.options)
+    assert told in shown
+    assert ("--api-key" in shown) == bool(keys)

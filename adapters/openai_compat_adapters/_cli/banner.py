@@ -33,7 +33,8 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
         rows.insert(0, ("Chat", page_url(host, port), "try them in the browser"))
     if options.ollama:
         rows.append(("Ollama", url.removesuffix("/v1"), "for programs that speak to an Ollama"))
-    has_key = not isinstance(server.auth, OpenAccess)
+    # A server of one's own, or of a key's, wants one; who comes by a proxy has logged in there, and has none.
+    has_key = not isinstance(server.auth, OpenAccess) and (options.user_header is None or _takes_keys(options))
     # The variable and not the key: logs are read by many.
     key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
     command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
@@ -64,11 +65,17 @@ def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
 
 
 def _who_may(host: str, options: ServeOptions, *, has_key: bool) -> str:
+    if options.user_header is not None:
+        return f"Who has logged in at the proxy may call it{', and who has a key' if has_key else ''}."
     if has_key:
         return "Who has a key may call it."
     if is_loopback(host):
         return f"Anybody on this machine may call it{'' if options.is_demo else ': --api-key-env NAME wants a key'}."
     return "The proxy in front says who may call it."
+
+
+def _takes_keys(options: ServeOptions) -> bool:
+    return any([options.api_key, options.api_key_env, options.api_key_file])
 
 
 def _lacks_client() -> str:
