@@ -26,7 +26,7 @@ from tests.clients.heavy import agents
 from tests.clients.heavy.runs import Runs
 from tests.clients.heavy.started import eventually, free_port, program, running
 from tests.clients.heavy.webui_page import WebuiPage
-from tests.clients.test_claude_code import CLAUDE
+from tests.clients.test_claude_code import BUNDLED
 
 PROGRAM = program("OPEN_WEBUI", "open_webui")
 ROOT = Path(__file__).parents[3]
@@ -359,13 +359,14 @@ def test_it_shows_an_agent_while_claude_code_and_a_client_of_ollamas_do(
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "IS_SANDBOX": "1",
     }
+    claude_code = os.environ.get("CLAUDE_CODE") or str(next(filter(Path.exists, BUNDLED)))
     page.new_chat(CHAT)
     page.say("hold on")
     page.shows("Holding.")
     with (
         ollama.Client(server, headers={"Authorization": f"Bearer {agents.KEY}"}) as line,
         subprocess.Popen(
-            [str(CLAUDE), "-p", "hold it", "--model", "shop"],
+            [claude_code, "-p", "hold it", "--model", "shop"],
             cwd=tmp_path,
             env=env,
             text=True,
