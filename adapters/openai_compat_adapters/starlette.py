@@ -84,7 +84,10 @@ def whole_endpoint(server: Server) -> ASGIApp:
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
         if scope["type"] == "websocket":
-            await _connection(server, scope, receive, send)
+            if (await receive())["type"] == "websocket.connect":
+                # ASGI servers cut a connection that the application has not closed when it returns.
+                with suppress(ClientTooSlow):
+                    await server.connect(_request(scope, _no_body()), AsgiChannel(scope, receive, send))
         elif scope["type"] == "http":
             body = _AsgiBody(receive)
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
@@ -122,13 +125,6 @@ class _AsgiBody:
     async def left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the rest of a body that nobody wants
-
-
-async def _connection(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    """Serve one WebSocket. ASGI servers cut one that the application has not closed when it returns."""
-    if (await receive())["type"] == "websocket.connect":
-        with suppress(ClientTooSlow):
-            await server.connect(_request(scope, _no_body()), AsgiChannel(scope, receive, send))
 
 
 async def _no_body() -> AsyncIterator[bytes]:

@@ -166,6 +166,8 @@ def build_live(
         # Only a store with other processes has to know when one of them has died.
         shared = SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
     slots = Slots(limits, admission, shared)
+    # What a caller has used is counted only where something is bounded by it: it costs a write to the store.
+    counts = budgets is not None or callable(rates) or (rates is not None and rates.tokens is not None)
     return Live(
         slots=slots,
         runner=TurnRunner(
@@ -175,16 +177,11 @@ def build_live(
             state.store,
             ParkedRuns(limits.parked, deadlines.parked),
             hooks=hooks,
-            spending=_spending(state.store, budgets, rates),
+            spending=Spending(state.store, budgets, rates) if counts else None,
         ),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),
     )
-
-
-def _spending(store: Store, budgets: BudgetsOf | None, rates: RatesOf | None) -> Spending | None:
-    counts = budgets is not None or callable(rates) or (rates is not None and rates.tokens is not None)
-    return Spending(store, budgets, rates) if counts else None
 
 
 def build_chat_websocket(

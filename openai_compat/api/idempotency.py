@@ -96,21 +96,18 @@ class Idempotency:
 
     async def _unless_failed(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run`, or, where that is wanted, tell the failure that the same request has had just now."""
-        if self._failures is None:
+        failures = self._failures
+        if failures is None:
             await run()
             return
         key = Key(exchange.principal.id, self._digest(exchange.request, body))
-        replay = self._failures.find(key, exchange.request.header(RETRIES))
+        replay = failures.find(key, exchange.request.header(RETRIES))
         if replay is not None:
             await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
             return
         exchange.record(MOST_BYTES)
-        exchange.on_failed = lambda failed: self._keep_failure(key, failed)
+        exchange.on_failed = lambda failed: failures.keep(key, _recorded(failed) or _unrepeatable(failed))
         await _run_and_tell(exchange, run)
-
-    def _keep_failure(self, key: Key, exchange: Exchange) -> None:
-        if self._failures is not None:
-            self._failures.keep(key, _recorded(exchange) or _unrepeatable(exchange))
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:
         """A hash of all that decides about the answer."""

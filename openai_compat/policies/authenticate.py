@@ -104,7 +104,10 @@ class CallerCheck:
         if found is None:
             raise self._with_challenge(unknown_caller())
         if not bearer_token(request):
-            self._check_browser(request)
+            # A login that the browser sends by itself, such as a cookie, goes along with other pages' requests too.
+            self._hosts.check(request)
+            check = check_origin if request.method in SAFE else check_page
+            check(request, self._cors)
         return found
 
     async def _ask(self, request: HttpRequest) -> Principal | None:
@@ -138,11 +141,6 @@ class CallerCheck:
         if not found:
             raise TimeoutError(f"authenticate had no answer within {self._seconds:g} s")
         return found[0]
-
-    def _check_browser(self, request: HttpRequest) -> None:
-        self._hosts.check(request)
-        check = check_origin if request.method in SAFE else check_page
-        check(request, self._cors)
 
     def _with_challenge(self, error: OpenAICompatError) -> OpenAICompatError:
         """The error, with where tokens are to be had, if that is known."""

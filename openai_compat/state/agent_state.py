@@ -20,7 +20,7 @@ import anyio
 from ..agent_request import AgentRequest, Resume
 from ..backend import AgentBackend, Capabilities, SupportsForget
 from ..errors import AgentError, Conflict, Unavailable
-from ..events import AgentEvent, Finished, Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from ..events import AgentEvent, Finished, Paused, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
 from ..stores.port import Store
 from ..stores.records import AgentState, Key
@@ -145,11 +145,9 @@ class CallMarks:
         if isinstance(event, ToolCallStarted | ToolCallDelta | ToolCallReady):
             return replace(event, call_id=self._ids.get(event.call_id, event.call_id))
         if isinstance(event, Paused):
-            return replace(event, pending=tuple([self._marked_call(call) for call in event.pending]))
+            pending = [replace(call, call_id=self._ids.get(call.call_id, call.call_id)) for call in event.pending]
+            return replace(event, pending=tuple(pending))
         return event
-
-    def _marked_call(self, call: PendingCall) -> PendingCall:
-        return replace(call, call_id=self._ids[call.call_id]) if call.call_id in self._ids else call
 
 
 def kept_states(

@@ -117,13 +117,18 @@ class ConversationLocks:
         queue = self._waiting.setdefault(draft.key, [])
         supersedes = self._busy == "supersede"
         if supersedes:
-            self._supersede(draft.key)
+            running = self._running.get(draft.key)
+            for other in (*([running] if running is not None else []), *queue):
+                other.interrupt(superseded())
         queue.append(draft)
         try:
             with anyio.move_on_after(self._queue):
                 while True:
                     if supersedes and self._leases is not None:
-                        await self._want(draft)
+                        # The turn may run in another process, which looks for such a wish.
+                        newest, draft.has_wanted = not draft.has_wanted, True
+                        if not await self._store.want(draft.key, draft.token, WANTED_FOR, newest=newest):
+                            raise superseded()  # a newer message came there
                     await draft.woken(LOOK_AGAIN_SOON if supersedes else LOOK_AGAIN)
                     if queue[0] is draft:  # only the first polls, so that the order stays
                         found = await self._take(draft, unknown)
@@ -136,18 +141,6 @@ class ConversationLocks:
                 queue[0].wake()
             else:
                 del self._waiting[draft.key]
-
-    def _supersede(self, key: Key) -> None:
-        """Interrupt the running turn and those in the queue."""
-        running = self._running.get(key)
-        for draft in (*([running] if running is not None else []), *self._waiting[key]):
-            draft.interrupt(superseded())
-
-    async def _want(self, draft: Draft) -> None:
-        """Have the conversation's turn in another process stopped. Raises Conflict if a newer message came there."""
-        newest, draft.has_wanted = not draft.has_wanted, True
-        if not await self._store.want(draft.key, draft.token, WANTED_FOR, newest=newest):
-            raise superseded()
 
     async def _unlock(self, draft: Draft) -> None:
         if draft.is_committed:  # the commit has unlocked the conversation in the store

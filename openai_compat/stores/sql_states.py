@@ -44,7 +44,11 @@ def lose_state(kind: Literal["conversation", "response"], owner: Sequence[object
 
 def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
     """Insert states, or replace those with the same keys."""
-    rows = [_columns(principal, state) for state in states]
+    rows: list[tuple[object, ...]] = []
+    for state in states:
+        # All in one column, so that another statement can bring it along as one value.
+        body = [state.agent, state.session, state.version, state.paused, state.turn, state.body, state.expires]
+        rows.append((text(principal), state.of, text(state.id), state.session, json.dumps(body), state.expires))
     numbers = [range(number * len(row) + 1, (number + 1) * len(row) + 1) for number, row in enumerate(rows)]
     values = ", ".join([f"({', '.join([f'${n}' for n in row])}, {{now}})" for row in numbers])
     return (
@@ -71,12 +75,6 @@ def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
         turn=turn,
         expires=expires,
     )
-
-
-def _columns(principal: str, state: AgentState) -> tuple[object, ...]:
-    # All in one column, so that another statement can bring it along as one value.
-    body = [state.agent, state.session, state.version, state.paused, state.turn, state.body, state.expires]
-    return text(principal), state.of, text(state.id), state.session, json.dumps(body), state.expires
 
 
 class SqlStates(SqlPart):

@@ -174,9 +174,11 @@ class Slots:
         # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
-        # Refused at once where nobody may wait: a refusal is to cost less than an answer.
-        elif not self._admission.queue or not self._possible(request) or not await self._queued(request):
-            raise self._too_many(request)
+        else:
+            # Refused at once where nobody may wait, or where waiting could not help: a refusal is to cost less than an answer.
+            hopeless = any([request.number > most for _, most, _, _ in self._bounds(request)])
+            if not self._admission.queue or hopeless or not await self._queued(request):
+                raise self._too_many(request)
         if self._shared is not None and request.number:
             await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request, time.monotonic() - asked)
@@ -252,9 +254,6 @@ class Slots:
 
     def _fits(self, request: SlotRequest) -> bool:
         return all([used + request.number <= most for used, most, _, _ in self._bounds(request)])
-
-    def _possible(self, request: SlotRequest) -> bool:
-        return all([request.number <= most for _, most, _, _ in self._bounds(request)])
 
     def _bounds(self, request: SlotRequest) -> list[_Bound]:
         limits = self._limits

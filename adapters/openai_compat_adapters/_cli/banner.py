@@ -39,11 +39,13 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
     command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
     named, where = _paint(f"openai-compat {__version__}", "bold"), _paint(f"({', '.join(facts)})", "dim")
+    has_client = all([find_spec(package) for package in ("httpx2", "rich", "prompt_toolkit")])
+    missing = "" if has_client else _paint("   (after: pip install 'openai-compat[cli]')", "dim")
     lines = [
         f"{named} serves {', '.join(models)}  {where}",
         "",
         *_rows(rows),
-        f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{_lacks_client()}",
+        f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{missing}",
         "",
         _paint(f"  {_who_may(host, options, has_key=has_key)} Ctrl-C ends.", "dim"),
     ]
@@ -76,11 +78,6 @@ def _who_may(host: str, options: ServeOptions, *, has_key: bool) -> str:
 
 def _takes_keys(options: ServeOptions) -> bool:
     return any([options.api_key, options.api_key_env, options.api_key_file])
-
-
-def _lacks_client() -> str:
-    has_client = all([find_spec(package) for package in ("httpx2", "rich", "prompt_toolkit")])
-    return "" if has_client else _paint("   (after: pip install 'openai-compat[cli]')", "dim")
 
 
 def _paint(text: str, *colors: Color) -> str:

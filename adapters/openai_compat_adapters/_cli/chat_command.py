@@ -47,7 +47,9 @@ def run(options: ChatOptions, targets: list[str]) -> int:
             server, why = stack.enter_context(_in_process(targets, options))
         stack.callback(server.close)
         models, is_ours = _models(server, options)
-        dialogue = Dialogue(options.model or _only(models), is_ours, options.system or "")
+        if options.model is None and len(models) != 1:
+            raise ChatFailed(f"Choose one with --model: {visible(', '.join(models))}")
+        dialogue = Dialogue(options.model or models[0], is_ours, options.system or "")
         dialogue.tools = [] if options.tools is None else read_tools(options.tools)
         display = _display(options)
         interactive = options.message is None and sys.stdin.isatty()
@@ -71,7 +73,8 @@ def run(options: ChatOptions, targets: list[str]) -> int:
             _welcome(session)
             session.talk(reader)
             return 0
-        return _once(session, answerer, _message(options))
+        piped = "" if sys.stdin.isatty() or (options.message is not None and not _is_piped()) else sys.stdin.read()
+        return _once(session, answerer, "\n\n".join([text for text in (options.message, piped) if text]))
 
 
 def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
@@ -88,11 +91,6 @@ def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
         if isinstance(session.display, JsonDisplay):
             session.display.close()
     return UNDECIDED if answerer.missed else 0
-
-
-def _message(options: ChatOptions) -> str:
-    piped = "" if sys.stdin.isatty() or (options.message is not None and not _is_piped()) else sys.stdin.read()
-    return "\n\n".join([text for text in (options.message, piped) if text])
 
 
 def _is_piped() -> bool:
@@ -130,12 +128,6 @@ def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], 
         click.echo(f"The API is at {server.url}.", err=True)
     can_chat = [str(model["id"]) for model in models if model.get("capabilities", {}).get("chat", True)]
     return can_chat, any(["capabilities" in model for model in models])
-
-
-def _only(models: list[str]) -> str:
-    if len(models) != 1:
-        raise ChatFailed(f"Choose one with --model: {visible(', '.join(models))}")
-    return models[0]
 
 
 def _display(options: ChatOptions) -> Display:

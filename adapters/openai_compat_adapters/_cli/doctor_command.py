@@ -29,13 +29,9 @@ def run(
     for check in here(targets, listen, store, api_key_env) if url is None else served(url, api_key, message):
         checks.append(check)
         if not as_json:
-            _tell(check)
+            mark, color = MARKS[check.status]
+            click.echo(f"{click.style(mark, fg=color)}  {check.name:9}  {' '.join(check.text.split())}")
     good = all([check.status != "wrong" for check in checks])
     if as_json:
         click.echo(json.dumps({"ok": good, "checks": [asdict(check) for check in checks]}, indent=2))
     return 0 if good else 1
-
-
-def _tell(check: Finding) -> None:
-    mark, color = MARKS[check.status]
-    click.echo(f"{click.style(mark, fg=color)}  {check.name:9}  {' '.join(check.text.split())}")

@@ -39,7 +39,10 @@ def find(path: str) -> tuple[str, Any]:
     module = _import_target(module_path)
     if colon:
         return path, _attribute(module, wanted)
-    _refuse_module_of_python(module, path)
+    name = path.partition(".")[0]
+    # A file of that name was meant, which is not here: Python's own `token` has no agent.
+    if name in sys.stdlib_module_names and not (module.__file__ or "").startswith(f"{Path.cwd()}{os.sep}"):
+        raise CannotLoad(f"'{path}' is a module of Python itself, and there is no {name}.py in {Path.cwd()}.")
     wanted, found = _find_agent(module, path)
     return f"{path}:{wanted}", found
 
@@ -152,13 +155,6 @@ def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
         each = " ".join([f"{path}:{name}" for name in found])
         raise CannotLoad(f"'{path}' has several that may be agents: {', '.join(found)}. Say which: {each}")
     raise CannotLoad(f"There is no agent in '{path}': name one, as {path}:agent.")
-
-
-def _refuse_module_of_python(module: ModuleType, path: str) -> None:
-    """Raise CannotLoad for a module of Python itself that was found by a name, meant for a file that is not here."""
-    name = path.partition(".")[0]
-    if name in sys.stdlib_module_names and not (module.__file__ or "").startswith(f"{Path.cwd()}{os.sep}"):
-        raise CannotLoad(f"'{path}' is a module of Python itself, and there is no {name}.py in {Path.cwd()}.")
 
 
 def _is_asgi(app: object) -> bool:

@@ -70,17 +70,13 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         for line in (*warnings, banner(server, host, port, options)):
             click.echo(line, err=True, color=wants_colors(sys.stderr))
     if options.open_page:
-        _open_page(host, port)
+        # In a thread, since a browser in the terminal would not return; the port is open already.
+        threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
     if options.reload or options.workers > 1:
         with shared_figures(options):
             return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
     _serve(server, listener, options)
     return 0
-
-
-def _open_page(host: str, port: int) -> None:
-    # In a thread, since a browser in the terminal would not return; the port is open already.
-    threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
 
 
 def _check_workers(server: Server, options: ServeOptions) -> None:

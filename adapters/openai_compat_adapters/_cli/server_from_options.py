@@ -94,6 +94,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
     local = is_loopback(options.listen[0]) and not options.proxy_auth and options.user_header is None
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     hooks, apis = observers(options)
+    requests, tokens = options.requests_per_minute, options.tokens_per_minute
     chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
     public: list[Public] = [name for name, is_public in chosen if is_public]
     return Server(
@@ -111,7 +112,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
             slots=options.max_concurrency,
             shared_slots=options.shared_concurrency,
         ),
-        rates=_rates(options.requests_per_minute, options.tokens_per_minute),
+        rates=Rates(requests, tokens_per_minute=tokens) if requests is not None or tokens is not None else None,
         admission=Admission(queue=options.queue),
         deadlines=Deadlines(
             request=options.request_timeout,
@@ -159,10 +160,6 @@ def _login(header: str | None, proxies: Sequence[str], *, proxy_auth: bool) -> A
             text = f"--trusted-proxy: '{proxy}' is not an address or a network, such as 10.0.0.7 or 10.0.0.0/8."
             raise click.UsageError(text) from error
     return from_header(header, peers=proxies or EVERYWHERE)
-
-
-def _rates(requests: float | None, tokens: float | None) -> Rates | None:
-    return None if requests is None and tokens is None else Rates(requests, tokens_per_minute=tokens)
 
 
 def _is_database(url: str | None) -> bool:

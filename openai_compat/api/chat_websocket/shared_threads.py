@@ -137,7 +137,9 @@ class SharedThreads:
             try:
                 for copied in list(self._held.values()):
                     if not await copied.copy(self._store):
-                        self._lost(copied)
+                        # Another process took the thread; its turn hears that from its conversation.
+                        self._held.pop(copied.token, None)
+                        copied.leave()
                 for token, body in await self._store.take_signals(list(self._held)):
                     self._hear(token, from_stored_json(body))
             except Unavailable as error:
@@ -149,11 +151,6 @@ class SharedThreads:
             self._wake = anyio.Event()
             for copied in self._held.values():
                 copied.wake = self._wake
-
-    def _lost(self, copied: CopiedThread) -> None:
-        """Another process took the thread; its turn hears that from its conversation."""
-        self._held.pop(copied.token, None)
-        copied.leave()
 
     def _hear(self, token: str, signal: Fields) -> None:
         copied = self._held.get(token)

@@ -28,9 +28,12 @@ class Ollama(Api):
     def __init__(self, *, own_tools: OwnToolsShown = "thinking") -> None:
         if own_tools not in VISIBILITIES:
             raise ValueError("own_tools is 'thinking', 'text' or 'hidden'")
+        # What an Ollama does that has models of its own.
+        changes = [Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES]
+        changes.append(Route("/api/delete", {"DELETE": Operation(not_served)}, described=False))
         super().__init__(
             name="ollama",
-            routes=[*_about(), *_answering(OllamaEndpoint(own_tools)), *_changes()],
+            routes=[*_about(), *_answering(OllamaEndpoint(own_tools)), *changes],
             errors=OllamaErrors(),
             framing=NDJSON,
             prefix="/api",
@@ -77,9 +80,3 @@ def _answering(answer: OllamaEndpoint) -> list[Route]:
         ),
     }
     return [Route(path, {"POST": operation}) for path, operation in operations.items()]
-
-
-def _changes() -> list[Route]:
-    """What an Ollama does that has models of its own."""
-    changes = [Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES]
-    return [*changes, Route("/api/delete", {"DELETE": Operation(not_served)}, described=False)]

@@ -156,7 +156,8 @@ class ConversationReader:
             if block.get("type") == "tool_result"
         ]
         parts = self._parts(blocks, f"{where}.content", passed_over=("tool_result",))
-        reminders = [part for part in parts if isinstance(part, TextPart) and _is_reminder(part.text)]
+        texts = [part for part in parts if isinstance(part, TextPart) and part.text.startswith(REMINDER)]
+        reminders = [part for part in texts if part.text.rstrip().endswith(REMINDER_END)]
         said = tuple([part for part in parts if part not in reminders])
         if results and reminders:
             # Between a call and its result there can be no other message, and behind it an agent that waits for the
@@ -292,10 +293,6 @@ def _expect_answered(waiting: dict[str, str]) -> None:
     for where in waiting.values():
         text = "Each 'tool_use' must have its 'tool_result' in the message after it."
         raise InvalidRequest(text, param=where, code="invalid_value")
-
-
-def _is_reminder(text: str) -> bool:
-    return text.startswith(REMINDER) and text.rstrip().endswith(REMINDER_END)
 
 
 def _text_of_unknown(kind: Any, block: Block, where: str) -> str:

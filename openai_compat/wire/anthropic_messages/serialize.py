@@ -274,8 +274,9 @@ class AnswerWriter:
             case Notice() | Compacted() | UsageReported():
                 return b""
             case Paused():
-                asked = any([call.waits_for == "approval" for call in item.pending])
-                return b"".join([self._asked(each) for each in self._ask(item)]) if asked else b""
+                asks = any([call.waits_for == "approval" for call in item.pending])
+                said = self._ask(item) if asks else ()
+                return b"".join([self._text_block(it) if isinstance(it, str) else self._item(it) for it in said])
             case Finished():
                 self._stop_sequence = item.stop_sequence
                 found = "end_turn" if item.stop_sequence is None else "stop_sequence"
@@ -283,9 +284,6 @@ class AnswerWriter:
                 return b""
             case _:
                 assert_never(item)
-
-    def _asked(self, item: Item) -> bytes:
-        return self._text_block(item) if isinstance(item, str) else self._item(item)
 
     def _thought(self, item: ReasoningDelta) -> bytes:
         if self._form.thinking == "hidden":

@@ -125,7 +125,10 @@ class LineWriter:
 
     def end(self, usage: Usage, durations: Durations) -> bytes:
         """The last lines of a stream, or the whole answer."""
-        calls = [_call(index, call) for index, call in enumerate([c for c in self._calls.values() if c is not None])]
+        calls = [
+            {"id": call.call_id, "function": {"index": index, "name": call.name, "arguments": call.input}}
+            for index, call in enumerate([call for call in self._calls.values() if call is not None])
+        ]
         said: dict[str, Any] = {"tool_calls": calls} if calls else {}
         last: dict[str, Any] = {"done": True, "done_reason": self._reason, **self._counts(usage, durations)}
         if self._form.streams:
@@ -209,10 +212,6 @@ class LineWriter:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
         self._calls[item.call_id] = ToolCall(item.call_id, item.name, item.arguments)
         return b""
-
-
-def _call(index: int, call: ToolCall) -> dict[str, Any]:
-    return {"id": call.call_id, "function": {"index": index, "name": call.name, "arguments": call.input}}
 
 
 def _token(token: Mapping[str, Any]) -> dict[str, Any]:

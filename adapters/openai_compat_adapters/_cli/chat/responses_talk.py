@@ -67,7 +67,9 @@ class _ResponseTurn:
                     whole = True
                     dialogue.keep([*self._items, *self._output], text_in(response.get("id")))
                     dialogue.open_calls = self._calls
-                    yield _answered(response)
+                    usage, cut = object_in(response.get("usage")), object_in(response.get("incomplete_details"))
+                    tokens_in, tokens_out = number_in(usage.get("input_tokens")), number_in(usage.get("output_tokens"))
+                    yield Answered(tokens_in, tokens_out, text_in(cut.get("reason")).replace("_", " "))
                     return
             raise ChatFailed(LOST, code="connection_lost")
         finally:
@@ -151,12 +153,6 @@ class _ResponseTurn:
         self._output.append({"type": kind, "call_id": call.id, "name": call.name, given: call.arguments})
         self._calls.append(call)
         return call
-
-
-def _answered(response: JsonObject) -> Answered:
-    usage, cut = object_in(response.get("usage")), object_in(response.get("incomplete_details"))
-    tokens_in, tokens_out = number_in(usage.get("input_tokens")), number_in(usage.get("output_tokens"))
-    return Answered(tokens_in, tokens_out, text_in(cut.get("reason")).replace("_", " "))
 
 
 def _error_text(error: Any) -> str:

@@ -146,14 +146,11 @@ class ChatSession:
                         questions.append(event)
                     case _:
                         pass
+        self.media += made
         for one in made:
-            self._keep(one)
+            kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_into(self._out, one)
+            self.display.tell(f"A {one.kind} ({one.suffix}, {size_of(one.content)}): {kept}")
         return questions
-
-    def _keep(self, made: MediaMade) -> None:
-        self.media.append(made)
-        kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_into(self._out, made)
-        self.display.tell(f"A {made.kind} ({made.suffix}, {size_of(made.content)}): {kept}")
 
     def talk(self, reader: MessageReader) -> None:
         """Read and ask until the end of input. Ctrl-C stops an answer, or leaves a question open."""
