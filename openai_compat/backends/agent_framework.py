@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
-from ..agent_request import AgentRequest, Tool
+from ..agent_request import AgentRequest
 from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
@@ -113,7 +113,11 @@ class AgentFrameworkBackend:
             options["tool_choice"] = "required"
         if self._options is not None:
             options |= self._options(request)
-        return {"options": options, "tools": [_function(tool) for tool in request.tools]}
+        tools = [
+            af.FunctionTool(name=tool.name, description=tool.description or "", input_model=tool.input_schema)
+            for tool in request.tools
+        ]
+        return {"options": options, "tools": tools}
 
 
 class _AgentFrameworkTranslation:
@@ -177,16 +181,17 @@ def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
     return calls | decisions
 
 
-def _pending(content: Any) -> PendingCall:
-    waits_for: Any = "approval" if content.type == "function_approval_request" else "result"
-    call = content.function_call if waits_for == "approval" else content
-    return PendingCall(call.call_id, call.name, _text(call.arguments or {}), waits_for)
-
-
 def _paused(session: Any, asked: Mapping[str, Any]) -> PausedRun:
-    questions = {call_id: one.to_dict() for call_id, one in asked.items() if one.type == "function_approval_request"}
-    saved = {"session": session.to_dict(), "questions": questions}
-    return PausedRun(saved, tuple([_pending(one) for one in asked.values()]))
+    questions: dict[str, Any] = {}
+    pending: list[PendingCall] = []
+    for call_id, one in asked.items():
+        if one.type == "function_approval_request":
+            questions[call_id] = one.to_dict()
+            call = one.function_call
+            pending.append(PendingCall(call.call_id, call.name, _text(call.arguments or {}), "approval"))
+        else:
+            pending.append(PendingCall(one.call_id, one.name, _text(one.arguments or {}), "result"))
+    return PausedRun({"session": session.to_dict(), "questions": questions}, tuple(pending))
 
 
 def _answers(paused: PausedRun) -> list[Any]:
@@ -218,10 +223,6 @@ def _usage(used: Mapping[str, int]) -> UsageReported:
         reasoning_tokens=used.get("reasoning_output_token_count"),
         cache_write_tokens=used.get("cache_creation_input_token_count"),
     )
-
-
-def _function(tool: Tool) -> Any:
-    return af.FunctionTool(name=tool.name, description=tool.description or "", input_model=tool.input_schema)
 
 
 def _history(request: AgentRequest, is_chat: bool) -> list[Any]:

@@ -76,7 +76,9 @@ class AgnoBackend:
         resume = request.resume
         if resume is None or resume.state is None or resume.superseded:
             session = request.session_key or context.turn_id
-            run = agent.arun(_messages(request), **{"session_id": session, **_format(request), **more})
+            messages = [Message(role="system", content=request.system)] if request.system else []
+            messages += [message for turn in request.turns for message in _of_turn(turn)]
+            run = agent.arun(messages, **{"session_id": session, **_format(request), **more})
         else:
             paused = RunOutput.from_dict(copy.deepcopy(dict(resume.state)))
             for denied in _decide(paused, resume):
@@ -159,7 +161,8 @@ class _AgnoTranslation:
                 yield ReasoningDelta(event.reasoning_content)
             case "ToolCallStarted" if event.tool.tool_name not in self._theirs:
                 self._has_said = False
-                yield _ready(event.tool)
+                tool = event.tool
+                yield ToolCallReady(tool.tool_call_id, tool.tool_name, _json(tool.tool_args or {}), "agent")
             case "ToolCallCompleted" if event.tool.tool_name not in self._theirs:
                 failed = bool(event.tool.tool_call_error)
                 yield ToolResult(event.tool.tool_call_id, str(event.tool.result or ""), is_error=failed)
@@ -175,10 +178,6 @@ class _AgnoTranslation:
                 yield TextDelta(event.content if isinstance(event.content, str) else _json(event.content))
             case _:
                 pass
-
-
-def _ready(tool: Any) -> ToolCallReady:
-    return ToolCallReady(tool.tool_call_id, tool.tool_name, _json(tool.tool_args or {}), "agent")
 
 
 def _json(value: Any) -> str:
@@ -249,11 +248,6 @@ def _format(request: AgentRequest) -> dict[str, Any]:
         return {}
     wanted = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
     return {"output_schema": {"type": "json_schema", "json_schema": wanted._asdict()}}
-
-
-def _messages(request: AgentRequest) -> list[Any]:
-    system = [Message(role="system", content=request.system)] if request.system else []
-    return [*system, *[message for turn in request.turns for message in _of_turn(turn)]]
 
 
 def _of_turn(turn: UserTurn | AssistantMessage) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
@@ -179,21 +179,19 @@ class _ClaudeTurn:
             asked["output_format"] = {"type": "json_schema", "schema": dict(schema.schema)}
         if request.sampling.reasoning_effort is not None:
             asked["effort"] = EFFORTS.get(request.sampling.reasoning_effort, own.effort)
+        # A session of this turn's own, which goes on from the one before it: nothing of a turn that fails is in that.
+        new = str(uuid4()) if self._last is None else f"{self._last['session'][:SHARED]}{str(uuid4())[SHARED:]}"
+        if self._state is not None:
+            asked |= {"resume": self._state["session"], "fork_session": True}
         return replace(
             own,
+            session_id=new,
             hooks={**hooks, "PreToolUse": before},
             include_partial_messages=True,
             verbatim_prompts=True,  # "@/etc/passwd" in a prompt would be the file's text
             **_instructed(own, request.system),
-            **self._session(),
             **asked,
         )
-
-    def _session(self) -> dict[str, Any]:
-        """A session of this turn's own, which goes on from the one before it: nothing of a turn that fails is in that."""
-        new = str(uuid4()) if self._last is None else f"{self._last['session'][:SHARED]}{str(uuid4())[SHARED:]}"
-        before = {} if self._state is None else {"resume": self._state["session"], "fork_session": True}
-        return {"session_id": new, **before}
 
     async def prompt(self) -> AsyncIterator[dict[str, Any]]:
         """What it is told."""
@@ -270,7 +268,9 @@ class _ClaudeTurn:
                 pass
 
     def _result(self, block: Any) -> ToolResult:
-        told = block.content if isinstance(block.content, str) else _text(block.content or [])
+        told = block.content
+        if not isinstance(told, str):
+            told = "\n".join([part["text"] for part in told or () if part["type"] == "text"])
         is_denied = block.tool_use_id in self._denied
         return ToolResult(block.tool_use_id, told, is_error=bool(block.is_error), denied=is_denied)
 
@@ -352,10 +352,6 @@ def _content(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any
     yield from input_blocks([part for part in parts if not isinstance(part, TextPart)])
     if isinstance(last, UserMessage):
         yield from input_blocks(last.parts)
-
-
-def _text(blocks: Sequence[Mapping[str, Any]]) -> str:
-    return "\n".join([block["text"] for block in blocks if block["type"] == "text"])
 
 
 def _usage(models: Mapping[str, Mapping[str, int]]) -> UsageReported:

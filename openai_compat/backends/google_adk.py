@@ -153,7 +153,8 @@ class _RequestPlugin(BasePlugin):  # type: ignore[misc]
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
         """Called before each call of a model."""
-        self._count(callback_context)
+        last = self._last.pop(_place(callback_context), None)
+        self._counted += [last] if last is not None else []
         if callback_context.session.id != self._session_id:
             return
         request, config = self._request, llm_request.config
@@ -173,10 +174,6 @@ class _RequestPlugin(BasePlugin):  # type: ignore[misc]
         """Called with each piece of what a model answers; what it tells of tokens only grows until its next call."""
         if llm_response.usage_metadata is not None:
             self._last[_place(callback_context)] = _usage(llm_response.usage_metadata)
-
-    def _count(self, callback_context: Any) -> None:
-        last = self._last.pop(_place(callback_context), None)
-        self._counted += [last] if last is not None else []
 
     @property
     def usage(self) -> UsageReported:
@@ -341,15 +338,13 @@ def _begin(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
     events = _events(paused)
     for event in events:
         parts = event.content.parts or () if event.content else ()
-        event.content = event.content and types.Content(
-            role=event.content.role, parts=[part for part in parts if not {*_call_ids(part)} & left_out]
-        )
+        kept: list[Any] = []
+        for part in parts:
+            calls = [one.id for one in (part.function_call, part.function_response) if one is not None]
+            kept += [part] if left_out.isdisjoint(calls) else []
+        event.content = event.content and types.Content(role=event.content.role, parts=kept)
     said = cast("UserMessage", request.messages[-1])
     return [event for event in events if event.content and event.content.parts], _content(UserTurn(parts=said.parts))
-
-
-def _call_ids(part: Any) -> list[str]:
-    return [one.id for one in (part.function_call, part.function_response) if one is not None]
 
 
 def _history(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:

@@ -221,7 +221,10 @@ def _answers(paused: PausedRun, conversation: Any, request: AgentRequest) -> dic
     is_superseded = request.resume is not None and request.resume.superseded
     prompt = _content(cast("UserMessage", request.messages[-1]).parts) if is_superseded else None
     approvals = {call_id: _decided(decision) for call_id, decision in paused.decisions.items()}
-    results = {call_id: _given(result) for call_id, result in paused.results.items()}
+    results = {
+        call_id: ai.ToolReturn(result.text, content=_content(result.media)) if result.media else result.text
+        for call_id, result in paused.results.items()
+    }
     answers = ai.DeferredToolResults(calls=results, approvals=approvals)
     return {"conversation": conversation, "deferred_tool_results": answers, "user_prompt": prompt}
 
@@ -243,10 +246,6 @@ def _decided(decision: Decision) -> Any:
     if not decision.approved:
         return ai.ToolDenied(decision.reason or ai.ToolDenied().message)
     return ai.ToolApproved(override_args=from_json(decision.arguments) if decision.arguments else None)
-
-
-def _given(result: ToolMessage) -> Any:
-    return ai.ToolReturn(result.text, content=_content(result.media)) if result.media else result.text
 
 
 def _pending(part: Any, waits_for: Any = "result") -> PendingCall:

@@ -32,7 +32,8 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
             case AssistantMessage():
                 _add(turns, "assistant", _said(message, recall))
             case ToolMessage():
-                _add(turns, "user", [_result_of(message)])
+                result = _result(message.call_id, result_content(message.text, message.media))
+                _add(turns, "user", [{**result, "is_error": True} if message.is_error else result])
     # The newer models take no prefilled answer: a conversation has to end with the user.
     if not turns or turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
@@ -64,11 +65,6 @@ def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
         *assistant_blocks(message.parts),
         *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": c.input} for c in calls],
     ]
-
-
-def _result_of(message: ToolMessage) -> Block:
-    result = _result(message.call_id, result_content(message.text, message.media))
-    return {**result, "is_error": True} if message.is_error else result
 
 
 def _thought(thought: Thought) -> Block:

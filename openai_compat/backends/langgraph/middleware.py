@@ -52,7 +52,12 @@ class _RequestMiddleware:
             given["stop"] = list(given["stop"])
         changes: dict[str, Any] = {"model_settings": {**request.model_settings, **given}}
         if asked.tools:
-            changes["tools"] = [*request.tools, *[_definition(tool) for tool in asked.tools]]
+            described = [
+                {"name": tool.name, "description": tool.description or "", "parameters": tool.input_schema}
+                for tool in asked.tools
+            ]
+            theirs = [{"type": "function", "function": function} for function in described]
+            changes["tools"] = [*request.tools, *theirs]
         wanted = asked.json_schema
         if wanted is not None:
             strategy: Any = importlib.import_module("langchain.agents.structured_output").ProviderStrategy
@@ -66,8 +71,3 @@ class _RequestMiddleware:
             return await handler(request)
         result = interrupt({"type": CLIENT_TOOL, "tool_call_id": call["id"]})
         return lc.ToolMessage(result, name=call["name"], tool_call_id=call["id"])
-
-
-def _definition(tool: Any) -> dict[str, Any]:
-    described = {"name": tool.name, "description": tool.description or "", "parameters": tool.input_schema}
-    return {"type": "function", "function": described}

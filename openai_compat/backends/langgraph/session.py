@@ -45,7 +45,9 @@ class GraphSession:
             snapshot = await self._read()
             if snapshot.values:
                 given = await self._continue(request, state)
-                self._is_newest = given is not None and await self._newest(state["thread"]) == state["checkpoint"]
+                if given is not None:
+                    newest = await self._graph.aget_state({"configurable": {"thread_id": state["thread"]}})
+                    self._is_newest = newest.config["configurable"]["checkpoint_id"] == state["checkpoint"]
                 return given
             if request.resume is not None and request.resume.decisions:
                 text = "The agent does not know any more what it has asked."
@@ -54,10 +56,6 @@ class GraphSession:
         self.config = {} if self._saver is None else {"configurable": {"thread_id": str(uuid4())}}
         self.new_messages = [message_of(message) for message in request.messages]
         return None
-
-    async def _newest(self, thread: str) -> str:
-        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread}})
-        return str(snapshot.config["configurable"]["checkpoint_id"])
 
     @property
     def begins_at(self) -> dict[str, Any]:
