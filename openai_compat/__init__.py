@@ -191,5 +191,4 @@ if not TYPE_CHECKING:  # it would tell type checkers that every name is there
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        """What completion shows."""
         return sorted({*globals(), *__all__})

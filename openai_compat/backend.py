@@ -115,7 +115,7 @@ class KeptGrants(Protocol):
         ...
 
     async def give(self, principal: str, tool: str, grant: str) -> None:
-        """Keep another one."""
+        """Keep a grant, so that the caller is not asked again about such calls."""
         ...
 
 

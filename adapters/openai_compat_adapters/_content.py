@@ -33,7 +33,7 @@ def instructions(request: AgentRequest) -> str | None:
 
 
 def input_messages(request: AgentRequest) -> str:
-    """All other messages."""
+    """The messages of a request, without those of the system."""
     return json.dumps([_message(one) for one in request.messages if not isinstance(one, SystemMessage)])
 
 

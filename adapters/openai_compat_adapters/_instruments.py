@@ -186,7 +186,7 @@ class TurnMetrics(Hooks):
         raise NotImplementedError
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
-        """Measure the request."""
+        """Record how long a request took, by route and status."""
         method = request.request.method if request.request.method in METHODS else OTHER
         failed = self._error(outcome.note or str(outcome.status)) if outcome.status >= 500 else ""
         status = str(outcome.status) if outcome.status else ""
@@ -194,15 +194,15 @@ class TurnMetrics(Hooks):
         self.record(REQUEST_DURATION, outcome.seconds, where)
 
     def refused(self, refusal: RefusalInfo) -> None:
-        """Count it."""
+        """Count a request that no agent was started for, by the reason."""
         self.record(REFUSED, 1, (refusal.reason,))
 
     def webhook_sent(self, attempt: WebhookAttempt) -> None:
-        """Count it."""
+        """Count an attempt to send a webhook, by how it went."""
         self.record(WEBHOOKS, 1, (attempt.outcome,))
 
     def started(self, turn: TurnInfo) -> None:
-        """Count the run in."""
+        """Count a run that has begun as active, and record how long it waited for its slot."""
         self._runs[turn] = MeasuredRun(frozenset([tool.name for tool in turn.request.tools]), {})
         self.record(ACTIVE, 1, (turn.agent,))
         if turn.run == 0:
@@ -229,7 +229,7 @@ class TurnMetrics(Hooks):
         self.record(TOOL_DURATION, time.perf_counter() - tool.began, (name, "function", turn.agent, failed))
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Count the run out."""
+        """Record how long a run took and what it used; it is not active any more."""
         run = self._runs.pop(turn, None)
         if run is None:
             return

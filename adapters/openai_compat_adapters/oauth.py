@@ -118,7 +118,7 @@ class Jwt:
         self._kept = KeptResults[Principal](MOST_KEPT, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
-        """Whose token it is."""
+        """The caller that a valid token names; None without one. Raises Unauthorized for a token that is refused."""
         token = self._token(request)
         # Something else than a JWT: an API key, perhaps.
         if token.count(b".") != 2:
@@ -226,7 +226,7 @@ class Introspection:
         self._refused = KeptResults[str](MOST_KEPT, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
-        """Whose token it is."""
+        """The caller that an active token names; None without one. Raises Unauthorized for a token that is refused."""
         token = bearer_token(request)
         if not token:
             return None

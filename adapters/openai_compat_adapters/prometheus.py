@@ -58,7 +58,7 @@ class Prometheus(TurnMetrics):
         self.api = Api(name="metrics", routes=[Route("/metrics", {"GET": operation}, group="metrics")])
 
     def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
-        """Take a figure."""
+        """Add a figure to the text that `GET /metrics` answers with."""
         series = self._metrics[instrument].labels(*attributes)
         if instrument.kind == "histogram":
             series.observe(value)

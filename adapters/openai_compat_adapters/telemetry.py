@@ -83,11 +83,9 @@ class _ToolSpans:
     def _on_ending(self, span: Any) -> None:
         pass
 
-    def shutdown(self) -> None:
-        """Nothing."""
+    def shutdown(self) -> None: ...
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing is held."""
         return True
 
 
@@ -267,7 +265,7 @@ class OpenTelemetry(TurnMetrics):
         span.end()
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """End the run's span."""
+        """End the run's span, with its usage and what it has failed with."""
         super().ended(turn, outcome)
         run = self._traced.pop(turn, None)
         if run is None:

@@ -33,12 +33,12 @@ class Graph(Protocol):
 
     @property
     def astream(self) -> Callable[..., Any]:
-        """Runs it."""
+        """Runs the graph and yields what it does, called once for each turn."""
         ...
 
     @property
     def aget_state(self) -> Callable[..., Any]:
-        """Reads what it remembers."""
+        """Reads what its checkpointer has kept of a thread."""
         ...
 
 

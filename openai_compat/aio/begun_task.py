@@ -53,7 +53,7 @@ else:
             self._waits_for: Any = None
 
         def begin(self) -> None:
-            """Make the first step."""
+            """Make the first step, in the context and under the name of the task that will go on."""
             try:
                 self._waits_for = self._work.send(None)
             except StopIteration:
@@ -65,7 +65,6 @@ else:
             return waits_for
 
         def send(self, value: Any) -> Any:
-            """Go on."""
             return self._send(value)
 
         def throw(self, *error: Any) -> Any:
@@ -74,7 +73,6 @@ else:
             return self._work.throw(*error)
 
         def close(self) -> None:
-            """Close it."""
             self._work.close()
 
         def __await__(self) -> Generator[Any, Any, None]:

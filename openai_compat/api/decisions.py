@@ -1,4 +1,4 @@
-"""`POST /v1/decisions`."""
+"""`POST /v1/decisions`: predicates, choices and scores, answered by the function that the server was given for it."""
 
 from __future__ import annotations
 

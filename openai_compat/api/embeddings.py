@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`."""
+"""`POST /v1/embeddings`: vectors for texts, of the embedder that the server was given."""
 
 from __future__ import annotations
 

@@ -109,7 +109,6 @@ class _A2ATranslation:
         self._snapshot: Any = None  # a task as it is, from which the agent goes on, if it streams
 
     def of(self, response: Any) -> Iterator[AgentEvent]:
-        """What one response says."""
         self._snapshot = None
         if response.HasField("message"):
             yield from _said(response.message.parts)

@@ -134,7 +134,6 @@ class _Call:
 
     @property
     def arguments(self) -> str:
-        """Its input as JSON."""
         told: Any = {} if self.input is None else self.input
         return to_json(told if isinstance(told, dict) else {"input": told}, inf_nan_mode="null").decode()
 

@@ -130,7 +130,6 @@ class _AgentFrameworkTranslation:
         self._streamed: set[str] = set()
 
     def of(self, update: Any) -> Iterator[AgentEvent]:
-        """What an update says."""
         if update.author_name and update.author_name != self._speaker:
             self._speaker = update.author_name
             yield Progress("agent", update.author_name, f"{update.author_name} goes on", done=True)

@@ -142,14 +142,11 @@ def _watch(model: Any, failures: list[Exception]) -> None:
 
 
 class _AgnoTranslation:
-    """Agno's events as ours."""
-
     def __init__(self, theirs: set[str]) -> None:
         self._theirs = theirs
         self._has_said = False
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
-        """What an event says."""
         match event.event:
             case "RunContent":
                 if event.reasoning_content:

@@ -194,7 +194,6 @@ class _ClaudeTurn:
         )
 
     async def prompt(self) -> AsyncIterator[dict[str, Any]]:
-        """What it is told."""
         content = [*_content(self._request, is_known=self._state is not None)]
         yield {"type": "user", "message": {"role": "user", "content": content}, "parent_tool_use_id": None}
 
@@ -220,7 +219,6 @@ class _ClaudeTurn:
         return _decided("defer")
 
     def of(self, message: Any) -> Iterator[AgentEvent]:
-        """What a message says."""
         match message:
             case sdk.StreamEvent() if message.parent_tool_use_id is None:
                 yield from self._of_model(message.event)

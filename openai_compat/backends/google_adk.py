@@ -226,7 +226,6 @@ class _AdkTranslation:
         self.output: Any = None
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
-        """What an event says."""
         if event.author not in self._heard:
             self._heard.add(event.author)
             yield Progress("agent", event.author, f"{event.author} goes on", done=True)

@@ -128,7 +128,7 @@ class _HaystackSteps:
         self.result: Any = None
 
     async def piece(self, chunk: Any) -> None:
-        """The agent's `streaming_callback`."""
+        """Called by the framework as its `streaming_callback`, with each piece."""
         if chunk.reasoning is not None and chunk.reasoning.reasoning_text:
             await self._send(ReasoningDelta(chunk.reasoning.reasoning_text))
         if chunk.content and chunk.tool_call_result is None:

@@ -114,7 +114,6 @@ class _LlamaIndexTranslation:
         self._said = False
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
-        """What an event says."""
         if isinstance(event, core.AgentStream):
             yield from self._piece(event)
         elif isinstance(event, core.AgentOutput):

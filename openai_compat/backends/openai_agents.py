@@ -154,7 +154,6 @@ class _AgentsTranslation:
         self.ending: Any = None
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
-        """What an event says."""
         match event.type:
             case "raw_response_event":
                 yield from self._of_model(event.data)

@@ -159,7 +159,6 @@ class _PydanticAITranslation:
         self.result: Any = None
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
-        """What an event says."""
         match event.event_kind:
             case "part_start":
                 self._calls.pop(event.index, None)

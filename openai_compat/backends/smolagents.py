@@ -169,7 +169,6 @@ class _SmolagentsTranslation:
         self.hidden: set[str] = set()
 
     def of(self, item: Any) -> Iterator[AgentEvent]:
-        """What one item says."""
         match type(item).__name__:
             case "ChatMessageStreamDelta":
                 yield from self._piece(item)

@@ -148,7 +148,6 @@ class _StrandsClientTool(AgentTool):  # type: ignore[misc]
         self.results: dict[str, Any] = {}
 
     async def stream(self, tool_use: Any, invocation_state: Any, **more: Any) -> AsyncIterator[Any]:
-        """Give the result."""
         yield ToolResultEvent(self.results[tool_use["toolUseId"]])
 
 
@@ -186,7 +185,6 @@ class _StrandsTranslation:
         self.result: Any = None
 
     def of(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
-        """What an event says."""
         if "event" in event:
             yield from self._chunk(event["event"])
         elif "message" in event:
@@ -354,7 +352,7 @@ def _block(part: InputPart) -> dict[str, Any]:
 
 
 def _without_bytes(value: Any) -> Any:
-    """A snapshot as JSON."""
+    """A snapshot with its bytes as base64 text, so that it can be kept as JSON."""
     if isinstance(value, bytes):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, Mapping):

@@ -89,7 +89,7 @@ class AuditLog(Hooks):
                 pass
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """How it has ended."""
+        """Write the line that tells how a run has ended."""
         usage, error = outcome.usage, outcome.error
         self._write(
             turn,

@@ -73,7 +73,7 @@ class ContentLog(Hooks):
             said.size += len(text)
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Log it."""
+        """Log what was asked and answered, once the run is over."""
         said = self._said.pop(turn, None)
         if said is None:
             return

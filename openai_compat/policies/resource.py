@@ -45,7 +45,7 @@ class ResourceMetadata:
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """The JSON."""
+        """The metadata as JSON, as RFC 9728 has it."""
         scopes = list(self.scopes)
         return {
             "resource": self.url,

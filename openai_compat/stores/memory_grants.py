@@ -15,7 +15,7 @@ GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
 
 
 class MemoryGrantStore(MemoryPart):
-    """GrantStore in a table."""
+    """The grants of `GrantStore`, in a table that is bounded by bytes and by principal."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
@@ -34,5 +34,4 @@ class MemoryGrantStore(MemoryPart):
         return [grant for _, grant in self._grants.of(principal) if tool in (None, (grant.agent, grant.tool))]
 
     async def delete_grant(self, key: Key) -> bool:
-        """Take a grant back."""
         return self._grants.pop(key.principal, key.id) is not None

@@ -53,14 +53,12 @@ class MemoryOutbox(MemoryPart):
         return [one.notice for one in due[:limit]]
 
     async def defer_notice(self, number: int, token: str, seconds: float) -> None:
-        """Give one back."""
         waiting = self._notices.get(number)
         if waiting is not None and waiting.token == token:
             waiting.notice = replace(waiting.notice, attempt=waiting.notice.attempt + 1)
             waiting.due, waiting.token = self._clock() + seconds, None
 
     async def end_notice(self, number: int) -> None:
-        """Delete one."""
         self._notices.pop(number, None)
 
     async def targets(self) -> Mapping[str, int]:

@@ -15,9 +15,7 @@ class MemorySettings(MemoryPart):
         self._settings: dict[tuple[str, str], str] = {}
 
     async def put_setting(self, kind: str, name: str, body: str) -> None:
-        """Insert or replace one."""
         self._settings[kind, name] = body
 
     async def settings(self, kind: str) -> Mapping[str, str]:
-        """All of a kind."""
         return {name: body for (other, name), body in self._settings.items() if other == kind}

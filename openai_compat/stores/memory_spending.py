@@ -13,7 +13,7 @@ MAX_SPENDS = 100_000
 
 
 class MemorySpending(MemoryPart):
-    """SpendStore in a dictionary."""
+    """What `SpendStore` counts, in a dictionary: it ends with the process."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)

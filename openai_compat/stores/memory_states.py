@@ -40,13 +40,11 @@ class MemoryStates(MemoryPart):
         return True
 
     async def return_pause(self, key: Key) -> None:
-        """Make it usable again."""
         kept = self._pauses.get(key.principal, key.id)
         if kept is not None:
             kept.used = 0
 
     async def end_pause(self, key: Key) -> None:
-        """It is used up."""
         kept = self._pauses.get(key.principal, key.id)
         if kept is not None:
             kept.used = inf

@@ -41,7 +41,6 @@ class MemoryThreads(MemoryPart):
         return kept.stored
 
     async def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> bool:
-        """Add frames."""
         kept = self._threads.get(key)
         if kept is None or kept.token != token:
             return False
@@ -51,7 +50,6 @@ class MemoryThreads(MemoryPart):
         return True
 
     async def leave_thread(self, key: Key, token: str) -> None:
-        """Give it back."""
         kept = self._threads.get(key)
         if kept is not None and kept.token == token:
             kept.token, kept.touched = None, self._clock()
@@ -83,5 +81,4 @@ class MemoryThreads(MemoryPart):
         return True
 
     async def take_signals(self, tokens: Sequence[str]) -> Sequence[tuple[str, str]]:
-        """Read and delete."""
         return [(token, body) for token in tokens for body in self._signals.pop(token, ())]

@@ -346,7 +346,7 @@ class StateStore(Protocol):
         ...
 
     async def forget_state(self, key: Key) -> None:
-        """Delete one of these."""
+        """Delete the last state of a session, once its agent has been told to forget it."""
         ...
 
 

@@ -46,6 +46,5 @@ class SqlGrants(SqlPart):
 
     @autocommit
     def delete_grant(self, key: Key) -> Transaction[bool]:
-        """Take a grant back."""
         rows = yield "delete from oc_grant where principal = $1 and id = $2 returning id", owned(key)
         return bool(rows)

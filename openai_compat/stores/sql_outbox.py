@@ -51,7 +51,6 @@ class SqlOutbox(SqlPart):
 
     @autocommit_nosync
     def defer_notice(self, number: int, token: str, seconds: float) -> Transaction[None]:
-        """Give one back."""
         yield (
             """update oc_outbox set attempt = attempt + 1, due = {now} + $3, token = null, until = null
             where n = $1 and token = $2""",
@@ -60,7 +59,6 @@ class SqlOutbox(SqlPart):
 
     @autocommit_nosync
     def end_notice(self, number: int) -> Transaction[None]:
-        """Delete one."""
         yield "delete from oc_outbox where n = $1", (number,)
 
     @autocommit

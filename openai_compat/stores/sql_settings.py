@@ -14,7 +14,6 @@ class SqlSettings(SqlPart):
 
     @autocommit
     def put_setting(self, kind: str, name: str, body: str) -> Transaction[None]:
-        """Insert or replace one."""
         yield (
             """insert into oc_setting (kind, name, body, touched) values ($1, $2, $3, {now})
             on conflict (kind, name) do update set body = excluded.body, touched = excluded.touched""",
@@ -23,6 +22,5 @@ class SqlSettings(SqlPart):
 
     @autocommit
     def settings(self, kind: str) -> Transaction[Mapping[str, str]]:
-        """All of a kind."""
         rows = yield "select name, body from oc_setting where kind = $1", (kind,)
         return {string(name): body for name, body in rows}

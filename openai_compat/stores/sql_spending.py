@@ -33,7 +33,7 @@ def add_spends(principal: str, spends: Sequence[Spend]) -> Statement:
 
 
 class SqlSpending(SqlPart):
-    """SpendStore on an engine."""
+    """What `SpendStore` counts, as rows of a period and a caller."""
 
     @autocommit
     def spent(self, principal: str, period: str, unit: str) -> Transaction[int]:

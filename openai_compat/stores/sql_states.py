@@ -78,7 +78,7 @@ def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
 
 
 class SqlStates(SqlPart):
-    """StateStore on an engine."""
+    """The states of agents, one row for each conversation, response and question they are kept for."""
 
     @autocommit
     def pause(self, key: Key) -> Transaction[AgentState | None]:
@@ -98,12 +98,10 @@ class SqlStates(SqlPart):
 
     @autocommit
     def return_pause(self, key: Key) -> Transaction[None]:
-        """Make it usable again."""
         yield "update oc_state set used = 0 where principal = $1 and kind = 'pause' and id = $2", owned(key)
 
     @autocommit
     def end_pause(self, key: Key) -> Transaction[None]:
-        """It is used up."""
         yield (
             f"update oc_state set used = {USED_UP} where principal = $1 and kind = 'pause' and id = $2",
             owned(key),

@@ -69,7 +69,6 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def leave_thread(self, key: Key, token: str) -> Transaction[None]:
-        """Give it back."""
         yield (
             f"update oc_thread set token = null, until = null, active = 'null', touched = {{now}} where {HELD}",
             (*owned(key), token),

@@ -51,7 +51,7 @@ class ModelErrors:
         return dumps({"type": "error", "error": _told(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """When to come back."""
+        """`Retry-After`, where the error knows when to come back."""
         waits = [] if error.retry_after is None else [("Retry-After", f"{error.retry_after:g}")]
         return [*waits, *error.headers.items()]
 
@@ -85,7 +85,7 @@ class MessageTurn(TurnPlan[bytes]):
         return self.idle() + out if out else b""
 
     def idle(self) -> bytes:
-        """What begins the stream."""
+        """`message_start`, unless it was sent: clients wait for it before anything else."""
         if self._begun or not self._stream:
             return b""
         self._begun = True
@@ -165,7 +165,7 @@ class MessageTurn(TurnPlan[bytes]):
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Answer `POST /v1/messages`."""
+    """Answer `POST /v1/messages` as Anthropic's API does, with what the script says."""
     data = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     try:
         body: dict[str, Any] = from_json(data)

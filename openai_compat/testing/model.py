@@ -39,10 +39,10 @@ USAGE = UsageReported(10, 5)
 
 
 class Hang:
-    """Never ends; see `HANG`."""
+    """A step of a script that never ends; see `HANG`."""
 
     async def wait(self) -> None:
-        """Wait to be cancelled."""
+        """Wait for ever, until the client leaves."""
         await anyio.sleep_forever()
 
 

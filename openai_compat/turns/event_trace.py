@@ -14,7 +14,7 @@ class EventTrace(Hooks):
     """Logs each event of each turn."""
 
     def started(self, turn: TurnInfo) -> None:
-        """Log which agent begins."""
+        """Log which agent begins, and for which request."""
         self._log(turn, f"{turn.agent} begins ({turn.id}, run {turn.run})")
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:

@@ -93,7 +93,7 @@ class HookSet:
         return self._traced
 
     def request_started(self, request: RequestInfo) -> None:
-        """A request has come."""
+        """Tell the hooks that a request has come; one that fails is logged, and the request goes on."""
         for hook in self._request_started:
             try:
                 hook.request_started(request)
@@ -101,7 +101,7 @@ class HookSet:
                 _log_failure(request.id, hook, "request_started", error)
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
-        """It is answered."""
+        """Tell the hooks how a request was answered."""
         for hook in self._request_ended:
             try:
                 hook.request_ended(request, outcome)
@@ -120,7 +120,7 @@ class HookSet:
                 _log_failure(request_id, hook, "refused", error)
 
     def webhook_sent(self, attempt: WebhookAttempt) -> None:
-        """A webhook was sent."""
+        """Tell the hooks of an attempt to send a webhook."""
         for hook in self._webhook_sent:
             try:
                 hook.webhook_sent(attempt)
@@ -191,7 +191,7 @@ class HookedRun:
         self._turn = turn
 
     def started(self) -> None:
-        """The agent begins."""
+        """Tell the hooks that the agent begins."""
         for hook in self._hooks.started:
             try:
                 hook.started(self._turn)

@@ -45,7 +45,7 @@ class SeatedTurn(Protocol):
 
     @property
     def requester(self) -> Requester:
-        """Whose request it is."""
+        """Whose request it is, for the rates and budgets that are counted by caller."""
         ...
 
     @property

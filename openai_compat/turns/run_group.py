@@ -78,7 +78,7 @@ class AgentRuns(Protocol):
 
     @property
     def agent(self) -> str:
-        """The agent's own name."""
+        """The agent's own name, whatever model was asked for."""
         ...
 
     @property

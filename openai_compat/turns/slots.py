@@ -269,7 +269,6 @@ class Slots:
         return bounds
 
     def _too_many(self, request: SlotRequest) -> NoSlot:
-        """The refusal."""
         bounds = self._bounds(request)
         reached = [bound for bound in bounds if bound[0] + request.number > bound[1]]
         # Where none of ours is, the shared slots are taken by other processes.

@@ -250,7 +250,7 @@ def store(url: str | None) -> Finding:
 def here(
     named: tuple[str, ...], listen: tuple[str, int], store_url: str | None, key_variable: str | None
 ) -> Iterator[Finding]:
-    """All of them."""
+    """Everything that can be checked without a running server, in the order in which one would look."""
     yield python()
     yield extras()
     yield speed()

@@ -217,7 +217,6 @@ def _said(form: MessageForm, text: str) -> bytes:
 
 
 async def _answer_with(exchange: Exchange, form: MessageForm, answer: bytes) -> None:
-    """Answer without an agent."""
     if form.streams:
         await exchange.start_stream()
         await exchange.end(answer)

@@ -45,7 +45,7 @@ class ChoicesForm(Protocol):
 
     @property
     def id(self) -> str:
-        """The answer's id."""
+        """The id of the answer, by which a stored one is found again."""
         ...
 
     def stream(self, index: int) -> ChoiceStream:
@@ -57,7 +57,7 @@ class ChoicesForm(Protocol):
         ...
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
-        """The plain answer."""
+        """The whole body of a plain answer, one message for each choice."""
         ...
 
 
@@ -130,7 +130,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         return self._form.stream_end(self.usage) if self._streams else self.whole()
 
     def whole(self) -> bytes:
-        """The plain answer."""
+        """The whole body of the plain answer, with the choices that are told."""
         return self._form.whole([reducer.message() for reducer in self._shown])
 
     async def fail(self, error: OpenAICompatError) -> None:

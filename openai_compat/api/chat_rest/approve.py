@@ -210,7 +210,7 @@ class StartedSignal:
         self.begun.set()
 
     def write_now(self, frames: bytes) -> bool:
-        """Dropped, as by `write`."""
+        """Dropped, as by `write`: there is always room for that."""
         return True
 
     async def write(self, frames: bytes) -> None:

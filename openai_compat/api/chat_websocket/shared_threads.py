@@ -253,7 +253,7 @@ def frames_to_json(frames: Sequence[Fields]) -> str:
 
 
 def frames_from_json(text: str) -> list[Fields]:
-    """What `frames_to_json` has written."""
+    """Read frames as `frames_to_json` has written them for the store."""
     return cast("list[Fields]", json.loads(text, object_hook=_with_bytes))
 
 

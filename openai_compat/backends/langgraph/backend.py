@@ -132,7 +132,7 @@ class Translation:
         self.values: dict[str, Any] = {}
 
     def of(self, namespace: tuple[str, ...], mode: str, data: Any) -> Iterator[AgentEvent]:
-        """What one piece says."""
+        """The events that one piece of the stream stands for; none for what is not shown."""
         if mode == "custom":
             text = data if isinstance(data, str) else json_text(data)
             yield Progress("step", "custom", text, done=True)

@@ -124,7 +124,7 @@ class GraphSession:
         return snapshot.values
 
     async def end(self, request: AgentRequest, reason: Any) -> AsyncIterator[AgentEvent]:
-        """What ends the turn."""
+        """The event that ends the turn: it has paused, or is finished, with the state to go on from."""
         pending = [call for asked in self.asked for call in asked.pending]
         if pending:
             yield self.paused(pending, {})
@@ -188,7 +188,7 @@ class GraphQuestions:
         return self._value if isinstance(self._value, str) else json_text(self._value)
 
     def answer(self, given: Mapping[str, Any]) -> Any:
-        """What the interrupt returns."""
+        """What the interrupted node gets as the value of its interrupt."""
         if self._kind == "question":
             return given[self.interrupt]
         answers = [given[call["id"]] for call in self.calls]

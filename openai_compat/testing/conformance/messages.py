@@ -51,7 +51,7 @@ class MessagesConformance(TransportChecks):
         return {**super().headers, "anthropic-beta": "mcp-client-2025-11-20"}
 
     def request_path(self) -> str:
-        """`/v1/messages`."""
+        """Where Anthropic's clients post what they ask."""
         return f"{self.path}/messages"
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ class OllamaConformance(TransportChecks):
     """The agent as Ollama's clients have it. Set what `Conformance` has."""
 
     def request_path(self) -> str:
-        """`/api/chat`, beside `/v1`."""
+        """The path, which stands beside `/v1` and not below it."""
         return f"{self.path.removesuffix('/v1')}/api/chat"
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ class OllamaConformance(TransportChecks):
         return {**body, "tools": list(tools)} if tools else body
 
     def events(self, answer: Answer) -> list[Event]:
-        """The lines."""
+        """Each line of the body is one JSON object."""
         return [cast("Event", found) for line in answer.body.splitlines() if isinstance(found := parsed(line), dict)]
 
     def out_of_order(self, events: Sequence[Event]) -> str:

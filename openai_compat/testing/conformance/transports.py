@@ -54,7 +54,7 @@ class TransportChecks(Examination):
         raise NotImplementedError
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What asks it."""
+        """The body of a request in the API's own form, with this text as the user's message."""
         raise NotImplementedError
 
     def events(self, answer: Answer) -> list[Event]:

@@ -21,7 +21,7 @@ class BlockWriter(Protocol):
     """Writes the blocks of a message, one after the other."""
 
     def start(self, block: dict[str, Any]) -> bytes:
-        """A block begins."""
+        """Begin a block, as `content_block_start` has it: without what is still to come."""
         ...
 
     def texts(self, texts: Sequence[str]) -> bytes:
@@ -29,11 +29,11 @@ class BlockWriter(Protocol):
         ...
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
-        """More of any block."""
+        """Add to the open block: the kind of delta, its field, and what is added."""
         ...
 
     def stop(self) -> bytes:
-        """The block is whole."""
+        """End the open block; clients act upon what is in it now."""
         ...
 
 
@@ -49,7 +49,7 @@ class BlockEvents:
         self._before = self._between = b""
 
     def start(self, block: dict[str, Any]) -> bytes:
-        """`content_block_start`."""
+        """`content_block_start`, with the next index: they have no gaps, which the Python SDK does not survive."""
         self.index += 1
         self._before = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
@@ -59,15 +59,15 @@ class BlockEvents:
         return event("content_block_start", index=self.index, content_block=block)
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        """One `text_delta` for each."""
+        """A `content_block_delta` for each, of the kind `text_delta`."""
         return self._before + self._between.join(dump_texts(list(texts))) + b"}}\n\n"
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
-        """`content_block_delta`."""
+        """`content_block_delta`, with `value` in the field that its kind has."""
         return event("content_block_delta", index=self.index, delta={"type": kind, field: value})
 
     def stop(self) -> bytes:
-        """`content_block_stop`."""
+        """`content_block_stop`: Claude Code runs a tool's call from here on, whatever comes behind it."""
         return event("content_block_stop", index=self.index)
 
 

@@ -23,7 +23,7 @@ class SentByClient(BaseModel):
 
 
 class TextBlockParam(SentByClient):
-    """Text."""
+    """Text, said by whoever the message is of."""
 
     text: str
 
@@ -65,13 +65,13 @@ class ContentSource(SentByClient):
 
 
 class ImageBlockParam(SentByClient):
-    """A picture."""
+    """A picture: base64 data, a URL, or the id of a file."""
 
     source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
 
 
 class DocumentBlockParam(SentByClient):
-    """A document."""
+    """A document: base64 data, a URL, the id of a file, or its text."""
 
     source: Annotated[
         Base64Source | UrlSource | FileSource | PlainTextSource | ContentSource, Field(discriminator="type")
@@ -149,7 +149,7 @@ class AnyOfTools(SentByClient):
 
 
 class OneTool(SentByClient):
-    """Call this tool."""
+    """The answer has to call this tool."""
 
     type: Literal["tool"]
     name: str
@@ -157,7 +157,7 @@ class OneTool(SentByClient):
 
 
 class RequestMetadata(SentByClient):
-    """Whose request it is."""
+    """On whose behalf the client asks, in its own words."""
 
     user_id: str | None = None
 
@@ -170,7 +170,7 @@ class ThinkingConfig(SentByClient):
 
 
 class OutputFormatParam(SentByClient):
-    """JSON by a schema."""
+    """The answer has to be JSON that this schema allows."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")

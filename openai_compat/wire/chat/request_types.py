@@ -21,7 +21,7 @@ class WireModel(BaseModel):
 
 
 class ChatTextContent(WireModel):
-    """Text."""
+    """A part of a message that is text."""
 
     type: Literal["text"]
     text: str
@@ -35,21 +35,21 @@ class ImageUrlField(WireModel):
 
 
 class ChatImageContent(WireModel):
-    """A picture."""
+    """A part of a message that is a picture, by URL or as a `data:` URL."""
 
     type: Literal["image_url"]
     image_url: ImageUrlField
 
 
 class InputAudioField(WireModel):
-    """Speech as base64 text."""
+    """Speech: base64 data, and the format that it is encoded in."""
 
     data: str
     format: str
 
 
 class AudioContent(WireModel):
-    """Speech."""
+    """A part of a message that is speech."""
 
     type: Literal["input_audio"]
     input_audio: InputAudioField
@@ -65,7 +65,7 @@ class FileField(WireModel):
 
 
 class ChatFileContent(WireModel):
-    """A document."""
+    """A part of a message that is a document."""
 
     type: Literal["file"]
     file: FileField
@@ -85,7 +85,7 @@ AssistantContent = Annotated[ChatTextContent | RefusalContent, Field(discriminat
 
 
 class SystemMessageParam(WireModel):
-    """Instructions."""
+    """Instructions to the agent, of the operator or the developer."""
 
     role: Literal["system", "developer"]
     content: str | list[ChatTextContent]
@@ -93,7 +93,7 @@ class SystemMessageParam(WireModel):
 
 
 class UserMessageParam(WireModel):
-    """What the user says."""
+    """What the user says: a text, or parts of several kinds."""
 
     role: Literal["user"]
     content: str | Annotated[list[UserContent], MinLen(1)]
@@ -171,7 +171,7 @@ class FunctionDefinition(WireModel):
 
 
 class ChatFunctionToolParam(WireModel):
-    """A function tool."""
+    """A tool of the client whose arguments are JSON."""
 
     type: Literal["function"]
     function: FunctionDefinition
@@ -186,7 +186,7 @@ class CustomDefinition(WireModel):
 
 
 class ChatCustomToolParam(WireModel):
-    """A custom tool."""
+    """A tool of the client whose input is free text."""
 
     type: Literal["custom"]
     custom: CustomDefinition
@@ -202,14 +202,14 @@ class NamedTool(WireModel):
 
 
 class FunctionChoiceParam(WireModel):
-    """Call this function."""
+    """The answer has to call this function."""
 
     type: Literal["function"]
     function: NamedTool
 
 
 class CustomChoiceParam(WireModel):
-    """Call this custom tool."""
+    """The answer has to call this free-text tool."""
 
     type: Literal["custom"]
     custom: NamedTool
@@ -244,19 +244,19 @@ class JsonSchemaField(WireModel):
 
 
 class TextFormat(WireModel):
-    """Plain text."""
+    """The answer is plain text, which it is anyway."""
 
     type: Literal["text"]
 
 
 class JsonObjectFormat(WireModel):
-    """Any JSON object."""
+    """The answer has to be a JSON object, of any shape."""
 
     type: Literal["json_object"]
 
 
 class ChatJsonSchemaFormat(WireModel):
-    """JSON by a schema."""
+    """The answer has to be JSON that the schema allows."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchemaField
@@ -266,7 +266,7 @@ ResponseFormatParam = Annotated[TextFormat | JsonObjectFormat | ChatJsonSchemaFo
 
 
 class StreamOptions(WireModel):
-    """How to stream."""
+    """Whether a stream ends with its usage; obfuscation is accepted and not done."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None

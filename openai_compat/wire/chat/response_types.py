@@ -58,7 +58,7 @@ class Annotation(TypedDict):
 
 
 class Audio(TypedDict):
-    """Speech, as base64."""
+    """Speech that the agent made: base64 data, with its text as a transcript."""
 
     id: str
     data: str
@@ -94,7 +94,7 @@ class AssistantReply(TypedDict):
 
 
 class Logprobs(TypedDict):
-    """Token probabilities."""
+    """How probable each token was, as the agent tells it."""
 
     content: list[Any] | None
     refusal: list[Any] | None
@@ -104,7 +104,7 @@ ChatFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class ChatChoice(TypedDict):
-    """One of `n` answers."""
+    """One of the `n` answers to a request."""
 
     index: int
     message: AssistantReply
@@ -176,7 +176,7 @@ class ToolCallChunk(TypedDict):
 
 
 class AudioDelta(TypedDict):
-    """A piece of speech."""
+    """A piece of speech; id and transcript come with the pieces that have them."""
 
     id: NotRequired[str]
     data: NotRequired[str]

@@ -56,7 +56,7 @@ class KeptConversation(TypedDict):
 
 
 class Deleted(TypedDict):
-    """What was deleted."""
+    """What is answered when a stored completion or a conversation was deleted."""
 
     id: str
     object: Literal["chat.completion.deleted", "chat.conversation.deleted"]

@@ -28,7 +28,7 @@ class TextPartParam(WireModel):
 
 
 class ImagePartParam(WireModel):
-    """A picture by URL."""
+    """A picture, by URL or as a `data:` URL."""
 
     type: Literal["input_image"]
     image_url: Annotated[str, MinLen(1)]
@@ -88,7 +88,7 @@ DecisionItem = Annotated[
 
 
 class QuestionParam(WireModel):
-    """What all questions have."""
+    """What questions of every kind have: what is asked, and a name to tell the answers apart."""
 
     instructions: Annotated[str, MinLen(1)] | Annotated[list[DecisionPart], MinLen(1)]
     name: str | None = None
@@ -122,7 +122,7 @@ class ScoreLevelParam(WireModel):
 
 
 class ScoreParam(QuestionParam):
-    """How high is it?"""
+    """How high is it, on levels from the lowest to the highest?"""
 
     type: Literal["score"]
     levels: Annotated[list[ScoreLevelParam], MinLen(2), MaxLen(MAX_OPTIONS)]

@@ -97,7 +97,7 @@ class DecisionResult(TypedDict):
 
 
 def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> bytes:
-    """The answer."""
+    """The body of the answer, with what was decided about each question in its order."""
     told = asked.text, *[question.instructions for question in asked.questions]
     read = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in told])
     answer: DecisionResult = {

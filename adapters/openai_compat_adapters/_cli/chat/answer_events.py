@@ -40,7 +40,7 @@ class Doing:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtPiece:
-    """Reasoning."""
+    """A piece of what the agent thinks, which is shown dim and kept out of the answer."""
 
     text: str
 
@@ -52,7 +52,7 @@ class ThoughtEnded:
 
 @dataclass(frozen=True, slots=True)
 class AnswerPiece:
-    """Text of the answer."""
+    """A piece of the text that the user is answered with."""
 
     text: str
 

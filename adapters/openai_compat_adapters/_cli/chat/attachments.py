@@ -35,7 +35,7 @@ def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
 
 
 def size_of(content: bytes) -> str:
-    """`12 kB`."""
+    """A size in bytes as people read it: `12 kB`."""
     return f"{-(-len(content) // 1024)} kB"
 
 

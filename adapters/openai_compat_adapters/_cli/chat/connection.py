@@ -36,7 +36,7 @@ class ServerConnection:
             raise ChatFailed("This cannot be an API key: it has other letters than keys have.") from error
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections that are kept open between turns."""
         self._client.close()
 
     def models(self) -> list[JsonObject]:

@@ -39,7 +39,7 @@ class Dialogue:
     open_calls: list[CalledClient] = field(default_factory=list[CalledClient])
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget what was said: the next message begins a new conversation."""
         self.history, self.unsent, self.open_calls, self.previous = [], [], [], ""
 
     def talk_to(self, model: str) -> None:

@@ -41,7 +41,7 @@ class Display(Protocol):
         ...
 
     def show(self, event: AnswerEvent) -> None:
-        """Show an event."""
+        """Show an event of the turn as it comes."""
         ...
 
     def tell(self, text: str, *, error: bool = False) -> None:
@@ -62,11 +62,11 @@ class Clock:
         self.tools: dict[int, float] = {}
 
     def passed(self) -> float:
-        """So far."""
+        """Seconds since the turn began."""
         return time.monotonic() - self.began
 
     def note(self, event: AnswerEvent) -> None:
-        """An event has come."""
+        """Remember when the first text came, and when each tool began."""
         if isinstance(event, AnswerPiece) and self.first is None:
             self.first = self.passed()
         elif isinstance(event, ToolBegan):
@@ -102,7 +102,7 @@ def arguments_of(text: str) -> dict[str, str]:
 
 
 def call_line(name: str, arguments: str) -> str:
-    """`name(city="Oslo", days=2)`."""
+    """A call on one line, as in Python: `name(city="Oslo", days=2)`."""
     try:
         given: Any = json.loads(arguments) if arguments else {}
     except ValueError:
@@ -147,7 +147,7 @@ class PlainDisplay:
             self._end_line()
 
     def show(self, event: AnswerEvent) -> None:
-        """Show an event."""
+        """Write text of the answer to stdout at once, and tell of the rest on stderr."""
         self._clock.note(event)
         match event:
             case AnswerPiece(text):

@@ -39,7 +39,6 @@ class BareCode(CodeBlock):
     """Code on the terminal's own background, without blank lines around it."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The code, colored."""
         code = str(self.text).rstrip()
         yield Syntax(
             code, self.lexer_name, theme="ansi_dark", word_wrap=True, padding=(0, 2), background_color="default"
@@ -75,7 +74,6 @@ class AgentMarkdown(Markdown):
         _make_visible(self.parsed)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Its lines."""
         lines = [
             _stripped(line) for line in console.render_lines(Rendered(super().__rich_console__), options, pad=False)
         ]
@@ -92,7 +90,6 @@ class Rendered:
         self._render = render
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The same."""
         yield from self._render(console, options)
 
 

@@ -136,7 +136,7 @@ class RichDisplay:
             self._rows.tail = ""
 
     def show(self, event: AnswerEvent) -> None:
-        """Show an event."""
+        """Draw an event. Paragraphs that are complete are left as they stand; the last one is drawn anew with each piece."""
         self._clock.note(event)
         with self._lock:
             self._show_text(event)

@@ -32,7 +32,7 @@ NO_RESPONSES = frozenset({404, 405, 501})
 
 
 class MessageReader(Protocol):
-    """Reads what people type."""
+    """Where a person's messages and answers come from: an editor in the terminal, or lines of stdin."""
 
     def message(self, model: str) -> str | None:
         """The next message; "" where it was given up, None at the end."""
@@ -106,7 +106,7 @@ class ChatSession:
         self._run(items)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget the conversation and its attachments, and begin anew with the same model."""
         self.dialogue.clear()
         self._before, self._said, self.media, self.attached = None, [], [], []
 

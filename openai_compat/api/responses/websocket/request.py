@@ -45,11 +45,11 @@ class WebSocketHost(Protocol):
     steering: Steering
 
     def began(self, turn: WebSocketResponse, identifier: str) -> None:
-        """A response is made."""
+        """Note that a response has its id: from now on it can be steered and cancelled."""
         ...
 
     async def failed(self, identifier: str) -> None:
-        """A response has failed."""
+        """Forget a response that has failed; the input that was to steer it is handed back."""
         ...
 
     async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class WebSocketHost(Protocol):
         ...
 
     async def send(self, frames: Iterable[str]) -> None:
-        """Send frames."""
+        """Write frames in this order, with nothing of other lanes between them."""
         ...
 
 
@@ -210,7 +210,7 @@ class WebSocketResponse:
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """Nothing: connections have pings."""
+        """Write nothing: the connection has pings of its own."""
 
     async def end(self, frames: bytes) -> None:
         """The last frames; from then on the response can be continued."""
@@ -262,7 +262,6 @@ class _Steerable:
         self.capabilities = backend.capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> Any:
-        """Run the agent."""
         self._context = context
         return self._backend.run(request, context)
 
