@@ -12,6 +12,7 @@ from ..agents.adapt import close
 from ..aio.off_loop import off_loop
 from ..errors import RequestTooLarge
 from ..http import HttpRequest
+from ..policies.content import check_content_type
 from ..policies.encodings import Opener, content_coding
 from ..policies.limits import Deadlines, Limits
 from ..wire.json_values import QUICK_BYTES, check_values, is_quick
@@ -28,7 +29,11 @@ QUICK_FRAME = 50_000
 
 
 async def read_body(exchange: Exchange, limits: Limits, deadlines: Deadlines) -> bytes:
-    """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values."""
+    """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values.
+
+    One that a web page sends as something else is refused before it is read: see `check_content_type`.
+    """
+    check_content_type(exchange.request)
     received: list[bytes] = []
     await feed_body(exchange, limits.body, deadlines.body, received.append)
     body = b"".join(received)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
-from ..policies.content import check_content_type
 from ..state.draft import stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
@@ -120,7 +119,6 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
 
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     return await parse_body(body, parse, body)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..policies.content import check_content_type
 from ..wire.decisions.parse import check_decided_about, parse_decision
 from ..wire.decisions.serialize import Decided, decision
 from .body import parse_body, read_body
@@ -16,7 +15,6 @@ from .services import Services
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run a decide function and answer with what it has decided."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     model, asked = await parse_body(body, parse_decision, body)
     await services.check_rate(exchange)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from ..policies.content import check_content_type
 from ..wire.body import parse_object
 from ..wire.json import dumps
 from . import embeddings
@@ -37,7 +36,6 @@ async def embed(services: Services, exchange: Exchange, model: str) -> None:
 async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
-    check_content_type(request)
     body = await read_body(exchange, settings.limits, settings.deadlines)
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     # Both are about the body that came, which was opened.

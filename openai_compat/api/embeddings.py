@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..policies.content import check_content_type
 from ..wire.embeddings import Vector, check_taken, embedding_list, parse_embedding, tokens_read
 from .body import parse_body, read_body
 from .exchange import Exchange
@@ -15,7 +14,6 @@ from .services import Services
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     parsed = await parse_body(body, parse_embedding, body)
     await services.check_rate(exchange)

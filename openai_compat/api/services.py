@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import anyio
 
@@ -46,6 +46,8 @@ if TYPE_CHECKING:  # the room of the providers is not entered by servers that ha
     from .stored_providers import StoredProviders
 
 logger = logging.getLogger("openai_compat")
+
+Offered = TypeVar("Offered", Embedder, Decider)
 
 
 class LiveResponse(Interruptible, Protocol):
@@ -195,20 +197,22 @@ class Models:
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes none.
         """
-        name = self._named(model, self.embedders, principal)
-        if name not in self.embedders:
-            raise InvalidRequest("This model makes no embeddings.", param="model", code="unsupported_value")
-        return name, self.embedders[name]
+        return self._one_of(self.embedders, model, principal, "This model makes no embeddings.")
 
     def decider(self, model: str, principal: Principal) -> tuple[str, Decider]:
         """The decider for `model`, and its own name.
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that decides nothing.
         """
-        name = self._named(model, self.deciders, principal)
-        if name not in self.deciders:
-            raise InvalidRequest("This model makes no decisions.", param="model", code="unsupported_value")
-        return name, self.deciders[name]
+        return self._one_of(self.deciders, model, principal, "This model makes no decisions.")
+
+    def _one_of(
+        self, offered: Mapping[str, Offered], model: str, principal: Principal, otherwise: str
+    ) -> tuple[str, Offered]:
+        name = self._named(model, offered, principal)
+        if name not in offered:
+            raise InvalidRequest(otherwise, param="model", code="unsupported_value")
+        return name, offered[name]
 
     def _named(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
         known = model in self.agents or model in self.embedders or model in self.deciders

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
+from ..policies.content import check_content_type
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
@@ -67,6 +68,7 @@ async def _end(
 
 async def recover_stream(services: Services, exchange: Exchange, last_event: str) -> None:
     """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
+    check_content_type(exchange.request)
     identifier, _, number = last_event.rpartition(":")
     if not (number.isascii() and number.isdigit() and len(number) < 15):
         text = "'Last-Event-ID' is not the id of an event of a chat stream."

@@ -11,7 +11,6 @@ from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
 from ...http import HttpRequest
-from ...policies.content import check_content_type
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...state.draft import Draft
@@ -53,7 +52,6 @@ class MessagesEndpoint:
 
     async def create(self, services: Services, exchange: Exchange) -> None:
         """Run an agent and answer with a message, streamed or plain."""
-        check_content_type(exchange.request)
         body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await parse_body(body, parse_messages_request, body, caller)

@@ -10,7 +10,6 @@ from ...agent_request import AgentRequest, FunctionTool
 from ...agents.compaction import tokens_of
 from ...agents.error_mapping import to_public_error
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
-from ...policies.content import check_content_type
 from ...wire.anthropic_messages.parse import parse_token_count
 from ...wire.json import dumps
 from ..body import parse_body, read_body
@@ -23,7 +22,6 @@ async def count_tokens(services: Services, exchange: Exchange) -> None:
 
     Claude Code asks a dozen times at once, so it takes no slot, and no part of a rate.
     """
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     request = (await parse_body(body, parse_token_count, body, caller)).request

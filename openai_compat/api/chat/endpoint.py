@@ -6,7 +6,6 @@ from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import InvalidRequest
-from ...policies.content import check_content_type
 from ...state.agent_state import NO_STATE, resume_state
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
@@ -30,7 +29,6 @@ from .turn import ChatCompletionTurn, answer_with_text
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
-    check_content_type(exchange.request)
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         await recover_stream(services, exchange, last_event)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ...errors import InvalidRequest
-from ...policies.content import check_content_type
 from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm
@@ -16,7 +15,6 @@ from .turn import ChoicesTurn, answer_with_text
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_completion, body, caller)

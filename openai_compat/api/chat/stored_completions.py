@@ -12,7 +12,6 @@ from urllib.parse import parse_qs
 from pydantic_core import from_json
 
 from ...errors import NotFound
-from ...policies.content import check_content_type
 from ...stores.port import Key, StoredCompletion
 from ...wire.body import parse_object, validate
 from ...wire.chat.stored_types import Deleted, MetadataUpdate
@@ -51,7 +50,6 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})

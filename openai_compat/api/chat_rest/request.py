@@ -9,7 +9,6 @@ from typing import TypeAlias, TypeVar
 
 from ...aio.background import let_go
 from ...errors import OpenAICompatError
-from ...policies.content import check_content_type
 from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse, query_of
 from ...wire.chat_rest.types import CamelModel
@@ -28,7 +27,6 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, settings.limits, settings.deadlines)
     return await parse_body(body, parse, model, body), body
 
@@ -45,7 +43,6 @@ async def handle_turn_request(
     # A client that has lost its stream sends the same request with the last id that it has read: nothing is run.
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
-        check_content_type(exchange.request)
         await recover_stream(services, exchange, last_event)
         return
     asked, body = await read_request(services.settings, exchange, model)

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...policies.content import check_content_type
 from ...wire.embeddings import EmbeddingInput, Vector, check_taken, tokens_read
 from ...wire.json import dumps
 from ...wire.ollama.parse import parse_embed, parse_old_embed
@@ -33,7 +32,6 @@ async def embed_one(services: Services, exchange: Exchange) -> None:
 async def _embed(
     services: Services, exchange: Exchange, parse: Callable[[bytes], tuple[str, EmbeddingInput]], told: Told
 ) -> None:
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     model, asked = await parse_body(body, parse, body)
     await services.check_rate(exchange)

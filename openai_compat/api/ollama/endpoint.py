@@ -12,7 +12,6 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
-from ...policies.content import check_content_type
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
@@ -51,7 +50,6 @@ class OllamaEndpoint:
     async def _answer(
         self, services: Services, exchange: Exchange, parse: Callable[[bytes, Caller], ParsedQuestion], *, chat: bool
     ) -> None:
-        check_content_type(exchange.request)
         body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await parse_body(body, parse, body, caller)

@@ -10,7 +10,6 @@ from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
-from ...policies.content import check_content_type
 from ...reducer import Reducer
 from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
@@ -29,7 +28,6 @@ from .prepare import PreparedResponse, prepare_response
 
 async def compact(services: Services, exchange: Exchange) -> None:
     """Let the agent sum up a conversation. The answer's output stands for all that was said."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -101,7 +99,6 @@ class SummaryTurn(TurnPlan[bytes]):
 
 async def input_tokens(services: Services, exchange: Exchange) -> None:
     """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)

@@ -11,7 +11,6 @@ from urllib.parse import parse_qs
 from ...aio.background import spawn
 from ...aio.off_loop import off_loop
 from ...errors import InvalidRequest
-from ...policies.content import check_content_type
 from ...state.event_log import EventLogWriter
 from ...stores.port import Key
 from ...turns.slots import Seat
@@ -33,7 +32,6 @@ from .run import run_response
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
-    check_content_type(exchange.request)
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
