@@ -180,7 +180,7 @@ async def walked(flow: Flow) -> Walk:
             walk.counting = False
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return walk
 
 

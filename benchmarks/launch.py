@@ -55,7 +55,7 @@ class Running:
 @contextmanager
 def cores_apart() -> Iterator[None]:
     """Servers run on the first core while the block lasts, and this process, which makes the load, on the last."""
-    global _server_cores  # noqa: PLW0603
+    global _server_cores  # noqa: PLW0603  (one for the process)
     _server_cores = _ALL_CORES[:1]
     os.sched_setaffinity(0, _ALL_CORES[-1:])
     try:

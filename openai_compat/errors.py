@@ -220,7 +220,7 @@ class AgentError(OpenAICompatError):
         message: str = "The agent failed.",
         *,
         status: int = 500,
-        type: str | None = None,  # noqa: A002  (the envelope's own name for it)
+        type: str | None = None,
         code: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,

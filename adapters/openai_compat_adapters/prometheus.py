@@ -69,7 +69,7 @@ class Prometheus(TurnMetrics):
         registry = self._registry
         if self._shared:
             registry = CollectorRegistry()
-            prometheus_client.multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            prometheus_client.multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # of the package
         body = prometheus_client.generate_latest(registry)
         await exchange.answer(200, body, ("Content-Type", CONTENT_TYPE_LATEST))
 

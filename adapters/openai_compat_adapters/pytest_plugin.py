@@ -61,7 +61,7 @@ class Given(pytest.Module):
 
     def _getobj(self) -> ModuleType:
         module = ModuleType("given")
-        module.TestConformance = _suite(self.name, str(self.path), self.config)  # type: ignore[attr-defined]
+        vars(module)["TestConformance"] = _suite(self.name, str(self.path), self.config)
         return module
 
 

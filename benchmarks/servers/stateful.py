@@ -26,7 +26,7 @@ def _timed(self: SqliteFile, jobs: Any) -> Iterator[Any]:
     _worked.append(time.perf_counter() - began)
 
 
-SqliteFile.write = _timed  # type: ignore[method-assign]
+SqliteFile.write = _timed
 
 _app = create_app(
     Server(

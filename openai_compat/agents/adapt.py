@@ -225,7 +225,7 @@ async def close(items: object) -> None:
 def _kind(function: Callable[..., Any]) -> str:
     function = bare_function(function)
     if not inspect.isroutine(function) and not isinstance(function, type):
-        function = cast("Callable[..., Any]", getattr(function, "__call__"))  # noqa: B004, B009
+        function = cast("Any", function).__call__
     if inspect.isasyncgenfunction(function):
         return "async generator"
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"

@@ -34,14 +34,14 @@ else:
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
         # others remember which task they are in, and it has to be this one.
         if around is not None:
-            asyncio.tasks._leave_task(loop, around)  # noqa: SLF001
-        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
+            asyncio.tasks._leave_task(loop, around)  # noqa: SLF001  (documented)
+        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001  (documented)
         try:
             context.run(begun.begin)
         finally:
-            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
+            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001  (documented)
             if around is not None:
-                asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
+                asyncio.tasks._enter_task(loop, around)  # noqa: SLF001  (documented)
         return task
 
     class _Begun(Coroutine[Any, Any, None]):

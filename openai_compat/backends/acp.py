@@ -112,7 +112,7 @@ class ACPBackend(KeyedBackend):
         if not command:
             raise ValueError("a command needs at least the name of a program")
         environment = allowed_environment(pass_env, env or {})
-        launch = _Launch(command, environment, os.path.abspath(cwd or "."), mcp_servers, grace)  # noqa: PTH100
+        launch = _Launch(command, environment, os.path.abspath(cwd or "."), mcp_servers, grace)  # noqa: PTH100  (Path.resolve follows links)
         super().__init__(
             lambda request: _ProgramSession(launch),
             key=lambda request: request.session_key,

@@ -141,7 +141,7 @@ class GoogleADKBackend:
             yield Finished(translation.reason)
 
 
-class _RequestPlugin(BasePlugin):  # type: ignore[misc]
+class _RequestPlugin(BasePlugin):
     """Puts what the request has for a model into every call of one, but for agents inside of tools, and counts tokens."""
 
     def __init__(self, request: AgentRequest, session_id: str) -> None:
@@ -187,7 +187,7 @@ class _RequestPlugin(BasePlugin):  # type: ignore[misc]
         )
 
 
-class _AdkClientTool(BaseTool):  # type: ignore[misc]
+class _AdkClientTool(BaseTool):
     """A tool that the client runs: for the kit, one whose result comes later."""
 
     def __init__(self, tool: Tool) -> None:

@@ -309,7 +309,7 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
     )
 
 
-class _Answer(AgentOutputSchemaBase):  # type: ignore[misc]
+class _Answer(AgentOutputSchemaBase):
     """The form of an answer that a request wants; whether it has it is looked at by the server."""
 
     def __init__(self, request: AgentRequest) -> None:

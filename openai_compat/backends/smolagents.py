@@ -130,7 +130,7 @@ class _SmolagentsGate:
             step.tool_calls.append(told)
             step.observations = f"{step.observations}\n{said[call.id]}".lstrip("\n")
             yield told
-            yield smol.agents.ToolOutput(call.id, said[call.id], False, said[call.id], told)  # noqa: FBT003
+            yield smol.agents.ToolOutput(call.id, said[call.id], False, said[call.id], told)  # noqa: FBT003  (is_final_answer)
         message.tool_calls += elsewhere
 
     async def _ask(self, calls: list[Any]) -> dict[str, str]:
@@ -269,7 +269,7 @@ def _steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:
     if not task and not images:  # what came last are results of the client's tools
         agent.memory.steps.pop()
     try:
-        for item in stream:  # noqa: UP028  it is closed as told below
+        for item in stream:  # noqa: UP028  (it is closed as told below)
             yield item
     finally:
         with suppress(RuntimeError):  # it yields once more, even where it is closed

@@ -133,7 +133,7 @@ class StrandsBackend:
             yield Finished(REASONS[result.stop_reason])
 
 
-class _StrandsClientTool(AgentTool):  # type: ignore[misc]
+class _StrandsClientTool(AgentTool):
     """A tool that the client runs. It is called once its result is there."""
 
     tool_type = "function"

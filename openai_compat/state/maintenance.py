@@ -93,7 +93,7 @@ class StoreMaintenance:
         while True:
             await self._sweep()
             # Random by a half: processes that were started together must not sweep together.
-            await anyio.sleep(self._every * random.uniform(0.5, 1.5))  # noqa: S311
+            await anyio.sleep(self._every * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
 
     async def _sweep(self) -> None:
         try:

@@ -200,7 +200,7 @@ class Outbox:
                 logger.warning("webhook %s was not delivered: %s", receiver.told(notice), outcome)
                 return
             # Random, so that the events of an outage do not all come back at the same moment.
-            wait = min(receiver.webhooks.wait * LONGER**notice.attempt, LONGEST) * random.uniform(0.5, 1)  # noqa: S311
+            wait = min(receiver.webhooks.wait * LONGER**notice.attempt, LONGEST) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
             await self._store.defer_notice(notice.number, self._token, wait)
             heapq.heappush(self._due, anyio.current_time() + wait)
             self._wake.set()

@@ -108,7 +108,7 @@ class MemoryConversations(MemoryPart):
     async def create(
         self,
         principal: str,
-        id: str,  # noqa: A002
+        id: str,
         metadata: Mapping[str, str],
         items: Sequence[Item],
         state: AgentState | None = None,

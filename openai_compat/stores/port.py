@@ -120,7 +120,7 @@ class ConversationStore(Protocol):
     async def create(
         self,
         principal: str,
-        id: str,  # noqa: A002
+        id: str,
         metadata: Mapping[str, str],
         items: Sequence[Item],
         state: AgentState | None = None,

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 import anyio
 
 try:
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg  # type: ignore[import-untyped]  # it comes without types
 except ImportError as error:
     raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from asyncpg import (  # type: ignore[import-untyped]
+from asyncpg import (  # type: ignore[import-untyped]  # it comes without types
     ConnectionDoesNotExistError,
     InterfaceError,
     InternalClientError,

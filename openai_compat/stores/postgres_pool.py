@@ -18,15 +18,15 @@ CLOSE_TIMEOUT = 1.0
 class PoolConnection(Protocol):
     """The methods of an asyncpg connection that are used here."""
 
-    async def fetch(self, query: str, *args: Any, timeout: float) -> list[Any]:  # noqa: ASYNC109
+    async def fetch(self, query: str, *args: Any, timeout: float) -> list[Any]:  # noqa: ASYNC109  (asyncpg's own)
         """Run a statement and return its rows."""
         ...
 
-    async def execute(self, query: str, *, timeout: float) -> str:  # noqa: ASYNC109
+    async def execute(self, query: str, *, timeout: float) -> str:  # noqa: ASYNC109  (asyncpg's own)
         """Run a statement without parameters."""
         ...
 
-    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109
+    async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109  (asyncpg's own)
         """Stop the running statement, and close the connection in order."""
         ...
 

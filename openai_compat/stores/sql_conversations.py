@@ -119,7 +119,7 @@ class SqlConversations(SqlPart):
     async def create(
         self,
         principal: str,
-        id: str,  # noqa: A002
+        id: str,
         metadata: Mapping[str, str],
         items: Sequence[Item],
         state: AgentState | None = None,
@@ -131,7 +131,7 @@ class SqlConversations(SqlPart):
     def _create(
         self,
         principal: str,
-        id: str,  # noqa: A002
+        id: str,
         metadata: Mapping[str, str],
         items: Sequence[Item],
         state: AgentState | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 from .engine import Statement, Transaction
 from .port import AgentState, Key
@@ -65,7 +65,7 @@ def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
         return None
     agent, session, version, paused, turn, state, expires = json.loads(body)
     return AgentState(
-        of=kind,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        of=cast("Any", kind),
         id=id_,
         agent=agent,
         session=session,
@@ -112,9 +112,8 @@ class SqlStates(SqlPart):
         """The last states of their sessions; others of which a session lives on are deleted."""
         if after is None:
             yield f"delete from oc_state where kind = 'gone' and {LIVE}", ()
-        bound, parameters = "", [limit]
-        if after is not None:
-            bound, parameters = "and (principal, id) > ($2, $3)", [limit, *owned(after)]  # type: ignore[list-item]
+        bound = "" if after is None else "and (principal, id) > ($2, $3)"
+        parameters = [limit] if after is None else [limit, *owned(after)]
         rows = yield (
             f"""select principal, id, body from oc_state where kind = 'gone' and not {LIVE} {bound}
             order by principal, id limit $1""",

@@ -21,7 +21,7 @@ PROBLEMS = 8
 class _Untitled(GenerateJsonSchema):
     """Without the titles that pydantic makes of names: they are tokens that say nothing."""
 
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  (as in the class above)
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

@@ -95,7 +95,7 @@ class TurnPlan(Generic[Frames]):
         delivery: Delivery[Frames],
         requester: Requester,
         *,
-        id: str,  # noqa: A002  (what it is called everywhere)
+        id: str,
         agent: str,
         backend: AgentBackend,
         requests: Sequence[AgentRequest],

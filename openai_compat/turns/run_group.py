@@ -161,7 +161,7 @@ class RunGroup:
         parked: ParkedRuns,
         grants: KeptGrants | None = None,
         hooks: HookSet | None = None,
-        round: int = 0,  # noqa: A002
+        round: int = 0,
     ) -> None:
         self._wake = new_wake_event()
         self.clock = clock()

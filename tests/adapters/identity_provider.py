@@ -86,7 +86,7 @@ def provider() -> Iterator[Provider]:
         def do_POST(self) -> None:
             found.answer(self, self.rfile.read(int(self.headers["content-length"])).decode())
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

@@ -110,9 +110,7 @@ async def test_cancelling_the_task_that_waits_stops_the_agent(agent_type: type[E
     agent = agent_type()
     server = Server(agent)
     async with async_openai(server) as client:
-        waiting = asyncio.create_task(
-            client.chat.completions.create(model="agent", messages=HI, stream=stream)  # type: ignore[call-overload]
-        )
+        waiting = asyncio.create_task(client.chat.completions.create(model="agent", messages=HI, stream=stream))
         await soon(agent.waits.is_set)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

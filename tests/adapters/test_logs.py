@@ -227,7 +227,7 @@ def test_a_level_or_a_form_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="level has to be one of"):
         configure_logging("loud")
     with pytest.raises(ValueError, match="form has to be"):
-        configure_logging("info", "xml")  # type: ignore[arg-type]
+        configure_logging("info", "xml")
 
 
 @requirement("log.everywhere")

@@ -259,7 +259,7 @@ async def test_while_the_provider_is_away_its_keys_stay_good(idp: Provider, capl
     keys = keys_of(idp, clock)
     await keys.find_anew("EdDSA-0", "EdDSA")
     for fault in (500, b"no JSON", {"keys": []}, {"keys": [{"kty": "oct", "k": "AAAA", "kid": "EdDSA-0"}]}):
-        idp.status, idp.jwks = (fault, idp.jwks) if isinstance(fault, int) else (200, fault)  # type: ignore[assignment]
+        idp.status, idp.jwks = (fault, idp.jwks) if isinstance(fault, int) else (200, fault)
         for _ in range(60):
             clock.now += 120
             assert keys.find("EdDSA-0", "EdDSA") is not None

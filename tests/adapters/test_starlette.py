@@ -101,7 +101,7 @@ def quart() -> ASGIApp:
 
 
 def in_hypercorns_dispatcher(server: Server) -> ASGIApp:
-    app: Any = DispatcherMiddleware({"/ai": endpoint(server), "": quart()})  # type: ignore[dict-item]
+    app: Any = DispatcherMiddleware({"/ai": endpoint(server), "": quart()})
     return app
 
 

@@ -72,7 +72,7 @@ def test_two_files_of_one_name_are_two_modules(write: Write) -> None:
 
 @requirement("cli.targets")
 def test_a_file_named_as_a_module_that_is_imported_already_is_the_one_that_is_meant(write: Write) -> None:
-    import token  # noqa: F401
+    import token  # noqa: F401  (so that it is imported already)
 
     write("here/token.py", AGENT)
     assert models("token") == models("token:agent") == models("token.py") == ["agent"]

@@ -656,7 +656,7 @@ async def test_without_an_sdk_nothing_is_told_and_nothing_breaks() -> None:
 async def test_what_exporters_hold_is_sent_when_the_server_ends(told: Told) -> None:
     flushed: list[int] = []
     provider = TracerProvider(shutdown_on_exit=False)
-    provider.force_flush = lambda timeout_millis=30_000: flushed.append(timeout_millis) or True  # type: ignore[method-assign, func-returns-value]
+    provider.force_flush = lambda timeout_millis=30_000: flushed.append(timeout_millis) or True
     server = Server(shopper, hooks=[OpenTelemetry(tracer_provider=provider, meter_provider=told.meter_provider)])
     async with server.lifespan():
         await send(server)

@@ -276,7 +276,7 @@ def flask_with(server: Server) -> Flask:
     def own_page() -> str:
         return "my own page"
 
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/ai": create_wsgi_app(server)})  # type: ignore[method-assign]
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/ai": create_wsgi_app(server)})
     return app
 
 

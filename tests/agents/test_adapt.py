@@ -495,7 +495,7 @@ async def test_a_default_stays_where_the_agent_asks_for_the_message_by_name() ->
 
 
 class NoSelf:
-    def run(prompt: str) -> str:  # noqa: N805  (the mistake)
+    def run(prompt: str) -> str:
         return f"said {prompt}"
 
 

@@ -39,7 +39,7 @@ class Homeless(Exception):
     """An exception whose class does not say where it is from."""
 
 
-Homeless.__module__ = None  # type: ignore[assignment]
+Homeless.__module__ = None
 
 
 class Lying(Exception):
@@ -167,7 +167,7 @@ def iterator(error: BaseException, after: int) -> Callable[..., Any]:
         def run(self, prompt: str) -> Items:
             return Items()
 
-    return Agent()  # type: ignore[return-value]
+    return Agent()
 
 
 RAISERS: list[tuple[Raiser, int]] = [

@@ -99,7 +99,7 @@ def test_a_package_that_only_has_a_frameworks_name_is_not_taken_for_it(monkeypat
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
-    class Backend(framework_class("agno.team.team", "Team")):  # type: ignore[misc]
+    class Backend(framework_class("agno.team.team", "Team")):
         capabilities = Capabilities()
 
         async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[TextDelta]:

@@ -36,7 +36,7 @@ async def test_a_generator_is_never_further_ahead_than_the_buffer() -> None:
             yield number
 
     read = 0
-    async with aclosing(ThreadRun(count).items()) as items:  # type: ignore[type-var]
+    async with aclosing(ThreadRun(count).items()) as items:
         async for _ in items:
             read += 1
             await anyio.lowlevel.checkpoint()

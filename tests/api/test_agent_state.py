@@ -439,8 +439,8 @@ async def test_results_bring_the_state_by_the_ids_of_their_calls(store: Any, wor
     assert said[-1]["tool_call_id"].startswith("call_1_st")
     # The agent knows nothing of the ids that its client has seen.
     request = clerk.requests[-1]
-    (call,) = request.messages[-2].tool_calls  # type: ignore[union-attr]
-    assert (call.call_id, request.messages[-1].call_id) == ("call_1", "call_1")  # type: ignore[union-attr]
+    (call,) = request.messages[-2].tool_calls
+    assert (call.call_id, request.messages[-1].call_id) == ("call_1", "call_1")
     assert request.raw_messages[-2]["tool_calls"][0]["id"] == request.raw_messages[-1]["tool_call_id"] == "call_1"
 
 

@@ -57,7 +57,7 @@ async def test_the_sdk_gets_an_answer_for_each_question_in_order(connect: Connec
     async with connect(Says("Hi"), decisions={"judge": likely}) as client:
         found = await client.decisions.create(model="judge", input="text", questions=ALL)
     so, which, good = found.answers
-    assert (so.type, so.name, so.probability) == ("predicate", "so", 0.75)  # type: ignore[union-attr]
+    assert (so.type, so.name, so.probability) == ("predicate", "so", 0.75)
     assert which.to_dict() == {
         "type": "choice",
         "name": None,

@@ -547,19 +547,19 @@ NOT_EVENTS: list[Any] = [
     b"bytes",
     {"type": "text", "text": "Hi"},
     TextDelta,
-    TextDelta(None),  # type: ignore[arg-type]
-    TextDelta(5),  # type: ignore[arg-type]
-    ReasoningDelta(b"x"),  # type: ignore[arg-type]
-    Citation("http://a/", "A", float("nan"), 2),  # type: ignore[arg-type]
-    MediaDelta("text", "image/png"),  # type: ignore[arg-type]
-    ToolCallStarted(None, "look"),  # type: ignore[arg-type]
-    ToolCallStarted("c", "look", "server"),  # type: ignore[arg-type]
-    ToolCallReady("c", "look", {"at": "sky"}),  # type: ignore[arg-type]
-    Paused((PendingCall("c", "look", {}),)),  # type: ignore[arg-type]
-    Progress("step", "1", None),  # type: ignore[arg-type]
-    UsageReported(1.5, 2),  # type: ignore[arg-type]
+    TextDelta(None),
+    TextDelta(5),
+    ReasoningDelta(b"x"),
+    Citation("http://a/", "A", float("nan"), 2),
+    MediaDelta("text", "image/png"),
+    ToolCallStarted(None, "look"),
+    ToolCallStarted("c", "look", "server"),
+    ToolCallReady("c", "look", {"at": "sky"}),
+    Paused((PendingCall("c", "look", {}),)),
+    Progress("step", "1", None),
+    UsageReported(1.5, 2),
     UsageReported(-1, 2),
-    Finished("done"),  # type: ignore[arg-type]
+    Finished("done"),
 ]
 
 

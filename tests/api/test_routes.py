@@ -212,7 +212,7 @@ def test_health_is_what_some_load_generators_call_healthz() -> None:
 
 
 def route(path: str, *aliases: str) -> Route:
-    return Route(path, {"GET": Operation(lambda: None)}, aliases=aliases)  # type: ignore[arg-type,return-value]
+    return Route(path, {"GET": Operation(lambda: None)}, aliases=aliases)
 
 
 def test_two_routes_of_one_path_are_a_mistake_that_is_told_at_once() -> None:

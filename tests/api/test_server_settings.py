@@ -73,23 +73,23 @@ WRONG: dict[str, Callable[[], object]] = {
     "keys that are bytes": served(keys=[b"sk-1"]),
     "a principal that is none": served(keys={"sk-1": 5}),
     "a principal without an id": served(keys={"sk-1": ""}),
-    "an agent that is none": served(chat_websocket=ChatWebSocket(workflows={"one": 5})),  # type: ignore[dict-item]
-    "a limit as a text": lambda: Limits(body="20MB"),  # type: ignore[arg-type]
+    "an agent that is none": served(chat_websocket=ChatWebSocket(workflows={"one": 5})),
+    "a limit as a text": lambda: Limits(body="20MB"),
     "a limit as a flag": lambda: Limits(slots=True),
-    "a limit as a fraction": lambda: Limits(slots=1.5),  # type: ignore[arg-type]
-    "a deadline as a text": lambda: Deadlines(request="5m"),  # type: ignore[arg-type]
-    "a queue as a text": lambda: Admission(queue="5s"),  # type: ignore[arg-type]
-    "a grace as a text": lambda: Disconnect(grace="5s"),  # type: ignore[arg-type]
-    "a rate as a text": lambda: Rates("60"),  # type: ignore[arg-type]
-    "a part as a text": lambda: Compaction(at="0.5"),  # type: ignore[arg-type]
-    "a cookie as a flag": lambda: ChatRest(cookie=True),  # type: ignore[arg-type]
-    "admins as a string": lambda: ChatRest(admins="ann"),  # type: ignore[arg-type]
-    "a ring as a text": lambda: ChatWebSocket(ring="many"),  # type: ignore[arg-type]
+    "a limit as a fraction": lambda: Limits(slots=1.5),
+    "a deadline as a text": lambda: Deadlines(request="5m"),
+    "a queue as a text": lambda: Admission(queue="5s"),
+    "a grace as a text": lambda: Disconnect(grace="5s"),
+    "a rate as a text": lambda: Rates("60"),
+    "a part as a text": lambda: Compaction(at="0.5"),
+    "a cookie as a flag": lambda: ChatRest(cookie=True),
+    "admins as a string": lambda: ChatRest(admins="ann"),
+    "a ring as a text": lambda: ChatWebSocket(ring="many"),
     "origins as a string": lambda: Cors("https://app.example"),
     "sources as a string": lambda: Conversations(sources="x-conversation-id"),
-    "a place in the queue as a text": lambda: Conversations(queue="5s"),  # type: ignore[arg-type]
-    "models as a string": lambda: Principal("ann", "gpt-4o"),  # type: ignore[arg-type]
-    "a number for an id": lambda: Principal(5),  # type: ignore[arg-type]
+    "a place in the queue as a text": lambda: Conversations(queue="5s"),
+    "models as a string": lambda: Principal("ann", "gpt-4o"),
+    "a number for an id": lambda: Principal(5),
 }
 
 NO_SENSE: dict[str, Callable[[], object]] = {
@@ -97,9 +97,9 @@ NO_SENSE: dict[str, Callable[[], object]] = {
     "another visibility": served(visibility="all"),
     "another visibility of items": served(response_visibility="all"),
     "another public route": served(public=["files"]),
-    "another end": lambda: Disconnect("leave"),  # type: ignore[arg-type]
-    "another history": lambda: MessagePolicy(history="all"),  # type: ignore[arg-type]
-    "another busy": lambda: Conversations(busy="wait"),  # type: ignore[arg-type]
+    "another end": lambda: Disconnect("leave"),
+    "another history": lambda: MessagePolicy(history="all"),
+    "another busy": lambda: Conversations(busy="wait"),
     "a limit below none": lambda: Limits(body=-1),
     "a deadline that is no number": lambda: Deadlines(request=float("nan")),
     "a key with a space": served(keys=["sk 1"]),

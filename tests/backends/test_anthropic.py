@@ -335,7 +335,7 @@ async def test_what_the_model_does_not_take_is_a_400_that_names_it(
     async with backend_for(upstream, over, "claude-opus-5") as backend:
         async with async_openai(Server({"m": backend})) as client:
             with pytest.raises(openai.BadRequestError) as raised:
-                await client.chat.completions.create(model="m", messages=[user("Hi")], **{field: value})  # type: ignore[call-overload]
+                await client.chat.completions.create(model="m", messages=[user("Hi")], **{field: value})
     assert (raised.value.param, raised.value.code) == (field, "unsupported_parameter")
     assert words not in str(raised.value)
     assert len(upstream.requests) == 1
@@ -641,7 +641,7 @@ async def test_they_are_kept_for_the_caller_they_were_made_for() -> None:
         server = Server(backend, keys=["key-of-bob", "key-of-eve"])
         for key, messages in (("key-of-bob", [user("Weather?")]), ("key-of-eve", results("toolu_1"))):
             async with async_openai(server, api_key=key, max_retries=0) as client:
-                await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])  # type: ignore[list-item]
+                await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])
     assert "Hm." not in json.dumps(upstream.requests[1])
 
 
@@ -726,7 +726,7 @@ async def test_a_client_that_leaves_closes_the_connection_to_the_model() -> None
     upstream = Upstream(message(text(0, "first"), hang=True))
     async with backend_for(upstream, "socket", "m") as backend, async_openai(Server(backend), max_retries=0) as client:
         with anyio.fail_after(20):
-            answer = await client.chat.completions.create(model="agent", messages=[user("Hi")], stream=True)  # type: ignore[list-item]
+            answer = await client.chat.completions.create(model="agent", messages=[user("Hi")], stream=True)
             async with answer:
                 await anext(answer)
             await until(upstream.left.is_set)
@@ -738,7 +738,7 @@ async def test_a_tool_loop_through_the_server_with_plain_and_streamed_answers_al
     upstream = Upstream(asks, tells, asks, tells)
     messages: list[Any] = [user("Weather?")]
     async with backend_for(upstream, "mock", "m") as backend, async_openai(Server(backend), max_retries=0) as client:
-        plain = await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])  # type: ignore[list-item]
+        plain = await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])
         first = plain.choices[0].message
         assert plain.choices[0].finish_reason == "tool_calls"
         assert first.model_extra == {"reasoning_content": "Hm."}
@@ -749,11 +749,11 @@ async def test_a_tool_loop_through_the_server_with_plain_and_streamed_answers_al
             first.model_dump(exclude_none=True),
             {"role": "tool", "tool_call_id": "toolu_1", "content": ""},
         ]
-        answer = await client.chat.completions.create(model="agent", messages=more, tools=[TOOL])  # type: ignore[list-item]
+        answer = await client.chat.completions.create(model="agent", messages=more, tools=[TOOL])
         assert answer.choices[0].message.content == "It is sunny."
         streamed = []
         for conversation in (messages, more):
-            async with client.chat.completions.stream(model="agent", messages=conversation, tools=[TOOL]) as events:  # type: ignore[list-item]
+            async with client.chat.completions.stream(model="agent", messages=conversation, tools=[TOOL]) as events:
                 streamed.append((await events.get_final_completion()).choices[0].message)
     assert [m.content for m in streamed] == ["Let me see.", "It is sunny."]
     assert streamed[0].tool_calls

@@ -89,7 +89,7 @@ async def test_one_that_knows_another_conversation_is_made_again_from_the_state(
 async def test_a_turn_that_does_not_end_well_costs_the_session_its_agent(made: list[Talker], how: str) -> None:
     backend = keyed(Talker)
     if how == "fails":
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):
             await run(backend, of("trip", "fail"))
     else:
         context = new_context()
@@ -178,4 +178,4 @@ async def test_over_a_server_a_session_is_a_conversation(made: list[Talker]) -> 
 @pytest.mark.parametrize("wrong", [{"idle": -1}, {"seconds": -1}])
 def test_bounds_are_not_negative(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="0 or more"):
-        keyed(Talker, **wrong)  # type: ignore[arg-type]
+        keyed(Talker, **wrong)

@@ -414,13 +414,13 @@ async def test_a_client_that_leaves_closes_the_connection_to_the_model(streamed:
     async with backend_for(upstream, "socket", "m") as backend, async_openai(Server(backend), max_retries=0) as client:
         with anyio.fail_after(20):
             if streamed:
-                answer = await client.chat.completions.create(model="agent", messages=[user("Hi")], stream=True)  # type: ignore[list-item]
+                answer = await client.chat.completions.create(model="agent", messages=[user("Hi")], stream=True)
                 async with answer:
                     await anext(answer)
             else:
                 async with anyio.create_task_group() as group:
                     ask = client.chat.completions.create
-                    group.start_soon(lambda: ask(model="agent", messages=[user("Hi")]))  # type: ignore[list-item]
+                    group.start_soon(lambda: ask(model="agent", messages=[user("Hi")]))
                     await until(lambda: upstream.requests)
                     group.cancel_scope.cancel()
             await until(upstream.left.is_set)
@@ -433,7 +433,7 @@ async def test_a_tool_loop_through_the_server_with_plain_and_streamed_answers_al
     upstream = Upstream(asks, tells, asks, tells)
     messages: list[Any] = [user("Weather?")]
     async with backend_for(upstream, "mock", "m") as backend, async_openai(Server(backend), max_retries=0) as client:
-        plain = await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])  # type: ignore[list-item]
+        plain = await client.chat.completions.create(model="agent", messages=messages, tools=[TOOL])
         first = plain.choices[0].message
         assert plain.choices[0].finish_reason == "tool_calls"
         assert first.tool_calls
@@ -444,11 +444,11 @@ async def test_a_tool_loop_through_the_server_with_plain_and_streamed_answers_al
             first.model_dump(exclude_none=True),
             {"role": "tool", "tool_call_id": "call_1", "content": "sun"},
         ]
-        answer = await client.chat.completions.create(model="agent", messages=more, tools=[TOOL])  # type: ignore[list-item]
+        answer = await client.chat.completions.create(model="agent", messages=more, tools=[TOOL])
         assert answer.choices[0].message.content == "It is sunny."
         streamed = []
         for conversation in (messages, more):
-            async with client.chat.completions.stream(model="agent", messages=conversation, tools=[TOOL]) as events:  # type: ignore[list-item]
+            async with client.chat.completions.stream(model="agent", messages=conversation, tools=[TOOL]) as events:
                 streamed.append((await events.get_final_completion()).choices[0].message)
     assert [m.content for m in streamed] == ["Let me see.", "It is sunny."]
     assert streamed[0].tool_calls

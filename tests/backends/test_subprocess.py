@@ -286,7 +286,7 @@ async def test_closing_the_run_ends_the_command(tmp_path: Path) -> None:
     with anyio.fail_after(20):
         items = SubprocessBackend(command(tmp_path, code, str(file))).run(request_for(), new_context())
         assert await anext(items) == "working"
-        await items.aclose()  # type: ignore[attr-defined]
+        await items.aclose()
     assert not alive(pids(file)[0])
 
 
@@ -345,4 +345,4 @@ def test_an_agent_that_reads_text_takes_nothing_else() -> None:
 )
 def test_settings_that_make_no_sense_are_refused_at_once(wrong: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
-        SubprocessBackend(**{"command": ["true"], **wrong})  # type: ignore[arg-type]
+        SubprocessBackend(**{"command": ["true"], **wrong})

@@ -110,4 +110,4 @@ class _Stream(httpx2.AsyncByteStream):
             raise httpx2.RemoteProtocolError("the connection was cut") from None
 
     async def aclose(self) -> None:
-        await self._frames.aclose()  # type: ignore[attr-defined]
+        await self._frames.aclose()

@@ -153,7 +153,7 @@ def test_a_background_response_is_left_resumed_and_polled(client: OpenAI) -> Non
         if event.type == "response.output_text.delta":
             started.close()
             break
-    identifier = seen[0].response.id  # type: ignore[union-attr]
+    identifier = seen[0].response.id
     assert client.responses.retrieve(identifier).status == "in_progress"
     client.responses.create(model="opener", input="sync")
     for event in client.responses.retrieve(identifier, stream=True, starting_after=seen[-1].sequence_number):
@@ -186,7 +186,7 @@ def test_a_failure_in_the_middle_is_told_and_the_conversation_is_as_before(clien
         said.extend(event.type for event in stream)
 
     assert "response.output_text.delta" in said
-    assert failed.value.body["original_code"] == "calendar_closed"  # type: ignore[index]
+    assert failed.value.body["original_code"] == "calendar_closed"
     told = client.responses.create(model="echo", input="three", conversation=conversation)
     assert told.output_text == "heard: one / heard: one / three"
 

@@ -65,7 +65,7 @@ def test_a_conversation_is_as_before_the_turn_and_a_background_response_has_fail
         turn = client.responses.create(model="waiting", input="nobody", conversation=conversation, stream=True)
         begun(turn)
         followed = client.responses.create(model="waiting", input="nobody", background=True, stream=True)
-        identifier = next(iter(followed)).response.id  # type: ignore[union-attr]
+        identifier = next(iter(followed)).response.id
         last = begun(followed)
     for stream in (turn, followed):
         with pytest.raises(BROKEN):

@@ -62,7 +62,7 @@ async def listener(request: AgentRequest) -> AsyncIterator[Any]:
 
 async def breaks(request: AgentRequest) -> AsyncIterator[str]:
     asked.append(request)
-    async for piece in AGENTS["breaks"]():  # type: ignore[operator]
+    async for piece in AGENTS["breaks"]():
         yield piece
 
 

@@ -136,7 +136,7 @@ def test_a_stream_that_is_taken_up_again_is_read_over_a_silence(policy: Disconne
     with serving(policy) as url:
         sdk, messages = client(url), [{"role": "user", "content": "hi"}]
         raw = sdk.chat.completions.with_raw_response.create
-        left = raw(model="agent", messages=messages, stream=True)  # type: ignore[call-overload]
+        left = raw(model="agent", messages=messages, stream=True)
         seen = next(line for line in left.http_response.iter_lines() if line.startswith("id: "))
         left.http_response.close()
         taken_up = chat(sdk, extra_headers={"Last-Event-ID": seen.removeprefix("id: ")})

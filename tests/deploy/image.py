@@ -126,7 +126,7 @@ def uv() -> str:
 
 
 def _inside(stage: Stage, path: str) -> Path:
-    return stage.root / os.path.normpath(os.path.join(stage.workdir, path)).lstrip("/")  # noqa: PTH118
+    return stage.root / os.path.normpath(os.path.join(stage.workdir, path)).lstrip("/")  # noqa: PTH118  (of the image, not of this machine)
 
 
 def _machine() -> list[Path]:

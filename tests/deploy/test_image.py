@@ -54,7 +54,7 @@ def test_the_image_serves_as_a_normal_user_from_a_tree_that_is_read_only(
 ) -> None:
     with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-alpha", max_retries=0) as client:
         messages = [{"role": "user", "content": "Ada"}]
-        stream = client.chat.completions.create(model="assistant", messages=messages, stream=True)  # type: ignore[call-overload]
+        stream = client.chat.completions.create(model="assistant", messages=messages, stream=True)
         pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
         with pytest.raises(openai.AuthenticationError):
             client.with_options(api_key="sk-other").models.list()

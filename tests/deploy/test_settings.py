@@ -23,7 +23,7 @@ UNIT = (DEPLOY / "agents.service").read_text("utf-8")
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
 (DEPLOYMENT, SERVICE, BUDGET) = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text("utf-8"))
 IMAGE = dict(instructions(DEPLOY / "Dockerfile"))
-OPTIONS = {option for parameter in main.commands["serve"].params for option in parameter.opts}  # type: ignore[attr-defined]
+OPTIONS = {option for parameter in main.commands["serve"].params for option in parameter.opts}
 
 
 def files() -> dict[str, str]:

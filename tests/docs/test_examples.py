@@ -314,8 +314,7 @@ def test_example_claude_ops(tmp_path: Path) -> None:
         models = [model.id for model in client.models.list()]
         ops = client.with_options(api_key="sk-ops")
         answers = [
-            ops.chat.completions.create(model=model, messages=messages)  # type: ignore[arg-type]
-            for model in ("claude-ops-tier3", "gpt-4")
+            ops.chat.completions.create(model=model, messages=messages) for model in ("claude-ops-tier3", "gpt-4")
         ]
         with pytest.raises(openai.AuthenticationError):
             ask(client, "claude-ops", "three")

@@ -45,7 +45,7 @@ IMPOSSIBLE = {
 }
 
 
-class Remote(execution.AgentExecutor):  # type: ignore[misc]
+class Remote(execution.AgentExecutor):
     """Runs its own tools, of which nobody hears."""
 
     def __init__(self, model: Model) -> None:

@@ -24,7 +24,7 @@ scenario = pytest.mark.scenario
 SECRET = "the remote agent's secret"
 
 
-class Travel(execution.AgentExecutor):  # type: ignore[misc]
+class Travel(execution.AgentExecutor):
     """Asks where to, and books."""
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ def test_a_program_that_is_not_there_or_has_ended_is_a_502(command: list[str]) -
 
 
 @scenario("pictures")
-def test_what_the_program_does_not_take_is_a_400(in_memory: Served) -> None:  # noqa: F811
+def test_what_the_program_does_not_take_is_a_400(in_memory: Served) -> None:  # noqa: F811  (a fixture)
     parts: Any = [{"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}]
     with pytest.raises(openai.BadRequestError):
         in_memory.chat("plain", {"role": "user", "content": parts})

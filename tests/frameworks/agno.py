@@ -39,7 +39,7 @@ IMPOSSIBLE = {
 }
 
 
-class Fake(base.Model):  # type: ignore[misc]
+class Fake(base.Model):
     temperature: float | None = None
     max_tokens: int | None = None
     reasoning_effort: str | None = None

@@ -26,7 +26,7 @@ def test_the_time_that_it_waited_before_it_gave_up_is_in_retry_after() -> None:
 
 @scenario("client tools")
 def test_of_two_calls_of_the_clients_tools_one_is_made_and_the_model_is_told_to_make_the_other_again(
-    in_memory: Served,  # noqa: F811
+    in_memory: Served,  # noqa: F811  (a fixture)
 ) -> None:
     model.reset()
     asked = in_memory.chat("plain", "twice please", tools=[CHAT_TOOL]).choices[0].message

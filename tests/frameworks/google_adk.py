@@ -28,7 +28,7 @@ IDENTITY = re.compile(r'You are an agent\. Your internal name is "\w+"\.')
 """What the kit tells every model, beside the instructions."""
 
 
-class Fake(BaseLlm):  # type: ignore[misc]
+class Fake(BaseLlm):
     """Its name is the one of a model that has levels of thinking."""
 
     model: str = "gemini-3-double"

@@ -46,13 +46,13 @@ class Fake:
     @haystack.component.output_types(replies=list)
     def run(
         self, messages: list, streaming_callback: Any = None, generation_kwargs: Any = None, tools: Any = None
-    ) -> Any:  # type: ignore[type-arg]
+    ) -> Any:
         raise NotImplementedError
 
     @haystack.component.output_types(replies=list)
     async def run_async(
         self, messages: list, streaming_callback: Any = None, generation_kwargs: Any = None, tools: Any = None
-    ) -> Any:  # type: ignore[type-arg]
+    ) -> Any:
         seen = Seen(_shown(messages), [tool.name for tool in tools or ()], generation_kwargs or {})
         text, thought, calls = "", "", []
         try:

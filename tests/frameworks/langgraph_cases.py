@@ -22,7 +22,7 @@ def threads() -> set[str]:
 
 
 @scenario("conversations")
-def test_a_turn_that_is_not_kept_leaves_no_thread(in_memory: Served) -> None:  # noqa: F811
+def test_a_turn_that_is_not_kept_leaves_no_thread(in_memory: Served) -> None:  # noqa: F811  (a fixture)
     before = threads()
     in_memory.chat("plain", "one")
     in_memory.client.responses.create(model="plain", input="one", store=False)
@@ -32,7 +32,7 @@ def test_a_turn_that_is_not_kept_leaves_no_thread(in_memory: Served) -> None:  #
 
 
 @scenario("failed turns")
-def test_a_turn_that_fails_or_is_left_leaves_no_thread(in_memory: Served) -> None:  # noqa: F811
+def test_a_turn_that_fails_or_is_left_leaves_no_thread(in_memory: Served) -> None:  # noqa: F811  (a fixture)
     before = threads()
     for stream in (False, True):
         with pytest.raises(openai.APIError):
@@ -45,7 +45,7 @@ def test_a_turn_that_fails_or_is_left_leaves_no_thread(in_memory: Served) -> Non
 
 
 @scenario("conversations")
-def test_a_turn_that_is_not_kept_leaves_the_thread_that_it_goes_on_from(in_memory: Served) -> None:  # noqa: F811
+def test_a_turn_that_is_not_kept_leaves_the_thread_that_it_goes_on_from(in_memory: Served) -> None:  # noqa: F811  (a fixture)
     first = in_memory.client.responses.create(model="plain", input="one")
     before = threads()
     for store in (False, True):

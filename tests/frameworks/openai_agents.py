@@ -63,7 +63,7 @@ def agents(model: Model) -> dict[str, Any]:
 
 
 def fake_model(model: Model) -> Any:
-    class Fake(ai.Model):  # type: ignore[misc]
+    class Fake(ai.Model):
         async def get_response(self, *args: Any, **named: Any) -> Any:
             events = self.stream_response(*args, *named.values())
             [last] = [event async for event in events if event.type == "response.completed"]

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[0] = str(ROOT)  # instead of this folder, whose files are named as the frameworks
 
-from tests.frameworks.table import PAGE, asking, names, page  # noqa: E402
+from tests.frameworks.table import PAGE, asking, names, page  # noqa: E402  (found by the path above)
 
 ENVIRONMENTS = ROOT / ".nox" / "frameworks"
 PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider", "-q"]

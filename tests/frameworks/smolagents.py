@@ -39,7 +39,7 @@ PROMPTS: dict[str, Any] = {
 """Without smolagents' own, which are long."""
 
 
-class Fake(models.Model):  # type: ignore[misc]
+class Fake(models.Model):
     """A model that streams: where it waits, it says nothing, again and again, as an API does that keeps a connection."""
 
     def __init__(self, model: Model, settings: dict[str, Any]) -> None:

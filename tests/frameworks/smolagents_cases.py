@@ -22,7 +22,7 @@ scenario = pytest.mark.scenario
 SECRET = "the secret of the model"
 
 
-class Coder(models.Model):  # type: ignore[misc]
+class Coder(models.Model):
     """Writes code that answers, or none; fails where it is asked for a last answer without tools."""
 
     def __init__(self, code: str) -> None:

@@ -26,7 +26,7 @@ IMPOSSIBLE = {
 Agent: Any = strands.Agent
 
 
-class Fake(BaseModel):  # type: ignore[misc]
+class Fake(BaseModel):
     def __init__(self, model: Model, settings: dict[str, Any]) -> None:
         self.double = model
         self.settings = settings

@@ -9,7 +9,7 @@ from tests.frameworks.served import CHAT_TOOL, Served, model
 
 
 @scenario("another message")
-def test_what_was_done_before_another_message_came_is_known(kept: Served, request: Any) -> None:  # noqa: F811
+def test_what_was_done_before_another_message_came_is_known(kept: Served, request: Any) -> None:  # noqa: F811  (a fixture)
     name = request.node.name
     asked = kept.chat("weather", "both please", tools=[CHAT_TOOL], conversation=name)
     assert asked.choices[0].finish_reason == "tool_calls"

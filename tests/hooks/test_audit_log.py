@@ -123,7 +123,7 @@ def test_the_file_is_its_owners_and_one_that_cannot_be_written_is_known_at_once(
     with pytest.raises(OSError, match="gone"):
         AuditLog(tmp_path / "gone" / "audit.jsonl")
     with pytest.raises(TypeError, match="sync"):
-        AuditLog(path, sync="yes")  # type: ignore[arg-type]
+        AuditLog(path, sync="yes")
 
 
 async def test_a_file_that_was_renamed_is_made_anew(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ async def test_a_plain_function_costs_no_task(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_is_no_function_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="authenticate is a function, or None, not 'sk-1'"):
-        Server(whoami, authenticate="sk-1")  # type: ignore[arg-type]
+        Server(whoami, authenticate="sk-1")
 
 
 # first_of
@@ -271,7 +271,7 @@ async def test_the_first_who_knows_the_caller_says_who_it_is(authenticators: Any
 
 
 class User:
-    def __init__(self, id: str, is_authenticated: bool = True) -> None:  # noqa: A002
+    def __init__(self, id: str, is_authenticated: bool = True) -> None:
         self.id, self.is_authenticated = id, is_authenticated
 
 

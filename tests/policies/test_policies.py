@@ -217,7 +217,7 @@ async def test_a_busy_server_can_answer_as_the_assistant(connect: Connect) -> No
 async def test_an_agent_that_falls_silent_is_stopped(http: Http, deadline: str, stream: bool) -> None:
     gate = Gate()
     if deadline == "first_event":
-        gate.run = mute(gate)  # type: ignore[method-assign]
+        gate.run = mute(gate)
     limits = Deadlines(head=0.02, **{deadline: 0.1})
     async with http(gate, deadlines=limits) as client:
         body = {"model": "agent", "messages": user("hi"), "stream": stream}

@@ -248,7 +248,7 @@ async def test_models_of_one_provider_share_a_client_which_is_closed_in_the_end(
         await run(first)
         await run(second)
         async with providers.connection("groq").in_use() as client:
-            await second.aclose()  # type: ignore[attr-defined]
+            await second.aclose()
             assert not client.is_closed()
         assert client.is_closed()
 

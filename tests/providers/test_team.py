@@ -194,7 +194,7 @@ async def test_a_class_is_pooled_as_it_is_without_a_file(write: Write) -> None:
     write("bots.py", "class Bot:\n    def run(self, prompt): return str(id(self))\n")
     write("team.toml", '[agents.own]\nagent = "bots:Bot"\n')
     agents = load(["team.toml"], backend_maker(4, asked_for=True))
-    assert isinstance(agents["own"], PooledBackend)  # type: ignore[index]
+    assert isinstance(agents["own"], PooledBackend)
 
 
 async def test_mcp_servers_bring_their_tools(write: Write, groq: Callable[[str], None]) -> None:
@@ -368,7 +368,7 @@ def test_a_file_elsewhere_has_its_tools_beside_it(write: Write, tmp_path: Path, 
     (folder / "deep_books.py").write_text(TOOLS)
     (folder / "team.toml").write_text(LIBRARIAN.replace("books:", "deep_books:"))
     groq("http://127.0.0.1:9")
-    assert list(load(["deep/team.toml"])) == ["librarian"]  # type: ignore[arg-type]
+    assert list(load(["deep/team.toml"])) == ["librarian"]
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -42,7 +42,7 @@ async def remembered(client: AsyncOpenAI, conversation: str) -> tuple[int, list[
 async def stored(client: AsyncOpenAI, conversation: str) -> list[str]:
     """All that was said in a conversation, in order."""
     found = [item async for item in client.conversations.items.list(conversation, order="asc")]
-    return ["".join([part.text for part in item.content]) for item in found]  # type: ignore[union-attr]
+    return ["".join([part.text for part in item.content]) for item in found]
 
 
 def soon(work: Any) -> asyncio.Task[Any]:

@@ -75,7 +75,7 @@ async def test_a_turn_whose_client_left_is_not_kept(connect: Connect) -> None:
         assert gate.ended == ["cancelled"]
         assert await again_when_free(client, "kept") == "begun kept"
         found = await client.get("/chat/conversations/trip", cast_to=object)
-    assert [m["content"] for m in found["messages"]] == ["kept", "begun kept"]  # type: ignore[index]
+    assert [m["content"] for m in found["messages"]] == ["kept", "begun kept"]
 
 
 async def again_when_free(client: openai.AsyncOpenAI, text: str) -> str | None:

@@ -63,7 +63,7 @@ class Keeper(Plain):
 
 
 class AsyncKeeper(Keeper):
-    async def forget(self, state: Mapping[str, Any]) -> None:  # type: ignore[override]
+    async def forget(self, state: Mapping[str, Any]) -> None:
         await anyio.sleep(0)
         super().forget(state)
 
@@ -152,7 +152,7 @@ async def test_a_failure_to_forget_fails_nothing_and_is_made_good_by_the_sweep(
 
 @requirement("state.forget")
 async def test_what_was_not_used_for_too_long_is_forgotten(tmp_path: Path) -> None:
-    engine = engine_of("sqlite", None, tmp_path)  # type: ignore[arg-type]
+    engine = engine_of("sqlite", None, tmp_path)
     store, agent = SqlStore(engine), Keeper()
     server = served(agent, store)
     await chat(server, "one")

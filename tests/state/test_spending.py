@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -314,14 +314,13 @@ async def test_a_function_says_who_has_which_budget() -> None:
 async def test_a_period_begins_anew_at_midnight_or_with_the_month() -> None:
     store, now = MemoryStore(), [NOW]
     principal = Principal("ann")
-    clock: Callable[[], datetime] = lambda: now[0]  # noqa: E731
-    spending = Spending(store, [Budget(5), Budget(5, per="month")], now=clock)
+    spending = Spending(store, [Budget(5), Budget(5, per="month")], now=lambda: now[0])
     spends, _ = spending.of(principal, usage_of(5))
     assert [(spend.period, spend.tokens) for spend in spends] == [("2026-11-30", 5), ("2026-11", 5)]
     await store.commit(TurnCommit(principal="ann", token="t", spends=spends))
     with pytest.raises(Exception, match="tokens a day is used up") as refused:
         await spending.check(principal)
-    assert (refused.value.retry_after, Budget(5, per="month").left(NOW)) == (6 * 3600, 6 * 3600)  # type: ignore[attr-defined]
+    assert (refused.value.retry_after, Budget(5, per="month").left(NOW)) == (6 * 3600, 6 * 3600)
     now[0] = datetime(2026, 12, 1, tzinfo=UTC)
     assert dict(await spending.check(principal))["x-ratelimit-remaining-tokens"] == "5"
 

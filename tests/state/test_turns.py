@@ -139,18 +139,18 @@ async def test_a_stream_of_a_process_that_wakes_after_its_lease_ends_with_an_err
     assert "first words" not in await stored(at_a, conversation)
 
 
-async def _streaming(client: AsyncOpenAI, conversation: str, agents: Leash) -> openai.AsyncStream:  # type: ignore[type-arg]
+async def _streaming(client: AsyncOpenAI, conversation: str, agents: Leash) -> openai.AsyncStream:
     """A stream whose agent has begun to speak."""
     turn = soon(chat(client, conversation, agents.prompt("late"), stream=True))
     (await agents.run()).say("first words")
-    stream: openai.AsyncStream = await turn  # type: ignore[type-arg]
+    stream: openai.AsyncStream = await turn
     async for chunk in stream:
         if chunk.choices and chunk.choices[0].delta.content:
             return stream
     raise AssertionError
 
 
-async def _unfinished(stream: openai.AsyncStream) -> None:  # type: ignore[type-arg]
+async def _unfinished(stream: openai.AsyncStream) -> None:
     """Read on; it is not to say that it has ended well."""
     async for chunk in stream:
         assert not chunk.choices or chunk.choices[0].finish_reason is None

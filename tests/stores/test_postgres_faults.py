@@ -483,7 +483,7 @@ async def test_an_engine_whose_answer_to_a_commit_is_lost_says_that_it_does_not_
             yield "update counter set n = n + 1", ()
 
         await engine.run(rows("create table counter as select 0 as n"))
-        line.lose(what, b"commit")  # type: ignore[arg-type]
+        line.lose(what, b"commit")
         with pytest.raises(Unavailable) as caught:
             await engine.run(add)
         assert caught.value.code == "store_outcome_unknown"
@@ -505,7 +505,7 @@ async def test_a_turn_whose_commit_was_not_answered_is_stored_once(
         async with opened(PostgresEngine(url)) as store:
             await turn(store, "first")
             assert await store.begin(ALICE, "second") is not None
-            line.lose(what, word)  # type: ignore[arg-type]
+            line.lose(what, word)
             assert await store.commit(outcome("second"))
             assert line.lost == 1
             await turn(store, "third")

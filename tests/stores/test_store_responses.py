@@ -16,7 +16,7 @@ ONE = Key("alice", "resp_1")
 
 
 def outcome(token: str, **parts: object) -> TurnCommit:
-    return TurnCommit(principal="alice", token=token, **parts)  # type: ignore[arg-type]
+    return TurnCommit(principal="alice", token=token, **parts)
 
 
 async def test_a_response_is_there_from_its_beginning(store: Store) -> None:

@@ -108,7 +108,7 @@ def wsgi() -> Iterator[Ask]:
             **named,
         }
         started: list[Any] = []
-        body = b"".join(app(environ, lambda *start: started.extend(start)))  # type: ignore[arg-type]
+        body = b"".join(app(environ, lambda *start: started.extend(start)))
         fields = {name.lower(): value for name, value in started[1]}
         return _answer(int(started[0].split()[0]), fields, body)
 

@@ -276,7 +276,7 @@ class PlainAnswerWithoutUsage(Suite):
 
 @found_by("test_streamed_and_plain_answers_say_the_same")
 class SaysMoreWhenStreamed(Suite):
-    async def agent(request: AgentRequest) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(request: AgentRequest) -> AsyncIterator[str]:
         if request.resume or request.tools:
             async for item in reference.run(request, None):
                 yield item
@@ -399,7 +399,7 @@ class TurnsShareState(Suite):
 class LeavesATaskBehind(Suite):
     patience = 0.6
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         yield "Hello, "
         yield "world"
         tasks.append(asyncio.create_task(asyncio.sleep(RUNS_ON), name="book-keeping"))
@@ -412,7 +412,7 @@ tasks: list[Any] = []
 class BlocksTheEventLoop(Suite):
     stall = 0.15
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         time.sleep(0.25)
         yield "Hello, "
         yield "world"
@@ -547,7 +547,7 @@ class CallsWhatWasNotOffered(Suite):
 
 @found_by("test_only_tools_that_may_be_called_are_called")
 class CallsAlthoughNoneMayBeCalled(Suite):
-    async def agent(request: AgentRequest) -> AsyncIterator[Any]:  # noqa: N805
+    async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         if request.resume:
             yield "4711"
         elif "weather" in request.prompt:
@@ -564,7 +564,7 @@ class CallsAlthoughNoneMayBeCalled(Suite):
 class Apologises(Suite):
     failing_prompt = "Please fail."
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         try:
             if "fail" in prompt:
                 raise RuntimeError("broken")
@@ -620,7 +620,7 @@ class LeaksExceptionTexts(Suite):
 class LeaksItsOwnFailure(Suite):
     failing_prompt = "Please fail."
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         yield "Hello, "
         if "fail" in prompt:
             raise AgentError('Traceback (most recent call last):\n  File "agent.py", line 1, in key sk-123')
@@ -714,7 +714,7 @@ class AnswersACallThatIsNone(Contract):
 
 @found_by("test_the_agents_events_keep_to_their_contract")
 class WaitsForSomethingElse(Contract):
-    agent = breaking(Paused((PendingCall("c", "delete", "{}", "answer"),)))  # type: ignore[arg-type]
+    agent = breaking(Paused((PendingCall("c", "delete", "{}", "answer"),)))
 
 
 @found_by("test_the_agents_events_keep_to_their_contract")
@@ -729,12 +729,12 @@ class LeavesAStateThatIsNoJson(Contract):
 
 @found_by("test_the_agents_events_keep_to_their_contract")
 class ReportsNaN(Contract):
-    agent = breaking("x", UsageReported(float("nan"), 1))  # type: ignore[arg-type]
+    agent = breaking("x", UsageReported(float("nan"), 1))
 
 
 @found_by("test_the_agents_events_keep_to_their_contract")
 class TextAsBytes(Contract):
-    agent = breaking(TextDelta(b"x"))  # type: ignore[arg-type]
+    agent = breaking(TextDelta(b"x"))
 
 
 @found_by("test_the_agents_events_keep_to_their_contract")
@@ -981,7 +981,7 @@ class RunsOnWhileWriting(Leaving):
 class SwallowsCancellation(Leaving):
     long_prompt = "A long one, please."
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         yield "Hello, "
         until = time.monotonic() + (RUNS_ON if "long" in prompt else 0)
         while (left := until - time.monotonic()) > 0:
@@ -994,7 +994,7 @@ class SwallowsCancellation(Leaving):
 class WorksInATaskOfItsOwn(Leaving):
     long_prompt = "A long one, please."
 
-    async def agent(prompt: str) -> AsyncIterator[str]:  # noqa: N805
+    async def agent(prompt: str) -> AsyncIterator[str]:
         yield "Hello, "
         work = asyncio.create_task(asyncio.sleep(RUNS_ON if "long" in prompt else 0), name="work")
         tasks.append(work)
@@ -1006,7 +1006,7 @@ class WorksInATaskOfItsOwn(Leaving):
 class BlockingThreadThatCannotBeStopped(Leaving):
     long_prompt = "A long one, please."
 
-    def agent(prompt: str) -> Iterator[str]:  # noqa: N805
+    def agent(prompt: str) -> Iterator[str]:
         yield "Hello, "
         time.sleep(RUNS_ON if "long" in prompt else 0)
         yield "world"

@@ -26,7 +26,7 @@ async def outcome(tool: AgentTool, arguments: str) -> CallResult:
 
 def python(code: str, **settings: object) -> AgentTool:
     prefix = [sys.executable, "-S", "-c", "import os, signal, subprocess, sys, time\n" + code]
-    return command_tool("python", "Runs.", prefix=prefix, **settings)  # type: ignore[arg-type]
+    return command_tool("python", "Runs.", prefix=prefix, **settings)
 
 
 async def test_the_words_go_to_the_program_as_they_are() -> None:

@@ -51,7 +51,7 @@ async def test_an_openai_model_calls_tools_until_it_has_its_answer_and_usage_is_
     assert answer.choices[0].message.content == "Let me see.\n\nBoth are sunny."
     assert (answer.choices[0].finish_reason, answer.choices[0].message.tool_calls) == ("stop", None)
     assert answer.usage
-    assert answer.usage.total_tokens == 3 * openai_model.USAGE["total_tokens"]  # type: ignore[operator]
+    assert answer.usage.total_tokens == 3 * openai_model.USAGE["total_tokens"]
     assert [offered["function"]["name"] for offered in upstream.requests[0]["tools"]] == ["weather"]
     assert [message["role"] for message in upstream.requests[2]["messages"]] == [
         *("user", "assistant", "tool", "assistant", "tool"),

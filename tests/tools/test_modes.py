@@ -38,7 +38,7 @@ def said(verdict: Verdict) -> str:
     ],
 )
 def test_without_a_sandbox_and_lists_a_mode_goes_by_danger(mode: str, safe: str, risky: str, dangerous: str) -> None:
-    verdicts = [decide({mode}, Facts(danger)) for danger in DANGERS]  # type: ignore[arg-type]
+    verdicts = [decide({mode}, Facts(danger)) for danger in DANGERS]
 
     assert [said(verdict) for verdict in verdicts] == [safe, risky, dangerous]
 
@@ -72,8 +72,8 @@ def test_modes_together_ask_about_what_then_runs_in_the_sandbox() -> None:
 
 @given(st.sets(st.sampled_from(MODES), min_size=1), st.sampled_from(MODES), facts)
 def test_one_more_mode_never_loosens_anything(modes: set[str], more: str, known: Facts) -> None:
-    before = decide(modes, known)  # type: ignore[arg-type]
-    after = decide({*modes, more}, known)  # type: ignore[arg-type]
+    before = decide(modes, known)
+    after = decide({*modes, more}, known)
 
     assert STRICTEST_FIRST.index(after.action) <= STRICTEST_FIRST.index(before.action)
     assert after.sandboxed or not before.sandboxed or after.action == "deny"
@@ -106,6 +106,6 @@ def test_a_request_for_a_mode_that_does_not_exist_is_refused(mode: object) -> No
 
 def test_a_setting_for_a_mode_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="security mode"):
-        Modes(server="yolo")  # type: ignore[arg-type]
+        Modes(server="yolo")
     with pytest.raises(ValueError, match="security mode"):
-        Modes(principals={"ann": "yolo"})  # type: ignore[dict-item]
+        Modes(principals={"ann": "yolo"})

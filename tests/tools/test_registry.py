@@ -171,11 +171,11 @@ def test_an_argument_for_the_context_is_not_the_models_to_give() -> None:
         as_tool(who).check('{"question": "", "context": {}}')
 
 
-def untyped(x) -> None: ...  # type: ignore[no-untyped-def]
+def untyped(x) -> None: ...
 def star(*words: str) -> None: ...
 def stars(**words: str) -> None: ...
 def positional(x: int, /) -> None: ...
-def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def unknown(x: Nowhere) -> None: ...  # noqa: F821  (of the test)
 def strange(x: Callable[[], int]) -> None: ...
 
 
@@ -219,8 +219,8 @@ def test_settings_that_make_no_sense_are_refused_where_they_are_written() -> Non
         {"allow": ["git status"]},
         {"allow": [{"x": 1}], "danger": "dangerous"},
     ]:
-        with pytest.raises(ValueError):  # noqa: PT011
-            tool(**wrong)(plain)  # type: ignore[call-overload]
+        with pytest.raises(ValueError):
+            tool(**wrong)(plain)
     with pytest.raises(ValueError, match="lambda"):
         as_tool(lambda: None)
     tool(allow=["git status", ["git", "log"], {"argv": ["ls"]}])(runs)

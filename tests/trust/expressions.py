@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from re import _constants as sre  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from re import _constants as sre
+from re import _parser
 from typing import Any
 
 Then = Callable[[int], bool]
@@ -50,7 +50,7 @@ class Matcher:
         if index == len(nodes):
             return then(at)
         kind, value = nodes[index]
-        after: Then = lambda end: self._sequence(nodes, index + 1, end, then)  # noqa: E731
+        after: Then = lambda end: self._sequence(nodes, index + 1, end, then)  # noqa: E731  (reads in order)
         if kind in (sre.LITERAL, sre.NOT_LITERAL, sre.IN, sre.ANY):
             return at < len(self._text) and self._fits(kind, value, self._text[at]) and after(at + 1)
         if kind is sre.SUBPATTERN:

@@ -55,11 +55,11 @@ class _Watch:
             if took > watch.longest[0] and len(sys.modules) == modules:
                 watch.longest = took, _name(handle)
 
-        asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+        asyncio.events.Handle._run = timed
         gc.callbacks.append(self._collected)
 
     def stop(self) -> None:
-        asyncio.events.Handle._run = self._run  # type: ignore[method-assign]
+        asyncio.events.Handle._run = self._run
         gc.callbacks.remove(self._collected)
 
     def _collected(self, phase: str, _: Any) -> None:

@@ -113,7 +113,7 @@ class Endless:
 class EndlessThread(Endless):
     """The same as a plain generator, which runs in a thread."""
 
-    def __call__(self, context: RunContext) -> Iterator[str]:  # type: ignore[override]
+    def __call__(self, context: RunContext) -> Iterator[str]:
         self.runs += 1
         try:
             yield from self.pieces

@@ -161,7 +161,7 @@ class Counted(str):
 
     looked = 0
 
-    def find(self, sub: str, start: Any = 0, end: Any = None) -> int:  # type: ignore[override]
+    def find(self, sub: str, start: Any = 0, end: Any = None) -> int:
         stop = len(self) if end is None else end
         found = super().find(sub, start, stop)
         type(self).looked += 1 + (stop if found < 0 else found + len(sub)) - (start or 0)
@@ -231,7 +231,7 @@ class Said:
 
 def test_the_words_of_the_user_are_looked_for_at_both_ends_of_a_long_prompt() -> None:
     text = f"USER: first{' ' * 10_000_000}\nASSISTANT: no\nUSER: last"
-    found = _user_says(Said(text))  # type: ignore[arg-type]
+    found = _user_says(Said(text))
     assert (found[0].split()[0], found[-1]) == ("first", "last")
 
 

@@ -93,7 +93,7 @@ def test_an_endless_chunked_body_is_refused_over_a_socket() -> None:
     agent = Counting()
     with uvicorn_socket(Server(agent, limits=Limits(body=100_000))) as url, RawClient(url) as client:
         client.head("Transfer-Encoding: chunked", "Content-Type: application/json")
-        with pytest.raises((ConnectionError, TimeoutError)):  # noqa: PT012
+        with pytest.raises((ConnectionError, TimeoutError)):
             client.socket.settimeout(5)
             for _ in range(10_000):
                 client.chunk(b" " * 16_384)
@@ -160,7 +160,7 @@ class MediaFirehose(Firehose):
 
 
 class ThreadFirehose(Firehose):
-    def __call__(self, context: RunContext) -> Iterator[Any]:  # type: ignore[override]
+    def __call__(self, context: RunContext) -> Iterator[Any]:
         try:
             while self.taken < 262_000_000:
                 self.taken += self.size

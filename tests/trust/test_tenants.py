@@ -265,7 +265,7 @@ def named_elsewhere(kept: Kept) -> dict[str, tuple[str, Any, dict[str, str]]]:
     }
 
     def decision(identifier: str) -> dict[str, Any]:
-        return {"model": "shop", "input": [{**answer["input"][0], "approval_request_id": identifier}]}  # type: ignore[index]
+        return {"model": "shop", "input": [{**answer["input"][0], "approval_request_id": identifier}]}
 
     parts = [{"type": "file", "file": {"file_id": kept.file}}]
     inputs = [{"role": "user", "content": [{"type": "input_file", "file_id": kept.file}]}]

@@ -296,9 +296,9 @@ def test_with_parallel_calls_off_only_the_first_call_of_the_client_is_kept() -> 
         ([ToolResult("unknown", "done")], "event_order"),
         ([ToolCallStarted("1", "own_tool", "client")], "tool_choice_violated"),
         ([UsageReported(-1, 0)], "invalid_usage"),
-        ([UsageReported(1, 1.5)], "invalid_usage"),  # type: ignore[arg-type]
+        ([UsageReported(1, 1.5)], "invalid_usage"),
         ([UsageReported(True, 0)], "invalid_usage"),
-        ([UsageReported(0, float("nan"))], "invalid_usage"),  # type: ignore[arg-type]
+        ([UsageReported(0, float("nan"))], "invalid_usage"),
     ],
 )
 def test_what_contradicts_is_the_agents_error(items: list[AgentEvent | str], code: str) -> None:
@@ -333,10 +333,10 @@ class Loop(dict[str, Any]):
 @pytest.mark.parametrize(
     "wrong",
     [
-        Paused((PendingCall("1", "a", "{}", "no such"),)),  # type: ignore[arg-type]
-        Paused((PendingCall("1", "a", {"x": 1}, "approval"),)),  # type: ignore[arg-type]
-        Paused([PendingCall("1", "a", "{}")]),  # type: ignore[arg-type]
-        Paused(("1",)),  # type: ignore[arg-type]
+        Paused((PendingCall("1", "a", "{}", "no such"),)),
+        Paused((PendingCall("1", "a", {"x": 1}, "approval"),)),
+        Paused([PendingCall("1", "a", "{}")]),
+        Paused(("1",)),
         *[
             Paused((PendingCall("1", "a", "{}", "approval"),), {"x": state})
             for state in (
@@ -350,20 +350,20 @@ class Loop(dict[str, Any]):
                 [None, {"y": ()}, {"z": {3}}],
             )
         ],
-        Paused((PendingCall("1", "a", "{}", "approval"),), [1]),  # type: ignore[arg-type]
+        Paused((PendingCall("1", "a", "{}", "approval"),), [1]),
         Progress("step", "1", "on", data={"x": object()}),
-        Progress("step", "1", "on", data={1: "x"}),  # type: ignore[dict-item]
-        TextDelta(b"x"),  # type: ignore[arg-type]
-        TextDelta("x", logprobs="abc"),  # type: ignore[arg-type]
+        Progress("step", "1", "on", data={1: "x"}),
+        TextDelta(b"x"),
+        TextDelta("x", logprobs="abc"),
         TextDelta("x", logprobs=[{"token": object()}]),
-        ToolCallReady(7, "a", "{}"),  # type: ignore[arg-type]
-        ToolCallReady("1", "a", {"x": 1}),  # type: ignore[arg-type]
-        ToolCallStarted("1", "a", "somebody"),  # type: ignore[arg-type]
-        ToolResult("1", {"x": 1}),  # type: ignore[arg-type]
-        ToolResult("1", "x", is_error=None),  # type: ignore[arg-type]
-        MediaDelta("text", "image/png"),  # type: ignore[arg-type]
-        Finished("done"),  # type: ignore[arg-type]
-        Notice("x", "fatal"),  # type: ignore[arg-type]
+        ToolCallReady(7, "a", "{}"),
+        ToolCallReady("1", "a", {"x": 1}),
+        ToolCallStarted("1", "a", "somebody"),
+        ToolResult("1", {"x": 1}),
+        ToolResult("1", "x", is_error=None),
+        MediaDelta("text", "image/png"),
+        Finished("done"),
+        Notice("x", "fatal"),
     ],
 )
 def test_an_event_that_holds_something_else_than_it_says_is_the_agents_error(wrong: AgentEvent) -> None:
@@ -376,7 +376,7 @@ def test_an_event_that_holds_something_else_than_it_says_is_the_agents_error(wro
 @pytest.mark.parametrize("wrong", [None, 5, b"bytes", {"text": "hi"}, ["hi"], object(), TextDelta])
 def test_what_is_no_event_is_the_agents_error(wrong: object) -> None:
     with pytest.raises(AgentError) as caught:
-        enforce([wrong])  # type: ignore[list-item]
+        enforce([wrong])
     assert caught.value.code == "invalid_event"
 
 

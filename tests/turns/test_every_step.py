@@ -119,7 +119,7 @@ async def test_a_turn_that_is_cancelled_at_any_step_is_kept_whole_or_not_at_all(
         trip, sent = Trip(), Recorder()
         await trip.begin()
         before = tasks()
-        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("two", stream=stream), sent), how)  # noqa: B023
+        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("two", stream=stream), sent), how)  # noqa: B023  (called within the round)
         assert tasks() == before
         kept = await trip.check()
         outcomes.append(len(kept))
@@ -229,7 +229,7 @@ async def test_a_turn_that_fails_and_is_cancelled_at_any_step_meanwhile_changes_
     for steps in range(MOST_STEPS):
         trip, sent = Trip(), Recorder()
         await trip.begin()
-        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("fail", stream=stream), sent), "task")  # noqa: B023
+        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("fail", stream=stream), sent), "task")  # noqa: B023  (called within the round)
         assert await trip.check() == BEFORE
         if over:
             break
@@ -240,7 +240,7 @@ async def test_a_turn_that_fails_and_is_cancelled_at_any_step_meanwhile_changes_
 async def test_a_first_turn_that_is_cancelled_at_any_step_is_kept_whole_or_leaves_no_conversation() -> None:
     for steps in range(MOST_STEPS):
         trip, sent = Trip(), Recorder()
-        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("one"), sent), "task")  # noqa: B023
+        over = await cancel_after(steps, handling(trip.server, lambda: trip.turn("one"), sent), "task")  # noqa: B023  (called within the round)
         assert await trip.kept() in ([], BEFORE)
         await trip.begin()
         if over:
@@ -256,7 +256,7 @@ async def test_one_who_stops_waiting_for_the_conversation_at_any_step_leaves_it_
         await trip.begin()
         token = "held"
         assert await trip.server.services.state.store.begin(Key(ANONYMOUS.id, "trip"), token) is not None
-        call = handling(trip.server, lambda: trip.turn("two"), sent)  # noqa: B023
+        call = handling(trip.server, lambda: trip.turn("two"), sent)  # noqa: B023  (called within the round)
         assert not await cancel_after(steps, call, "scope")
         assert trip.agent.seen == [["one"]]
         await trip.server.services.state.store.release(Key(ANONYMOUS.id, "trip"), token)
@@ -272,7 +272,7 @@ async def test_a_keyed_request_that_is_cancelled_at_any_step_runs_once_in_all(st
     for steps in range(MOST_STEPS):
         trip, sent = Trip(), Recorder()
         await trip.begin()
-        call = handling(trip.server, lambda: trip.turn("two", stream=stream, key="k"), sent)  # noqa: B023
+        call = handling(trip.server, lambda: trip.turn("two", stream=stream, key="k"), sent)  # noqa: B023  (called within the round)
         over = await cancel_after(steps, call, "task")
         again = await answer(trip.server, trip.turn("two", stream=stream, key="k"))
         assert len(trip.agent.seen) == 1 + 1

@@ -535,11 +535,11 @@ def test_what_is_no_hook_is_refused_when_the_server_is_made(hooks: Any) -> None:
 
 def test_a_method_that_nobody_would_wait_for_is_refused() -> None:
     class Waits(Hooks):
-        async def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:  # type: ignore[override]
+        async def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
             pass
 
     class Blocks(Hooks):
-        def settled(self, turn: TurnInfo, outcome: TurnOutcome) -> None:  # type: ignore[override]
+        def settled(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
             pass
 
     with pytest.raises(TypeError, match=r"Waits.ended has to be written with `def`"):
@@ -550,7 +550,7 @@ def test_a_method_that_nobody_would_wait_for_is_refused() -> None:
 
 def test_what_is_no_backend_cannot_stand_in_for_one() -> None:
     with pytest.raises(TypeError, match="each of wrap has to return a backend"):
-        Server(EndsAs(), wrap=[lambda backend, name: None])  # type: ignore[arg-type,return-value]
+        Server(EndsAs(), wrap=[lambda backend, name: None])
 
 
 @requirement("hooks.none")

@@ -158,7 +158,7 @@ async def test_what_is_asked_at_the_same_time_is_asked_in_one_turn_and_again_as_
             )
 
         asked = await client.responses.create(model="agent", input="Go", tools=[APPROVER])
-        assert [item.name for item in asked.output] == ["first", "second"]  # type: ignore[union-attr]
+        assert [item.name for item in asked.output] == ["first", "second"]
         open_still = await decide(asked, asked.output[0], True)
         assert [item.name for item in open_still.output] == ["second"]
         told = await decide(open_still, open_still.output[0], False)
@@ -330,6 +330,6 @@ async def test_a_run_that_ends_while_it_is_parked_frees_its_slot_and_is_lost() -
 
 @requirement("agent.asks")
 async def test_nobody_can_be_asked_without_a_server() -> None:
-    context = RunContext("chatcmpl-1", "req_1", 60.0, None)  # type: ignore[arg-type]
+    context = RunContext("chatcmpl-1", "req_1", 60.0, None)
     with pytest.raises(RuntimeError, match="Nobody can be asked"):
         await context.approve("delete")

@@ -25,7 +25,7 @@ def test_every_event_class_is_in_the_union_and_exported() -> None:
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_every_event_is_a_frozen_dataclass_with_slots_and_documented(kind: Any) -> None:
     assert dataclasses.is_dataclass(kind)
-    assert kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    assert kind.__dataclass_params__.frozen
     assert "__slots__" in vars(kind)
     assert kind.__doc__
     assert not kind.__doc__.startswith(kind.__name__ + "(")

@@ -38,7 +38,7 @@ class Http1Protocol(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._watch = ReadingWatch(self.loop, write_timeout)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP alone
         """Start the deadline for the first request's head."""
         super().connection_made(transport)
         # Pause writing at the first byte that the kernel does not take, so that a slow reader is seen at once.

@@ -49,7 +49,7 @@ class LangGraphBackend:
         self,
         graph: Any,
         *,
-        input: Callable[[AgentRequest, list[Any]], Any] | None = None,  # noqa: A002  (LangGraph's own name for it)
+        input: Callable[[AgentRequest, list[Any]], Any] | None = None,
         output: Callable[[Any], str] | None = None,
         context: Callable[[AgentRequest], Any] | None = None,
         recursion_limit: int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -145,7 +145,7 @@ def _wrong_with_chunk(payload: str) -> str:
         return "not JSON"
     if not isinstance(chunk, dict):
         return "not a JSON object"
-    return _wrong_with_fields(chunk)  # pyright: ignore[reportUnknownArgumentType]
+    return _wrong_with_fields(cast("dict[str, Any]", chunk))
 
 
 def _wrong_with_fields(chunk: dict[str, Any]) -> str:

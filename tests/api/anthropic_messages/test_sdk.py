@@ -84,7 +84,7 @@ async def test_the_sdk_reads_a_plain_message_and_its_stream(reach: Reach) -> Non
             events = [event async for event in stream]
             streamed = await stream.get_final_message()
     assert [block.type for block in plain.content] == ["thinking", "text"]
-    assert plain.content[1].text == "It is sunny."  # type: ignore[union-attr]
+    assert plain.content[1].text == "It is sunny."
     assert (plain.stop_reason, plain.stop_sequence) == ("end_turn", None)
     assert (plain.usage.input_tokens, plain.usage.cache_read_input_tokens) == (35, 10)
     assert (plain.usage.cache_creation_input_tokens, plain.usage.output_tokens) == (5, 6)
@@ -156,7 +156,7 @@ async def test_the_tool_runner_runs_the_tools_to_the_end_in_a_thread(reach: Reac
             model="agent", max_tokens=1000, messages=SAID, tools=[look], system="Be brief.", stream=stream
         )
         last = await runner.until_done()
-    assert last.content[0].text == "sunny in Paris and sunny in Paris"  # type: ignore[union-attr]
+    assert last.content[0].text == "sunny in Paris and sunny in Paris"
     assert [len(request.messages) for request in seen] == [2, 4, 6], "each request has all that was said before"
     assert seen[-1].system == "Be brief."
     assert [tool.name for tool in seen[-1].tools] == ["look"]
@@ -178,7 +178,7 @@ async def test_failures_are_the_sdks_own_exceptions(reach: Reach) -> None:
         with pytest.raises(anthropic.AuthenticationError):
             await client.with_options(api_key="wrong").messages.create(messages=SAID, **ask)
         with pytest.raises(anthropic.BadRequestError, match=r"messages\[0\].content"):
-            await client.messages.create(messages=[{"role": "user", "content": [{"type": "odd"}]}], **ask)  # type: ignore[typeddict-item]
+            await client.messages.create(messages=[{"role": "user", "content": [{"type": "odd"}]}], **ask)
         with pytest.raises(anthropic.InternalServerError, match="closed") as closed:
             await client.messages.create(messages=SAID, **ask)
         assert closed.value.response.headers["x-should-retry"] == "false"
@@ -260,7 +260,7 @@ async def test_the_stop_sequence_that_ended_an_answer_is_named() -> None:
     async with in_process(serve(agent)) as client:
         told = await client.messages.create(model="agent", max_tokens=100, messages=SAID, stop_sequences=["STOP"])
     assert (told.stop_reason, told.stop_sequence) == ("stop_sequence", "STOP")
-    assert told.content[0].text == "one "  # type: ignore[union-attr]
+    assert told.content[0].text == "one "
 
 
 async def test_an_agent_without_eyes_refuses_a_picture_by_its_place() -> None:

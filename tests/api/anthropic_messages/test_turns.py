@@ -189,7 +189,7 @@ async def test_own_tools_are_blocks_for_those_who_know_them() -> None:
         check_order(events)
         assert [b["type"] for b in folded(events)["content"]] == ["mcp_tool_use", "mcp_tool_result", "text"]
     with pytest.raises(ValueError, match="own_tools"):
-        AnthropicMessages(own_tools="status")  # type: ignore[arg-type]
+        AnthropicMessages(own_tools="status")
 
 
 @requirement("anthropic.once")

@@ -98,7 +98,7 @@ async def test_in_a_conversation_only_the_answer_is_sent(connect: Connect) -> No
         items = (await client.conversations.items.list("trip", order="asc")).data
 
     assert answer.content == "True False None {'step': 7} Delete a"
-    assert [item.role for item in items] == ["user", "assistant", "user", "assistant"]  # type: ignore[union-attr]
+    assert [item.role for item in items] == ["user", "assistant", "user", "assistant"]
 
 
 @requirement("approval.tool")
@@ -187,7 +187,7 @@ async def test_a_broken_contract_is_the_agents_error_and_named_in_the_log(
             yield Finished()
             yield "more"
         else:
-            yield Paused((PendingCall("c", "delete", "{}", "no such"),))  # type: ignore[arg-type]
+            yield Paused((PendingCall("c", "delete", "{}", "no such"),))
 
     codes: list[Any] = []
     async with connect(agent) as client:

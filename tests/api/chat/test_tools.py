@@ -195,9 +195,9 @@ async def test_the_agent_is_told_which_tools_the_client_offers(connect: Connect)
         await client.chat.completions.create(model="agent", messages=HELLO, tools=TOOLS)
     weather, time, code = agent.request.tools
     assert (weather.name, weather.description) == ("weather", "The weather in a city.")
-    assert weather.parameters == WEATHER["function"]["parameters"]  # type: ignore[union-attr]
+    assert weather.parameters == WEATHER["function"]["parameters"]
     assert time.name == "time"
-    assert (code.name, code.format) == ("code", {"type": "text"})  # type: ignore[union-attr]
+    assert (code.name, code.format) == ("code", {"type": "text"})
 
 
 # tool_choice

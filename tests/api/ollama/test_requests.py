@@ -79,7 +79,7 @@ async def test_home_assistant_brings_its_history_with_results_by_their_order() -
     )
     assert [line["message"]["content"] for line in told_lines(sent)] == ["answer 1", ""]
     (told,) = asked
-    calls = told.messages[2].tool_calls  # type: ignore[union-attr]
+    calls = told.messages[2].tool_calls
     assert [call.call_id for call in calls] == ["call_1", "call_2"]
     assert told.resume is not None
     assert {key: result.text for key, result in told.resume.results.items()} == {
@@ -263,4 +263,4 @@ async def test_chores_of_chat_programs_are_answered_without_the_agent() -> None:
 
 def test_own_tools_have_three_places() -> None:
     with pytest.raises(ValueError, match="own_tools"):
-        Ollama(own_tools="status")  # type: ignore[arg-type]
+        Ollama(own_tools="status")

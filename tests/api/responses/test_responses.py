@@ -147,7 +147,7 @@ async def test_a_stream_is_numbered_without_a_gap_and_comes_to_what_is_stored(co
             final = await stream.get_final_response()
         kept = await client.responses.retrieve(final.id)
 
-    assert [event.sequence_number for event in events] == list(range(len(events)))  # type: ignore[union-attr]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
     assert [events[0].type, events[1].type, events[-1].type] == [
         "response.created",
         "response.in_progress",
@@ -237,8 +237,8 @@ async def test_what_a_response_was_made_from_can_be_listed(connect: Connect) -> 
         with pytest.raises(openai.BadRequestError) as refused:
             await client.responses.input_items.list(made.id, after="nothing")
 
-    assert [item.content[0].text for item in newest.data] == ["2", "1"]  # type: ignore[union-attr]
-    assert [item.content[0].text for item in everything] == ["0", "1", "2"]  # type: ignore[union-attr]
+    assert [item.content[0].text for item in newest.data] == ["2", "1"]
+    assert [item.content[0].text for item in everything] == ["0", "1", "2"]
     assert refused.value.param == "after"
 
 
@@ -268,7 +268,7 @@ async def test_a_turn_that_fails_leaves_its_conversation_as_it_was(connect: Conn
             assert "secret" not in str(failed.value.body)
         kept = await client.conversations.items.list(conversation.id, order="asc")
 
-    assert [item.role for item in kept.data] == ["user", "assistant"]  # type: ignore[union-attr]
+    assert [item.role for item in kept.data] == ["user", "assistant"]
 
 
 @requirement("responses.wrong")
@@ -539,7 +539,7 @@ async def test_a_background_stream_can_be_followed_from_any_event_while_it_runs_
     async with connect(gate) as client:
         stream = await client.responses.create(model="agent", input="Hi", background=True, stream=True)
         first = await anext(aiter(stream))
-        identifier = first.response.id  # type: ignore[union-attr]
+        identifier = first.response.id
         await stream.close()
         await gate.waiting.wait()
         running = await client.responses.retrieve(identifier, stream=True, starting_after=0)
@@ -594,7 +594,7 @@ async def test_a_response_whose_client_left_is_found_by_its_id_where_turns_are_d
         first = await anext(aiter(stream))
         await stream.close()
         gate.opened.set()
-        final = await outcome(client, first.response.id)  # type: ignore[union-attr]
+        final = await outcome(client, first.response.id)
 
     assert (final.status, final.output_text) == ("completed", "ab")
 
@@ -610,7 +610,7 @@ async def test_a_foreground_response_is_stopped_when_its_client_leaves(connect: 
         with anyio.fail_after(5):
             await gate.stopped.wait()
         with pytest.raises(openai.NotFoundError):
-            await client.responses.retrieve(first.response.id)  # type: ignore[union-attr]
+            await client.responses.retrieve(first.response.id)
 
 
 @requirement("responses.failure")

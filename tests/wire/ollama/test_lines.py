@@ -10,7 +10,7 @@ import ollama
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ollama import _types as types  # type: ignore[import-untyped, unused-ignore]
+from ollama import _types as types
 
 from openai_compat.agent_request import AgentRequest, FunctionTool, ToolChoice
 from openai_compat.errors import AgentError, RateLimited

@@ -76,7 +76,7 @@ ASKED = Paused((PendingCall("o", "look", '{"at":"it"}', "approval"),))
 
 
 def output(*items: Item, **fields: Any) -> list[Json]:
-    return told(*items, **fields)[0][-1]["response"]["output"]  # type: ignore[no-any-return]
+    return told(*items, **fields)[0][-1]["response"]["output"]
 
 
 def texts(output: list[Json]) -> list[str]:

@@ -136,7 +136,7 @@ def refused(**fields: Any) -> tuple[str | None, str | None]:
 @given(strategies.mutated(BODIES))
 def test_a_broken_request_is_refused_with_the_place_that_is_wrong(body: Item) -> None:
     for parser in (parse_response, parse_input_tokens, parse_compact):
-        error = refusal(lambda data: parser(data, Caller(), new_ids()), encoded(body))  # noqa: B023
+        error = refusal(lambda data: parser(data, Caller(), new_ids()), encoded(body))  # noqa: B023  (called within the round)
         # Half a surrogate pair cannot be UTF-8: such JSON is refused as a whole.
         if error is not None and "valid JSON" not in error.message:
             check_refusal(error, body)

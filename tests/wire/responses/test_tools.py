@@ -37,7 +37,7 @@ def called(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
         namespaces=request.tools.namespaces,
         deferred_tools=request.tools.deferred,
     )
-    items: list[dict[str, Any]] = stream.response()["output"]  # type: ignore[assignment]
+    items: list[dict[str, Any]] = stream.response()["output"]
     for item in items:
         TypeAdapter[Any](ResponseOutputItem).validate_python(item, strict=True)
     return items

@@ -25,7 +25,7 @@ KEYS = " · Enter sends · Alt+Enter begins a line · /help · Ctrl-D ends "
 class PromptReader:
     """Reads messages and answers. `input` and `output` stand in for the terminal."""
 
-    def __init__(self, history: History, input: Input | None = None, output: Output | None = None) -> None:  # noqa: A002
+    def __init__(self, history: History, input: Input | None = None, output: Output | None = None) -> None:
         self._messages: PromptSession[str] = PromptSession(
             history=history,
             key_bindings=_keys(),

@@ -108,7 +108,7 @@ def _copy(session: ChatSession, argument: str) -> None:
         raise ChatFailed("There is no answer to copy.")
     for command in CLIPBOARDS:
         if shutil.which(command[0]):
-            done = subprocess.run(command, input=session.answer.encode(), capture_output=True, check=False)  # noqa: S603
+            done = subprocess.run(command, input=session.answer.encode(), capture_output=True, check=False)  # noqa: S603  (a constant)
             if done.returncode == 0:
                 session.display.tell("Copied.")
                 return

@@ -26,7 +26,7 @@ class CallWriter(ItemWriter):
 
     piece: ClassVar[CallDeltaType]
 
-    def __init__(self, out: EventWriter, id: str, index: int, call_id: str, name: str) -> None:  # noqa: A002
+    def __init__(self, out: EventWriter, id: str, index: int, call_id: str, name: str) -> None:
         super().__init__(out, id, index)
         self.call_id = call_id
         self.name = name
@@ -54,7 +54,7 @@ class _ClientCall(CallWriter):
     def __init__(
         self,
         out: EventWriter,
-        id: str,  # noqa: A002
+        id: str,
         index: int,
         call_id: str,
         name: str,
@@ -133,7 +133,7 @@ class McpCallWriter(CallWriter):
     def __init__(
         self,
         out: EventWriter,
-        id: str,  # noqa: A002
+        id: str,
         index: int,
         call_id: str,
         name: str,

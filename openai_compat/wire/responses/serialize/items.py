@@ -15,7 +15,7 @@ Closing: TypeAlias = Literal["completed", "incomplete"]
 class ItemWriter(ABC):
     """One output item: `added`, then what is in it, then `close`."""
 
-    def __init__(self, out: EventWriter, id: str, index: int) -> None:  # noqa: A002
+    def __init__(self, out: EventWriter, id: str, index: int) -> None:
         self._out = out
         self.id = id
         self.index = index
@@ -81,7 +81,7 @@ class WholeItem(ItemWriter):
 class ReasoningWriter(ItemWriter):
     """Thinking, as the one paragraph of a summary: summaries are what all clients read."""
 
-    def __init__(self, out: EventWriter, id: str, index: int) -> None:  # noqa: A002
+    def __init__(self, out: EventWriter, id: str, index: int) -> None:
         super().__init__(out, id, index)
         self._pieces: list[str] = []
         self._place: InSummary = {"item_id": id, "output_index": index, "summary_index": 0}

@@ -23,7 +23,7 @@ class MessageWriter(ItemWriter):
     `said` is how many characters the answer's messages had before it: citations count from there.
     """
 
-    def __init__(self, out: EventWriter, id: str, index: int, phase: Phase | None, said: int) -> None:  # noqa: A002
+    def __init__(self, out: EventWriter, id: str, index: int, phase: Phase | None, said: int) -> None:
         super().__init__(out, id, index)
         self.phase: Phase | None = phase
         self._said = said
