@@ -32,6 +32,7 @@ async def attach(
     not there (`file_not_found`), that the agent cannot take, or that is too much (`attachments_too_large`).
     """
     named = [identifier for message in request.messages for identifier in _named_in(message)]
+    # Most requests name none, and need no look at where they do.
     if not named:
         return request
     places = find_places()
@@ -91,6 +92,7 @@ async def _load(services: Services, principal: str, named: Sequence[str], places
     files: dict[str, _File] = {}
     times, room = Counter(named), services.settings.limits.attachments
     own = [identifier for identifier in named if identifier in places]
+    # The newest is what the conversation is about; what is left out for want of room is the oldest.
     before = [identifier for identifier in reversed(named) if identifier not in places]
     for identifier in dict.fromkeys([*own, *before]):
         key = Key(principal, identifier)

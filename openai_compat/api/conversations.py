@@ -58,6 +58,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
     if not await services.state.store.delete(Key(exchange.principal.id, conversation)):
         raise _unknown()
+    # Agents that keep sessions of their own are told in the background: the client need not wait for that.
     services.state.forgetting.soon()
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
@@ -106,6 +107,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
     token = new_id("turn_")
     try:
         locked = await services.state.store.begin(key, token, services.state.leases.seconds)
+        # Not waited for: items that come in the middle of a turn would stand between its question and its answer.
         if locked is None:
             text = "A turn is running in this conversation."
             raise Conflict(text, code="conversation_busy", should_retry=False)
@@ -124,6 +126,7 @@ async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes],
 
 
 async def _find(services: Services, key: Key) -> Conversation:
+    # Without its items, which can be long, and which no caller here needs.
     found = await services.state.store.read(key, items=False)
     if found is None:
         raise _unknown()

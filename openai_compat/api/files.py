@@ -96,6 +96,7 @@ def _object(file: StoredFile) -> File:
         "created_at": int(file.created),
         "filename": file.filename,
         "purpose": file.purpose,
+        # Deprecated in OpenAI's document, and yet required of every file.
         "status": "processed",
     }
     return shown if file.expires is None else {**shown, "expires_at": int(file.expires)}
@@ -104,6 +105,7 @@ def _object(file: StoredFile) -> File:
 def _download(file: StoredFile) -> list[tuple[str, str]]:
     """Headers with which no browser shows the file as a page of this server, whatever is in it."""
     name = quote(file.filename.encode("utf-8", "replace"), safe="")
+    # Never shown by a browser, whatever type the client has given it: a page of a caller's own would run on this origin.
     return [
         ("Content-Type", UNKNOWN_TYPE),
         ("Content-Disposition", f"attachment; filename*=UTF-8''{name}"),

@@ -122,6 +122,7 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
         for batch in batches:
             yield frames_after(batch, after)
             after, told = batch.last, anyio.current_time()
+        # It was over before its events were read, so these were the last.
         if ended:
             return
         if anyio.current_time() - told >= services.settings.deadlines.heartbeat:
@@ -191,6 +192,7 @@ async def _outcome(services: Services, key: Key) -> StoredResponse:
         while found.running:
             await anyio.sleep(POLL_INTERVAL / 2)
             found = await find(services, key)
+    # It may have been frozen. Its commit would come too late: the client has been told that it is cancelled.
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
         taken = replace(found, status="cancelled", body=stored_json(body))

@@ -20,6 +20,7 @@ _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 
 AZURE = b"api-key"
 """The header in which Azure's clients send the key."""
 
+# The query of a request is read before anybody is known, so it is not read for long.
 MOST_FIELDS = 100
 """Fields of a query that is looked through for a key."""
 

@@ -105,6 +105,7 @@ def from_header(
     """
     if (peers is None) == (shared is None) or (shared is not None and not shared[1]):
         raise ValueError("from_header takes the proxy's addresses (peers=…), or a secret of its own (shared=…)")
+    # Parsed at start: a typing error is told to the operator, not to the first user.
     networks = [ipaddress.ip_network(peer) for peer in check_strings("peers", peers or ())]
     header = name.lower().encode("latin-1")
 
@@ -137,6 +138,7 @@ def on_behalf(inner: Authenticate, user: str | Authenticate, *, of: Collection[s
     no user is the program's own.
     """
     programs = frozenset(check_strings("of", of))
+    # The user of one would have the id of the other's user: what is kept would be shared.
     if any([one.startswith(f"{other}/") for one in programs for other in programs]):
         raise ValueError("of two programs, one cannot be called as a user of the other")
     user_of = _user_in_header(user) if isinstance(user, str) else user
@@ -189,6 +191,7 @@ def named(kind: str, who: Principal | str | None) -> Principal | None:
 
 def _one_value(request: HttpRequest, header: bytes) -> str | None:
     """The one value of a header, as UTF-8. Two are none: which one the proxy has set is anybody's guess."""
+    # Of two values, one may be the client's: a proxy that adds its own does not take the other away.
     values = request.header_values(header)
     # WSGI servers put several into one, with commas.
     if len(values) != 1 or ("," in values[0] and _is_wsgi(request)):
@@ -206,6 +209,7 @@ def _peer(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address
         address = ipaddress.ip_address(client[0] if client else "")
     except ValueError:
         return None
+    # A socket for both families has the address of an IPv4 peer as `::ffff:10.0.0.1`.
     return getattr(address, "ipv4_mapped", None) or address
 
 

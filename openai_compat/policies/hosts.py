@@ -33,5 +33,6 @@ class Hosts:
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
             text = "This Host is not allowed. Without an API key, this server answers only to the names in its 'hosts'."
             raise Forbidden(text, code="host_not_allowed")
+        # Most requests have the same few: a look into a set costs less than the expression.
         if len(self._seen) < MOST_SEEN:
             self._seen.add(hosts[0])

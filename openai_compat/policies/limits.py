@@ -43,6 +43,7 @@ class Limits:
     file: int = 32 * 1024 * 1024
     files: int = 100
     attachments: int = 50 * 1024 * 1024
+    # Each is a run of the agent, and OpenAI's document allows 128.
     choices: int = 8
     state: int = 4 * 1024 * 1024
     answer: int = 50_000_000
@@ -87,8 +88,10 @@ class Deadlines:
     head: float = 2.0
     # Well below the 300 s of silence after which Codex and undici hang up.
     heartbeat: float = 10.0
+    # A client that does not read holds its agent's buffer, and a slot.
     write: float = 60.0
     grace: float = 5.0
+    # OpenAI's own bound, with its own error: `websocket_connection_limit_reached`.
     connection: float = 3600.0
     parked: float = 600.0
     lease: float = LEASE

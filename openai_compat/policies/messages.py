@@ -48,6 +48,7 @@ class MessagePolicy:
             _refuse_instructions(messages)
         if self.system == "ignore":
             messages = [message for message in messages if not isinstance(message, SystemMessage)]
+        # For agents that keep the conversation themselves: what came before would be said to them twice.
         if self.history == "last_user":
             users = [message for message in messages if isinstance(message, UserMessage)]
             messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]

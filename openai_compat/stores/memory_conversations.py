@@ -81,6 +81,7 @@ class MemoryConversations(MemoryPart):
         kept = self._conversations.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return
+        # Of a first turn that failed nothing is to be left, not even an empty conversation.
         if kept.wanted:
             self._unlock(key, kept)
         else:
@@ -102,6 +103,7 @@ class MemoryConversations(MemoryPart):
         self._keep(key, kept)
 
     def _keep(self, key: Key, kept: Kept) -> None:
+        # What a turn holds is not swept, and is counted when it is given back.
         if kept.token is None:
             self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 

@@ -87,6 +87,7 @@ class MemoryResponses(MemoryOutbox):
     def _settle_response(
         self, principal: str, kept: KeptResponse, response: StoredResponse, events: Events | None
     ) -> None:
+        # Without its token nothing more can be written: the outcome is the first one that was told.
         kept.stored, kept.token, kept.touched = response, None, self._clock()
         if events is not None:
             kept.add(events)

@@ -24,6 +24,7 @@ WANT = """
 
 WANTED_BY_ANOTHER = "wanted <> $3 and wanting > {now}"
 
+# One statement makes the row, or takes the lock of one that is there, and reads it: a turn begins with one round trip.
 LOCK = f"""
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
     values ($1, $2, $3, {{now}} + $4, {{now}}, {{now}}, '{{}}')
@@ -32,6 +33,7 @@ LOCK = f"""
         where oc_conversation.token is null or oc_conversation.token = excluded.token
     returning version, created, touched, metadata, {STATE}"""
 
+# Of a conversation that has to be there: an insert would make one that nobody has asked for.
 LOCK_KNOWN = f"""
     update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {HEARD}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
@@ -88,6 +90,7 @@ class SqlConversations(SqlPart):
         yield LOSE, (expired[0][0], text(key.principal))
         return (yield from _with_items(key, rows[0]))
 
+    # Its token is part of the condition: a turn that has lost the lock must not free it for the one that has it now.
     @autocommit
     def release(self, key: Key, token: str) -> Transaction[None]:
         """Unlock. A conversation that was only locked, and never had a turn, is deleted."""
@@ -227,6 +230,7 @@ class SqlConversations(SqlPart):
     @autocommit
     def page(self, key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:
         """Items after the one called `after`. One row more is read, to know whether there are more."""
+        # One more than is asked for tells whether there are more.
         bound, parameters = "", [*owned(key), limit + 1]
         if after is not None:
             rows = yield (f"select n from oc_item {NAMED}", (*owned(key), text(after)))

@@ -20,6 +20,7 @@ ABANDONED = "(token is null or until < {now})"
 USED_LATELY = 60.0
 """Seconds within which another use is not noted again, so that not every read costs a write."""
 
+# Also what a commit writes that is repeated because its answer was lost: its own row is overwritten, no other's.
 INSERT = """
     insert into oc_response (principal, id, created, status, background, previous, conversation, body, input, output,
         token, until, touched)
@@ -203,6 +204,7 @@ def _conclude(
 ) -> Transaction[bool]:
     """Set the outcome of a running response from outside. The turn that holds it has lost."""
     key = Key(principal, response.id)
+    # Locked before it is settled: of two processes that find it abandoned, one writes its end.
     rows = yield (
         f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
         owned(key),

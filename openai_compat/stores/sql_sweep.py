@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .engine import Transaction
 from .sql_states import lose_state
 
+# Small, so that no turn waits long behind one; what is left is deleted by the next transaction.
 BATCH = 200
 """Rows that one transaction deletes."""
 

@@ -70,10 +70,12 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
 
 def was_committed(token: str) -> Transaction[bool]:
     """Whether the turn has ended with a commit."""
+    # Asked when the answer of a commit was lost: without it, nobody could say whether to write it again.
     rows = yield "select lost from oc_turn where token = $1", (token,)
     return bool(rows) and not rows[0][0]
 
 
+# Why a turn is to stop, as `HELD_BY_TOKENS` tells it beside each token; 0 for none.
 CANCELLED, SUPERSEDED = 1, 2
 
 HELD_BY_TOKENS = """

@@ -156,6 +156,7 @@ class SqliteFile:
         code = "store_unavailable"
         try:
             result = _drive(connection, job.transaction)
+            # From here on nobody knows: an error may come before or after the commit was written.
             code = "store_outcome_unknown"
             connection.execute("commit")
         except BaseException as error:  # also the transaction's own errors
@@ -211,6 +212,8 @@ def _opened(path: Path) -> sqlite3.Connection:
     with suppress(FileExistsError):
         # With the usual umask, other users of the machine could read the conversations.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    # Without `isolation_level=None` the module begins transactions of its own. Statements are few and used again: parsing one
+    # costs as much as running it.
     connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None, cached_statements=200)
     try:
         refuse_foreign({name for (name,) in connection.execute(SQLITE.tables)})
@@ -265,11 +268,13 @@ def _together(connection: sqlite3.Connection, together: Together) -> Sequence[Ro
 def _code(error: BaseException) -> int | None:
     """SQLite's primary code of an error (`SQLITE_BUSY` for `SQLITE_BUSY_SNAPSHOT`)."""
     code = getattr(error, "sqlite_errorcode", None)
+    # The low byte is the kind of error; those above it tell which of the kind (SQLite's extended codes).
     return None if code is None else code & 0xFF
 
 
 def _public(error: BaseException, code: str = "store_unavailable") -> BaseException:
     """The error for the caller: those of the database become Unavailable, those of the transaction stay."""
+    # Never to be wiped or repaired: it may be somebody's file.
     if _code(error) == sqlite3.SQLITE_NOTADB:
         failed: Unavailable = UnusableStore("The store's file is no SQLite database.")
     elif isinstance(error, sqlite3.OperationalError | OSError) or type(error) is sqlite3.DatabaseError:

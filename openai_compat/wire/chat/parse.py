@@ -139,6 +139,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     named = [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(wire.tools or [])]
     request = _request(wire, raw, caller, checked_tools(named), () if plain else parse_messages(wire.messages))
     if plain:
+        # An agent that takes the messages as they came never has them typed.
         request.type_later()
     return ParsedChat(
         request=request,
@@ -218,6 +219,7 @@ def _is_plain_call_or_result(message: dict[str, Any], text: Any, open_calls: set
         if len(call) != 3 or call["type"] != "function" or len(function) != 2 or set(map(type, fields)) != {str}:
             return False
         open_calls.add(call["id"])
+    # Of two calls with one id a result could mean either: what is wrong then is said by the whole check.
     return "" not in open_calls and len(open_calls) == len(calls) > 0
 
 
@@ -312,11 +314,13 @@ def _allowed_name(tool: dict[str, Any]) -> str:
 
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:
+    # One object for all requests that ask for nothing of the kind, as most do.
     if wire.model_fields_set.isdisjoint(_OF_SAMPLING):
         return NO_SAMPLING
     return Sampling(
         temperature=wire.temperature,
         top_p=wire.top_p,
+        # `max_tokens` is its older name, which most programs still send.
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         stop=stop_sequences(wire.stop),
         seed=wire.seed,
@@ -337,6 +341,7 @@ def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
 def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
     wanted = wire.response_format
     if isinstance(wanted, ChatJsonSchemaFormat) and wanted.json_schema.schema_ is not None:
+        # Before the agent runs: else it would be blamed (502) for a schema that the client has sent.
         parse_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
     return None if wanted is None or isinstance(wanted, TextFormat) else raw["response_format"]
 
@@ -345,6 +350,7 @@ def resume_of(messages: tuple[Message, ...]) -> Resume | None:
     """The results at the conversation's end: this request goes on where the last turn paused."""
     results: dict[str, ToolMessage] = {}
     for message in reversed(messages):
+        # Results further up belong to a turn that has gone on with them.
         if not isinstance(message, ToolMessage):
             break
         results[message.call_id] = message

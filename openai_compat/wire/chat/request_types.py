@@ -45,6 +45,7 @@ class InputAudioField(WireModel):
     """Speech: base64 data, and the format that it is encoded in."""
 
     data: str
+    # OpenAI's document has wav and mp3; the model behind an agent may take others.
     format: str
 
 
@@ -158,6 +159,7 @@ MessageParam = Annotated[
     SystemMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam, Field(discriminator="role")
 ]
 
+# OpenAI's bounds, which the APIs of other models have too: better told before an agent runs than by its model.
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
@@ -280,7 +282,9 @@ class AudioParam(WireModel):
 
 
 StopSequence = Annotated[str, MinLen(1), MaxLen(500)]
+# Four, as OpenAI's document has it. The length bounds the text that is held back while it may be the beginning of one.
 StopParam = StopSequence | Annotated[list[StopSequence], MaxLen(4)]
+# OpenAI's document: 16 pairs, keys of 64 characters, values of 512.
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
 WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 """Of an integer: it may be written as a float, `4096.0`, as programs do that have no integers. It comes last."""
@@ -302,6 +306,7 @@ class SamplingParams(WireModel):
     max_tokens: TokenLimit = None
     n: Annotated[int, Ge(1), Le(128), WHOLE] | None = None
     presence_penalty: Penalty | None = None
+    # OpenAI's document has 64 bits; Python's integers have no end.
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63), WHOLE] | None = None
     stop: StopParam | None = None
     stream: bool | None = None

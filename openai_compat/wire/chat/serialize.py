@@ -174,6 +174,7 @@ class ChatStream:
             # A turn that only waits for an approval has no calls: "tool_calls" would make clients look for some.
             case Paused():
                 return self._finish("tool_calls" if self._indexes else "stop")
+            # A call has no end here: clients take it as whole once the next one begins, or the choice has finished.
             case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
                 return b""
             case _:
@@ -269,6 +270,7 @@ def _choice(form: ChatForm, index: int, message: FinalMessage) -> ChatChoice:
 
 def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
     """The message. Keys that have nothing to say are left out, not null: strict clients refuse `tool_calls: null`."""
+    # Beside calls and refusals OpenAI has null; of an answer that says nothing, clients read the text without asking.
     silent = not (message.refusal or message.client_calls or message.media)
     reply: AssistantReply = {
         "role": "assistant",
@@ -321,6 +323,7 @@ def _audio(form: ChatForm, pieces: Sequence[MediaDelta]) -> Audio:
 
 
 def _audio_identity(form: ChatForm) -> tuple[str, int]:
+    # It only has to differ from others: nothing is kept under it.
     return form.id.replace("chatcmpl-", "audio_"), form.created + AUDIO_KEPT
 
 

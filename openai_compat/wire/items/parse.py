@@ -72,6 +72,7 @@ def tool_of(item: Fields) -> str:
 def summary_of(item: Fields) -> str | None:
     """The summary in a compaction item; None if another server made it."""
     try:
+        # What OpenAI has encrypted is neither base64 of JSON, nor ours to read.
         content = json.loads(base64.b64decode(_text(item, "encrypted_content"), validate=True))
     except (ValueError, RecursionError):
         return None
@@ -136,6 +137,7 @@ class _Conversation:
                 self._result(item, _others_output(item.get("output") or item.get("status")))
             case "compaction":
                 self._compact(summary_of(item))
+            # Kept in the conversation, for the API's lists; an agent can do nothing with it.
             case _:
                 pass
 
@@ -195,6 +197,7 @@ class _Conversation:
             self._said.append(message)
 
     def _compact(self, summary: str | None) -> None:
+        # Another server's: nobody here knows what it stands for, so what was said before it stays.
         if summary is None:
             return
         # The next turn is about what the user has said last, so that stays as it was.

@@ -15,6 +15,8 @@ from pydantic_core import PydanticCustomError
 from ..chat.request_types import AudioContent, RefusalContent, WireModel
 from ..responses.tool_types import OTHER, ToolParam
 
+# OpenAI refuses a history in which the id of a function call does not begin with `fc`, and so on: what is taken there later
+# has to fit.
 ID_PREFIXES = {
     "message": "msg_",
     "function_call": "fc_",

@@ -22,6 +22,7 @@ from ..chat.request_types import (
 from ..items.types import ItemInput
 from .tool_types import OTHER, Name, ToolParam, known_type
 
+# Longer than any id of ours or of OpenAI's: an id is looked up in the store, and told in errors.
 Identifier = Annotated[str, MinLen(1), MaxLen(256)]
 
 
@@ -86,6 +87,7 @@ class ReasoningParam(WireModel):
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
+    # The older name of `summary`.
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
 
 
@@ -125,6 +127,7 @@ class ResponseRequest(WireModel):
     """The body of `POST /v1/responses`, and of `response.create` on a WebSocket, which has `generate`."""
 
     model: Annotated[str, MinLen(1)]
+    # May be left out where a conversation, or the response before it, has all there is to say.
     input: str | list[ItemInput] | None = None
     access_programs: Any = None
     background: bool | None = None

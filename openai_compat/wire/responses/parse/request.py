@@ -54,6 +54,8 @@ FOR_AGENTS = (
 FOR_SOCKETS = frozenset(["type", "stream_id", "event_id"])
 """What else a request has on a WebSocket, and no agent needs."""
 
+# What OpenAI's document has for these two paths. The SDK's types have nothing else, and what a program sends besides is no
+# part of what is counted or shortened.
 TOKEN_FIELDS = frozenset(
     [
         "conversation",

@@ -65,6 +65,7 @@ class _ClientCall(CallWriter):
         self._extras = extras
 
     def ready(self) -> bytes:
+        # Not at the end of the turn: the client may run it while the agent goes on.
         return self.close("completed")
 
     def cut(self) -> bytes:

@@ -127,6 +127,7 @@ class _Text(_PartWriter):
         self._pieces: list[str] = []
         self._annotations: list[UrlAnnotation] = []
         self._logprobs: list[TokenLogprob] = []
+        # OpenAI's document requires `logprobs` of every piece, asked for or not.
         self._head = delta_head("response.output_text.delta", {**place, "logprobs": []})
 
     @property

@@ -232,6 +232,7 @@ class ResponseStream:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
     def _lifecycle(self, kind: LifecycleType) -> bytes:
+        # A Response has all of its output in it: it is not made where nothing is written.
         return self._out.write({"type": kind, "response": {} if self._out.quiet else self.response()})
 
     # what the agent says
@@ -365,6 +366,7 @@ class ResponseStream:
         call = self._calls.get(result.call_id)
         begun = b""
         if not isinstance(call, McpCallWriter):  # made in an earlier turn, which waited for approval
+            # The item has to be here once more: this response is the one in which it was run.
             approved = self._form.approved.get(result.call_id) or ApprovedCall("", "tool", "{}")
             ended, call = self._end_prose(), self._own_call(result.call_id, approved.name)
             begun = ended + self._begin(call) + call.add(approved.arguments)
@@ -391,6 +393,7 @@ class ResponseStream:
             "status": "completed",
             "result": base64.b64encode(event.data).decode(),
         }
+        # Without the picture, which `output_item.added` would send a second time.
         first: ImageGenerationCall = {**picture, "status": "in_progress", "result": None}
         kind = event.media_type.removeprefix("image/").removesuffix("+xml")
         if kind in ("png", "webp", "jpeg", "gif", "svg"):
@@ -422,6 +425,7 @@ class ResponseStream:
         """Ends what is still open."""
         if reason in INCOMPLETE:
             return self._break_off()
+        # A call may stay open beside words and other calls, so all of them are looked at.
         ended = self._end_prose()
         return ended + b"".join([call.close("completed") for call in self._calls.values()]) + self._speech.end()
 
