@@ -188,6 +188,7 @@ class Exchange:
 
     async def cut(self) -> None:
         """Answer a client whose body did not come. Raises ClientDisconnected if it has left, ClientTooSlow otherwise."""
+        # Many clients leave as soon as they have all of it: that is no failure.
         if self._left and self.complete:
             return
         if self._left:

@@ -40,6 +40,7 @@ from .services import now
 
 TOOL = "request_approval"
 MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")
+# Whole answers, never words within one: "yes, but not in this folder" is another message, and so a no.
 YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
 ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})
@@ -227,6 +228,7 @@ def _said(text: str) -> Decision | None:
 
 def _result(text: str) -> Decision:
     """A decision as a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
+    # The bare word too, which people type into a form that some clients show for a call.
     fields = _fields(text) or {"decision": text.strip().strip('"')}
     decision = _said(str(fields.get("decision")))
     if decision is None:

@@ -69,6 +69,7 @@ class AgnoBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
         """Run the agent, and yield what it says and does."""
+        # Agno tells a failed run by its text alone; the model's own error says whether to try again, and when.
         agent, failures = self._for_request(request)
         more: dict[str, Any] = {"stream": True, "stream_events": True, "yield_run_output": True}
         more["user_id"] = request.principal.id
@@ -80,6 +81,7 @@ class AgnoBackend:
             messages += [message for turn in request.turns for message in _of_turn(turn)]
             run = agent.arun(messages, **{"session_id": session, **_format(request), **more})
         else:
+            # A copy: going on changes it, and a decision that is sent again needs it as it was.
             paused = RunOutput.from_dict(copy.deepcopy(dict(resume.state)))
             for denied in _decide(paused, resume):
                 yield denied
@@ -103,6 +105,7 @@ class AgnoBackend:
 
     def _for_request(self, request: AgentRequest) -> tuple[Any, list[Exception]]:
         """The agent, with what a request wants of it, and what its model will raise: a run tells only the text of that."""
+        # Agents and models are shared by all turns, and have their settings as attributes.
         agent, model = copy.copy(self._agent), copy.copy(self._agent.model)
         agent.model, agent.add_history_to_context, failures = model, False, list[Exception]()
         if request.tools:
@@ -171,6 +174,7 @@ class _AgnoTranslation:
                     reasoning_tokens=event.reasoning_tokens,
                     cache_write_tokens=event.cache_write_tokens,
                 )
+            # Structured output comes whole at the end; text was told piece by piece, and is here once more.
             case "RunCompleted" if not self._has_said and event.content is not None:
                 yield TextDelta(event.content if isinstance(event.content, str) else _json(event.content))
             case _:
@@ -233,7 +237,7 @@ def _client_tool(tool: Tool) -> Any:
         name=tool.name,
         description=tool.description or "",
         parameters=copy.deepcopy(dict(schema)),
-        skip_entrypoint_processing=True,
+        skip_entrypoint_processing=True,  # there is no function here to be looked at
         external_execution=True,
         external_execution_silent=True,
     )

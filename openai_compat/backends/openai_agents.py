@@ -116,7 +116,9 @@ class OpenAIAgentsBackend:
             if translation.ending is None:
                 raise
         finally:
+            # Left alone, the run's own task would go on asking the model for an answer that nobody reads.
             run.cancel()
+        # Also of a run that was cut: its tokens were used.
         yield _usage(run.context_wrapper.usage).since(before)
         if translation.ending is not None:
             yield Finished(translation.ending)
@@ -137,6 +139,7 @@ class OpenAIAgentsBackend:
         if request.tool_choice.required:
             [*names] = request.tool_choice.names
             asked["tool_choice"] = names[0] if len(names) == 1 else "required"
+        # What the request asks for goes before the operator's, which goes before the agent's own.
         settings = (self._config.model_settings or ai.ModelSettings()).resolve(ai.ModelSettings(**asked))
         return dataclasses.replace(self._config, model_settings=settings)
 
@@ -261,6 +264,7 @@ def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any
     tools = [_client_tool(tool, resume.results) for tool in request.tools]
     withdrawn = {message.name for message in resume.results.values()} - {tool.name for tool in request.tools}
     tools += [_client_tool(FunctionTool(name), resume.results, is_offered=False) for name in withdrawn]
+    # A clone for each turn: agents are shared, and the client's tools are this request's.
     clone = agent.clone(tools=[*agent.tools, *tools])
     if request.response_format is not None:
         clone.output_type = _Answer(request)
@@ -305,7 +309,7 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
         on_invoke_tool=result,
         is_enabled=is_enabled,
         strict_json_schema=isinstance(tool, FunctionTool) and tool.strict is True,
-        needs_approval=True,
+        needs_approval=True,  # the SDK's one way to stop before a call, and to go on with it later
     )
 
 
@@ -328,6 +332,7 @@ class _Answer(AgentOutputSchemaBase):
         return self._wanted.strict
 
     def validate_json(self, json_str: str) -> str:
+        # The server checks the answer by the same schema, and can have it repaired.
         return json_str
 
 

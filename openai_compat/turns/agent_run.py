@@ -40,6 +40,7 @@ from .hooked_run import HookedRun, cancelled_by
 from .parked_runs import RUN, ParkedRuns
 from .slots import Seat
 
+# So many that a slow moment of the client does not stop a model, so few that a client that does not read stops its agent.
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""
 
@@ -229,6 +230,7 @@ class AgentRun:
             raise _RunAgain
         question = AwaitedCall(call)
         self._questions.append(question)
+        # The first of them waits for the others; they find a pause under way.
         if len(self._questions) == 1:
             await anyio.lowlevel.checkpoint()  # what is asked at the same time goes out in one pause
             self._park()

@@ -129,6 +129,7 @@ class TurnRunner:
         self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
+        # For as long as this turn may last: somebody who decides once more has to wait for what comes of it.
         if plan.given.pause is not None:
             longest = self.deadlines.background if plan.background else self.deadlines.request
             await use_pause(self.store, plan.given.pause, longest + self.deadlines.grace + PATIENCE)
@@ -193,6 +194,7 @@ class TurnRunner:
                     seat.close()
                     await self._finish(plan, runs)
                     return None
+            # Of no use to a client that is gone: nothing is written, and no other run is begun for it.
             except (ClientDisconnected, ClientTooSlow):
                 raise
             except Exception as error:

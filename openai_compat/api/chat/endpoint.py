@@ -59,6 +59,7 @@ async def _answer(services: Services, exchange: Exchange, parsed: ParsedChat, fo
     if services.live.rates is not None:
         await services.check_rate(exchange)
     if parsed.store:
+        # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
         await services.state.check_available()
     served = services.models.agent(parsed.request.model, exchange.principal)
     draft = None if services.settings.conversations is None else await _draft(services, exchange, parsed, long=long)

@@ -114,6 +114,7 @@ class ChatConnection:
         read: list[tuple[Follower, int]] = []
         for _, follower in self._followed.values():
             if new := follower.take():
+                # One that has set a mode gets all its frames so; others in the form of their last frame.
                 binary = follower.binary if self._fixed is None else self._fixed
                 frames += [encode(frame, binary=binary) for frame in new]
                 read.append((follower, new[-1]["chat_seq"]))
@@ -189,6 +190,7 @@ class ChatConnection:
         self._wake.set()
 
     async def _obey(self, command: Command, *, binary: bool) -> None:
+        # Asked by programs every few seconds, so without another look at the key.
         if isinstance(command, PingFrame):
             self.post({"type": "pong", "ts": time.time()}, binary=binary)
             return
@@ -296,6 +298,7 @@ class ChatConnection:
         """Follow no more threads than a connection may."""
         if len(self._followed) <= MOST_FOLLOWED:
             return
+        # The first ones are those that were followed first.
         idle = [key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.take()]
         for key in idle[: len(self._followed) - MOST_FOLLOWED]:
             thread, follower = self._followed.pop(key)
@@ -330,6 +333,7 @@ class ChatConnection:
         described = cast("list[Fields]", say.body["tools"])
         manifest = [t for t in self._tools if say.names is None or t["function"]["name"] in say.names]
         names: set[Any] = {cast("Fields", t.get("function") or t.get("custom") or {}).get("name") for t in described}
+        # A tool that the message brings itself is newer than one of the same name in the manifest.
         return [*described, *[tool for tool in manifest if tool["function"]["name"] not in names]]
 
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:

@@ -151,6 +151,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     def stop(self) -> bool:
         """End it, since the user wants to. False if it is too late."""
+        # What is being committed is said already: a stop would tell the client of an end that is not the one in the history.
         if self.over or self._committing:
             return False
         self.interrupt(Conflict("The user has stopped the turn.", code="stopped"))
@@ -177,6 +178,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     def left(self) -> None:
         """Nobody follows it any more: it has a while to end."""
+        # A page that is loaded again follows it within seconds; without anybody, an agent would run for nothing.
         self._scope.deadline = anyio.current_time() + self._threads.settings.grace
 
     def joined(self) -> None:

@@ -56,6 +56,7 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     if parsed.stream:
         await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
+    # A plain answer that nobody follows is the Response alone: events would be written for nothing.
     if work.log is None:
         work.stream.write_no_events()
     delivery = NoAnswer(exchange, work.log)
@@ -132,6 +133,7 @@ async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer,
 async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:
     """One response, streamed with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
+    # As OpenAI's SDKs write a boolean into a query.
     if query.get("stream", ["false"])[-1] == "true":
         after = _starting_after(query)
         await find(services, key)
@@ -161,6 +163,7 @@ async def delete(services: Services, exchange: Exchange, identifier: str) -> Non
     """Forget a response. One that still runs in the background is stopped first."""
     key = Key(exchange.principal.id, identifier)
     found = await find(services, key)
+    # Stopped first: its agent would go on for nobody, and its commit would fail.
     if found.running and found.background:
         await cancel(services, key)
     await services.state.store.delete_response(key)

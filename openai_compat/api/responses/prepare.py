@@ -189,6 +189,7 @@ async def prepare_response(
             can = backend.capabilities
             request, answers = await decisions_from_messages(services.state.store, agent, can, request)  # in text
         if answers is not None:
+            # Without anything kept, what was asked stands in the client's own history, which is checked instead.
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
         given = NO_STATE
@@ -275,6 +276,7 @@ async def _draft(
     if identifier is None:
         return None
     key = Key(requester.principal.id, identifier)
+    # One that a header names is made on the way, as in chat; one of the API's own has to be there.
     if parsed.conversation is None:
         return await services.state.locks.lock(key)
     text = f"Conversation with id '{identifier[:64]}' not found."

@@ -115,6 +115,7 @@ class ResponseTurn(TurnPlan[bytes]):
         reducer = Reducer()
         reducer.feed(self._unchecked)
         message = reducer.message()
+        # What was cut short or waits for somebody is no wrong answer, but none yet.
         complete = message.finish_reason == "stop" and not message.approvals
         problem = await wanted.problem(message.text) if complete else None
         if problem is None:
@@ -158,6 +159,7 @@ class ResponseTurn(TurnPlan[bytes]):
     def not_committed(self) -> None:
         """The outcome was not stored: it is not what has happened, though all before it is."""
         self.work.stream.take_back()
+        # Without the last event, which says that all went well; the failure takes its number.
         self._held = self._last.rpartition(b"event: ")[0]
 
     async def fail(self, error: OpenAICompatError) -> None:
@@ -165,6 +167,7 @@ class ResponseTurn(TurnPlan[bytes]):
         let_go(error)  # at once: the client may leave while it is told
         stream = self.work.stream
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
+        # Who has lost the turn has nothing to write there any more: it is another's.
         if error.code != "turn_lost":
             await self._services.state.late.give_back(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
@@ -212,6 +215,7 @@ class ResponseTurn(TurnPlan[bytes]):
 
     def _notices(self) -> tuple[WebhookNotice, ...]:
         """What is told of the outcome of a response that nobody waits for."""
+        # OpenAI's webhooks are about responses in the background: of others, the client has heard itself.
         if not self.background:
             return ()
         event = f"response.{self.work.stream.status}"
