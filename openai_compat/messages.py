@@ -36,6 +36,7 @@ __all__ = (
     "turns_of",
 )
 
+# What OpenAI calls them, where that is no media type: RFC 3003 has `audio/mpeg`, and pcm16 is bare samples.
 _AUDIO_TYPES = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
 """The media types of speech whose format is called otherwise."""
 
@@ -158,6 +159,7 @@ class ToolCall:
         """The arguments as an object: free text as its `input`, JSON that is none or has gone wrong as its `arguments`."""
         if self.kind == "custom":
             return {"input": self.arguments}
+        # Models write what is nearly JSON, and calls without arguments have none at all: neither may end a conversation.
         try:
             read = json.loads(self.arguments or "{}")
         except ValueError:

@@ -97,6 +97,7 @@ class Draft:
 
     def turn(self, reply: FinalMessage) -> ConversationTurn:
         """The new messages and the reply, as they are committed."""
+        # Their calls and results are items of a type of their own, and messages do not tell them apart.
         custom = frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
         said = reply_message(reply, custom)
         messages = (*self.request.messages, said)
@@ -202,6 +203,7 @@ def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolC
     deferred: dict[str, ToolCall] = {}
     for message in history:
         if isinstance(message, ToolMessage):
+            # One of an earlier call that may stay open stands where it was sent: it belongs to that call all the same.
             if waiting.pop(message.call_id, None) or deferred.pop(message.call_id, None):
                 kept.append(message)
             continue
@@ -217,6 +219,7 @@ def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Mess
 
     Open calls for which the client sends no result get one before them, since models refuse open calls.
     """
+    # A client that has none of its own sends its instructions with every request: they would be in the history each time.
     new = [message for message in request.new_messages if not isinstance(message, SystemMessage)]
     if not new:
         text = "Nothing new: a request in a known conversation needs a message from the user."

@@ -22,6 +22,7 @@ from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredR
 
 logger = logging.getLogger("openai_compat")
 
+# Followers in other processes are this far behind; a commit for each frame would be most of what the store does.
 PAUSE = 0.3
 """Seconds between two appends of the frames of all logs of a process."""
 

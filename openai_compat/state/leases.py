@@ -40,6 +40,7 @@ class Leases:
     def hold(self, token: str, stop: Stop) -> None:
         """Renew `token` from now on. `stop` is called once if it is lost or cancelled."""
         self._stops[token] = stop
+        # A server on which nothing runs has no task, and writes nothing to its store.
         if self._task is None or self._task.done:
             self._task = spawn(self._beat, "leases", lambda: None)
 

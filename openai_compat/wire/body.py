@@ -85,6 +85,7 @@ def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Mod
 
 
 def _invalid(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
+    # Without the input: an error that quotes it could show a key, or all of a body.
     details = error.errors(include_url=False, include_input=False)
     paths = [f"{within}.{_path(detail, value)}".strip(".") for detail in details]
     # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.

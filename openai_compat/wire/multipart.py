@@ -15,6 +15,7 @@ from ..errors import InvalidRequest, RequestTooLarge, Unavailable
 if TYPE_CHECKING:
     from python_multipart import MultipartParser
 
+# OpenAI's form for a file has four: the file, its purpose, and two that say when it expires.
 MAX_PARTS = 32
 
 
@@ -118,6 +119,7 @@ class MultipartForm:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
         self._part = Part(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
+        # The last one would win here, and the first one in another parser on the way (a filter, perhaps).
         if name in self._parts:
             raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
         # Parts that nobody asked for are read and dropped, not kept in memory.

@@ -83,6 +83,7 @@ def _import_file(path: str) -> ModuleType:
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
         folder = folder.parent
+    # Where `python FILE` would have it: what stands beside the file is imported before anything installed of that name.
     if str(folder) not in sys.path[:1]:
         sys.path.insert(0, str(folder))
     name = ".".join(parts)
@@ -97,11 +98,13 @@ def _import_file(path: str) -> ModuleType:
 
 
 def _executed(name: str, file: Path) -> ModuleType:
+    # Twice the same file is one module: an agent of it that is named twice has one state.
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise CannotLoad(f"'{file.name}' is no Python file (.py).")
+    # Before it is run: dataclasses and pickle look a class's module up by its name.
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -84,6 +84,7 @@ def _check_workers(server: Server, options: ServeOptions) -> None:
         return
     if options.reload:
         raise click.UsageError("--reload is for one process: leave --workers out.")
+    # A client's next request may come to another worker, which would know nothing of its conversation.
     if not server.services.state.store.shared:
         text = "Each of several workers would keep responses and conversations of its own in its memory: give them "
         raise click.UsageError(f"{text}--store sqlite:///FILE or postgresql://…, or leave --workers out.")
@@ -108,6 +109,7 @@ def _check_store(server: Server) -> None:
         anyio.run(check)
     except UnusableStore as error:
         raise click.ClickException(error.message) from error
+    # Down, perhaps while both are being started: requests that need it are answered with 503 until it is there.
     except Unavailable:
         pass
     except Exception as error:  # a driver's own, whose text may have a part of the password in it

@@ -197,6 +197,7 @@ def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, Agen
 
 def given(name: str, ctx: click.Context) -> bool:
     """Return whether the user has set an option."""
+    # A default is nobody's wish; a variable of the environment is one.
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 

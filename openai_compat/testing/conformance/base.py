@@ -107,6 +107,7 @@ class Examination:
     repeatable: bool = True
     timeout: float = 30.0
     settle: float = 0.05
+    # What a person takes for "it has stopped", and far above what a cancellation takes.
     patience: float = 2.0
     stall: float = 1.0
     event_loop: str = "asyncio"

@@ -50,6 +50,7 @@ class _Sampled(Wrapper):
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent with parameters that are watched."""
+        # Read from what is not watched yet, or all would count as looked at.
         values = {each.name: getattr(request.sampling, each.name) for each in fields(Sampling)}
         return super().run(replace(request, sampling=self._noted(**values)), context)
 

@@ -23,6 +23,7 @@ ABOUT = "chat_rest"
 
 TITLE_LENGTH = 50
 UNTITLED = "New conversation"
+# Hyphens: this API's clients compare them as they are.
 REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -121,6 +122,7 @@ class TurnRecord:
 
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
         failed = call["status"] != "success"
+        # Never without a result: another API, which reads the same conversation, refuses a call that has none.
         text = call.get("result", "The agent has ended before it.")
         # A denied call has failed too, in OpenAI's types; ABOUT keeps which of both it was.
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
@@ -218,6 +220,7 @@ def _is_spoken(item: StoredItem) -> bool:
 
 def message_id(group: Sequence[StoredItem]) -> str:
     """The id of a message: that of the first thing said in it."""
+    # The message's own before that of a thought or a call: it is the id that the turn has told its client.
     said = [item for item in group if item.get("type") in ("message", None)]
     return str((said or group)[0]["id"])
 
