@@ -23,6 +23,7 @@ from ..stores.port import Key, Replay, Store
 from .begin import begun_in_time
 from .exchange import Exchange, whole_headers
 
+# Stripe's bound, from where the header comes.
 MAX_KEY = 255
 MAX_RECORDED = 8 * 1024 * 1024
 """Bytes of an answer that are kept for a replay; a longer one cannot be repeated."""

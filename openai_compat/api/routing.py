@@ -163,6 +163,7 @@ class Routes:
                     raise ValueError(f"two routes of the server have the path {path}")
         for shared in (*self._fixed.values(), *[template.routes for template in templates.values()]):
             shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
+        # `/conversations/{id}/items` before `/conversations/{id}`, which would take its end for a part of the id.
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
         apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
         claimed = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
@@ -234,6 +235,7 @@ class _Template:
             return None
         rest = path[len(self._first) : len(path) - len(self._last)]
         values: list[str] = []
+        # From the end: an id may have slashes in it, and what stands between ids as well.
         for text in reversed(self._between):
             rest, found, value = rest.rpartition(text)
             if not found:

@@ -257,6 +257,7 @@ class _ProgramSession:
         return item
 
     async def _cancel(self, turn: asyncio.Future[Any]) -> None:
+        # By the protocol's own way, so that the session stays usable; a program that does not listen is ended.
         with suppress(ConnectionError):
             await self._agent.cancel(session_id=self._id)
         done, _ = await asyncio.wait([turn], timeout=self._launch.grace)

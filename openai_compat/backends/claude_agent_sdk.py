@@ -98,6 +98,7 @@ class ClaudeAgentBackend:
         client, result = sdk.ClaudeSDKClient(turn.options()), None
         await client.connect()
         try:
+            # A session that waits for a call goes on by itself once it is resumed: a prompt would be one message more.
             if turn.is_new:
                 await client.query(turn.prompt())
             async for message in client.receive_response():
@@ -215,6 +216,7 @@ class _ClaudeTurn:
             self._denied.add(call_id)
             told = (decision.reason or "The user has denied it.") if decision is not None else ONE_AT_A_TIME
             return _decided("deny", permissionDecisionReason=told)
+        # The one decision that outlives the process: the call is kept in the session, and is run when that is resumed.
         self._waits = call_id
         return _decided("defer")
 
@@ -251,6 +253,7 @@ class _ClaudeTurn:
                     self._written = (call_id, [])
                     yield ToolCallStarted(call_id, _short(name), "agent")
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
+                # Else the answer is what the tool for structured output was called with; text beside it is none.
                 if self._request.response_format is None:
                     yield TextDelta(text)
             case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": text}}:
@@ -276,6 +279,7 @@ class _ClaudeTurn:
         """What its end says: the tokens, and whether it waits."""
         if result is None:
             raise RuntimeError("Claude Code ended without a result")
+        # A bound of the operator's own is an answer that was cut, and no failure.
         if result.is_error and result.subtype != "error_max_turns":
             if result.api_error_status:
                 raise AgentError.upstream(result.api_error_status, retry_after=self._retry_after)
@@ -323,6 +327,7 @@ def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
     answers = [message for message in results.values() if message.name == tool.name]
 
     async def run(_: Any) -> dict[str, Any]:
+        # In the order of the calls, as they were answered.
         answer = answers.pop(0)
         pictures = [block["source"] for block in input_blocks(answer.media)]
         images = [{"type": "image", "data": one["data"], "mimeType": one["media_type"]} for one in pictures]

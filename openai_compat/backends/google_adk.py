@@ -110,6 +110,7 @@ class GoogleADKBackend:
         speaker = self._app.root_agent.name
         events, message = _begin(request, speaker) if paused is None else (_events(paused), _answers(paused))
         who = {"user_id": request.principal.id, "session_id": context.turn_id}
+        # For this turn alone: the conversation is the server's, and a session that is kept would have it twice.
         service = InMemorySessionService()
         state = dict(self._state(request)) if self._state is not None else None
         session = await service.create_session(app_name=self._app.name, **who, state=state)
@@ -127,6 +128,7 @@ class GoogleADKBackend:
                 if translation.asked and event.get_function_responses():
                     break  # the model would be called again before the others are answered
         if translation.error:
+            # The kit tells of its models' failures as text in an event, without their status.
             raise AgentError.upstream(500) from RuntimeError(translation.error)
         yield plugin.usage
         if translation.output is not None and not isinstance(self._app.root_agent, BaseAgent):
@@ -155,6 +157,7 @@ class _RequestPlugin(BasePlugin):
         """Called before each call of a model."""
         last = self._last.pop(_place(callback_context), None)
         self._counted += [last] if last is not None else []
+        # An agent inside of a tool has a session of its own: what the client asks for is not meant for its model.
         if callback_context.session.id != self._session_id:
             return
         request, config = self._request, llm_request.config
@@ -237,6 +240,7 @@ class _AdkTranslation:
                 told.add(kind)
                 if event.partial or kind not in self._streamed:  # else it is the whole of what was streamed
                     yield ReasoningDelta(part.text) if part.thought else TextDelta(part.text)
+            # Calls and pictures come in pieces too, and whole in the event that follows them.
             elif part.inline_data is not None and not event.partial:
                 yield MediaDelta(part.inline_data.data or b"", part.inline_data.mime_type or "")
             elif part.function_call is not None and not event.partial:
@@ -263,6 +267,7 @@ class _AdkTranslation:
                 self.asked[call.id] = PendingCall(call.id, call.name, arguments)
 
     def _response(self, response: Any, questions: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        # A call that is asked about has a result already, which says that it waits.
         if response.id in questions or response.name in (CONFIRMATION, CREDENTIAL, TRANSFER):
             return
         told: dict[str, Any] = response.response or {}

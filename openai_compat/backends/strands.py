@@ -117,6 +117,7 @@ class StrandsBackend:
                 async for event in run:
                     for item in translation.of(event):
                         yield item
+        # Other frameworks end such an answer; Strands raises, and what was said so far has been told.
         except MaxTokensReached:
             yield Finished("length")
             return
@@ -205,6 +206,7 @@ class _StrandsTranslation:
         if "contentBlockStart" in chunk:
             call = chunk["contentBlockStart"]["start"].get("toolUse")
             if call:
+                # Deltas do not say which block they belong to; one is open at a time.
                 self._open = call["toolUseId"]
                 yield ToolCallStarted(call["toolUseId"], call["name"])
         elif "contentBlockDelta" in chunk:
@@ -221,6 +223,7 @@ class _StrandsTranslation:
 
     def _done(self, result: Mapping[str, Any]) -> Iterator[AgentEvent]:
         call_id, content = result["toolUseId"], result["content"]
+        # A run that is resumed tells once more of the calls that had run beside those that waited.
         if call_id not in self.told:
             self.told.append(call_id)
             texts = [one["text"] if "text" in one else json.dumps(one.get("json"), default=str) for one in content]
@@ -264,6 +267,7 @@ def _resume(agent: Any, paused: PausedRun, answer: Callable[[bool], Any]) -> lis
 
 def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
     """Give an agent what the request has for it, beside the conversation."""
+    # Its default writes all that the agent says to the server's stdout, where the log may be.
     if isinstance(agent.callback_handler, handlers.PrintingCallbackHandler):
         agent.callback_handler = handlers.null_callback_handler
     if request.system:
@@ -341,6 +345,7 @@ def _result(result: ToolMessage) -> dict[str, Any]:
 def _block(part: InputPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"text": part.text}
+    # Strands' models take bytes; to fetch a URL of the client's would be the server's own request to anywhere.
     if part.content is None:
         text = "This agent takes pictures and documents with their data only, not by their URL."
         raise InvalidRequest(text, param="messages", code="invalid_value")

@@ -247,6 +247,7 @@ async def _in_background(
     await signal.begun.wait()
     if isinstance(signal.error, OpenAICompatError):
         raise signal.error
+    # So that an idempotency key is used up: the decision counts.
     exchange.agent_started = True
     answer: ApproveAnswer = {"success": True, "decision": asked.decision, "resumed": True, "pendingApprovals": []}
     await exchange.answer(202, dumps(answer))

@@ -120,6 +120,7 @@ async def configure(services: Services, exchange: Exchange, name: str) -> None:
     asked, _ = await read_request(services.settings, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
+    # What is left out stays as it is: a form that shows no key sends none.
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
     if given.keys() & {"base_url", "resource_name"} and "api_key" not in given:
         text = "An address comes with its key: the key of another one is not sent to it."
@@ -145,6 +146,7 @@ FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_n
 def _stored(services: Services, principal: Principal) -> StoredProviders:
     """The providers, for those who may change them. Raises Forbidden and NotFound."""
     rest = services.settings.chat_rest
+    # Before it is looked whether there are any: others need not know.
     if principal.id not in (frozenset[str]() if rest is None else rest.admins):
         raise Forbidden("You may not change providers here.", code="not_an_admin")
     if services.state.providers is None:

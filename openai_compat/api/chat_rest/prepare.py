@@ -43,6 +43,7 @@ def resolve_model(
     models: Models, principal: Principal, model: str | None, provider: str | None = None
 ) -> ResolvedModel:
     """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
+    # Told even where the model would be found without it: another provider's model would answer in its name.
     if provider is not None and provider not in models.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
     if model is None:
@@ -122,6 +123,7 @@ def _check_enforced(asked: Asked, can: Capabilities) -> None:
     """Raise InvalidRequest for a bound on the agent's tools that the agent does not obey."""
     off = isinstance(asked, ToolMessageRequest) and asked.enable_tools is False
     param = "enableTools" if off else "securityMode" if asked.security_mode is not None else None
+    # Never taken in silence: whoever asks for "deny" believes that nothing is run.
     if param is not None and not can.security_modes:
         text = f"This agent cannot enforce '{param}': nothing bounds the tools that it runs itself."
         raise InvalidRequest(text, param=param, code="unsupported_parameter")

@@ -154,6 +154,7 @@ class RestTurn(TurnPlan[bytes]):
         reply = record.reply_items(work.agent, about)
         asked = self._questions()
         pending = [pending_approval(approval, [work.backend]) for approval in asked]
+        # The history too: its last message may be the one that goes on here.
         before = () if work.draft is None else work.draft.items
         assistant = messages_of(identifier, reply, time)[-1]
         # What is said after a decision belongs to the message that has asked, and is found by its id.

@@ -26,5 +26,6 @@ async def serve(threads: ChatThreads, services: Services, connection: WebSocketC
         children.start(socket.end_when_drained, "connection's drain")
         try:
             await socket.read()
+        # Turns hear of it within their grace, and so end for want of a client.
         finally:
             socket.leave()

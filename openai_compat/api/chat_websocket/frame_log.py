@@ -12,6 +12,7 @@ from ...stores.shares import size_of_value
 
 Fields: TypeAlias = dict[str, Any]
 
+# A page that is in the background reads slowly; an agent that waited for each of its frames would be as slow.
 AHEAD = 256
 """Frames that a turn may be ahead of the slowest of those who follow it."""
 
@@ -68,6 +69,7 @@ class ThreadLog:
             self._sizes.append(size)
             sizes += size
         self._size += sizes
+        # All of a batch before anybody is woken: a follower never sees a number without its frame.
         self._frames.extend(frames)
         self.last = last
         self._forget()

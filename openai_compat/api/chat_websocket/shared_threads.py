@@ -75,6 +75,7 @@ class CopiedThread:
                     stored_json(None if current is None else current.describe()),
                     running=True,
                 )
+                # A turn that waits for somebody says nothing, and costs the store nothing.
                 if not frames and stored == self.written:
                     return True
                 first = frames[0]["chat_seq"] if frames else 0
@@ -178,6 +179,7 @@ class SharedThreads:
         if thread is not None and (thread.turns or thread.elsewhere):
             return
         found = await self._store.thread(key, self._threads.settings.replay)
+        # Nobody else knows of it either: a new thread, or one whose frames are gone.
         if found is None:
             return
         thread = self._threads.mirror(key)

@@ -162,6 +162,7 @@ class ChatThreads:
     def add(self, key: Key, turn: RunningTurn) -> Thread:
         """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
         thread = self._made(key)
+        # Each of them has a task and its message in memory, and is answered one after the other.
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
         thread.turns.append(turn)
