@@ -26,6 +26,7 @@ LIST: Mapping[str, Any] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100},
     "order": {"enum": ["asc", "desc"]},
 }
+# OpenAI's own bounds, larger for files than for all other lists.
 FILES: Mapping[str, Any] = {
     **LIST,
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
@@ -35,6 +36,7 @@ FOLLOW: Mapping[str, Any] = {
     "stream": {"type": "boolean"},
     "starting_after": {"type": "integer", "minimum": -1, "maximum": 999_999_999_999_999},
 }
+# Whatever was uploaded: it is never sent as a type that a browser would show.
 BYTES: Mapping[str, Any] = {"application/octet-stream": {}}
 ITEM: Mapping[str, Any] = {"application/json": {"type": "object"}}
 STATUS: Mapping[str, Any] = {"application/json": {"type": "object", "required": ["status"]}}
@@ -88,6 +90,7 @@ V1 = (
         },
     ),
     Route(
+        # Ids of conversations are their clients' own, and may have slashes in them.
         "/chat/conversations/{conversation_id:path}",
         {
             "GET": Operation(
@@ -286,6 +289,7 @@ V1 = (
         group="models",
     ),
 )
+# Azure's SDK puts the model into the path. Not described: a generated client has no use for a second way.
 DEPLOYMENTS = (
     Route("/deployments/{model:path}/chat/completions", {"POST": Operation(deployments.chat)}, described=False),
     Route("/deployments/{model:path}/completions", {"POST": Operation(deployments.complete)}, described=False),
@@ -295,7 +299,7 @@ OWN = (
     Route(
         "/healthz",
         {"GET": Operation(health.healthz, "isAlive", "Alive?", STATUS)},
-        aliases=("/health",),
+        aliases=("/health",),  # guidellm and others that come from vLLM look there
         open=True,
     ),
     Route(

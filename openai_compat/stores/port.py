@@ -85,9 +85,11 @@ __all__ = (
     "WebhookNotice",
 )
 
+# As long as OpenAI keeps responses.
 RETENTION = 30 * 24 * 3600.0
 """Seconds for which unused data is kept."""
 
+# Each call that is asked about is compared with all of them.
 MOST_GRANTS = 100
 """Grants of one principal for one tool."""
 

@@ -32,6 +32,7 @@ class AgentState:
         expires: when the calls can be answered no longer.
     """
 
+    # What it is found by again, and deleted with: no agent is asked to look its own states up.
     of: Literal["conversation", "response", "pause", "gone"]
     id: str
     agent: str

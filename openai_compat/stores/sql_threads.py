@@ -12,6 +12,7 @@ from .sql_part import SqlPart, autocommit, autocommit_nosync
 from .sql_text import owned, string, string_or_none, text, text_or_none
 from .thread_port import SKIPPED
 
+# Who takes it from a process that has died goes on some numbers later: its last frames may have been seen and not written.
 TAKE = f"""
     insert into oc_thread (principal, id, token, until, touched) values ($1, $2, $3, {{now}} + $4, {{now}})
     on conflict (principal, id) do update set token = excluded.token, until = excluded.until, touched = excluded.touched,
@@ -21,6 +22,7 @@ TAKE = f"""
 
 HELD = "principal = $1 and id = $2 and token = $3"
 
+# From a select: of a thread that another turn has by now, nothing is written.
 WRITE = f"""
     insert into oc_frame (principal, thread, first, last, body)
         select principal, id, $4, $5, $6 from oc_thread where {HELD}
@@ -119,6 +121,7 @@ class SqlThreads(SqlPart):
     def take_signals(self, tokens: Sequence[str]) -> Transaction[Sequence[tuple[str, str]]]:
         """Read and delete; nothing is written where there are none."""
         wanted = json.dumps(list(tokens))
+        # Asked four times a second by every process with a turn, and nearly always in vain.
         found = yield f"select 1 from oc_signal where token {self.dialect.among} limit 1", (wanted,)
         if not found:
             return []

@@ -81,6 +81,7 @@ async def ask(
     patience: float,
 ) -> ObservedExchange:
     """Send a request, read its answer to the end, and look at what it left behind after `patience` seconds."""
+    # By what is new: other checks share this loop, and an agent may have tasks of its own that go on for good.
     before, seen = running_tasks(), len(watched.runs) if watched else 0
     async with measured_lag() as lag, Call(subject.target, request) as call:
         answer = await call.read_all()

@@ -163,6 +163,7 @@ class RunGroup:
         hooks: HookSet | None = None,
         round: int = 0,
     ) -> None:
+        # One for all runs: who reads them waits for whichever says something first.
         self._wake = new_wake_event()
         self.clock = clock()
         seconds = deadlines.background if turn.background else deadlines.request
@@ -182,6 +183,7 @@ class RunGroup:
                 if hooks.settled:
                     self.hooked.append(hooked)
             run = None
+            # An agent that waits in this process goes on where it stands; one that does not begins with its state.
             if request.resume is not None:
                 parked.end_superseded(request.resume)
                 run = parked.find(request)
@@ -240,6 +242,7 @@ class RunGroup:
     def ending(self) -> bool:
         """True when there is more to do than to take what was said: a failure, an interruption, or the end."""
         going_on = False
+        # A loop, here and in its neighbours: they are asked for each event, and there is one run nearly always.
         for run in self._runs:
             if run.error is not None:
                 return True
@@ -267,6 +270,7 @@ class RunGroup:
         if self._interrupted is not None:
             raise self._interrupted
         taken = [(index, run.take()) for index, run in enumerate(self._runs) if run.items]
+        # What was said before a failure is told before it.
         if not taken:
             for run in self._runs:
                 if run.error is not None:

@@ -41,6 +41,7 @@ COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 _REQUIREMENT = re.compile(r"""([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == ['"]([\w-]+)['"]""")
+# The operators that this package's own extras use; others would need `packaging`, which is not always there.
 _BOUND = re.compile(r"(>=|<=|==|<|>)\s*([\d.]+)")
 
 
@@ -131,6 +132,7 @@ def speed() -> Finding:
 def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether clients need a key, that of a `variable` perhaps, and which keys of models are set. No key is told."""
     of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
+    # A key that was pasted with the end of its line is refused by the API, with a message that does not say why.
     odd = [name for name in of_models if environment[name].split() != [environment[name]]]
     file = environment.get(KEY_FILE)
     wrong = ""
@@ -153,6 +155,7 @@ def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str
 
 def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether clients here may ask a proxy for a server on this machine."""
+    # Programs read either spelling, and few read both.
     lower = {name.lower(): value for name, value in environment.items() if value}
     found = [name for name in ("http_proxy", "https_proxy", "all_proxy") if name in lower]
     if not found:
@@ -184,6 +187,7 @@ def _is_ours(host: str, number: int) -> bool:
     url = f"http://{f'[{host}]' if ':' in host else host}:{number}/healthz"
     with (
         suppress(OSError, ValueError),
+        # Not by way of a proxy, which would be asked for its own machine's port.
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=PATIENCE) as answer,
     ):
         health: Any = json.loads(answer.read(1000))
@@ -237,6 +241,7 @@ def store(url: str | None) -> Finding:
         return Finding("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
     if found is None:
         return Finding("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
+    # An older server would write rows that the newer one has not meant: it refuses to start.
     if found > NEWEST:
         text = f"its schema is {found}, of a newer version: {NEWEST} is known here. pip install -U openai-compat"
         return Finding("store", "wrong", f"{kind} answers, and {text}")

@@ -85,6 +85,7 @@ def _way(url: str) -> str:
 def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
     before = _before(error.headers)
     by = f" ({before})" if before else ""
+    # Open WebUI and others follow none, so what a browser would get to is no help.
     if 300 <= error.code < 400:
         return (
             f"{url} sends clients to {visible(str(error.headers.get('Location')))}{by}: a login stands before the API"
@@ -107,6 +108,7 @@ def _before(headers: Any) -> str:
 
 
 def _models(answer: HTTPResponse) -> list[str]:
+    # It may be anything, a download without end too.
     text = answer.read(LONGEST)
     try:
         listed: Any = json.loads(text)
@@ -138,6 +140,7 @@ def judged(model: str, came: list[float]) -> Finding:
         return Finding("stream", "wrong", f"{model} answers without text")
     first, last = came[0], came[-1]
     text = f"{model} answers in {len(came)} pieces, the first after {first:.1f} s, the last after {last:.1f} s"
+    # Two pieces may well come together, and what is quick comes at once anyhow.
     if len(came) > 2 and last > SHORT and last - first < last * TOGETHER:
         return Finding(
             "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"

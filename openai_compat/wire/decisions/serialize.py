@@ -103,6 +103,7 @@ def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> by
     answer: DecisionResult = {
         "answers": [_answer(question, found) for question, found in zip(asked.questions, decided, strict=True)],
         "model": model,
+        # A function decides, and counts nothing; the SDK's types require the counts all the same.
         "usage": {
             "input_tokens": read,
             "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},

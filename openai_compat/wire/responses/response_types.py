@@ -181,6 +181,7 @@ OutputItem: TypeAlias = (
 class InputTokensDetails(TypedDict):
     """Of the input tokens: how many came from a cache, how many were put into one."""
 
+    # Both are required in OpenAI's SDK: unlike in chat, a detail that nobody has reported is 0 here.
     cached_tokens: int
     cache_write_tokens: int
 
@@ -202,6 +203,7 @@ class ResponseUsage(TypedDict):
     reported: NotRequired[Literal[False]]
 
 
+# Codex shows the message of `invalid_prompt` and does not run the agent again; at other codes it does, five times.
 ResponseErrorCode: TypeAlias = Literal["server_error", "rate_limit_exceeded", "invalid_prompt"]
 
 

@@ -99,6 +99,7 @@ class WebSocketResponse:
         """Make the response; where there is none, say why."""
         began = time.monotonic()
         try:
+            # For each request anew: a connection may last for an hour, and keys are taken back meanwhile.
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
             await run_detachable(self._socket.services.settings.disconnect, self, self._respond_in_time)
@@ -158,6 +159,7 @@ class WebSocketResponse:
         self._refused = None if self._agent_started else refusal_reason(error)
         let_go(error)
         socket, lane = self._socket, self.request.lane
+        # By OpenAI's rule: a continuation that fails takes what it continues out of the connection's memory.
         socket.nearby.failed(self.request.previous, lane)
         if self._gone:
             return
@@ -217,6 +219,7 @@ class WebSocketResponse:
         if self._work is None:
             return
         response = self._work.stream.response()
+        # Before the last event is sent: the client may continue it at once.
         if not self._work.parsed.store and not self._gone:
             self._keep(self._work, response["output"])
         await self._send_events(frames)
@@ -238,6 +241,7 @@ class WebSocketResponse:
             raise error
         self._note = error.code or error.type
         self._socket.nearby.failed(self.request.previous, self.request.lane)
+        # `response.failed` alone: a client would take `error` for the end, and this for the beginning of something else.
         await self._send([frame.text for frame in event_frames(frames, self.request.lane) if frame.type != "error"])
         if not self._gone:
             await self._socket.failed(self._work.id)

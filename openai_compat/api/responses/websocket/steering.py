@@ -64,6 +64,7 @@ class Steering:
     def submit(self, steer: Steer, identifier: str) -> str:
         """Queue input. Returns the frame that says so. Raises InvalidRequest, which `refused` makes a frame of."""
         steered = self._steerable(steer)
+        # Accepted is promised: what could not be kept has to be refused now.
         if len(steered.queued) >= PENDING or self._size + steer.size > self._limit:
             raise InvalidRequest("Too much input waits for this response.", code="too_many_pending_steers")
         submission = Submission(identifier, steer)
