@@ -13,10 +13,9 @@ from ..agent_request import AgentRequest
 from ..aio.off_loop import off_loop
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
-from ..wire.body import parse_json
+from ..wire.body import check_values, parse_json
 from ..wire.chat_messages import chat_message
 from ..wire.json_schema import TooManySteps
-from ..wire.json_values import check_values
 from ..wire.request_schemas import invalid_schema, parse_schema
 
 QUICK = 5_000

@@ -12,10 +12,9 @@ from ..agents.adapt import close
 from ..aio.off_loop import off_loop
 from ..errors import RequestTooLarge
 from ..http import HttpRequest
-from ..policies.content import check_content_type
-from ..policies.encodings import Opener, content_coding
 from ..policies.limits import Deadlines, Limits
-from ..wire.json_values import QUICK_BYTES, check_values, is_quick
+from ..policies.request_body import Opener, check_content_type, content_coding
+from ..wire.body import QUICK_BYTES, check_values, is_quick
 from .exchange import Exchange
 
 Result = TypeVar("Result")

@@ -16,7 +16,7 @@ from ..backend import Capabilities
 from ..errors import Conflict, InvalidRequest, NotFound
 from ..events import PendingCall
 from ..stores.port import Store
-from ..stores.records import Approval, Key
+from ..stores.records import Approval, Grant, Key
 from ..wire.json import dumps, from_stored_json, is_json_object, same_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
@@ -220,3 +220,20 @@ def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[s
         "metadata": dict(request.metadata),
         "extra": dict(request.extra),
     }
+
+
+class StoredGrants:
+    """Keeps the grants for one agent in the store: another one may have another tool of the same name."""
+
+    def __init__(self, store: Store, agent: str) -> None:
+        self._store = store
+        self._agent = agent
+
+    async def given(self, principal: str, tool: str) -> Sequence[str]:
+        """The grants of a principal for a tool. Read each time: one that was taken back a moment ago counts no more."""
+        return [grant.body for grant in await self._store.grants(principal, (self._agent, tool))]
+
+    async def give(self, principal: str, tool: str, grant: str) -> None:
+        """Keep another one; one that is there already is not there twice."""
+        digest = hashlib.sha256(f"{self._agent}\0{tool}\0{grant}".encode("utf-8", "surrogatepass")).hexdigest()
+        await self._store.put_grant(principal, Grant(f"grant_{digest[:32]}", self._agent, tool, grant))

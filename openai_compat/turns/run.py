@@ -26,7 +26,7 @@ from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
 from ..reducer import leading_texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
-from ..state.grants import StoredGrants
+from ..state.approvals import StoredGrants
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by

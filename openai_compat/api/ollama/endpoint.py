@@ -15,7 +15,7 @@ from ...events import Finished
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
-from ...wire.json_values import is_quick
+from ...wire.body import is_quick
 from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ..answer_form import NDJSON, Framing

@@ -10,9 +10,8 @@ from typing import Any, TypeAlias, cast
 from ...agent_request import Decision
 from ...errors import InvalidRequest
 from ...http import Frame
-from ..body import parse_object, validate
+from ..body import MAX_VALUES, check_values, parse_object, validate
 from ..json import dumps
-from ..json_values import MAX_VALUES, check_values
 from ..messagepack import unpack_object
 from ..request_schemas import check_parameters
 from .types import (

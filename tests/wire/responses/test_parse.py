@@ -183,22 +183,19 @@ def test_the_format_of_the_answer_has_the_shape_that_chat_gives_it(given: Any, e
 
 
 @pytest.mark.parametrize(
-    ("fields", "store", "background", "stream", "generate", "obfuscation"),
+    ("fields", "store", "background", "stream", "generate"),
     [
-        ({}, True, False, False, True, True),
-        ({"store": False, "stream": True}, False, False, True, True, True),
-        ({"background": True, "generate": None}, True, True, False, True, True),
-        ({"generate": False}, True, False, False, False, True),
-        ({"prompt_cache_options": {"prewarm": True}}, True, False, False, False, True),
-        ({"stream_options": {"include_obfuscation": False}}, True, False, False, True, False),
+        ({}, True, False, False, True),
+        ({"store": False, "stream": True}, False, False, True, True),
+        ({"background": True, "generate": None}, True, True, False, True),
+        ({"generate": False}, True, False, False, False),
+        ({"prompt_cache_options": {"prewarm": True}}, True, False, False, False),
     ],
 )
-def test_how_to_answer_is_told_apart(
-    fields: Item, store: bool, background: bool, stream: bool, generate: bool, obfuscation: bool
-) -> None:
+def test_how_to_answer_is_told_apart(fields: Item, store: bool, background: bool, stream: bool, generate: bool) -> None:
     request = parsed(**fields)
     assert (request.store, request.background, request.stream) == (store, background, stream)
-    assert (request.generate, request.include_obfuscation) == (generate, obfuscation)
+    assert request.generate == generate
 
 
 def test_a_conversation_is_named_by_an_id_or_an_object() -> None:

@@ -10,13 +10,12 @@ from ....agent_request import AgentRequest, Caller, CustomTool, Decision, Resume
 from ....backend import Capabilities
 from ....errors import InvalidRequest
 from ....messages import Message, ToolMessage
-from ...body import check_length, parse_object, validate
+from ...body import check_length, is_quick, parse_object, validate
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
 from ...items.parse import parse_items
 from ...items.types import ONLY_ASKED
 from ...json import dumps
-from ...json_values import is_quick
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from ..request_types import ResponseJsonSchemaFormat, ResponseRequest
@@ -98,6 +97,12 @@ class ParsedResponse:
         input: its own items, as the API lists them.
         echo: what the Response object repeats of the request.
         tools: its tools, of both kinds.
+        store: whether the response is to be stored.
+        background: whether to answer at once and run on.
+        stream: whether the answer is streamed.
+        generate: False if no answer is wanted: the response only remembers its input.
+        conversation: the id of the conversation that it belongs to.
+        previous: the id of the response that it continues.
         decisions: what it decides about calls that wait for approval, by the id of the request for approval.
         long: whether there is more in it than the event loop should look at.
     """
@@ -108,45 +113,14 @@ class ParsedResponse:
     input: tuple[dict[str, Any], ...]
     echo: dict[str, Any]
     tools: ResponseTools
+    store: bool
+    background: bool
+    stream: bool
+    generate: bool
+    conversation: str | None
+    previous: str | None
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
     long: bool = False
-
-    @property
-    def store(self) -> bool:
-        """True if the response is to be stored."""
-        # OpenAI's default: clients go on from the id of a response without having asked for anything.
-        return self.wire.store is not False
-
-    @property
-    def background(self) -> bool:
-        """True to answer at once and run on."""
-        return self.wire.background is True
-
-    @property
-    def stream(self) -> bool:
-        """True for a streamed answer."""
-        return self.wire.stream is True
-
-    @property
-    def generate(self) -> bool:
-        """False if no answer is wanted: the response only remembers its input."""
-        return self.wire.wants_answer
-
-    @property
-    def conversation(self) -> str | None:
-        """The id of the conversation that it belongs to."""
-        return self.wire.conversation_id
-
-    @property
-    def previous(self) -> str | None:
-        """The id of the response that it continues."""
-        return self.wire.previous_response_id
-
-    @property
-    def include_obfuscation(self) -> bool:
-        """True if a stream may hide the lengths of its pieces."""
-        options = self.wire.stream_options
-        return options is None or options.include_obfuscation is not False
 
     @property
     def custom_tools(self) -> frozenset[str]:
@@ -184,7 +158,23 @@ def parse_response(
     said = _said(wire, (), items)
     choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
     request = _request(wire, raw, said, tools=tools, choice=choice, caller=caller)
-    return ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items), long=long)
+    return ParsedResponse(
+        wire,
+        request,
+        raw,
+        items,
+        echo_of(wire, raw),
+        tools,
+        # OpenAI's default: clients go on from the id of a response without having asked for anything.
+        store=wire.store is not False,
+        background=wire.background is True,
+        stream=wire.stream is True,
+        generate=wire.wants_answer,
+        conversation=wire.conversation_id,
+        previous=wire.previous_response_id,
+        decisions=_decisions(items),
+        long=long,
+    )
 
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:

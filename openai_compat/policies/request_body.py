@@ -1,4 +1,7 @@
-"""Compressed request bodies: opened piece by piece, so that whoever reads them can stop at any size."""
+"""What a request's body may be: of which kind, and how it may be compressed.
+
+A compressed body is opened piece by piece, so that whoever reads it can stop at any size.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,42 @@ from collections.abc import Iterator
 
 from ..errors import InvalidRequest, UnsupportedMedia
 from ..http import HttpRequest
+from .auth import AZURE
 
 TAKEN = "gzip, deflate, identity"
 INPUT, OUTPUT = 64 * 1024, 256 * 1024
 """Bytes that are opened, and that come out, at once."""
+
+
+def check_content_type(request: HttpRequest) -> None:
+    """Raise UnsupportedMedia for anything but JSON that comes from a web page.
+
+    A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
+    browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
+    """
+    kind = _kind(request)
+    if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
+        raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")
+
+
+def check_form(request: HttpRequest) -> None:
+    """Raise UnsupportedMedia for anything but a multipart form that a program sends.
+
+    A page that sends its key in a header has to ask first (CORS), so it may send one too.
+    """
+    if _kind(request) != "multipart/form-data":
+        raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
+    bearer = (request.header(b"authorization") or "").lower().startswith("bearer ")
+    if _from_page(request) and not bearer and request.header(AZURE) is None:
+        raise UnsupportedMedia("Web pages have to send 'Authorization: Bearer KEY' with a form.")
+
+
+def _kind(request: HttpRequest) -> str:
+    return (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+
+
+def _from_page(request: HttpRequest) -> bool:
+    return request.header(b"origin") is not None or request.header(b"sec-fetch-site") in ("cross-site", "same-site")
 
 
 def content_coding(request: HttpRequest) -> str:
