@@ -56,14 +56,14 @@ if TYPE_CHECKING:
     from .policies.conversations import Conversations
     from .policies.cors import Cors
     from .policies.disconnect import Disconnect
-    from .policies.failures import ReplayFailures
     from .policies.hooks import Hooks, RefusalInfo, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome, WebhookAttempt
     from .policies.housekeeping import Housekeeping
     from .policies.keys import key_from_env, key_from_file
     from .policies.limits import Deadlines, Limits
     from .policies.messages import MessagePolicy
     from .policies.rates import Rates
-    from .policies.resource import ResourceMetadata
+    from .policies.replay_failures import ReplayFailures
+    from .policies.resource_metadata import ResourceMetadata
     from .server import Server
     from .state.webhooks import Webhooks
     from .stores.memory import MemoryStore
@@ -156,14 +156,14 @@ _NAMES = {
     "policies.conversations": "Conversations",
     "policies.cors": "Cors",
     "policies.disconnect": "Disconnect",
-    "policies.failures": "ReplayFailures",
     "policies.hooks": "Hooks RefusalInfo RequestInfo RequestOutcome TurnInfo TurnOutcome WebhookAttempt",
     "policies.housekeeping": "Housekeeping",
     "policies.keys": "key_from_env key_from_file",
     "policies.limits": "Deadlines Limits",
     "policies.messages": "MessagePolicy",
     "policies.rates": "Rates",
-    "policies.resource": "ResourceMetadata",
+    "policies.replay_failures": "ReplayFailures",
+    "policies.resource_metadata": "ResourceMetadata",
     "server": "Server",
     "state.webhooks": "Webhooks",
     "stores.memory": "MemoryStore",

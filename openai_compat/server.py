@@ -34,7 +34,6 @@ from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, exposed_headers, is_preflight
 from .policies.disconnect import Disconnect
-from .policies.failures import ReplayFailures
 from .policies.hooks import Hooks, RequestInfo, Wrap, check_hooks
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
@@ -42,7 +41,8 @@ from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RatesOf
-from .policies.resource import ResourceMetadata
+from .policies.replay_failures import ReplayFailures
+from .policies.resource_metadata import ResourceMetadata
 from .state.ids import new_id
 from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store

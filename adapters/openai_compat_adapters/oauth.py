@@ -25,7 +25,7 @@ with needs(__name__, "oauth"):
     from jwt.utils import base64url_decode
 
     from ._oauth.fetch import fetch_json
-    from ._oauth.kept import KeptResults
+    from ._oauth.kept_results import KeptResults
     from ._oauth.key_set import KINDS, FixedKeys, KeySet, discovered
 
 __all__ = ("Introspection", "Jwt")

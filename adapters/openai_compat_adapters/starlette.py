@@ -25,7 +25,7 @@ with needs(__name__):
     from starlette.types import Send as AsgiSend
 
     from ._asgi_channel import AsgiChannel
-    from ._mounted import split_path
+    from ._mount_point import split_path
 
 __all__ = ("create_app", "endpoint")
 

@@ -21,7 +21,7 @@ from openai_compat import AgentEvent, RequestInfo, RequestOutcome, TurnInfo, Tur
 from openai_compat.events import Compacted, Paused
 from openai_compat.package import __version__, needs
 
-from ._content import definitions, input_messages, instructions, output_messages
+from ._genai_messages import definitions, input_messages, instructions, output_messages
 from ._instruments import INSTRUMENTS, Instrument, ToolRun, TurnMetrics, error_type, scheme_of
 
 with needs("openai_compat_adapters.telemetry"):

@@ -16,7 +16,7 @@ from openai_compat import Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat.package import needs
 
-from ._call import BlockingCall, InProcessCall
+from ._in_process_call import BlockingCall, InProcessCall
 
 with needs(__name__):
     import httpx2

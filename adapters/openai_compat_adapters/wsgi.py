@@ -19,7 +19,7 @@ from anyio.from_thread import BlockingPortalProvider
 from openai_compat import Server
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
 
-from ._call import BlockingCall
+from ._in_process_call import BlockingCall
 
 __all__ = ("create_wsgi_app",)
 

@@ -18,12 +18,12 @@ from ..policies.budgets import BudgetsOf
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
-from ..policies.failures import ReplayFailures
 from ..policies.hooks import Wrap
 from ..policies.hosts import Hosts
 from ..policies.keys import Keys, KeySource
 from ..policies.rates import RatesOf
-from ..policies.resource import ResourceMetadata
+from ..policies.replay_failures import ReplayFailures
+from ..policies.resource_metadata import ResourceMetadata
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs

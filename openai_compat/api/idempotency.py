@@ -15,7 +15,7 @@ import anyio
 
 from ..errors import Conflict, InvalidRequest, OpenAICompatError
 from ..http import HttpRequest, decode_headers
-from ..policies.failures import ReplayFailures
+from ..policies.replay_failures import ReplayFailures
 from ..state.degraded import LateWork
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from ..policies.resource import WELL_KNOWN, ResourceMetadata
+from ..policies.resource_metadata import WELL_KNOWN, ResourceMetadata
 from ..wire.json import dumps
 from .exchange import Exchange
 from .routing import Operation, Route

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..policies.chat_rest import ChatRest
-from ..policies.resource import ResourceMetadata
+from ..policies.resource_metadata import ResourceMetadata
 from . import conversations as conversations_api
 from . import decisions, deployments, embeddings, files, health, models, openapi, resource_metadata
 from .chat import endpoint as chat

@@ -15,12 +15,12 @@ from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
 from ..policies.disconnect import Disconnect
-from ..policies.failures import ReplayFailures
 from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..policies.rates import Rates
-from ..policies.resource import ResourceMetadata
+from ..policies.replay_failures import ReplayFailures
+from ..policies.resource_metadata import ResourceMetadata
 from ..state.webhooks import Webhooks
 from ..turns.slots import Admission
 from ..wire.presentation import Visibility

@@ -31,8 +31,8 @@ from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
+from ..stores.bounded_tables import Shares
 from ..stores.port import Key, Store
-from ..stores.shares import Shares
 from ..turns.run import TurnRunner
 from ..turns.run_group import Interruptible
 from ..turns.slots import Busy, Slots

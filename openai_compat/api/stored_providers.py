@@ -1,6 +1,6 @@
 """Settings of providers that were changed while the server runs: kept in the store, and used by all processes.
 
-Only what was changed is kept, so that what a server is started with stays its own. Keys are sealed (`state.sealed`); without a
+Only what was changed is kept, so that what a server is started with stays its own. Keys are sealed (`state.sealed_secrets`); without a
 key to do so they are refused, where the store outlives the process.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..errors import Conflict, NotFound, Unavailable
-from ..state.sealed import VARIABLE, CannotUnseal, Seal
+from ..state.sealed_secrets import VARIABLE, CannotUnseal, Seal
 from ..stores.port import Store
 from ..stores.schema import UnusableStore
 from ..wire.json import from_stored_json, stored_json

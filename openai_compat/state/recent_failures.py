@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..policies.failures import ReplayFailures
+from ..policies.replay_failures import ReplayFailures
 from ..stores.records import Key, Replay
 
 MOST_BYTES = 64 * 1024

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from .bounded_tables import Table, size_of_text
 from .memory_part import MemoryBounds, MemoryPart
 from .records import Approval, Key
-from .shares import Table, size_of_text
 
 
 class MemoryApprovals(MemoryPart):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .bounded_tables import Table, size_of_text
 from .memory_part import MemoryBounds, MemoryPart
 from .records import Key, Order, StoredCompletion
-from .shares import Table, size_of_text
 
 
 class MemoryCompletions(MemoryPart):

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import Conflict
 from ..policies.limits import LEASE
+from .bounded_tables import Table, size_of_text
 from .cursors import names_after, one_before
 from .memory_part import ITEM, MAX_GONE, MemoryBounds, MemoryPart, size_of_items
 from .records import (
@@ -21,7 +22,6 @@ from .records import (
     Page,
     TurnCommit,
 )
-from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from .bounded_tables import Shares, Table, size_of_text
 from .memory_part import MemoryBounds, MemoryPart
 from .port import MOST_GRANTS
 from .records import Grant, Key
-from .shares import Shares, Table, size_of_text
 
 GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
 """Bytes of all grants, and of one principal's: apart from all else, so that what is said does not displace them."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies.limits import LEASE
+from .bounded_tables import Table, size_of_text
 from .memory_part import MemoryBounds, MemoryPart
 from .records import Allowance, Charge, Claim, Key, Replay
-from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0
 """Seconds for which an idempotency key is kept at least, if there is room."""

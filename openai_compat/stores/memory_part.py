@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .bounded_tables import Shares, Table, size_of_text
 from .cursors import names_after, one_before
 from .records import AgentState, Item, Key, Order
-from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024
 """Default bound of all data, in bytes."""

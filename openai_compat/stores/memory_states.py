@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from .bounded_tables import Table, size_of_text
 from .memory_part import MemoryBounds, MemoryPart
 from .records import AgentState, Key
-from .shares import Table, size_of_text
 
 
 @dataclass(slots=True)

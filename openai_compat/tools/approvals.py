@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from ..agent_request import Decision, Principal
 from ..backend import KeptGrants, RunContext
-from ..stores.shares import Shares, Table, size_of_value
+from ..stores.bounded_tables import Shares, Table, size_of_value
 from ..wire.json import from_stored_json, stored_json
 from .modes import Danger
 from .patterns import Allow, allow_from_json, allow_to_json, canonical

@@ -17,8 +17,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from openai_compat import Server
-from openai_compat.stores.look import NEWEST
 from openai_compat.stores.open import open_store
+from openai_compat.stores.schema_version import NEWEST
 from openai_compat_adapters._cli import doctor_checks
 from openai_compat_adapters._cli.doctor_checks import _fits, keys, proxies
 from openai_compat_adapters._cli.doctor_url import judged

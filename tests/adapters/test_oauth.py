@@ -16,7 +16,7 @@ import pytest
 from openai_compat import ApiKeys, Principal, Server, first_of, on_behalf
 from openai_compat.errors import Unauthorized, Unavailable
 from openai_compat_adapters._oauth import key_set
-from openai_compat_adapters._oauth.kept import KeptResults
+from openai_compat_adapters._oauth.kept_results import KeptResults
 from openai_compat_adapters._oauth.key_set import KeySet, read_keys
 from openai_compat_adapters.oauth import LONGEST, Introspection, Jwt
 from tests.adapters.identity_provider import ALGORITHMS, AUDIENCE, Provider, private_key, provider, public

@@ -14,7 +14,7 @@ import pytest
 from openai_compat import ChatRest, Server
 from openai_compat.providers import Providers
 from openai_compat.providers.port import ProviderSettings
-from openai_compat.state.sealed import VARIABLE, CannotUnseal, Seal
+from openai_compat.state.sealed_secrets import VARIABLE, CannotUnseal, Seal
 from openai_compat.stores.schema import UnusableStore
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request

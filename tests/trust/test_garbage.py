@@ -419,7 +419,11 @@ def alive() -> Counter[str]:
     """How many objects of ours there are, but for what a store keeps, and how it counts that."""
     names = filter(None, map(ours, gc.get_objects()))
     return Counter(
-        [name for name in names if not name.startswith(("openai_compat.stores.", "openai_compat.stores.shares."))]
+        [
+            name
+            for name in names
+            if not name.startswith(("openai_compat.stores.", "openai_compat.stores.bounded_tables."))
+        ]
     )
 
 

@@ -22,7 +22,7 @@ import anyio
 from openai_compat import AgentBackend, OpenAICompatError, Server, __version__
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.providers.table import PROVIDERS
-from openai_compat.stores.look import NEWEST, schema_version
+from openai_compat.stores.schema_version import NEWEST, schema_version
 
 from .default_targets import NOTHING_HERE, default_targets
 from .load_agents import load

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from ...aio.timers import Waiter, new_waiter
-from ...stores.shares import size_of_value
+from ...stores.bounded_tables import size_of_value
 
 Fields: TypeAlias = dict[str, Any]
 

@@ -12,8 +12,8 @@ from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
 from ...state.conversation_locks import ConversationLocks
+from ...stores.bounded_tables import Shares, Table
 from ...stores.records import Key
-from ...stores.shares import Shares, Table
 from ...wire.chat_websocket.types import ToolResultFrame
 from .frame_log import Follower, ThreadLog
 

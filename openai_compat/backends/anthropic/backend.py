@@ -11,8 +11,8 @@ from ...errors import AgentError
 from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
-from ..refusals import refusal_of
-from .memory import RememberedAnswers
+from ..refused_parameter import refusal_of
+from .kept_replies import RememberedAnswers
 from .params import create_params
 from .reply import AnthropicReply
 

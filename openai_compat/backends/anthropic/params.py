@@ -8,7 +8,7 @@ from typing import Any
 
 from ...agent_request import AgentRequest, FunctionTool, Tool
 from ...messages import AssistantMessage
-from ..refusals import sent_numbers, unsupported
+from ..refused_parameter import sent_numbers, unsupported
 from .conversation import Recall, conversation
 
 JSON_ONLY = "Answer with one JSON object and nothing else."

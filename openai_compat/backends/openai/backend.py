@@ -10,7 +10,7 @@ from ...backend import Capabilities, RunContext
 from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
-from ..refusals import refusal_of
+from ..refused_parameter import refusal_of
 from .params import LimitName, create_params
 from .reply import OpenAIReply
 

@@ -21,7 +21,7 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from .records import count, json_text, mapping, objects, text
+from .json_fields import count, json_text, mapping, objects, text
 
 REASONS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
 

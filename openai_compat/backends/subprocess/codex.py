@@ -17,7 +17,7 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from .records import count, json_text, mapping, objects, text
+from .json_fields import count, json_text, mapping, objects, text
 
 
 class CodexRecords:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ....stores.shares import OVERHEAD, Shares, Table
+from ....stores.bounded_tables import OVERHEAD, Shares, Table
 from ..prepare import Before
 
 NUMBER = 64

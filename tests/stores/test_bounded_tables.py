@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.stores.shares import OVERHEAD, Shares, Table, size_of_text
+from openai_compat.stores.bounded_tables import OVERHEAD, Shares, Table, size_of_text
 
 TOTAL, EACH, MOST = 40 * OVERHEAD, 12 * OVERHEAD, 8
 

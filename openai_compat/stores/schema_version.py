@@ -62,5 +62,5 @@ def _look(dialect: Dialect) -> Transaction[int | None]:
         if dialect.own_database:
             refuse_foreign(tables)
         return None
-    rows = yield f"select version from {VERSION_TABLE}", ()  # noqa: S608  (a constant)
+    rows = yield f"select version from {VERSION_TABLE}", ()
     return int(rows[0][0])

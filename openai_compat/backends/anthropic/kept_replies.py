@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...agent_request import Principal
-from ...stores.shares import Shares, Table, size_of_value
+from ...stores.bounded_tables import Shares, Table, size_of_value
 from ..content_blocks import Block
 
 KEPT = 512
