@@ -42,6 +42,7 @@ __all__ = (
 Executor: TypeAlias = Literal["agent", "client"]
 """Who runs a tool: the agent itself, or the program that sent the request."""
 
+# Chat's words. Each of the other APIs has its own for these four.
 FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_calls"]
 
 
@@ -194,6 +195,7 @@ class UsageReported:
 
     def since(self, before: UsageReported) -> UsageReported:
         """The increment from an earlier count to this one, for agents whose own counter only grows."""
+        # Never less than nothing: a counter that begins anew would take back what was told.
         return UsageReported(
             max(self.input_tokens - before.input_tokens, 0),
             max(self.output_tokens - before.output_tokens, 0),
@@ -261,5 +263,6 @@ def _more(now: int | None, before: int | None) -> int | None:
     return None if now is None else max(now - (before or 0), 0)
 
 
+# Of the union itself: a second list could forget one.
 EVENT_TYPES: tuple[type[AgentEvent], ...] = AgentEvent.__args__
 """All event classes, in the order they are documented."""

@@ -51,6 +51,7 @@ class MemoryStates(MemoryPart):
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
         """The last states of their sessions; others of which a session lives on are deleted."""
+        # When a walk begins, and not for each of its pages: all sessions are looked at for it.
         if after is None and self._gone:
             live = self._sessions()
             self._gone = {key: state for key, state in self._gone.items() if (key.principal, state.session) not in live}

@@ -46,6 +46,7 @@ class MemoryThreads(MemoryPart):
             return False
         kept.stored, kept.touched = replace(thread, running=True), self._clock()
         if frames is not None:
+            # Written again where the answer to the first attempt was lost: it has the same first number.
             kept.frames = deque([*[batch for batch in kept.frames if batch.first != frames.first], frames])
         return True
 

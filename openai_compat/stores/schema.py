@@ -23,6 +23,7 @@ class UnusableStore(Unavailable):
     should_retry = False
 
 
+# The principal comes first in every key of what is a caller's: no statement can name a row without saying whose it is.
 FIRST = (
     """create table oc_conversation (
         principal text not null, id text not null,
@@ -33,10 +34,12 @@ FIRST = (
     "create index oc_conversation_touched on oc_conversation (touched)",
     "create index oc_conversation_never_kept on oc_conversation (touched) where kept = 0",
     "create index oc_conversation_token on oc_conversation (token) where token is not null",
+    # By number and not by time: two items of one turn have the same time, and clocks of processes differ.
     """create table oc_item (
         principal text not null, conversation text not null, n bigint not null, id text not null, body text not null,
         primary key (principal, conversation, n))""",
     "create unique index oc_item_id on oc_item (principal, conversation, id)",
+    # A turn ends with this row, which can be inserted once: by its commit, or by whoever takes it for dead.
     """create table oc_turn (
         token text primary key, principal text not null, conversation text, version bigint, transcript text,
         lost bigint not null default 0, ended double precision not null)""",
@@ -186,6 +189,7 @@ def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) 
     if version > len(migrations):
         text = f"The store was written by a newer version: its schema is {version}, known here is {len(migrations)}."
         raise UnusableStore(text)
+    # All in one transaction: a process that dies in the middle leaves the schema as it was.
     for migration in migrations[version:]:
         for statement in migration:
             yield statement.replace("{serial}", dialect.serial), ()

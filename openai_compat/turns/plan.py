@@ -181,6 +181,7 @@ class TurnPlan(Generic[Frames]):
 
     async def committed(self) -> None:
         """The outcome is in the store."""
+        # With the same transaction, so that closing the draft has nothing to give back.
         if self.draft is not None:
             self.draft.committed()
 

@@ -19,6 +19,7 @@ def choice(*values: str) -> Any:
     return {"type": click.Choice(values), "default": values[0]}
 
 
+# What docker-agent has too is called as there, with its defaults: its scripts go on as they are.
 AGENTS = grouped(
     "Agents",
     option("-a", "--agent", metavar="NAME", help="Of several agents, serve this one only."),
@@ -44,7 +45,7 @@ PROCESS = grouped(
         "--working-dir",
         metavar="DIR",
         type=click.Path(exists=True, file_okay=False),
-        is_eager=True,
+        is_eager=True,  # before all others, which may name files there
         callback=enter_folder,
         help="Work there: modules and relative paths are looked for in it.",
     ),
@@ -52,7 +53,7 @@ PROCESS = grouped(
         "--env-from-file",
         metavar="FILE",
         multiple=True,
-        is_eager=True,
+        is_eager=True,  # before those that are read from the environment
         callback=read_environment,
         help="Set environment variables: NAME=VALUE on each line.",
     ),

@@ -89,6 +89,7 @@ class RestTurn(TurnPlan[bytes]):
         self.given = prepared.given
         self._form = form
         self._log = log
+        # Held back until the agent says something, so that an early failure has a status of its own.
         self._held = form.begin()
 
     async def before_start(self) -> None:

@@ -11,11 +11,13 @@ from typing_extensions import TypedDict
 
 from ..chat.request_types import WHOLE, TokenLimit, WireModel
 
+# As in chat: the event loop would stand still while millions are read.
 MAX_MESSAGES = 10_000
 MAX_STEPS = 200
 DEFAULT_STEPS = 20
 DEFAULT_BUDGET = 500_000
 
+# With something in it: blanks are no question.
 Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"\S")]
 Name: TypeAlias = Annotated[str, MinLen(1), MaxLen(256)]
 Title: TypeAlias = Annotated[str, MinLen(1), MaxLen(512)]
@@ -119,6 +121,7 @@ class ApproveRequest(CamelModel):
     decision: DecisionWord
     reason: Annotated[str, MaxLen(4096)] | None = None
     arguments: dict[str, Any] | str | None = None
+    # Kept with the grant, and compared with each later call of that tool.
     pattern: Annotated[str, MaxLen(4096)] | None = None
     stream: bool | None = None
     background: bool | None = None

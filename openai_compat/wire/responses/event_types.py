@@ -33,6 +33,7 @@ class Event(TypedDict):
     event: NotRequired[ResponseStatusEvent]
 
 
+# OpenAI has none for what was cancelled: `response.incomplete` brings it, with that status.
 LifecycleType: TypeAlias = Literal[
     "response.created",
     "response.queued",
@@ -188,6 +189,7 @@ class InSummary(InItem):
     summary_index: int
 
 
+# Thinking goes out as a summary: of the two forms, the AI SDK and Codex read only this one.
 class SummaryPartAdded(InSummary):
     """A paragraph of thinking begins."""
 
