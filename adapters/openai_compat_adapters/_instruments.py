@@ -25,6 +25,7 @@ from openai_compat.events import ToolCallReady, ToolResult
 OTHER = "_OTHER"
 """What stands for every value beyond those that an attribute may have."""
 
+# Names that agents make up are series too, and a store of metrics has room for so many.
 MOST_TOOLS = 200
 MOST_ERRORS = 64
 
@@ -39,6 +40,7 @@ def _doubling(first: float, number: int) -> tuple[float, ...]:
     return tuple([round(first * 2**index, 2) for index in range(number)])
 
 
+# The convention's own boundaries, so that its dashboards fit; those of agents reach further.
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 RUN_SECONDS = _doubling(0.1, 13)
 STEP_SECONDS = _doubling(0.01, 14)
@@ -205,11 +207,13 @@ class TurnMetrics(Hooks):
         """Count a run that has begun as active, and record how long it waited for its slot."""
         self._runs[turn] = MeasuredRun(frozenset([tool.name for tool in turn.request.tools]), {})
         self.record(ACTIVE, 1, (turn.agent,))
+        # Of several runs of one turn the first has waited; the others have its slot.
         if turn.run == 0:
             self.record(QUEUED, turn.queued, (turn.agent,))
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Measure the agent's own tools."""
+        # Nearly all that agents say, in a method that is called for each piece of it.
         if type(item) is str:
             return
         if isinstance(item, ToolCallReady):
@@ -250,6 +254,7 @@ class TurnMetrics(Hooks):
                 "cached": used.cached_tokens,
                 "reasoning": used.reasoning_tokens,
             }
+            # None is not known, and 0 would make a series of nothing.
             for kind, count in counts.items():
                 if count:
                     self.record(TOKENS, count, (turn.agent, kind))

@@ -69,6 +69,7 @@ class HookSet:
         """`settling` are the tasks of `settled`, with their threads, where another set has them too."""
         self.all = given = list(hooks)
         self._request_started = _overriding(given, "request_started")
+        # In the reverse order, as blocks are left: what a hook has opened is closed before what was open around it.
         self._request_ended = _overriding(given, "request_ended")[::-1]
         self._refused = _overriding(given, "refused")
         self._webhook_sent = _overriding(given, "webhook_sent")
@@ -136,6 +137,7 @@ class HookSet:
                 raise
             except Exception as error:
                 _log_failure(turn.request_id, hook, "admit", error)
+                # Closed when in doubt: whoever asks before each turn does not want one that nobody was asked about.
                 raise Unavailable("The request could not be checked.", code="hook_failed") from None
 
     def settle(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
@@ -151,6 +153,7 @@ class HookSet:
             except Exception as error:
                 _log_failure(turn.request_id, hook, "settled", error)
 
+        # By thread: servers of several event loops share their hooks, and each loop waits for its own tasks.
         task = spawn(body, f"settled {turn.id}", lambda: self._settling.pop(task))
         self._settling[task] = threading.get_ident()
 
@@ -250,6 +253,7 @@ class HookedRun:
         self._settle()
 
     def _settle(self) -> None:
+        # Agent and turn may end in either order: whichever is second has both.
         if self._outcome is None or self._over is None:
             return
         (error, cancelled, committed), run = self._over, self._outcome

@@ -90,7 +90,7 @@ class LangGraphBackend:
             {**session.begins_at, **self._limit},
             context=None if self._context is None else self._context(request),
             stream_mode=["messages", "updates", "custom"],
-            subgraphs=True,
+            subgraphs=True,  # else only the outermost graph would be heard, which may be a supervisor that says nothing
         )
         for ready in session.decided(given):
             yield ready
@@ -100,6 +100,7 @@ class LangGraphBackend:
                 async for namespace, mode, data in streamed:
                     for item in translation.of(namespace, mode, data):
                         yield item
+        # A bound of the operator's own is an answer that was cut, and no failure.
         except GraphRecursionError:
             await session.discard()
             yield Finished("length")
@@ -139,6 +140,7 @@ class Translation:
         elif mode == "messages":
             message, metadata = data
             yield from self._message(message, heard=self._speaks({**metadata, "namespace": namespace}))
+        # Agents in tools have states and calls of their own, which are nobody's to see.
         elif not _in_tool(namespace):
             for update in data.values():
                 yield from self._updated(update)
@@ -151,6 +153,7 @@ class Translation:
             return
         if not isinstance(message, lc.AIMessage):
             return
+        # Also of those that are not heard: their tokens were used.
         if message.usage_metadata:
             yield usage_of(message.usage_metadata)
         if heard:
@@ -167,6 +170,7 @@ class Translation:
             elif block["type"] == "reasoning" and block.get("reasoning"):
                 yield ReasoningDelta(block["reasoning"])
         for chunk in getattr(message, "tool_call_chunks", ()):
+            # Id and name come with the first piece alone; the index tells which call the others belong to.
             key = (message.id, chunk["index"])
             if chunk["id"] and chunk["name"]:
                 self._begun[key] = chunk["id"]

@@ -14,6 +14,7 @@ from ..watch import Run
 from .base import Examination, expect, skip
 from .streams import FINISH_REASONS
 
+# Enough for answers to get mixed up, where an agent keeps what belongs to one turn in itself.
 SIDE_BY_SIDE = 3
 SAID = ("content", "reasoning_content", "refusal")
 
