@@ -49,10 +49,9 @@ def run_once(
 ) -> Awaitable[None]:
     """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
     policy, idempotency = policy or services.settings.disconnect, services.state.idempotency
-    if policy.then == "cancel":
-        # A stream holds each frame that is entered here for as long as it lasts.
-        return idempotency.once(exchange, body, work) if idempotency.concerns(exchange) else work()
-    return run_detachable(policy, exchange, lambda: idempotency.once(exchange, body, work))
+    # A stream holds each frame that is entered here for as long as it lasts.
+    run = (lambda: idempotency.once(exchange, body, work)) if idempotency.concerns(exchange) else work
+    return run() if policy.then == "cancel" else run_detachable(policy, exchange, run)
 
 
 class DetachableWork:

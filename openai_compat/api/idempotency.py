@@ -61,8 +61,10 @@ class Idempotency:
 
     def concerns(self, exchange: Exchange) -> bool:
         """False if the request has no key, and nothing else is to be waited for before it is run."""
-        keyed = self._failures is not None or exchange.request.header(b"idempotency-key") is not None
-        return keyed or self._store.shared
+        return self._keyed(exchange) or self._store.shared
+
+    def _keyed(self, exchange: Exchange) -> bool:
+        return self._failures is not None or exchange.request.header(b"idempotency-key") is not None
 
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
@@ -70,10 +72,8 @@ class Idempotency:
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        if not self.concerns(exchange):
-            await run()
-            return
-        await begun_in_time(exchange, self._store, self._late, self._patience, lambda: self._once(exchange, body, run))
+        work = (lambda: self._once(exchange, body, run)) if self._keyed(exchange) else run
+        await begun_in_time(exchange, self._store, self._late, self._patience, work)
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request

@@ -73,6 +73,8 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
+        self._of_model: Capabilities | None = None
+        self._capabilities = Capabilities()
         self._settings = LoopSettings(
             model=self._model,
             tools=self.tools,
@@ -88,14 +90,18 @@ class ToolLoop:
     def capabilities(self) -> Capabilities:
         """The model's, and its own tools."""
         can = self._model.capabilities
-        return replace(
-            can,
-            own_tools=can.own_tools | self.tools.names,
-            approvals="edit",
-            security_modes=True,
-            keeps_state=True,
-            state_version=0,  # of the loop's own state: a model behind it has none
-        )
+        # Asked for several times in each request; the model's are another object once they have changed.
+        if can is not self._of_model:
+            self._capabilities = replace(
+                can,
+                own_tools=can.own_tools | self.tools.names,
+                approvals="edit",
+                security_modes=True,
+                keeps_state=True,
+                state_version=0,  # of the loop's own state: a model behind it has none
+            )
+            self._of_model = can
+        return self._capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""
