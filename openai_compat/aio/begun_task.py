@@ -34,14 +34,14 @@ else:
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
         # others remember which task they are in, and it has to be this one.
         if around is not None:
-            asyncio.tasks._leave_task(loop, around)  # noqa: SLF001  (documented)
-        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001  (documented)
+            asyncio.tasks._leave_task(loop, around)  # noqa: SLF001
+        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
         try:
             context.run(begun.begin)
         finally:
-            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001  (documented)
+            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
             if around is not None:
-                asyncio.tasks._enter_task(loop, around)  # noqa: SLF001  (documented)
+                asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
         return task
 
     class _Begun(Coroutine[Any, Any, None]):
@@ -53,7 +53,7 @@ else:
             self._waits_for: Any = None
 
         def begin(self) -> None:
-            """Make the first step, in the context and under the name of the task that will go on."""
+            """Make the first step."""
             try:
                 self._waits_for = self._work.send(None)
             except StopIteration:
@@ -65,6 +65,7 @@ else:
             return waits_for
 
         def send(self, value: Any) -> Any:
+            """Go on."""
             return self._send(value)
 
         def throw(self, *error: Any) -> Any:
@@ -73,6 +74,7 @@ else:
             return self._work.throw(*error)
 
         def close(self) -> None:
+            """Close it."""
             self._work.close()
 
         def __await__(self) -> Generator[Any, Any, None]:

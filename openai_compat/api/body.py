@@ -12,8 +12,8 @@ from ..agents.adapt import close
 from ..aio.off_loop import off_loop
 from ..errors import RequestTooLarge
 from ..http import HttpRequest
+from ..policies.content import Opener, check_content_type, content_coding
 from ..policies.limits import Deadlines, Limits
-from ..policies.request_body import Opener, check_content_type, content_coding
 from ..wire.body import QUICK_BYTES, check_values, is_quick
 from .exchange import Exchange
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs, quote
 
 from ..errors import InvalidRequest, NotFound
-from ..policies.request_body import check_form
+from ..policies.content import check_form
 from ..state.ids import new_id
 from ..stores.port import Store
 from ..stores.records import Key, StoredFile

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
-from ..policies.request_body import check_content_type
+from ..policies.content import check_content_type
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit

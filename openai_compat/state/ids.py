@@ -1,31 +1,10 @@
-"""Ids. An item's id tells the response it belongs to: references need no index over all items."""
+"""Ids of what is kept."""
 
 from __future__ import annotations
 
 import os
 
-DIGITS = 32
-"""Hexadecimal digits of an id, behind its prefix."""
-
 
 def new_id(prefix: str) -> str:
-    """A new id nobody can guess: `prefix` and its digits."""
-    return prefix + os.urandom(DIGITS // 2).hex()
-
-
-class ResponseIds:
-    """The ids of a response and of its items: called with a prefix, gives the next item's."""
-
-    def __init__(self) -> None:
-        self.response = new_id("resp_")
-        self._count = 0
-
-    def __call__(self, prefix: str) -> str:
-        """`prefix`, the response's own digits, a number."""
-        self._count += 1
-        return f"{prefix}{self.response.removeprefix('resp_')}{self._count:04x}"
-
-
-def response_of(item: str) -> str:
-    """The id of the response that an item of this id belongs to, if it is one of ours."""
-    return "resp_" + item.rpartition("_")[2][:DIGITS]
+    """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
+    return prefix + os.urandom(16).hex()

@@ -7,13 +7,13 @@ from dataclasses import replace
 from ...events import Finished
 from ...http import HttpRequest
 from ...reducer import Item
-from ...state.ids import ResponseIds
 from ...wire.json import DONE, dumps
 from ...wire.responses.parse.request import ParsedResponse
 from ...wire.responses.serialize.stream import ResponseStream
 from ..delivery import StreamedAnswer
 from ..exchange import Exchange
 from ..services import Services
+from .ids import ResponseIds
 from .prepare import response_form
 
 

@@ -11,7 +11,6 @@ from ...agents.error_mapping import to_public_error
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...reducer import Reducer
-from ...state.ids import ResponseIds
 from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
@@ -23,6 +22,7 @@ from ..body import parse_body, read_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Services, now
+from .ids import ResponseIds
 from .prepare import PreparedResponse, prepare_response
 
 

@@ -12,7 +12,6 @@ from ...aio.background import spawn
 from ...aio.off_loop import off_loop
 from ...errors import InvalidRequest
 from ...state.event_log import EventLogWriter
-from ...state.ids import ResponseIds
 from ...stores.port import Key
 from ...turns.slots import Seat
 from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
@@ -26,6 +25,7 @@ from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
 from ..services import Services, logger
 from .chores import answer_chore
+from .ids import ResponseIds
 from .prepare import PreparedResponse, prepare_response
 from .run import run_response
 

@@ -18,7 +18,7 @@ from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
 from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
-from ...state.ids import ResponseIds, new_id, response_of
+from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Key, StoredResponse
 from ...turns.parked_runs import new_agents
 from ...turns.run_group import Requester
@@ -32,6 +32,7 @@ from ..attachments import attach, item_places
 from ..own_tools import check_names
 from ..services import Services, now
 from ..text_approvals import decisions_from_messages
+from .ids import ResponseIds, response_of
 
 Items: TypeAlias = Sequence[dict[str, Any]]
 

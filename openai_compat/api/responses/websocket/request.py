@@ -15,7 +15,7 @@ from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
 from ....policies.hooks import RefusalReason
 from ....state.event_log import EventLogWriter
-from ....state.ids import ResponseIds, new_id
+from ....state.ids import new_id
 from ....turns.refusals import refusal_reason
 from ....wire.json import dumps
 from ....wire.responses.parse.request import parse_response
@@ -29,6 +29,7 @@ from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
+from ..ids import ResponseIds
 from ..prepare import Before, PreparedResponse, prepare_response
 from ..run import run_response
 from .local_responses import ConnectionResponses

@@ -18,8 +18,8 @@ from openai_compat import Limits, Server
 from openai_compat.api.body import feed_body
 from openai_compat.errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from openai_compat.http import HttpRequest
+from openai_compat.policies.content import OUTPUT, Opener, content_coding
 from openai_compat.policies.limits import Deadlines
-from openai_compat.policies.request_body import OUTPUT, Opener, content_coding
 from tests.requirements import requirement
 from tests.support.exchanges import answer, ask, exchange_of, one, request
 
