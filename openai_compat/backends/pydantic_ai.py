@@ -26,7 +26,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, UserMessage, UserTurn
 from ..package import needs
 from .paused_run import PausedRun
 
@@ -313,14 +313,14 @@ def _message(turn: UserTurn | AssistantMessage) -> Any:
         parts = [ai.ThinkingPart(turn.reasoning)] if turn.reasoning else []
         parts += [ai.TextPart(turn.text)] if turn.text else []
         return ai.ModelResponse([*parts, *[ai.ToolCallPart(c.name, c.arguments, c.call_id) for c in turn.tool_calls]])
+    told: list[Any] = []
+    for result in turn.results:
+        content = [result.text, *_content(result.media)] if result.media else result.text
+        outcome = "failed" if result.is_error else "success"
+        told.append(ai.ToolReturnPart(result.name, content, result.call_id, outcome=outcome))
+    # Results first: a model's API refuses words between a call and its result.
     said = [ai.UserPromptPart(_content(turn.parts))] if turn.parts else []
-    return ai.ModelRequest([*[_returned(result) for result in turn.results], *said])
-
-
-def _returned(result: ToolMessage) -> Any:
-    content = [result.text, *_content(result.media)] if result.media else result.text
-    outcome = "failed" if result.is_error else "success"
-    return ai.ToolReturnPart(result.name, content, result.call_id, outcome=outcome)
+    return ai.ModelRequest([*told, *said])
 
 
 def _content(parts: Sequence[InputPart]) -> list[Any]:

@@ -290,18 +290,15 @@ def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str
 
 
 def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
-    return {
-        item["approval_request_id"]: Decision(
-            item["approve"], item.get("reason"), _arguments(item.get("arguments")), always=bool(item.get("always"))
-        )
-        for item in items
-        if item["type"] == "mcp_approval_response"
-    }
-
-
-def _arguments(changed: object) -> str | None:
-    """Changed arguments as the JSON text that agents get."""
-    return changed if changed is None or isinstance(changed, str) else dumps(changed).decode()
+    found: dict[str, Decision] = {}
+    for item in items:
+        if item["type"] == "mcp_approval_response":
+            # As the JSON text that agents get; clients may send the object itself.
+            changed: Any = item.get("arguments")
+            arguments = changed if changed is None or isinstance(changed, str) else dumps(changed).decode()
+            decision = Decision(item["approve"], item.get("reason"), arguments, always=bool(item.get("always")))
+            found[item["approval_request_id"]] = decision
+    return found
 
 
 def _callable(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
