@@ -14,6 +14,7 @@ from .records import Allowance, Charge, Claim, Key, Replay
 DAY = 24 * 3600.0
 """Seconds for which an idempotency key is kept at least, if there is room."""
 
+# Dropping one forgives a caller's last minute at most.
 MAX_RATES = 100_000
 """Rate limits that are kept, one for each principal; the one unused for longest is dropped."""
 
@@ -51,6 +52,7 @@ class MemoryLimits(MemoryPart):
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or release the key."""
         claimed = self._claims.get(key.principal, key.id)
+        # The first answer stands, whatever the same request comes to later.
         if claimed is None or claimed.token != token or claimed.replay is not None:
             return
         if replay is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from .memory_part import MemoryBounds, MemoryPart
 from .records import WebhookNotice
 
+# A receiver that is down for a day must not fill the memory; in a database they have room, and a sweep.
 MAX_NOTICES = 10_000
 """Notices that wait; of more, the oldest are dropped."""
 

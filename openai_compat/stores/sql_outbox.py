@@ -11,6 +11,7 @@ from .sql_text import string, text
 
 DUE = "target = $1 and due <= {now} + $2 and (until is null or until < {now})"
 
+# By skipping what others have locked: several processes take from one outbox, and none waits for another's rows.
 TAKE = f"""
     update oc_outbox set token = $3, until = {{now}} + $4 where n in (
         select n from oc_outbox where {DUE} order by due, n limit $5 {{skip_locked}})

@@ -40,6 +40,7 @@ async def chore(
     text = await services.settings.housekeeping.answer(http, parsed.request)
     if text is None:
         return None
+    # A title that was stored could be continued, and would be in the lists of what the user has said.
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)
     stream = ResponseStream(response_form(services, parsed.request.model, replace(parsed, echo=echo), ids))

@@ -40,6 +40,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     finally:
         await _close(work)
     said = turn.said.message()
+    # Its client is about to throw away all that was said.
     if not said.text.strip():
         raise AgentError("The agent gave no summary.", status=502, code="no_summary")
     answer = {

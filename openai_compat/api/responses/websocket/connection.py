@@ -83,6 +83,7 @@ class ResponsesSocket:
             await self.fail(error, lane, new_id("req_"))
 
     async def _obey(self, command: Command) -> None:
+        # Codex tells that it has read an answer; an error for it would pass for the next turn's.
         if isinstance(command, Processed):
             return
         if isinstance(command, Steer):
@@ -135,6 +136,7 @@ class ResponsesSocket:
         self._turns.pop(response["id"], None)
         frames, follow = self.steering.ended(response)
         await self.send(frames)
+        # It continues this very response, before whatever else waits in its lane.
         if follow:
             self._lanes.add(successor(turn.request, response["id"]), first=True)
 
@@ -146,6 +148,7 @@ class ResponsesSocket:
         """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
         let_go(error)
         await self.connection.send(error_event(error, request_id, lane))
+        # The header cannot be sent again on this connection.
         if isinstance(error, Unauthorized):
             await self._close(POLICY, "invalid_api_key")
 

@@ -65,6 +65,7 @@ class Lanes:
                 raise InvalidRequest(text, param="stream_id", code="websocket_stream_limit_reached")
             self._names.add(name)
         full = len(self._waiting) >= self._limits.waiting or self._size + request.size > self._limits.bytes
+        # The first that waits is taken whatever its size: it is within the limit of a body.
         if self._waiting and full:
             text = "Too many requests wait on this connection. Send more when some of them have ended."
             raise RateLimited(text, code="websocket_queue_full")
@@ -72,6 +73,7 @@ class Lanes:
     def take(self) -> list[Create]:
         """The requests whose turn has come; they run from now on."""
         taken: list[Create] = []
+        # In the order in which they came, but past those whose lane is busy: lanes do not wait for each other.
         for request in list(self._waiting):
             if len(self._running) >= self._limits.active:
                 break
