@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 EXTRAS: Mapping[str, str] = {
     "starlette": "starlette",
     "uvicorn": "serve",
-    "h11": "serve",
+    "httptools": "serve",
     "websockets": "serve",
     "click": "cli",
     "rich": "cli",

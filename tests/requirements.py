@@ -487,6 +487,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
     "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),
     "paths.azure": Requirement("Azure's clients are served: their header for the key, their paths", "W A2"),
+    "serve.framing": Requirement(
+        "serve hears no request that another strict parser does not find in the same bytes", "T 1"
+    ),
     "body.compressed": Requirement("gzip and deflate are opened, within the limits on what they become", "T 21"),
     "body.mark": Requirement("a byte order mark before JSON is passed over", "T 22"),
     "lists.cursor": Requirement("a page after an object that is gone begins where it stood", "W A1"),

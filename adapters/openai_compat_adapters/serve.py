@@ -24,9 +24,6 @@ with needs(__name__, "serve"):
     from ._serving.websocket import WebSocketProtocol
     from .starlette import whole_endpoint
 
-HEAD_BYTES = 64 * 1024
-"""Longest head of a request; a longer one gets 431."""
-
 
 def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one.
@@ -77,7 +74,6 @@ def serve(
     write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
         whole_endpoint(server),
-        # On h11: httptools serves the bytes after a `gzip, chunked` body, and accepts a head of 1 MiB.
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
         ws_max_size=server.services.settings.limits.body,
@@ -92,7 +88,6 @@ def serve(
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=cast("Any", idle_timeout),
-        h11_max_incomplete_event_size=HEAD_BYTES,
     )
     runner = Runner(config, server, grace)
     # uvicorn restores the handlers that it finds: with the default ones, a late signal would kill the process.

@@ -75,7 +75,7 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("oauth", "httpx2", "oauth"),
             ("serve", "uvicorn", "serve"),
             ("serve", "starlette", "serve"),
-            ("serve", "h11", "serve"),
+            ("serve", "httptools", "serve"),
             ("serve", "websockets", "serve"),
             ("cli", "click", "cli"),
             ("telemetry", "opentelemetry", "otel"),

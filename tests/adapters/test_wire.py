@@ -60,18 +60,23 @@ def post_head(*headers: str) -> bytes:
 # what is no HTTP, or two kinds of it
 
 
-def test_a_request_with_two_lengths_is_answered_once_and_its_connection_closed(served: Served) -> None:  # 1
-    smuggled = head("GET", "/v1/models")
-    (answer,) = served.exchange(post_head("Content-Length: 5", "Transfer-Encoding: chunked") + CHUNKED + smuggled)
-    assert answer.status == 200
+LENGTHS = ["Content-Length: 5", "Transfer-Encoding: chunked"]
+
+
+@pytest.mark.parametrize("lines", [LENGTHS, LENGTHS[::-1]])
+def test_a_request_with_two_lengths_is_refused_and_its_connection_closed(  # 1
+    served: Served, runs: None, lines: list[str]
+) -> None:
+    (answer,) = served.exchange(post_head(*lines) + CHUNKED + head("GET", "/v1/models"))
+    assert answer.status == 400
     assert answer.headers["connection"] == "close"
 
 
 def test_so_is_one_that_was_pipelined_behind_another(served: Served) -> None:
     first = head("GET", "/healthz")
-    ambiguous = post_head("Content-Length: 5", "Transfer-Encoding: chunked") + CHUNKED
+    ambiguous = post_head(*LENGTHS) + CHUNKED
     found = served.exchange(first + ambiguous + first)
-    assert [answer.status for answer in found] == [200, 200]
+    assert [answer.status for answer in found] == [200, 400]
 
 
 @pytest.mark.parametrize(
@@ -110,13 +115,32 @@ def test_a_content_length_that_is_no_number_is_refused(served: Served, runs: Non
         b"1_0\r\n{}\r\n0\r\n\r\n",
         b"1" * 100_000 + b"\r\n{}\r\n0\r\n\r\n",
         b"2\r\n{}X\r\n0\r\n\r\n",
+        b"2\n{}\r\n0\r\n\r\n",
+        b"2 \r\n{}\r\n0\r\n\r\n",
+        b"2;a=\0\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nContent-Length: 2\r\n\r\n",
+        b"2\r\n{}\r\n0\r\nX : y\r\n\r\n",
     ],
 )
 def test_broken_chunks_are_refused_before_the_agent_runs(served: Served, runs: None, body: bytes) -> None:  # 5
     refused(served.exchange(post_head("Transfer-Encoding: chunked") + body), 400, 408, 431)
 
 
-@pytest.mark.parametrize("line", ["X-A : b", "X-A: b\0c", "X-A: b\rc", "X A: b", ": b", "X-A\x01: b"])
+@pytest.mark.parametrize("part", [b"2;" + b"a" * 600_000, b"2\r\n{}\r\n0\r\n" + b"X: y\r\n" * 100_000])
+def test_a_chunked_body_has_no_endless_extensions_and_trailers(served: Served, runs: None, part: bytes) -> None:  # 5
+    refused(served.exchange(post_head("Transfer-Encoding: chunked") + part), 400, 431)
+
+
+def test_http_1_0_has_no_chunked_bodies(served: Served, runs: None) -> None:
+    request = post_head("Transfer-Encoding: chunked").replace(b"HTTP/1.1", b"HTTP/1.0", 1) + CHUNKED
+    refused(served.exchange(request), 400)
+
+
+MALFORMED = ["X-A : b", "X-A: b\0c", "X-A: b\rc", "X A: b", ": b", "X-A\x01: b"]
+MALFORMED += ["X-A", " X-A: b", "X-A: b\r\n c", "X-A: b\nX-B: c", "X-A: b\x7fc", "X-A: b\x0bc", "X-A\xff: b"]
+
+
+@pytest.mark.parametrize("line", MALFORMED)
 def test_malformed_header_lines_are_refused(served: Served, runs: None, line: str) -> None:  # 6
     refused(served.exchange(post_head(line, f"Content-Length: {len(HI)}") + HI), 400)
 
@@ -147,8 +171,12 @@ def test_a_target_of_two_hundred_kilobytes_is_refused(served: Served) -> None:  
         bytes.fromhex("16030100ca010000c60303") + bytes(200) + b"\r\n\r\n",
         b"GET /v1/models\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /v1/models HTTP/2.0\r\nHost: localhost\r\n\r\n",
+        b"GET /v1/models RTSP/1.0\r\nHost: localhost\r\n\r\n",
+        b"GET  /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
-    ids=["random", "tls", "http/0.9", "h2"],
+    ids=["random", "tls", "http/0.9", "h2", "http/2.0", "rtsp", "two spaces", "empty line"],
 )
 def test_what_is_no_http_1_is_refused_and_the_server_lives_on(served: Served, data: bytes) -> None:  # 11
     found = served.exchange(data)
@@ -172,6 +200,18 @@ def test_an_unknown_path_is_a_404(served: Served, target: str) -> None:  # 12
     (answer,) = served.exchange(head("GET", target, "Connection: close"))
     assert answer.status == 404
     assert answer.error["code"] == "unknown_url"
+
+
+@pytest.mark.parametrize(("target", "status"), [("http://localhost/v1/models", 200), ("http://else/v1/models", 400)])
+def test_a_target_may_name_the_host_once_more(served: Served, target: str, status: int) -> None:
+    (answer,) = served.exchange(head("GET", target, "Connection: close"))
+    assert answer.status == status
+
+
+def test_there_is_no_tunnel_to_elsewhere(served: Served) -> None:
+    (answer,) = served.exchange(head("CONNECT", "localhost:443") + b"GET / HTTP/1.1\r\n\r\n")
+    assert answer.status == 501
+    assert answer.error["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(
@@ -229,20 +269,44 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:  # 15
     assert (one.text, two.streamed_text, three.text) == ("one", "two", "three")
 
 
+def test_what_is_no_http_waits_for_the_answer_that_was_asked_for_before_it(served: Served) -> None:
+    with Leash() as leash, served.connect() as connection:
+        connection.send(chat("leashed", leash.prompt, stream=True) + b"nonsense\r\n\r\n")
+        leash.wait_for_agent()
+        leash.say("one")
+        received = connection.until(b'"content":"one"')
+        leash.say("")
+        streamed, refusal = answers(received + connection.rest())
+    assert streamed.streamed_text == "one"
+    refused([refusal], 400)
+
+
+def test_the_body_of_a_request_that_offers_another_protocol_is_read(served: Served) -> None:
+    """Java's HTTP client offers HTTP/2 with every request."""
+    offer = (
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA",
+    )
+    first, second = served.exchange(post(HI.replace(b"counted", b"echo"), *offer) + chat("echo", close=True))
+    assert (first.text, second.text) == ("hi", "hi")
+
+
 def test_a_body_that_is_announced_too_large_is_refused_without_asking_for_it(served: Served) -> None:  # 16
     (answer,) = served.exchange(post_head("Content-Length: 9999999", "Expect: 100-continue"))
     assert answer.status == 413
     assert answer.informational == []
+    assert answer.headers["connection"] == "close"  # whether it still comes, nobody knows
     assert answer.error["code"] == "request_too_large"
 
 
 def test_a_body_that_is_wanted_is_asked_for(served: Served) -> None:  # 16
     with served.connect() as connection:
-        connection.send(post_head(f"Content-Length: {len(HI)}", "Expect: 100-continue", "Connection: close"))
+        connection.send(post_head(f"Content-Length: {len(HI)}", "Expect: 100-continue"))
         assert connection.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.send(HI)
-        (answer,) = answers(connection.rest())
-    assert answer.text == "hi"
+        connection.send(HI + chat("echo", "again", close=True))
+        asked, again = answers(connection.rest())
+    assert (asked.text, again.text) == ("hi", "again")
 
 
 # slow clients

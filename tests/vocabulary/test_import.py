@@ -16,7 +16,7 @@ VENDORS = [
     "starlette",
     "fastapi",
     "uvicorn",
-    "h11",
+    "httptools",
     "click",
     "trio",
     "hypothesis",

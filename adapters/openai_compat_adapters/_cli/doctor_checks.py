@@ -118,15 +118,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def speed() -> Finding:
-    """Whether the quicker event loop is there. HTTP is read by h11 in any case, so httptools is for uvicorn alone."""
-    parser = (
-        ""
-        if find_spec("httptools") is None
-        else "; httptools is there for a uvicorn of yours, `serve` reads HTTP by h11"
-    )
+    """Whether the quicker event loop is there."""
     if find_spec("uvloop") is not None:
-        return Finding("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop{parser}")
-    return Finding("speed", "note", f"the event loop is Python's own; uvloop is quicker: pip install uvloop{parser}")
+        return Finding("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop")
+    return Finding("speed", "note", "the event loop is Python's own; uvloop is quicker: pip install uvloop")
 
 
 def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:

@@ -1,30 +1,56 @@
 """uvicorn's HTTP/1.1 with deadlines on a connection, which ASGI cannot express, and stricter parsing.
 
-By itself uvicorn waits forever for a request's head and for a client that reads nothing, answers invalid HTTP in plain
-text, and keeps connections open on which a proxy may see the next request begin elsewhere (request smuggling).
+By itself uvicorn waits forever for a request's head and for a client that reads nothing, keeps a head of any length,
+answers invalid HTTP in plain text and HTTP/1.0 in chunks, adds what follows a body to the headers, drops the body of a
+request that offers another protocol, and accepts requests of which a proxy may see the end elsewhere (request smuggling).
+
+The parser, llhttp, would read all the requests that came together, and say nothing of where one ends. So it is given
+bytes up to where a message may end, and no more than that until the request has its answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import re
+from enum import Enum
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import unquote
 
-import h11
-from uvicorn.protocols.http.flow_control import CLOSE_HEADER
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from openai_compat.errors import InvalidRequest, OpenAICompatError, RequestTimeout, Unavailable
 from openai_compat.wire.errors import error_body
 
 from .slow_readers import ReadingWatch
 
-TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
-"""A connection with both is closed after the answer (RFC 9112, 6.1)."""
+HEAD_BYTES = 64 * 1024
+"""Longest head of a request; a longer one gets 431. Of a chunked body, that much may come without any of its content."""
+
+END = b"\r\n\r\n"
+"""The end of a head, and of a chunked body."""
+REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n")
+"""The one form that is served. llhttp also takes other protocols and versions, several spaces, and empty lines before it."""
+ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+"""A target as proxies are asked for it, which servers have to understand too (RFC 9112, 3.2.2)."""
+UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
+ONCE = (b"host", b"content-length", b"transfer-encoding")
 
 
-class Http1Protocol(H11Protocol):
+class Part(Enum):
+    """What the next bytes of a connection belong to."""
+
+    HEAD = 1
+    SIZED_BODY = 2
+    CHUNKED_BODY = 3
+
+
+HEAD, SIZED_BODY, CHUNKED_BODY = Part
+
+
+class Http1Protocol(HttpToolsProtocol):
     """One connection.
 
     Args:
@@ -32,11 +58,19 @@ class Http1Protocol(H11Protocol):
         write_timeout: seconds within which a client that has something to read has to read some of it.
     """
 
+    app: Any
+
     def __init__(self, *, header_timeout: float, write_timeout: float, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._header_timeout = header_timeout
         self._head_timer: asyncio.TimerHandle | None = None
         self._watch = ReadingWatch(self.loop, write_timeout)
+        self._unread, self._at = b"", 0  # what has come, and up to where the parser has been given it
+        self._part = HEAD
+        self._head = b""  # of it, what the parser has been given
+        self._upgrading = False  # it offers another protocol
+        self._body_left = 0  # of a sized body: bytes that are still to come
+        self._framing = 0  # of a chunked body: bytes since the last ones of its content
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP alone
         """Start the deadline for the first request's head."""
@@ -54,41 +88,193 @@ class Http1Protocol(H11Protocol):
         self._head_timer = _stopped(self._head_timer)
         self._watch.stop()
 
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over to the WebSocket protocol, which has deadlines of its own."""
-        self._forget_deadlines()
-        super().handle_websocket_upgrade(event)
+    # what comes in
 
     def data_received(self, data: bytes) -> None:
-        """Process bytes. Those between two requests start the deadline of the next head."""
-        super().data_received(data)
-        handed_over = self.transport.get_protocol() is not self  # to the WebSocket, while it processed these bytes
-        if not handed_over and not self._answering and self._head_timer is None:
-            self._expect_head()
-
-    def handle_events(self) -> None:
-        """Process the parsed events. A request that is being answered has its head, so its deadline stops."""
-        super().handle_events()
+        """Process bytes. A head that they begin has a deadline; one that they end has it no more."""
+        self._unset_keepalive_if_required()
+        self._unread += data
+        while self._at < len(self._unread) and not self.transport.is_closing():
+            if self._part is not HEAD:
+                piece = self._next_of_body()
+            elif self._answering:
+                # The next request waits for its turn. Reading goes on for a while: it tells when the client leaves.
+                if len(self._unread) > HEAD_BYTES:
+                    self.flow.pause_reading()
+                break
+            else:
+                piece = self._next_of_head()
+            if not piece:
+                break
+            self._parse(piece)
+        self._unread, self._at = self._unread[self._at :], 0
         if self._answering:
             self._head_timer = _stopped(self._head_timer)
-            # uvicorn answers `Connection: close` with the same, and closes.
-            if {name for name, _ in self.headers} >= TWO_LENGTHS and CLOSE_HEADER not in self.headers:
-                self.headers.append(CLOSE_HEADER)
+        elif self._head_timer is None and self.transport.get_protocol() is self:  # it may be the WebSocket's by now
+            self._expect_head()
+
+    def _next_of_head(self) -> bytes:
+        piece = self._up_to_the_end()
+        self._head += piece
+        if len(self._head) > HEAD_BYTES:
+            self._refuse(_refused(431, f"The head of the request is longer than {HEAD_BYTES} bytes."))
+            return b""
+        if piece.endswith(END) and not REQUEST_LINE.match(self._head):
+            self._refuse(_refused(400, "The request does not begin with a method, a target and HTTP/1.1."))
+            return b""
+        return piece
+
+    def _next_of_body(self) -> bytes:
+        if self._part is SIZED_BODY:
+            piece = self._up_to(self._at + self._body_left)
+            self._body_left -= len(piece)
+            return piece
+        if self._framing > HEAD_BYTES:  # endless extensions or trailers
+            self._refuse(_refused(431, f"More than {HEAD_BYTES} bytes of the chunked body have none of its content."))
+            return b""
+        piece = self._up_to_the_end()
+        self._framing += len(piece)  # 0 again if there is some in these
+        return piece
+
+    def _up_to_the_end(self) -> bytes:
+        end = self._unread.find(END, self._at)
+        if end == -1:  # the last bytes may be the beginning of an END
+            return self._up_to(max(self._at, len(self._unread) - len(END) + 1))
+        return self._up_to(end + len(END))
+
+    def _up_to(self, end: int) -> bytes:
+        piece = self._unread[self._at : end]
+        self._at += len(piece)
+        return piece
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self.parser.feed_data(piece)
+        except HttpParserUpgrade:
+            self._upgrade()
+        except HttpParserCallbackError as failed:
+            if not isinstance(failed.__context__, OpenAICompatError):
+                raise
+            self._refuse(failed.__context__)
+        except HttpParserError as error:
+            self._refuse(_refused(400, f"This is no valid HTTP: {error}."))
+
+    def _upgrade(self) -> None:
+        self._upgrading = False
+        if self._should_upgrade():
+            self.handle_websocket_upgrade()
+        else:  # no other protocol is spoken here. It is read again without the offer, so that its body is read too
+            self._unread, self._at = UPGRADE.sub(b"", self._head) + self._unread[self._at :], 0
+            self._head = b""
+            self.parser = HttpRequestParser(self)  # the old one is done, if it was asked to close
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to the WebSocket protocol, which has deadlines of its own."""
+        self._forget_deadlines()
+        self._at = len(self._unread)
+        super().handle_websocket_upgrade()
+
+    # what the parser has found
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header. What follows a body is dropped: the request has been decided on without it."""
+        if self._part is HEAD:
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered, if it is clear where it ends."""
+        if not self._head.endswith(END):  # more was parsed than ends here
+            raise _refused(400, "The request ends where none may end.")
+        method = self.scope["method"] = self.parser.get_method().decode("ascii")
+        version = self.scope["http_version"] = self.parser.get_http_version()
+        fields = self._checked_fields(version)
+        if method == "CONNECT":
+            raise _refused(501, "This is no proxy.")
+        self._upgrading = self.parser.should_upgrade()
+        if self._upgrading:
+            return
+        raw_path, _, query = self._target(fields).partition(b"?")
+        self._expect_body(fields, version)
+        self._head = b""
+        path = raw_path.decode("ascii")
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = raw_path
+        self.scope["query_string"] = query
+        expects = version != "1.0" and fields.get(b"expect", b"").lower() == b"100-continue"
+        cycle = CloseDelimitedCycle if version == "1.0" else ExpectedCycle if expects else RequestResponseCycle
+        self.cycle = cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=expects,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)
+
+    def _checked_fields(self, version: str) -> dict[bytes, bytes]:
+        fields = dict(self.headers)
+        if b"host" not in fields and version != "1.0":
+            raise _refused(400, "The request has no Host.")
+        if len(fields) < len(self.headers):
+            names = [name for name, _ in self.headers]
+            for name in ONCE:
+                if names.count(name) > 1:
+                    raise _refused(400, f"The request has more than one {name.decode().title()}.")
+        return fields
+
+    def _expect_body(self, fields: dict[bytes, bytes], version: str) -> None:
+        coding = fields.get(b"transfer-encoding")
+        if coding is None:
+            self._part, self._body_left = SIZED_BODY, int(fields.get(b"content-length", 0))
+        elif version == "1.0":
+            raise _refused(400, "HTTP/1.0 has no Transfer-Encoding.")
+        elif coding.lower() != b"chunked":
+            raise _refused(501, "The one Transfer-Encoding that is understood here is chunked.")
+        else:
+            self._part, self._framing = CHUNKED_BODY, 0
+
+    def _target(self, fields: dict[bytes, bytes]) -> bytes:
+        if self.url[:1] in b"/*":
+            return self.url
+        absolute = ABSOLUTE.fullmatch(self.url)
+        if absolute is None or absolute[1].lower() != fields.get(b"host", b"").lower():
+            raise _refused(400, "The target of the request is not of its Host.")
+        return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        self._framing = 0
+        self.cycle.waiting_for_100_continue = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the next bytes begin a request."""
+        self._part = HEAD
+        if not self._upgrading:
+            super().on_message_complete()
+
+    # what goes out
 
     @property
     def _answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request, whatever uvicorn's annotation says
         return cycle is not None and not cycle.response_complete
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if its bytes are there."""
+        super().on_response_complete()
+        if self._unread and not self.transport.is_closing():
+            self.data_received(b"")
+
     def _expect_head(self) -> None:
         late = RequestTimeout(f"The request's head did not arrive within {self._header_timeout:g} seconds.")
         self._head_timer = self.loop.call_later(self._header_timeout, self._refuse, late)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse invalid HTTP with the status that h11 suggests (431 if the head is too long)."""
-        error = InvalidRequest(msg)  # uvicorn's own answer is plain text
-        error.status = getattr(sys.exception(), "error_status_hint", error.status)
-        self._refuse(error)
 
     def shutdown(self) -> None:
         """Close when the running answer has ended. A request whose body is still arriving is refused."""
@@ -100,8 +286,11 @@ class Http1Protocol(H11Protocol):
 
     def _refuse(self, error: OpenAICompatError) -> None:
         """Answer with `error` if no answer has begun, and close."""
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
-            self.transport.write(refusal(error))  # not through h11, whose state may forbid it
+        if type(error) is InvalidRequest:  # many are late: browsers connect ahead of what they may want
+            self.logger.warning("refused with %d: %s", error.status, error.message)
+        unanswered = not self.cycle.response_started if self._answering else self._part is HEAD
+        if unanswered and not self.transport.is_closing():
+            self.transport.write(refusal(error))
         self.transport.close()
 
     def pause_writing(self) -> None:
@@ -115,6 +304,29 @@ class Http1Protocol(H11Protocol):
         self._watch.stop()
 
 
+class CloseDelimitedCycle(RequestResponseCycle):
+    """A request of HTTP/1.0, which knows no chunks, and its answer, which ends with the connection."""
+
+    def __init__(self, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self.chunked_encoding = False
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send the application's message. uvicorn is told each time that this is all, as it would count."""
+        if message["type"] == "http.response.body":
+            self.expected_content_length = len(message["body"])
+        await super().send(message)
+
+
+class ExpectedCycle(RequestResponseCycle):
+    """A request whose body is sent only if it is asked for, and its answer."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send the application's message. If the body was not asked for, nobody knows whether it still comes: close."""
+        self.keep_alive = self.keep_alive and not self.waiting_for_100_continue
+        await super().send(message)
+
+
 def refusal(error: OpenAICompatError) -> bytes:
     """The bytes of an error response with `Connection: close`."""
     body = error_body(error)
@@ -122,6 +334,12 @@ def refusal(error: OpenAICompatError) -> bytes:
     lines += ["content-type: application/json", f"content-length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in error.headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def _refused(status: int, text: str) -> InvalidRequest:
+    error = InvalidRequest(text)
+    error.status = status
+    return error
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
