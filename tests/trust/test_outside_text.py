@@ -43,6 +43,9 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("backends/smolagents", r'\s*\{\s*"answer"\s*:\s*"'): "whole",
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): "whole",
     ("api/text_approvals", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
+    ("_serving/http1", r"[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n"): "whole",
+    ("_serving/http1", r"https?://([^/?#]*)(.*)"): "whole",
+    ("_serving/http1", r"\r\nupgrade:[^\r]*"): "search",
     ("_cli/chat/markdown_blocks", r"( *)(`{3,}|~{3,})([^\n]*)"): "whole",
     ("_cli/chat/markdown_blocks", r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)"): "whole",
     ("_cli/chat/markdown_blocks", r" {0,3}#{1,6}( |$)"): "whole",
@@ -50,7 +53,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
 }
 """Expressions that meet text of clients or agents, and how they are used."""
 
-INSIDE: dict[tuple[str, str | bytes], str] = {
+INSIDE: dict[tuple[str, str], str] = {
     ("policies/auth", r"\S+"): OURS,
     ("policies/cors", r"https?://[^/?#@\s]+"): OURS,
     ("_cli/modules", r" at 0x[0-9a-fA-F]+"): OURS,
@@ -76,7 +79,7 @@ INSIDE: dict[tuple[str, str | bytes], str] = {
         "_cli/doctor_checks",
         r"""([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == ['"]([\w-]+)['"]""",
     ): "what packages say of themselves",
-    ("_cli/doctor_url", rb'data:.*"content":\s*"[^"]'): "a line of the server that its operator has looked at",
+    ("_cli/doctor_url", r'data:.*"content":\s*"[^"]'): "a line of the server that its operator has looked at",
     ("_cli/server_from_options", "[!#$%&'*+.^`|~0-9A-Za-z-]+"): OURS,
     ("_cli/values", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
     ("_cli/values", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
@@ -89,6 +92,8 @@ FLAGS = {
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): re.DOTALL,
     ("policies/auth", r"bearer +(\S+)"): re.IGNORECASE | re.ASCII,
     ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): re.IGNORECASE,
+    ("_serving/http1", r"https?://([^/?#]*)(.*)"): re.IGNORECASE,
+    ("_serving/http1", r"\r\nupgrade:[^\r]*"): re.IGNORECASE,
 }
 
 
@@ -107,7 +112,9 @@ def expressions_in(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _constant(node: ast.expr) -> str:
-    return node.value if isinstance(node, ast.Constant) else ast.unparse(node)
+    if not isinstance(node, ast.Constant):
+        return ast.unparse(node)
+    return node.value.decode("latin-1") if isinstance(node.value, bytes) else node.value
 
 
 @requirement("text.linear")
