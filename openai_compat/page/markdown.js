@@ -172,12 +172,11 @@ export function inline(text) {
 				lonely.add(token);
 				out.push(token);
 			}
-		} else if (char === '*' || char === '_' || char === '~') {
+		} else if ('*_~'.includes(char)) {
 			const before = text[found.index - 1] ?? ' ';
 			const next = text[at] ?? ' ';
 			const inWord = (other) => char === '_' && WORD.test(other); // snake_case is one word
-			const inner = token.length === 3 ? char : token; // three are two marks at once
-			const outer = token.length === 3 ? char + char : token;
+			const [inner, outer] = token.length === 3 ? [char, char + char] : [token, token]; // three are two marks at once
 			if (!TAGS[inner]) out.push(token);
 			else if (before.trim() && !inWord(next) && waiting(inner) >= 0 && waiting(outer) >= 0) {
 				close(inner, { tag: TAGS[inner] });
@@ -199,7 +198,7 @@ export function inline(text) {
 				out.push(token);
 			}
 		} else {
-			const address = char === '<' || char === 'h' ? token.replace(/^<|>$/g, '') : '';
+			const address = '<h'.includes(char) ? token.replace(/^<|>$/g, '') : '';
 			const href = safe(address);
 			out.push(href ? { tag: 'a', href, children: [address] } : token);
 		}

@@ -68,6 +68,12 @@ function word(part) {
 const cells = (tag, texts, align = []) =>
 	el('tr', ...texts.map((text, column) => el(`${tag}.${align[column] ?? ''}`, ...words(text))));
 
+function table(piece) {
+	const body = el('tbody');
+	const head = el('thead', cells('th', piece.head, piece.align));
+	return Object.assign(el('div.scroll', { tabIndex: 0 }, el('table', head, body)), { piece, body });
+}
+
 const MADE = {
 	paragraph: ({ text }) => el('p', ...words(text)),
 	code: ({ text, language }) => code(text, language),
@@ -75,8 +81,8 @@ const MADE = {
 	rule: () => el('hr'),
 	quote: ({ text }, depth) => filled(el('blockquote'), text, depth + 1),
 	item: ({ text }, depth) => filled(el('li'), text.replace(/^\[ \] /, '☐ ').replace(/^\[x\] /i, '☑ '), depth + 1),
-	table: ({ head, align }) => el('div.scroll', { tabIndex: 0 }, el('table', el('thead', cells('th', head, align)), el('tbody'))),
-	row: ({ cells: texts }) => cells('td', texts),
+	table,
+	row: ({ cells: texts }, depth, align) => cells('td', texts, align),
 };
 
 /** `node` with the pieces of a text in it. An item's first paragraph is its own text. */
@@ -88,20 +94,20 @@ function filled(node, text, depth) {
 	return node;
 }
 
+const MOST = 999; // items of a list, rows of a table, which is laid out as a whole
+
 /** Puts a piece at the end of `parent`: into the list or the table there, if it goes on with that. */
 function put(parent, piece, depth) {
-	const last = parent.lastElementChild;
-	const node = MADE[piece.kind](piece, depth);
+	let last = parent.lastElementChild;
 	let place = parent;
-	if (piece.kind === 'row' && last?.className === 'scroll') {
-		const heads = last.querySelectorAll('th');
-		[...node.children].forEach((cell, column) => (cell.className = heads[column]?.className ?? ''));
-		place = last.querySelector('tbody');
+	if (piece.kind === 'row' && last?.body) {
+		if (last.body.childElementCount > MOST) last = parent.appendChild(table(last.piece));
+		place = last.body;
 	} else if (piece.kind === 'item') {
-		place = last?.dataset.mark === piece.mark && last.childElementCount < 999 ? last : parent.appendChild(piece.number >= 0 ? el('ol', { start: piece.number }) : el('ul'));
+		place = last?.dataset.mark === piece.mark && last.childElementCount < MOST ? last : parent.appendChild(piece.number >= 0 ? el('ol', { start: piece.number }) : el('ul'));
 		place.dataset.mark = piece.mark;
 	}
-	return place.appendChild(node);
+	return place.appendChild(MADE[piece.kind](piece, depth, last?.piece?.align));
 }
 
 function remove(node) {

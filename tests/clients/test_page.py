@@ -430,6 +430,19 @@ def test_of_a_flood_of_200_kb_a_frame_shows_a_few_blocks_and_none_is_made_twice(
 
 
 @requirement("page.fast")
+def test_a_table_of_many_rows_is_begun_anew_with_its_head(talk: Talk) -> None:
+    script = """import('./nodes.js').then(({ Markdown }) => {
+        const shown = new Markdown(() => {});
+        shown.text = '|a|b|\\n|-|-:|\\n' + '|1|2|\\n'.repeat(2500);
+        do { delete shown.frame; shown.draw(); } while (shown.frame);
+        const tables = [...shown.node.querySelectorAll('table')];
+        return tables.map((one) => [one.rows.length, one.rows[0].innerHTML, one.rows[1].innerHTML]);
+    })"""
+    head, row = '<th>a</th><th class="end">b</th>', '<td>1</td><td class="end">2</td>'
+    assert talk.page.evaluate(script) == [[1001, head, row], [1001, head, row], [501, head, row]]
+
+
+@requirement("page.fast")
 def test_of_a_conversation_of_a_thousand_messages_only_what_is_near_is_laid_out(talk: Talk) -> None:
     said = {"type": "output_text", "text": "**heard** one\n\n- a\n- b"}
     record = {
