@@ -141,7 +141,7 @@ class AccessLine:
         return FIELDS if self.event == "turn" else OF_REQUEST
 
     def fields(self) -> Iterator[tuple[str, Any]]:
-        """Their names and values."""
+        """The names that this line has, each with its value."""
         return ((name, getattr(self, name)) for name in self.names)
 
     def __str__(self) -> str:
@@ -198,7 +198,7 @@ class AccessRecord(logging.LogRecord):
     # The type checkers want a variable here, as `object` has one; to Python, and to `vars`, it is an attribute as any other.
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """All attributes."""
+        """All attributes, those too that are only worked out once somebody asks."""
         own: dict[str, Any] = _own_dict(self)
         line = own.get("_line")
         if line is not None:

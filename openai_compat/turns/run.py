@@ -60,7 +60,7 @@ class SeatedTurn(Protocol):
 
     @property
     def agent(self) -> str:
-        """The agent's own name."""
+        """The agent's own name, whatever model was asked for."""
         ...
 
     @property

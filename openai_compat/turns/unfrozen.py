@@ -10,12 +10,12 @@ from ..policies.hooks import TurnInfo, TurnOutcome
 
 
 class UnfrozenTurnInfo:
-    """Becomes a `TurnInfo`."""
+    """The facts of a run, until all are there and it becomes a `TurnInfo`."""
 
     __slots__ = TurnInfo.__slots__
 
 
 class UnfrozenTurnOutcome:
-    """Becomes a `TurnOutcome`."""
+    """The outcome of a run, until it is whole and becomes a `TurnOutcome`."""
 
     __slots__ = TurnOutcome.__slots__

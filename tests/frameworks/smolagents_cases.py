@@ -69,7 +69,7 @@ def test_code_cannot_wait_for_an_approval() -> None:
         Served(url, client_of(url, "any")).chat("coder", "count")
 
 
-class Writer(models.Model):  # type: ignore[misc]
+class Writer(models.Model):
     """Calls `final_answer` with a text, whose JSON comes in pieces of a few characters."""
 
     def __init__(self, written: str) -> None:
