@@ -11,7 +11,7 @@ from typing import Literal, NotRequired, get_args
 from typing_extensions import TypedDict
 
 from ..errors import InvalidRequest
-from .multipart import MultipartForm, Part
+from .multipart import FormPart, MultipartForm
 
 Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "evals"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -80,7 +80,7 @@ def upload_form(content_type: str, limit: int) -> MultipartForm:
     return MultipartForm(content_type, {"file": limit, **dict.fromkeys(FIELDS, MAX_FIELD)})
 
 
-def parse_upload(parts: Mapping[str, Part]) -> Upload:
+def parse_upload(parts: Mapping[str, FormPart]) -> Upload:
     """The file. Raises InvalidRequest with the `param` at fault."""
     sent = _needed(parts, "file")
     if sent.filename is None:
@@ -96,7 +96,7 @@ def parse_upload(parts: Mapping[str, Part]) -> Upload:
     return Upload(filename, _media_type(sent.content_type, filename), purpose, sent.content, expires_after)
 
 
-def _expires_after(parts: Mapping[str, Part]) -> int | None:
+def _expires_after(parts: Mapping[str, FormPart]) -> int | None:
     _, anchor, seconds = FIELDS
     if anchor not in parts and seconds not in parts:
         return None
@@ -110,7 +110,7 @@ def _expires_after(parts: Mapping[str, Part]) -> int | None:
     return int(sent)
 
 
-def _needed(parts: Mapping[str, Part], name: str) -> Part:
+def _needed(parts: Mapping[str, FormPart], name: str) -> FormPart:
     if name not in parts:
         raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
     return parts[name]

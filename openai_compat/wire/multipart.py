@@ -20,7 +20,7 @@ MAX_PARTS = 32
 
 
 @dataclass(slots=True)
-class Part:
+class FormPart:
     """One part of a form. `filename` is None unless it is a file; `content_type` is as it was sent."""
 
     name: str = ""
@@ -53,8 +53,8 @@ class MultipartForm:
         self._header_name: list[bytes] = []
         self._header_value: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
-        self._part = Part()
-        self._parts: dict[str, Part] = {}
+        self._part = FormPart()
+        self._parts: dict[str, FormPart] = {}
         self._complete = False
         self._parser = self._new_parser(content_type)
 
@@ -67,7 +67,7 @@ class MultipartForm:
         except FormParserError:
             raise _no_form() from None
 
-    def parts(self) -> Mapping[str, Part]:
+    def parts(self) -> Mapping[str, FormPart]:
         """The parts by name, once all of the body was fed."""
         if not self._complete:
             raise _no_form()
@@ -118,7 +118,7 @@ class MultipartForm:
         options = _options(self._headers.get(b"content-disposition", b"").decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
-        self._part = Part(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
+        self._part = FormPart(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
         # The last one would win here, and the first one in another parser on the way (a filter, perhaps).
         if name in self._parts:
             raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
