@@ -46,7 +46,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("_serving/http1", r"[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n"): "whole",
     ("_serving/http1", r"https?://([^/?#]*)(.*)"): "whole",
     ("_serving/http1", r"\r\nupgrade:[^\r]*"): "search",
-    ("_cli/chat/markdown_blocks", r"( *)(`{3,}|~{3,})([^\n]*)"): "whole",
+    ("_cli/chat/markdown_blocks", r" *(`{3,}|~{3,})"): "whole",
     ("_cli/chat/markdown_blocks", r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)"): "whole",
     ("_cli/chat/markdown_blocks", r" {0,3}#{1,6}( |$)"): "whole",
     ("_cli/chat/markdown_blocks", r" {0,3}([-*+]|1[.)]) +\S"): "whole",

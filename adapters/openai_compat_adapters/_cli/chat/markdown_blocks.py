@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import chain
 
-FENCE = re.compile(r"( *)(`{3,}|~{3,})([^\n]*)")
+FENCE = re.compile(r" *(`{3,}|~{3,})")
 ITEM = re.compile(r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)")
 HEADING = re.compile(r" {0,3}#{1,6}( |$)")
 INTERRUPTS = re.compile(r" {0,3}([-*+]|1[.)]) +\S")
@@ -88,8 +88,9 @@ class BlockSplitter:
             finished += self._flush()
         self._lines.append(f"{line}\n")
         opens = FENCE.match(line, item.end() if item else 0)
-        if opens and not (opens[2][0] == "`" and "`" in opens[3]) and (self._item is not None or indent < 4):
-            self._fence = opens[2]
+        is_inline = opens and opens[1][0] == "`" and "`" in line[opens.end() :]
+        if opens and not is_inline and (self._item is not None or indent < 4):
+            self._fence = opens[1]
         elif self._item is None and HEADING.match(line):
             finished += self._flush()
         return finished
