@@ -22,7 +22,7 @@ with needs(__name__, "serve"):
     from ._serving.http1 import Http1Protocol
     from ._serving.shutdown import Runner
     from ._serving.websocket import WebSocketProtocol
-    from .starlette import whole_endpoint
+    from .starlette import create_app
 
 
 def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) -> socket.socket:
@@ -73,7 +73,7 @@ def serve(
     """
     write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
-        whole_endpoint(server),
+        create_app(server),
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
         ws_max_size=server.services.settings.limits.body,

@@ -50,9 +50,8 @@ class _Application(Starlette):
 
     def __init__(self, server: Server) -> None:
         super().__init__(lifespan=lambda app: _lifespan(server))
-        self.router.default = self._endpoint = whole_endpoint(
-            server
-        )  # without routes, this is where every request goes
+        # Without routes, this is where every request goes.
+        self.router.default = self._endpoint = _application(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         """Serve one connection, directly where nothing was added to the application."""
@@ -75,11 +74,10 @@ def endpoint(server: Server) -> ASGIApp:
     """
     if isinstance(server.auth, OpenAccess):
         server.auth.tell_mounted()
-    return whole_endpoint(server)
+    return _application(server)
 
 
-def whole_endpoint(server: Server) -> ASGIApp:
-    """The same for a server that is not part of another application."""
+def _application(server: Server) -> ASGIApp:
     lifespan = Router(lifespan=lambda app: server.lifespan()).lifespan
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
