@@ -7,6 +7,7 @@ Both folders have a wheel and an sdist, built one after the other from the same 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -66,6 +67,11 @@ def check_metadata(metadata: Message, version: str) -> None:
     assert sorted(one.partition(">")[0] for one in needed) == ["anyio", "pydantic"], needed
     assert {"cli", "serve", "client", "all"} <= set(metadata.get_all("Provides-Extra", []))
     assert [one for one in metadata.get_all("Classifier", []) if one.startswith("Private ::")] == []
+    readme = metadata.get_payload()
+    assert isinstance(readme, str)
+    assert "openai-compat demo" in readme
+    # An index has no files of the repository: what leads to them would be broken there.
+    assert re.findall(r'\]\((?!https:)|src(?:set)?="(?!https:)', readme) == []
 
 
 def main(folder: Path, again: Path) -> None:
