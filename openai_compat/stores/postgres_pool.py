@@ -14,6 +14,10 @@ IDLE = 300.0
 CLOSE_TIMEOUT = 1.0
 """Timeout in seconds for closing a connection, and for a rollback."""
 
+_keepers: set[asyncio.Task[None]] = set()
+"""The tasks that close a pool with its event loop, which holds tasks weakly: that of a server that nobody has closed would be
+destroyed, and its connections with it, whenever the garbage collector finds them."""
+
 
 class PoolConnection(Protocol):
     """The methods of an asyncpg connection that are used here."""
@@ -67,6 +71,8 @@ class Pool:
         self._closed = False
         # An event loop that ends cancels its tasks: this one closes the pool then.
         self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="PostgreSQL connections")
+        _keepers.add(self._keeper)
+        self._keeper.add_done_callback(_keepers.discard)
 
     async def acquire(self) -> PoolConnection:
         """Take a connection. Raises TimeoutError, OSError and asyncpg's errors."""

@@ -287,6 +287,21 @@ def test_connections_are_closed_when_their_event_loop_ends(
     gc.collect()  # a transport that was not closed would warn, which is an error here
 
 
+def test_connections_of_an_engine_that_nobody_has_closed_are_closed_with_their_event_loop(
+    postgres: Cluster, postgres_url: str, postgres_database: str
+) -> None:
+    async def dropped() -> int:
+        await PostgresEngine(postgres_url).run(rows("select 1"))
+        gc.collect()  # a task that was destroyed, and a connection with it, would warn
+        return connections(postgres, postgres_database)
+
+    assert asyncio.run(dropped()) == 1
+    for _ in wait_until("all connections are closed"):
+        if not connections(postgres, postgres_database):
+            break
+    gc.collect()
+
+
 def test_what_is_given_back_while_the_event_loop_ends_reaches_the_database(
     postgres: Cluster, postgres_url: str, postgres_database: str
 ) -> None:
