@@ -44,6 +44,8 @@ def size_of(item: Item) -> int:
     match item:
         case str():
             return len(item)
+        case Finished():  # early, since there is always one
+            return 0
         case TextDelta() | ReasoningDelta() | RefusalDelta():
             return len(item.text)
         case ToolCallDelta():
@@ -54,13 +56,16 @@ def size_of(item: Item) -> int:
             return 0
 
 
+_ONLY_TEXTS = frozenset([str])
+
+
 def leading_texts(items: list[Any]) -> list[str]:
     """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end.
 
     They need no looking at one by one, which is most of what a text costs.
     """
     texts = items if not items or type(items[-1]) is str else items[:-1]
-    if set(map(type, texts)) <= {str}:
+    if set(map(type, texts)) <= _ONLY_TEXTS:
         return texts
     return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 

@@ -110,8 +110,9 @@ class CallableBackend:
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
-        positional = [_value(what, request, context) for what in self._arguments.positional]
-        named = {name: _value(what, request, context) for name, what in self._arguments.named.items()}
+        arguments = self._arguments
+        positional = [_value(what, request, context) for what in arguments.positional]
+        named = {name: _value(what, request, context) for name, what in arguments.named.items()} if arguments.named else {}
 
         if self._kind == "async generator":  # handed on as it is: a wrapper would cost each item a step
             return cast("AsyncIterator[AgentEvent | str]", self._function(*positional, **named))
@@ -168,7 +169,10 @@ async def _items(result: Any, request: AgentRequest, context: RunContext, learn:
     """The result of an agent as items: awaited, iterated, or run if it is an agent itself."""
     if inspect.isawaitable(result):
         result = await result
-    if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
+    if isinstance(result, ITEM_TYPES):  # nearly always, and what may be iterated takes long to be told
+        yield result
+        return
+    if not isinstance(result, AsyncIterable):
         backend = _made(result, request, learn)
         if backend is not None:
             result = backend.run(request, context)

@@ -387,10 +387,9 @@ class AgentRun:
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
             self.items += items
-            if self._hooked is not None:
-                for item in items:
-                    self._hooked.event(item)
             for item in items:
+                if self._hooked is not None:
+                    self._hooked.event(item)
                 self._full = self._full or size_of(item) >= LARGE
             self._wake.set()
 

@@ -393,9 +393,11 @@ class EventContract:
         if reason not in ("stop", "tool_calls"):
             # A call that was cut off is not ready: clients would run half of it.
             return [Finished(reason, state=state)]
-        calls = self._client_calls()
+        calls = self._client_calls() if self._calls else ()
+        if not calls:
+            return [Finished("stop", stop_sequence, state)]
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
-        return [*events, Paused(self._open_calls(), state) if calls else Finished("stop", stop_sequence, state)]
+        return [*events, Paused(self._open_calls(), state)]
 
 
 def _checked(usage: UsageReported) -> UsageReported:

@@ -213,7 +213,8 @@ class TurnRunner:
         """Write what the agents say as they say it. Returns the size of it, added to `size`."""
         output = TurnOutput(self, plan, runs, size)
         while output.held or not runs.over:
-            await runs.wait(output.until, output.write_now if plan.delivery.write_now is not None else None)
+            if not runs.finished:
+                await runs.wait(output.until, output.write_now if plan.delivery.write_now is not None else None)
             await output.write()
         return output.size
 

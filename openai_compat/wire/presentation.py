@@ -76,13 +76,13 @@ class Presentation:
         if texts:
             self._has_text = True
             self._length += sum(map(len, texts))
-        if len(texts) == len(items):
-            return items
+        if len(texts) == len(items) or (len(texts) == len(items) - 1 and isinstance(items[-1], Finished)):
+            return items  # nearly always
         return [*texts, *[shown for item in items[len(texts) :] for shown in self._one(item)]]
 
     def _one(self, item: Item) -> Sequence[Item]:
         match item:
-            case Finished():  # first, since there is always one
+            case Finished():
                 return (item,)
             case str() | TextDelta():
                 return self._text(item)

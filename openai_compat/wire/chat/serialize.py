@@ -84,8 +84,8 @@ class ChatForm:
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
         """A whole answer: one choice for each message."""
-        usage = Usage()
-        for message in messages:
+        usage = messages[0].usage if len(messages) == 1 else Usage()
+        for message in messages if len(messages) > 1 else ():
             usage.add(message.usage)
         body: ChatCompletion = {
             "id": self.id,
