@@ -14,6 +14,7 @@ from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
+from .aio.first_wait import told_of_wait
 from .aio.off_loop import off_loop
 from .api.access_log import log_request
 from .api.exchange import Exchange
@@ -246,7 +247,7 @@ class Server:
         try:
             with exchange.scope:
                 try:
-                    await self._answer(exchange)
+                    await told_of_wait(self._answer(exchange), exchange.waits)
                 except OpenAICompatError as error:
                     await exchange.fail(error)
                 except (ClientTooSlow, ClientDisconnected):

@@ -112,7 +112,9 @@ class CallableBackend:
         """Call the function and yield what it returns or yields."""
         arguments = self._arguments
         positional = [_value(what, request, context) for what in arguments.positional]
-        named = {name: _value(what, request, context) for name, what in arguments.named.items()} if arguments.named else {}
+        named = (
+            {name: _value(what, request, context) for name, what in arguments.named.items()} if arguments.named else {}
+        )
 
         if self._kind == "async generator":  # handed on as it is: a wrapper would cost each item a step
             return cast("AsyncIterator[AgentEvent | str]", self._function(*positional, **named))

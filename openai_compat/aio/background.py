@@ -214,10 +214,17 @@ class _AsyncioTask:
         at_once: bool = False,
         context: contextvars.Context | None = None,
     ) -> None:
-        self._ended = ended
-        self._task = begun_task(loop, body(), name, context) if at_once else loop.create_task(body(), name=name)
-        self._running.add(self._task)
-        self._task.add_done_callback(self._over)
+        over = False
+        if at_once:
+            self._task, over = begun_task(loop, body(), name, context)
+        else:
+            self._task = loop.create_task(body(), name=name)
+        if over:  # the loop need not tell
+            ended()
+        else:
+            self._ended = ended
+            self._running.add(self._task)
+            self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

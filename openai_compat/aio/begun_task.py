@@ -15,9 +15,10 @@ if sys.version_info >= (3, 12):
         work: Coroutine[Any, Any, None],
         name: str,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Task[None]:
-        """A task that has run `work` up to its first wait. `work` must not raise."""
-        return asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
+    ) -> tuple[asyncio.Task[None], bool]:
+        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
+        task = asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
+        return task, task.done()
 
 else:
 
@@ -26,8 +27,8 @@ else:
         work: Coroutine[Any, Any, None],
         name: str,
         context: contextvars.Context | None = None,
-    ) -> asyncio.Task[None]:
-        """A task that has run `work` up to its first wait. `work` must not raise."""
+    ) -> tuple[asyncio.Task[None], bool]:
+        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
         context, begun = contextvars.copy_context() if context is None else context, _Begun(work)
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
@@ -42,7 +43,7 @@ else:
             asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
             if around is not None:
                 asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
-        return task
+        return task, begun.over
 
     class _Begun(Coroutine[Any, Any, None]):
         """A coroutine whose first step was made by hand: its task is given what that step waits for, and goes on."""
@@ -51,13 +52,14 @@ else:
             self._work = work
             self._send: Callable[[Any], Any] = self._hand_over
             self._waits_for: Any = None
+            self.over = False
 
         def begin(self) -> None:
             """Make the first step."""
             try:
                 self._waits_for = self._work.send(None)
             except StopIteration:
-                self._send = _is_over
+                self._send, self.over = _is_over, True
 
         def _hand_over(self, value: None) -> Any:
             waits_for, self._waits_for = self._waits_for, None

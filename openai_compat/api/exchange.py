@@ -11,7 +11,7 @@ import anyio
 
 from ..agent_request import Principal
 from ..aio.background import Cancellable, let_go, spawn_later
-from ..aio.timers import ScopeTimeout
+from ..aio.timers import ScopeTimeout, new_scope
 from ..errors import OpenAICompatError, RequestTimeout
 from ..http import (
     ClientDisconnected,
@@ -104,6 +104,11 @@ class Exchange:
     _detachable = False
     _gone = False
     _left = False
+    _waits = False
+    _watched = False
+    _watcher: Cancellable | None = None
+    _timeout: ScopeTimeout | None = None
+    _body_within: float | None = None
 
     def __init__(
         self,
@@ -125,10 +130,7 @@ class Exchange:
         self.errors: ErrorForm = OPENAI_ERRORS
         self.framing = SSE
         self.about: list[tuple[str, str]] = []
-        self.scope = anyio.CancelScope()
-        self._timeout = ScopeTimeout(self.scope)
-        self._watcher: Cancellable | None = None
-        self._body_within: float | None = None
+        self.scope = new_scope()
         self._send = send
         self._has_room = has_room
         self._write_deadline = write_deadline
@@ -163,24 +165,37 @@ class Exchange:
         """The body is read now, and has to arrive within so many seconds."""
         self._body_within = seconds
         self.watch_client()
-        if self._watcher is None:
-            self._timeout.start(seconds)
+        if self.request.left is None:
+            self._cut_after(seconds)
 
     def body_arrived(self) -> None:
         """All of it was read: nothing else can come from the client but that it leaves."""
         self._body_within = None
-        self._timeout.stop()
-        self.watch_client()
+        if self._timeout is not None:
+            self._timeout.stop()
+            self.watch_client()
 
     def watch_client(self) -> None:
-        """Notice from now on that the client leaves."""
-        if self.request.left is not None and self._watcher is None:
+        """Notice from now on that the client leaves, once the work waits for something."""
+        self._watched = True
+        if self._waits and self._watcher is None and self.request.left is not None:
             self._watcher = spawn_later(WATCHED_AFTER, self._until_left, "client")
+
+    def waits(self) -> None:
+        """The work on the request waits, for the first time: nothing could be noticed before."""
+        self._waits = True
+        if self._watched:
+            self.watch_client()
+
+    def _cut_after(self, seconds: float) -> None:
+        if self._timeout is None:
+            self._timeout = ScopeTimeout(self.scope)
+        self._timeout.start(seconds)
 
     async def _until_left(self) -> None:
         if self._body_within is not None:  # most bodies are there by now, and have needed no timer
             self._watcher = None
-            self._timeout.start(self._body_within)
+            self._cut_after(self._body_within)
         elif self.request.left is not None:
             await self.request.left()
             self._left = True
@@ -197,7 +212,7 @@ class Exchange:
             raise ClientTooSlow
         # Nothing can be sent in a scope that is cancelled.
         with anyio.CancelScope() as self.scope:
-            self._timeout = ScopeTimeout(self.scope)
+            self._timeout = None
             text = f"The request body did not arrive within {self._body_within:g} seconds."
             await self.fail(RequestTimeout(text))
             return
@@ -205,7 +220,8 @@ class Exchange:
 
     def close(self) -> None:
         """Drop the timers; nothing is sent afterwards."""
-        self._timeout.close()
+        if self._timeout is not None:
+            self._timeout.close()
         if self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None  # it has this exchange
@@ -358,8 +374,9 @@ class Exchange:
                 return
             self._gone = True
             return
-        self._timeout.start(self._write_deadline)
+        self._cut_after(self._write_deadline)
         try:
             await self._send(message)
         finally:
-            self._timeout.stop()
+            if self._timeout is not None:
+                self._timeout.stop()

@@ -103,7 +103,7 @@ class Settings:
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:
         """Who sends `request`, with the headers that agents are given."""
         if not self.agent_headers:
-            return Caller(principal)
+            return Caller(principal, {})
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
         return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
 

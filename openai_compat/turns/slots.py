@@ -146,6 +146,8 @@ class Slots:
         self._limits = limits
         self._admission = admission
         self._shared = shared
+        more = (limits.shared_slots, limits.slots_per_agent, limits.slots_per_principal)
+        self._has_more_bounds = any([bound is not None for bound in more])
         self._agents: dict[str, int] = {}
         self._principals: dict[str, int] = {}
         self._waiters: deque[_Waiter] = deque()
@@ -227,13 +229,14 @@ class Slots:
 
     def _leave(self, request: SlotRequest, number: int) -> None:
         self._count(request, -number)
-        self._admit()
+        if self._waiters:
+            self._admit()
         if self._unused is not None and not self.used:
             self._unused.set()
             self._unused = None
 
     def _admit(self) -> None:
-        for waiter in list(self._waiters) if self._waiters else ():
+        for waiter in list(self._waiters):
             if not self.closed and self._fits(waiter.request):
                 self._waiters.remove(waiter)
                 self._count(waiter.request, waiter.request.number)
@@ -253,6 +256,11 @@ class Slots:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
     def _fits(self, request: SlotRequest) -> bool:
+        if self.used + request.number > self._limits.slots:
+            return False
+        return not self._has_more_bounds or self._has_room(request)
+
+    def _has_room(self, request: SlotRequest) -> bool:
         return all([used + request.number <= most for used, most, _, _ in self._bounds(request)])
 
     def _bounds(self, request: SlotRequest) -> list[_Bound]:

@@ -89,7 +89,8 @@ class ParsedChat:
     @property
     def custom_tools(self) -> frozenset[str]:
         """The names of the client's tools that take free text."""
-        return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
+        tools = self.request.tools
+        return frozenset([tool.name for tool in tools if isinstance(tool, CustomTool)]) if tools else frozenset()
 
 
 def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
@@ -112,18 +113,8 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
         return None
     if not _are_plain(messages):
         return None
-    request = AgentRequest(
-        model=model,
-        messages=(),
-        raw_messages=raw["messages"],
-        stream=raw.get("stream") is True,
-        principal=caller.principal,
-        headers=caller.headers,
-        metadata={},  # the default factories take ten times as long
-        extra={},
-    )
-    request.type_later()
-    return ParsedChat(request=request, body=raw, tool_places={})
+    request = AgentRequest.of_texts(model, raw["messages"], stream=raw.get("stream") is True, caller=caller)
+    return ParsedChat(request=request, body=raw, tool_places={})  # to call its default factory takes ten times as long
 
 
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
