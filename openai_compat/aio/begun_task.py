@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-from collections.abc import Callable, Coroutine, Generator
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
+
+from .first_wait import rest_of
 
 if sys.version_info >= (3, 12):
 
@@ -29,7 +32,7 @@ else:
         context: contextvars.Context | None = None,
     ) -> tuple[asyncio.Task[None], bool]:
         """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
-        context, begun = contextvars.copy_context() if context is None else context, _Begun(work)
+        context, begun = contextvars.copy_context() if context is None else context, _begun(work)
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
@@ -37,50 +40,26 @@ else:
         if around is not None:
             asyncio.tasks._leave_task(loop, around)  # noqa: SLF001
         asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
+        over = False
         try:
-            context.run(begun.begin)
+            context.run(begun.send, None)
+        except StopIteration:
+            over = True
         finally:
             asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
             if around is not None:
                 asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
-        return task, begun.over
+        return task, over
 
-    class _Begun(Coroutine[Any, Any, None]):
-        """A coroutine whose first step was made by hand: its task is given what that step waits for, and goes on."""
-
-        def __init__(self, work: Coroutine[Any, Any, None]) -> None:
-            self._work = work
-            self._send: Callable[[Any], Any] = self._hand_over
-            self._waits_for: Any = None
-            self.over = False
-
-        def begin(self) -> None:
-            """Make the first step."""
+    @types.coroutine
+    def _begun(work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Makes the first step of `work`, and waits: its task is then given what that step waits for, and goes on."""
+        try:
+            waits_for = work.send(None)
             try:
-                self._waits_for = self._work.send(None)
-            except StopIteration:
-                self._send, self.over = _is_over, True
-
-        def _hand_over(self, value: None) -> Any:
-            waits_for, self._waits_for = self._waits_for, None
-            self._send = self._work.send
-            return waits_for
-
-        def send(self, value: Any) -> Any:
-            """Go on."""
-            return self._send(value)
-
-        def throw(self, *error: Any) -> Any:
-            """Raise in it, also where it was cancelled before the task's own first step."""
-            self._send = self._work.send
-            return self._work.throw(*error)
-
-        def close(self) -> None:
-            """Close it."""
-            self._work.close()
-
-        def __await__(self) -> Generator[Any, Any, None]:
-            return self._work.__await__()
-
-    def _is_over(value: None) -> None:
-        raise StopIteration
+                yield
+            except BaseException as error:  # cancelled before the task's own first step
+                waits_for = work.throw(error)
+            yield from rest_of(work, waits_for)
+        except StopIteration:
+            return

@@ -12,7 +12,15 @@ def told_of_wait(work: Coroutine[Any, Any, None], waits: Callable[[], object]) -
     """Do `work`, in the same task, and call `waits` before it is left for the first time. Raises what `work` raises."""
     try:
         waits_for = work.send(None)
-        waits()
+    except StopIteration:
+        return
+    waits()
+    yield from rest_of(work, waits_for)
+
+
+def rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Go on with `work`, whose last step was made by hand, and waits for `waits_for`."""
+    try:
         while True:
             try:
                 result = yield waits_for

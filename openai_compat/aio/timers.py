@@ -79,6 +79,11 @@ Instead: TypeAlias = Callable[[], float | None]
 class WakeEvent(Protocol):
     """Lets one task sleep until it is set, or until some time. A `set` that comes while the task is awake is not lost."""
 
+    @property
+    def clock(self) -> Callable[[], float]:
+        """The event loop's own clock, in seconds."""
+        ...
+
     def set(self) -> None:
         """Wake the task, or make its next `wait` return at once."""
         ...
@@ -102,10 +107,11 @@ def new_wake_event() -> WakeEvent:
 
 
 class _AsyncioWakeEvent:
-    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_loop", "_sleeping", "_timer")
+    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_loop", "_sleeping", "_timer", "clock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.clock = loop.time
         self._timer: ReusableTimer | None = None  # many never wait
         self._is_set = False
         self._asking = False
@@ -163,6 +169,7 @@ class _AsyncioWakeEvent:
 
 class _TrioWakeEvent:
     def __init__(self) -> None:
+        self.clock = anyio.current_time
         self._event = anyio.Event()
 
     def set(self) -> None:

@@ -66,9 +66,14 @@ class ApprovalPrompts:
             return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
         return [item for call in calls for item in _call(self._ids[call.call_id], call)]
 
+    @property
+    def asked(self) -> bool:
+        """Whether anybody was asked."""
+        return bool(self._calls)
+
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
         """The approvals as they are stored."""
-        if not self._calls:
+        if not self.asked:
             return ()
         return approval_records(self._calls, self._state, turn, bound, now(), request=request)
 
@@ -84,7 +89,7 @@ def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
 
 def has_approval_tool(request: AgentRequest) -> bool:
     """True if the client offers a tool through which it is asked."""
-    return any([tool.name == TOOL for tool in request.tools])
+    return bool(request.tools) and any([tool.name == TOOL for tool in request.tools])
 
 
 async def decisions_from_messages(

@@ -61,6 +61,18 @@ class AgentRun:
         error: what the agent's failure is to the client, None as long as there is none.
     """
 
+    # What most runs leave as it is belongs to the class.
+    error: OpenAICompatError | None = None
+    _task: Task | None = None
+    _parked: str | None = None
+    _cause: OpenAICompatError | None = None
+    _room: Waiter | None = None
+    _full = False
+    _dropping = False
+    _unheard = False
+    _cancelled = False
+    _ended = False
+
     def __init__(
         self,
         backend: AgentBackend,
@@ -80,24 +92,14 @@ class AgentRun:
         self._parked_runs = parked
         self._questions: list[AwaitedCall] = []
         self._used: set[str] = set()
-        self._parked: str | None = None
         self._wake = wake
         self._grace = grace
         self._seat = seat
         self._hooked = hooked
         self._variables = None if hooked is None else hooked.context
-        self._cause: OpenAICompatError | None = None
         self._cuts = cuts
         self._contract, self._marks = self._rules()
         self.items: list[Item] = []
-        self._room: Waiter | None = None
-        self._full = False
-        self._dropping = False
-        self._unheard = False
-        self._cancelled = False
-        self._ended = False
-        self._task: Task | None = None
-        self.error: OpenAICompatError | None = None
 
     def _rules(self) -> tuple[EventContract, CallMarks | None]:
         """What the agent's events have to keep to in this turn, and what gives its calls ids by which its state is found."""

@@ -75,25 +75,28 @@ class EventContract:
         room: characters that may still be said; None where there is no limit.
     """
 
+    # What most turns leave as it is, or change late, belongs to the class.
+    finished = False
+    ended_early = False
+    silent = True
+    passing = False
+    _spoke = False
+    _break_due = False
+    _own_calls = 0
+    _reported = 0
+
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
+        sampling = request.sampling
         self._request = request
         self._calls: dict[str, _OpenCall] = {}
         self._dropped: set[str] = set()
-        self._own_calls = 0
         self._resume = request.resume
-        self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
+        self._scanner = StopScanner(sampling.stop) if sampling.stop else None
         self._text_halves = HalfJoiner()
         self._halves: dict[Prose, HalfJoiner] = {TextDelta: self._text_halves}  # of the others when they come
-        self._spoke = False
-        self._break_due = False
-        self._limit = None if counts_tokens else request.sampling.max_tokens  # an agent that counts is not cut
-        self._reported = 0
+        self._limit = None if counts_tokens else sampling.max_tokens  # an agent that counts is not cut
         # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
         self.room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
-        self.finished = False
-        self.ended_early = False
-        self.silent = True
-        self.passing = False
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""

@@ -89,6 +89,8 @@ class TurnPlan(Generic[Frames]):
     last_state: LeftState | None = None
     kept = False
     counted = False
+    runs: RunGroup | None = None
+    stopped: OpenAICompatError | None = None
 
     def __init__(
         self,
@@ -111,8 +113,6 @@ class TurnPlan(Generic[Frames]):
         self.draft = draft
         self.background = background
         self.usage = Usage()
-        self.runs: RunGroup | None = None
-        self.stopped: OpenAICompatError | None = None
 
     @property
     def info(self) -> TurnInfo:

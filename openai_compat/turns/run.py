@@ -106,8 +106,11 @@ class TurnRunner:
 
         Raises OpenAICompatError for what goes wrong before the agent is started, and what `plan.fail` leaves to raise.
         """
-        async with await self.seat(plan) as seat:
+        seat = await self.seat(plan)
+        try:
             await self.run_seated(plan, seat)
+        finally:
+            await seat.leave()
 
     async def seat(self, turn: SeatedTurn) -> Seat:
         """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""
@@ -258,16 +261,17 @@ class TurnOutput(Generic[Frames]):
         held: frames that could not be written at once.
     """
 
+    held: Frames | None = None
+    _failed: Exception | None = None
+
     def __init__(self, runner: TurnRunner, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> None:
         self._runner = runner
         self._plan: TurnPlan[Frames] = plan
         self._runs = runs
         self._log = plan.requester.turn
-        self._failed: Exception | None = None
         # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
         self._silent_until = runs.clock() + runner.deadlines.head
         self.size = size
-        self.held: Frames | None = None
 
     @property
     def until(self) -> float:
@@ -329,7 +333,7 @@ class TurnOutput(Generic[Frames]):
                     log.note(item)
                 if isinstance(item, UsageReported):
                     plan.usage.add(item)
-                elif isinstance(item, Paused | Finished) and item.state is not None and len(plan.requests) <= 1:
+                elif isinstance(item, (Paused, Finished)) and item.state is not None and len(plan.requests) <= 1:
                     plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
         if plan.bounded:
             self.size += size

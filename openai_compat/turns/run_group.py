@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Principal
-from ..aio.timers import clock, new_wake_event
+from ..aio.timers import new_wake_event
 from ..backend import AgentBackend, KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
@@ -151,6 +151,9 @@ class RunGroup:
         hooked: the runs that hooks are told of once more, when the turn is over.
     """
 
+    _waits = 0
+    _interrupted: OpenAICompatError | None = None
+
     def __init__(
         self,
         deadlines: Deadlines,
@@ -165,11 +168,9 @@ class RunGroup:
     ) -> None:
         # One for all runs: who reads them waits for whichever says something first.
         self._wake = new_wake_event()
-        self.clock = clock()
+        self.clock = self._wake.clock
         seconds = deadlines.background if turn.background else deadlines.request
         self._silence = IdleDeadline(deadlines, seconds, self.clock())
-        self._waits = 0
-        self._interrupted: OpenAICompatError | None = None
         began, request_id = time.monotonic(), turn.requester.request_id
         deadline = began + seconds
         self._runs: list[AgentRun] = []

@@ -16,7 +16,7 @@ from ...reducer import FinalMessage, Item, Reducer, Usage
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
-from ...stores.port import StoredCompletion, TurnCommit
+from ...stores.port import Approval, StoredCompletion, TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat.call_order import CallOrder
@@ -195,8 +195,10 @@ class ChatCompletionTurn(ChoicesTurn):
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
         last = self.last()
-        bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
-        approvals = self._prompts.kept(self.id, bound)
+        approvals: tuple[Approval, ...] = ()
+        if self._prompts.asked:
+            bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
+            approvals = self._prompts.kept(self.id, bound)
         states = self.states()
         if self.draft is None and self._log is None and not self._store and not approvals and not states:
             return None, last
