@@ -33,7 +33,7 @@ class ClientTooSlow(Exception):
     """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class HttpRequest:
     """A request as the core sees it.
 
@@ -61,9 +61,31 @@ class HttpRequest:
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     _first: Mapping[bytes, bytes] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        # Each request is asked for ten of them. The later ones are overwritten by the first.
-        object.__setattr__(self, "_first", dict(reversed(self.headers)))
+    def __init__(  # noqa: PLR0917  (the fields, in their order)
+        self,
+        method: str,
+        path: str,
+        query: str,
+        headers: RawHeaders,
+        body: AsyncIterator[bytes],
+        lasting: bool = True,
+        root: str = "",
+        left: Callable[[], Awaitable[None]] | None = None,
+        scope: Mapping[str, Any] | None = None,
+    ) -> None:
+        vars(self).update(  # all at once: a third of the time of the __init__ that a frozen dataclass is given
+            method=method,
+            path=path,
+            query=query,
+            headers=headers,
+            body=body,
+            lasting=lasting,
+            root=root,
+            left=left,
+            scope={} if scope is None else scope,
+            # Each request is asked for ten of them. The later ones are overwritten by the first.
+            _first=dict(reversed(headers)),
+        )
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""
@@ -73,8 +95,11 @@ class HttpRequest:
 
     def header_values(self, name: bytes) -> list[str]:
         """Every value of a header, in order."""
-        if name not in self._first:
+        first = self._first.get(name)
+        if first is None:
             return []
+        if len(self._first) == len(self.headers):  # none of them twice
+            return [first.decode("latin-1")]
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
 

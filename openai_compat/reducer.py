@@ -116,6 +116,13 @@ class FinalMessage:
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
 
+    @property
+    def only_text(self) -> bool:
+        """Whether there is nothing in it that a client of chat is shown but its text."""
+        return not (
+            self.reasoning or self.refusal or self.citations or self.logprobs or self.media or self.client_calls
+        )
+
 
 class Reducer:
     """Collects events; `message()` is the fold of all of them so far."""

@@ -345,8 +345,9 @@ class Exchange:
         return ResponseStart(status, [*own, *headers])
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
-        last = isinstance(message, ResponseBody) and not message.more
+        last = False
         if isinstance(message, ResponseBody):
+            last = not message.more
             if self.recording is not None:
                 self.recording.add(message)
             if self.request.method == "HEAD":  # has the headers of GET and no content (RFC 9110, 9.3.2)

@@ -171,8 +171,9 @@ _BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE, _TOOLS[0])
 
 def _may_be_one(request: AgentRequest) -> bool:
     """False for nearly all requests, whose messages need not be typed for it."""
-    ends = request.raw_messages[0]["content"] or "", request.raw_messages[-1]["content"] or ""
-    return any([text[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for text in ends])
+    messages = request.raw_messages
+    ends = messages if len(messages) == 1 else [messages[0], messages[-1]]
+    return any([(message["content"] or "")[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for message in ends])
 
 
 def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:

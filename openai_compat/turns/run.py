@@ -110,7 +110,8 @@ class TurnRunner:
         try:
             await self.run_seated(plan, seat)
         finally:
-            await seat.leave()
+            seat.close()
+            await self.slots.settle()
 
     async def seat(self, turn: SeatedTurn) -> Seat:
         """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""

@@ -253,18 +253,12 @@ class RunGroup:
     @property
     def finished(self) -> bool:
         """True when every agent has said its last."""
-        for run in self._runs:
-            if not run.finished:
-                return False
-        return True
+        return all([run.finished for run in self._runs])
 
     @property
     def silent(self) -> bool:
         """True if every agent has ended well, and has said and done nothing."""
-        for run in self._runs:
-            if not run.silent:
-                return False
-        return True
+        return all([run.silent for run in self._runs])
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End the runs with `error`, as if the agent had raised it, unless it has said its last already."""

@@ -109,9 +109,6 @@ class Seat:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        await self.leave()
-
-    async def leave(self) -> None:
         """Close it, and return once other processes can take what is free."""
         self.close()
         await self._slots.settle()

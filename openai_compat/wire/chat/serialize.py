@@ -47,6 +47,14 @@ AUDIO_KEPT = 3600
 """Seconds after which the id of a piece of speech means nothing any more; the server keeps none of it."""
 
 
+TEXT_ANSWER = (
+    b'{"id":"%s","object":"chat.completion","created":%d,"model":%s,"system_fingerprint":null,"choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":%s,"refusal":null,"annotations":[]},"logprobs":null,'
+    b'"finish_reason":"%s"}],"usage":%s}'
+)
+NOTHING_USED = dumps(usage_object(Usage()))
+
+
 @dataclass(slots=True)  # not frozen, which takes three times as long to make
 class ChatForm:
     """The fields that all parts of one chat answer share.
@@ -84,8 +92,10 @@ class ChatForm:
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
         """A whole answer: one choice for each message."""
-        usage = messages[0].usage if len(messages) == 1 else Usage()
-        for message in messages if len(messages) > 1 else ():
+        if len(messages) == 1 and messages[0].only_text:
+            return self._whole_text(messages[0])
+        usage = Usage()
+        for message in messages:
             usage.add(message.usage)
         body: ChatCompletion = {
             "id": self.id,
@@ -98,6 +108,12 @@ class ChatForm:
             "usage": usage_object(usage),
         }
         return dumps(body)
+
+    def _whole_text(self, message: FinalMessage) -> bytes:
+        """The same for a single message that has nothing but its text, as nearly all have: in a third of the time."""
+        model, text = dump_texts([self.model, message.text])
+        usage = NOTHING_USED if not message.usage.reported else dumps(usage_object(message.usage))
+        return TEXT_ANSWER % (self.id.encode(), self.created, model, text, message.finish_reason.encode(), usage)
 
 
 class ChatStream:
