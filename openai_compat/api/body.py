@@ -78,7 +78,8 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
                 pass
         raise
     finally:
-        await close(pieces)
+        if hasattr(pieces, "aclose"):
+            await close(pieces)
     exchange.body_arrived()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
@@ -37,9 +38,9 @@ class WholeAnswer:
     async def keep_alive(self) -> None:
         """Nothing can be sent before the status is known."""
 
-    async def end(self, frames: bytes) -> None:
+    def end(self, frames: bytes) -> Coroutine[Any, Any, None]:
         """Send the body, with the status that is only known now."""
-        await self._exchange.answer(200, frames)
+        return self._exchange.answer(200, frames)
 
 
 class StreamedAnswer:

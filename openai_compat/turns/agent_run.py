@@ -23,7 +23,6 @@ import anyio
 import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Decision
-from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
@@ -396,8 +395,11 @@ class AgentRun:
             self._wake.set()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
+        aclose = getattr(items, "aclose", None)
+        if aclose is None:
+            return
         try:
-            await close(items)
+            await aclose()
         except Exception as error:
             if not self._contract.finished:
                 raise

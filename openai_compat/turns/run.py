@@ -111,7 +111,8 @@ class TurnRunner:
             await self.run_seated(plan, seat)
         finally:
             seat.close()
-            await self.slots.settle()
+            if self.slots.are_shared:
+                await self.slots.settle()
 
     async def seat(self, turn: SeatedTurn) -> Seat:
         """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""
@@ -210,7 +211,8 @@ class TurnRunner:
                         await plan.fail(failed)
                     return failed
             finally:
-                await runs.stop(cause or plan.stopped)
+                if runs.close():
+                    await runs.stop(cause or plan.stopped)
                 runs.add_unread(plan.usage)
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:

@@ -205,7 +205,7 @@ class RunGroup:
             self._runs.append(run)
 
     def start(self) -> None:
-        """Start the agents. From here on `stop` has to be called."""
+        """Start the agents. From here on `close` has to be called, and `stop` if it says so."""
         for run in self._runs:
             run.start()
 
@@ -213,15 +213,18 @@ class RunGroup:
         """The turn is kept: its agents that wait for a later request are no longer this turn's to stop."""
         self._runs = [run for run in self._runs if not run.parked]
 
+    def close(self) -> bool:
+        """Nobody waits any more for what they say. Returns whether agents still run, which are to be stopped."""
+        self._wake.close()
+        return any([run.running for run in self._runs])
+
     async def stop(self, cause: OpenAICompatError | None = None) -> None:
         """Stop the agents that still run, all at once. `cause` has ended the turn; None for a client that has left."""
-        self._wake.close()
-        running = [run for run in self._runs if run.running]
-        if running:
-            # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
-            with anyio.CancelScope(shield=True):
-                async with anyio.create_task_group() as group:
-                    for run in running:
+        # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for run in self._runs:
+                    if run.running:
                         group.start_soon(run.stop, cause)
 
     def add_unread(self, usage: Usage) -> None:

@@ -222,6 +222,11 @@ class Slots:
             self._shared.release()
         self._leave(request, 1)
 
+    @property
+    def are_shared(self) -> bool:
+        """Whether other processes take from them too."""
+        return self._shared is not None
+
     async def settle(self) -> None:
         """Return once other processes can take what this one has released."""
         if self._shared is not None:

@@ -34,7 +34,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         return
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller, long = services.settings.caller(exchange.principal, exchange.request), len(body) > QUICK_BYTES
-    raw = await off_loop(decode_object, body, long=long)
+    raw = await off_loop(decode_object, body) if long else decode_object(body)
     parsed = parse_plain_chat(raw, caller)
     if parsed is None:
         long = not is_quick(body)
@@ -138,7 +138,8 @@ async def _checked(
     check_capabilities(parsed.request, backend.capabilities)
     if parsed.tool_places:
         await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-    request = await off_loop(services.settings.messages.apply, request, long=long)
+    policy = services.settings.messages
+    request = await off_loop(policy.apply, request) if long else policy.apply(request)
     if request.plain:
         return request
     return await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
