@@ -51,15 +51,20 @@ def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
 
 
 def spawn_at_once(
-    body: Body, name: str, ended: Callable[[], object], context: contextvars.Context | None = None
+    body: Body,
+    name: str,
+    ended: Callable[[], object],
+    context: contextvars.Context | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Task:
     """As `spawn`, but where the event loop can do so, the task runs up to its first wait before this returns.
 
     What never waits is over by then, without another turn of the loop. It is a task of its own all the same, with its own
-    context and cancellation: `context`, if one is given.
+    context and cancellation: `context`, if one is given. `loop` is the event loop, where it is known: to ask asyncio for
+    it is a system call.
     """
     try:
-        loop = asyncio.get_running_loop()
+        loop = loop or asyncio.get_running_loop()
     except RuntimeError:
         return _TrioTask(body, name, ended, context)
     return _AsyncioTask(loop, body, name, ended, at_once=True, context=context)

@@ -6,10 +6,10 @@ import asyncio
 import contextvars
 import sys
 import types
-from collections.abc import Coroutine, Generator
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
-from .first_wait import rest_of
+from .first_wait import Steps, rest_of
 
 if sys.version_info >= (3, 12):
 
@@ -32,7 +32,8 @@ else:
         context: contextvars.Context | None = None,
     ) -> tuple[asyncio.Task[None], bool]:
         """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
-        context, begun = contextvars.copy_context() if context is None else context, _begun(work)
+        context = contextvars.copy_context() if context is None else context
+        begun = cast("Coroutine[Any, Any, None]", _begun(work))
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
@@ -52,7 +53,7 @@ else:
         return task, over
 
     @types.coroutine
-    def _begun(work: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+    def _begun(work: Coroutine[Any, Any, None]) -> Steps:
         """Makes the first step of `work`, and waits: its task is then given what that step waits for, and goes on."""
         try:
             waits_for = work.send(None)
@@ -60,6 +61,6 @@ else:
                 yield
             except BaseException as error:  # cancelled before the task's own first step
                 waits_for = work.throw(error)
-            yield from rest_of(work, waits_for)
+            yield from cast("Steps", rest_of(work, waits_for))
         except StopIteration:
             return

@@ -84,6 +84,11 @@ class WakeEvent(Protocol):
         """The event loop's own clock, in seconds."""
         ...
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop; None on trio."""
+        ...
+
     def set(self) -> None:
         """Wake the task, or make its next `wait` return at once."""
         ...
@@ -107,10 +112,10 @@ def new_wake_event() -> WakeEvent:
 
 
 class _AsyncioWakeEvent:
-    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_loop", "_sleeping", "_timer", "clock")
+    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_sleeping", "_timer", "clock", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.clock = loop.time
         self._timer: ReusableTimer | None = None  # many never wait
         self._is_set = False
@@ -129,7 +134,7 @@ class _AsyncioWakeEvent:
             self._asking = True
             # Not at once: what is said in the same turn of the loop goes out in one write. In the context of the task
             # that sleeps, since it is that task's work.
-            self._loop.call_soon(self._ask, context=self._context)
+            self.loop.call_soon(self._ask, context=self._context)
 
     def _ask(self) -> None:
         self._asking = False
@@ -148,9 +153,9 @@ class _AsyncioWakeEvent:
             self._sleeping.set_result(None)
 
     async def wait(self, until: float, instead: Instead | None = None) -> None:
-        if not self._is_set and until > self._loop.time():
-            self._sleeping = self._loop.create_future()
-            timer = self._timer = self._timer or ReusableTimer(self._loop)
+        if not self._is_set and until > self.loop.time():
+            self._sleeping = self.loop.create_future()
+            timer = self._timer = self._timer or ReusableTimer(self.loop)
             timer.start_at(until, self._wake)
             if instead is not None:
                 self._instead, self._context = instead, self._context or contextvars.copy_context()
@@ -170,6 +175,7 @@ class _AsyncioWakeEvent:
 class _TrioWakeEvent:
     def __init__(self) -> None:
         self.clock = anyio.current_time
+        self.loop = None
         self._event = anyio.Event()
 
     def set(self) -> None:

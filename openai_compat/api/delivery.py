@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
@@ -38,9 +37,9 @@ class WholeAnswer:
     async def keep_alive(self) -> None:
         """Nothing can be sent before the status is known."""
 
-    def end(self, frames: bytes) -> Coroutine[Any, Any, None]:
+    async def end(self, frames: bytes) -> None:
         """Send the body, with the status that is only known now."""
-        return self._exchange.answer(200, frames)
+        await self._exchange.answer(200, frames)
 
 
 class StreamedAnswer:

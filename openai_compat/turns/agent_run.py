@@ -157,7 +157,7 @@ class AgentRun:
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
         name = f"agent {self._context.turn_id}"
-        self._task = spawn_at_once(self._run, name, self._release, self._variables)
+        self._task = spawn_at_once(self._run, name, self._release, self._variables, self._wake.loop)
         if self._cancelled and not self._ended:  # by itself, before it was known
             self._task.cancel()
 

@@ -103,7 +103,7 @@ class ParkedRuns:
 
 def new_agents(requests: Sequence[AgentRequest]) -> int:
     """How many slots a turn needs: an agent that goes on has its own."""
-    return len([request for request in requests if _named(request) is None])
+    return len([request for request in requests if request.resume is None or _named(request) is None])
 
 
 def _named(request: AgentRequest) -> str | None:

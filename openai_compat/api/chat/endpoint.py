@@ -50,7 +50,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         await answer_with_text(exchange, form, chore, stream=request.stream)
         return
     answering = run_once(services, exchange, body, lambda: _answer(services, exchange, parsed, form, long=long))
-    del body  # or it would be kept for as long as a stream lasts
+    del body, caller  # or they would be kept for as long as a stream lasts
     await answering
 
 

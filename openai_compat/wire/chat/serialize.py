@@ -136,7 +136,7 @@ class ChatStream:
         self._begun = False
         self._citations: list[Annotation] = []
         self._images = 0
-        self._speech = _Speech(form)
+        self._speech: _Speech | None = None
 
     def feed(self, items: list[Item]) -> bytes:
         """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
@@ -222,6 +222,7 @@ class ChatStream:
 
     def _media(self, event: MediaDelta) -> bytes:
         if event.media_type.startswith("audio/"):
+            self._speech = self._speech or _Speech(self._form)
             return self._delta({"audio": self._speech.piece(event)})
         self._images += 1
         return self._delta({"images": [_image(event, self._images - 1)]})
@@ -246,7 +247,7 @@ class ChatStream:
         last: Delta = {}
         if self._citations:
             last["annotations"] = self._citations
-        if self._speech.rest:
+        if self._speech is not None and self._speech.rest:
             last["audio"] = self._speech.end()
         tail = self._tail.replace(b'"finish_reason":null', b'"finish_reason":"%s"' % reason.encode(), 1)
         return self._head + dumps(last) + tail
