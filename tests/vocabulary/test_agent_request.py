@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import FrozenInstanceError, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Capabilities, FunctionTool, Sampling, UsageReported
-from openai_compat.agent_request import CustomTool, JsonSchema
+from openai_compat.agent_request import Caller, CustomTool, JsonSchema, Principal
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import (
     AssistantMessage,
@@ -50,6 +51,19 @@ def assistant(text: str, *calls: str, reasoning: str | None = None) -> Assistant
 
 def result(call_id: str) -> ToolMessage:
     return ToolMessage(call_id, f"result of {call_id}", "find")
+
+
+def test_a_request_of_texts_is_the_same_as_one_made_field_by_field_and_cannot_be_changed() -> None:
+    raw, caller = [{"role": "user", "content": "hi"}], Caller(Principal("me"), {"x-team": "1"})
+    quick = AgentRequest.of_texts("m", raw, stream=True, caller=caller)
+    whole = asked(user("hi"), stream=True, principal=Principal("me"), headers={"x-team": "1"})
+    assert quick == replace(whole, raw_messages=raw)
+    assert replace(quick, model="other") == replace(whole, raw_messages=raw, model="other")
+    assert [getattr(quick, each.name) for each in fields(AgentRequest) if each.init] == [
+        getattr(replace(whole, raw_messages=raw), each.name) for each in fields(AgentRequest) if each.init
+    ]
+    with pytest.raises(FrozenInstanceError):
+        quick.model = "other"  # type: ignore[misc]  # what is tested
 
 
 # the client's tools

@@ -95,9 +95,15 @@ class ChoicesTurn(TurnPlan[bytes]):
         self.fails_at_once = draft is None and log is None
         self._exchange = exchange
         self._form = form
-        self._streams = [form.stream(index) for index in range(number)] if stream else []
-        self._views = [self.view() for _ in range(number)]
-        self._shown = [Reducer() for _ in range(number)] if not stream else []
+        self._streams: list[ChoiceStream] = []
+        self._views: list[Presentation] = []
+        self._shown: list[Reducer] = []
+        for index in range(number):
+            self._views.append(self.view())
+            if stream:
+                self._streams.append(form.stream(index))
+            else:
+                self._shown.append(Reducer())
 
     def view(self) -> Presentation:
         """The view of one choice."""

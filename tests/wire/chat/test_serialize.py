@@ -229,6 +229,14 @@ def test_tools_that_run_at_once_share_a_line_so_that_no_outcome_is_hidden() -> N
     ]
 
 
+@pytest.mark.parametrize("text", ["hi", 'a "quote" \\ \n\t\x00\x7f', "é \N{GRINNING FACE} \u2028", "half \ud800"])
+@pytest.mark.parametrize("usage", [Usage(), Usage(1, 2, 3, None, None, reported=True)])
+def test_an_answer_of_text_alone_is_written_as_any_other(text: str, usage: Usage) -> None:
+    form, alone = ChatForm("chatcmpl-1", 1, 'an "agent" \ud800é'), FinalMessage(text=text, usage=usage)
+    beside = FinalMessage(text=text, usage=usage, reasoning="more than text")
+    assert form.whole([alone]) == form.whole([beside]).replace(b',"reasoning_content":"more than text"', b"")
+
+
 def test_an_answer_without_anything_in_it_has_empty_content() -> None:
     assert deltas([Finished()]) == [{"role": "assistant", "content": "", "refusal": None}, {}]
     plain = strict_json(ChatForm("chatcmpl-1", 1, "agent").whole([FinalMessage()]))
