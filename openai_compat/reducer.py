@@ -65,7 +65,8 @@ def leading_texts(items: list[Any]) -> list[str]:
     They need no looking at one by one, which is most of what a text costs.
     """
     texts = items if not items or type(items[-1]) is str else items[:-1]
-    if set(map(type, texts)) <= _ONLY_TEXTS:
+    alone = len(texts) == 1 and type(texts[0]) is str  # as in most plain answers
+    if alone or set(map(type, texts)) <= _ONLY_TEXTS:
         return texts
     return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 
