@@ -159,7 +159,7 @@ def test_a_chat_request_makes_one_task(stream: bool) -> None:
 
 
 @requirement("server.cost")
-@pytest.mark.parametrize(("path", "budget"), [(CHAT, 160), (RESPONSES, 170)])
+@pytest.mark.parametrize(("path", "budget"), [(CHAT, 146), (RESPONSES, 170)])
 def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget: int) -> None:
     async def main() -> float:
         app = application()

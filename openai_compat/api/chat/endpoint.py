@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import InvalidRequest
-from ...state.agent_state import NO_STATE, resume_state
+from ...state.agent_state import NO_STATE, GivenState, resume_state
+from ...state.approvals import Decisions
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
@@ -49,97 +52,107 @@ async def create(services: Services, exchange: Exchange) -> None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, chore, stream=request.stream)
         return
-    answering = run_once(services, exchange, body, lambda: _answer(services, exchange, parsed, form, long=long))
+    work = run_once(services, exchange, body, _ChatAnswering(services, exchange, parsed, form, long).answer)
     del body, caller  # or they would be kept for as long as a stream lasts
-    await answering
+    await work
 
 
-async def _answer(services: Services, exchange: Exchange, parsed: ParsedChat, form: ChatForm, *, long: bool) -> None:
-    if services.live.rates is not None:
-        await services.check_rate(exchange)
-    if parsed.store:
-        # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
-        await services.state.check_available()
-    served = services.models.agent(parsed.request.model, exchange.principal)
-    draft = None if services.settings.conversations is None else await _draft(services, exchange, parsed, long=long)
-    if draft is None:
-        busy = await _run(services, exchange, parsed, form, served, draft=None, long=long)
-    else:
-        async with draft:
-            busy = await _run(services, exchange, parsed, form, served, draft=draft, long=long or draft.long)
-    if busy is not None:  # the conversation is free before its client hears of it
-        exchange.note, exchange.refused = "busy", "slots"
-        await answer_with_text(exchange, form, await services.settings.busy_text(busy), stream=busy.stream)
+@dataclass(slots=True)
+class _ChatAnswering:
+    """One request while it is answered. `long` says that its messages take long to be gone through."""
 
+    services: Services
+    exchange: Exchange
+    parsed: ParsedChat
+    form: ChatForm
+    long: bool
 
-async def _run(
-    services: Services,
-    exchange: Exchange,
-    parsed: ParsedChat,
-    form: ChatForm,
-    served: tuple[str, AgentBackend],
-    *,
-    draft: Draft | None,
-    long: bool,
-) -> AgentRequest | None:
-    """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
-    request = await _checked(services, parsed, served[1], draft, long=long)
-    answers = None
-    if parsed.choices == 1 and may_decide(request):
-        agent, can = served[0], served[1].capabilities
-        request, answers = await decisions_from_messages(services.state.store, agent, can, request)
-    given = NO_STATE
-    if draft is not None or request.resume is not None:
-        found = None if draft is None else draft.conversation.latest_state
-        request, given = await resume_state(services.state.store, served[0], served[1].capabilities, request, found)
+    async def answer(self) -> None:
+        """Run the turn in its conversation, if it has one."""
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        if services.live.rates is not None:
+            await services.check_rate(exchange)
+        if parsed.store:
+            # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
+            await services.state.check_available()
+        served = services.models.agent(parsed.request.model, exchange.principal)
+        draft = None if services.settings.conversations is None else await self._draft()
+        if draft is None:
+            busy = await self._run(served, None)
+        else:
+            self.long = self.long or draft.long
+            async with draft:
+                busy = await self._run(served, draft)
+        if busy is not None:  # the conversation is free before its client hears of it
+            exchange.note, exchange.refused = "busy", "slots"
+            await answer_with_text(exchange, self.form, await services.settings.busy_text(busy), stream=busy.stream)
 
-    def turn(log: EventLogWriter | None) -> ChatCompletionTurn:
-        requests = [request] * parsed.choices
+    async def _run(self, served: tuple[str, AgentBackend], draft: Draft | None) -> AgentRequest | None:
+        """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+        services, exchange, (agent, backend) = self.services, self.exchange, served
+        request, answers, given = await self._checked(backend, draft), None, NO_STATE
+        if self.parsed.choices == 1 and may_decide(request):
+            store, can = services.state.store, backend.capabilities
+            request, answers = await decisions_from_messages(store, agent, can, request)
+        if draft is not None or request.resume is not None:
+            found = None if draft is None else draft.conversation.latest_state
+            request, given = await resume_state(services.state.store, agent, backend.capabilities, request, found)
+        try:
+            if request.stream and services.settings.disconnect.then != "cancel":
+                async with recoverable_stream(services, exchange, self.form.id, draft) as log:
+                    turn = self._turn(served, request, answers=answers, given=given, draft=draft, log=log)
+                    await services.live.runner.run(turn)
+            else:
+                turn = self._turn(served, request, answers=answers, given=given, draft=draft)
+                await services.live.runner.run(turn)
+        except NoSlot:
+            if services.settings.busy is None or exchange.agent_started:
+                raise
+            return request
+        return None
+
+    def _turn(
+        self,
+        served: tuple[str, AgentBackend],
+        request: AgentRequest,
+        *,
+        answers: Decisions | None,
+        given: GivenState,
+        draft: Draft | None,
+        log: EventLogWriter | None = None,
+    ) -> ChatCompletionTurn:
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        requests, store = [request] * parsed.choices, parsed.store
         turn = ChatCompletionTurn(
-            services, exchange, form, served, requests, store=parsed.store, answers=answers, draft=draft, log=log
+            services, exchange, self.form, served, requests, store=store, answers=answers, draft=draft, log=log
         )
         turn.given = given
         return turn
 
-    try:
-        if request.stream and services.settings.disconnect.then != "cancel":
-            async with recoverable_stream(services, exchange, form.id, draft) as log:
-                await services.live.runner.run(turn(log))
-        else:
-            await services.live.runner.run(turn(None))
-    except NoSlot:
-        if services.settings.busy is None or exchange.agent_started:
-            raise
-        return request
-    return None
+    async def _draft(self) -> Draft | None:
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        conversations = services.settings.conversations
+        identifier = None if conversations is None else conversations.identify(exchange.request, parsed.body)
+        if identifier is not None and parsed.choices > 1:
+            raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
+        if parsed.choices > 1:
+            return None
+        draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=self.long)
+        if draft is not None:
+            # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
+            exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
+        return draft
 
-
-async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat, *, long: bool) -> Draft | None:
-    conversations = services.settings.conversations
-    identifier = None if conversations is None else conversations.identify(exchange.request, parsed.body)
-    if identifier is not None and parsed.choices > 1:
-        raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
-    if parsed.choices > 1:
-        return None
-    draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=long)
-    if draft is not None:
-        # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
-        exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
-    return draft
-
-
-async def _checked(
-    services: Services, parsed: ParsedChat, backend: AgentBackend, draft: Draft | None, *, long: bool
-) -> AgentRequest:
-    """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
-    request = parsed.request if draft is None else draft.request
-    if draft is None and not request.plain:
-        check_conversation(request.messages)
-    check_capabilities(parsed.request, backend.capabilities)
-    if parsed.tool_places:
-        await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-    policy = services.settings.messages
-    request = await off_loop(policy.apply, request) if long else policy.apply(request)
-    if request.plain:
-        return request
-    return await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
+    async def _checked(self, backend: AgentBackend, draft: Draft | None) -> AgentRequest:
+        """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
+        services, parsed, policy = self.services, self.parsed, self.services.settings.messages
+        request = parsed.request if draft is None else draft.request
+        if draft is None and not request.plain:
+            check_conversation(request.messages)
+        check_capabilities(parsed.request, backend.capabilities)
+        if parsed.tool_places:
+            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+        request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
+        if request.plain:
+            return request
+        return await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
