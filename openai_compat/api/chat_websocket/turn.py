@@ -303,7 +303,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if not said.client_calls or draft is None or runs is None:
             return ()
         # Its agent has to be gone before the turn's next run begins; the slot stays the turn's.
-        await runs.stop()
+        if runs.close():
+            await runs.stop()
         self.runs = None
         # A server that shuts down waits for running rounds, and begins no others.
         self._services.live.slots.refuse_when_closed()
