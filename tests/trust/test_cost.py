@@ -122,13 +122,13 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 221),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 234),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 242),
-    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 256),
+    "plain": (CHAT, {"messages": [USER]}, 218),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 231),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 239),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 253),
     "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 339),
     "Ollama's": ("/api/chat", {"messages": [USER]}, 286),
-    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 221),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 218),
     "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 321),
     "response": (RESPONSES, {"input": "hi", "store": False}, 452),
     "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 478),
