@@ -126,13 +126,13 @@ BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
     "streamed": (CHAT, {"messages": [USER], "stream": True}, 231),
     "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 239),
     "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 253),
-    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 339),
-    "Ollama's": ("/api/chat", {"messages": [USER]}, 286),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 341),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 287),
     "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 218),
     "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 321),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 452),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 478),
-    "response stored": (RESPONSES, {"input": "hi"}, 519),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 424),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 450),
+    "response stored": (RESPONSES, {"input": "hi"}, 489),
 }
 
 
