@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -71,6 +73,10 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
       openai-compat serve hello:agent --listen 0.0.0.0:8083 --api-key-env MY_KEY
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
+    if os.getpid() == 1:
+        # A container's first process does not get signals that it has no handler for (pid_namespaces(7)), and until it serves
+        # it has none: to stop it meanwhile would take the runtime's kill.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     with needs("openai-compat serve", "serve"):
         from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
         from ._cli.pool_agents import backend_maker  # noqa: PLC0415

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import openai
 import pytest
 
+from tests.clients.programs import need
 from tests.deploy.image import Stage, build, uv
 from tests.docs.served import EXAMPLES, PATIENCE, ROOT, Program, free_port
 
@@ -75,9 +78,24 @@ def test_the_image_serves_as_a_normal_user_from_a_tree_that_is_read_only(
     assert list((library / "__pycache__").glob("server.*.pyc"))
 
 
-def test_sigterm_reaches_the_server_of_the_image_and_not_a_shell_before_it(program: Program) -> None:
+def test_sigterm_reaches_the_server_of_the_image_and_not_a_shell_before_it(port: int, program: Program) -> None:
+    # It listens before it serves; what comes in between waits.
+    urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE).close()
     (first,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
     os.kill(int(first), signal.SIGTERM)
 
     assert program.ended() == 0
     assert json.loads(program.output.splitlines()[-1])["message"] == "stopped"
+
+
+def test_sigterm_ends_the_first_process_of_a_container_also_while_it_starts(tmp_path: Path) -> None:
+    need("bwrap")
+    (tmp_path / "agent.py").write_text("import time\nprint('starts', flush=True)\ntime.sleep(60)\n")
+    container = ["bwrap", "--dev-bind", "/", "/", "--unshare-pid", "--as-pid-1", "--die-with-parent"]
+    command = [*container, sys.executable, "-m", "openai_compat", "serve", "agent.py"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as starting:
+        assert starting.stdout is not None
+        assert starting.stdout.readline() == b"starts\n"
+        (first,) = Path(f"/proc/{starting.pid}/task/{starting.pid}/children").read_text().split()
+        os.kill(int(first), signal.SIGTERM)
+        assert starting.wait(PATIENCE) == 128 + signal.SIGTERM
