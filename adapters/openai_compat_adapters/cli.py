@@ -76,7 +76,7 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
     if os.getpid() == 1:
         # A container's first process does not get signals that it has no handler for (pid_namespaces(7)), and until it serves
         # it has none: to stop it meanwhile would take the runtime's kill.
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     with needs("openai-compat serve", "serve"):
         from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
         from ._cli.pool_agents import backend_maker  # noqa: PLC0415
