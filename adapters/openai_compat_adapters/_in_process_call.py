@@ -11,20 +11,20 @@ import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from openai_compat import Server
-from openai_compat.aio.background import spawn
+from openai_compat.aio.background import Task, spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 
 
 class InProcessCall:
-    """A running request; its messages can be received as they come. Closing it is a disconnect. Create it in an event loop."""
+    """A request that begins when its first message is asked for; messages come as they are made. Closing it is a disconnect."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
-        self.thread = threading.get_ident()  # of the event loop; see `_leave`
+        self.thread: int | None = None  # of the event loop, once it has begun; see `_leave`
         self._server = server
         self._request = request
         # Without a buffer, so that a slow reader slows the agent, as on a socket.
         self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](0)
-        self._task = spawn(self._run, "request", lambda: None)
+        self._task: Task | None = None
 
     async def _run(self) -> None:
         # In both cases the reader gets an answer that is cut short, or has closed it.
@@ -40,6 +40,9 @@ class InProcessCall:
 
     async def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
         """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
+        if self._task is None:
+            self.thread = threading.get_ident()
+            self._task = spawn(self._run, "request", lambda: None)
         try:
             with anyio.fail_after(seconds):
                 return await self._receive.receive()
@@ -50,7 +53,7 @@ class InProcessCall:
         """Cancel the request, and wait until it has ended."""
         with anyio.CancelScope(shield=True):
             self._receive.close()
-            if not self._task.done:
+            if self._task is not None and not self._task.done:
                 self._task.cancel()
                 await self._task.wait()
 
@@ -63,8 +66,9 @@ class BlockingCall:
     """An InProcessCall for blocking callers. It runs in an event loop in another thread, leased until `close`."""
 
     def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
+        # It begins with `receive`, when somebody can close it: Ctrl-C may raise KeyboardInterrupt in this thread at any time.
+        self._call = InProcessCall(server, request)
         self._portal = portals.__enter__()
-        self._call = self._portal.call(InProcessCall, server, request)
         # Also closed when it is collected and at exit: a lease that is kept would hang the interpreter at its end.
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
@@ -77,6 +81,8 @@ def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: InProc
     if threading.get_ident() == call.thread:  # collected in the loop's own thread, which must not block
         threading.Thread(target=_leave, args=(portals, portal, call), daemon=True).start()
         return
-    portal.call(call.aclose)
-    portal.call(call.settled)  # the event loop ends with the last call
-    portals.__exit__(None, None, None)
+    try:
+        portal.call(call.aclose)
+        portal.call(call.settled)  # the event loop ends with the last call
+    finally:
+        portals.__exit__(None, None, None)

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from .._terminal_colors import wants_colors
+from .chat import ctrl_c
 from .chat.answer_events import ChatFailed
 from .chat.connection import ServerConnection
 from .chat.dialogue import Dialogue
@@ -36,6 +37,13 @@ NARROW = 40
 
 def run(options: ChatOptions, targets: list[str]) -> int:
     """Talk until it ends; the exit code. Raises click.ClickException."""
+    try:
+        return _talk(options, targets)
+    except KeyboardInterrupt:  # before there is somebody to talk to, or after
+        return STOPPED
+
+
+def _talk(options: ChatOptions, targets: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that has not all letters shows what it can
             stream.reconfigure(errors="replace")
@@ -80,7 +88,8 @@ def run(options: ChatOptions, targets: list[str]) -> int:
 def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
     """Ask one thing; the exit code."""
     try:
-        session.ask(text)
+        with ctrl_c.interrupts():
+            session.ask(text)
     except KeyboardInterrupt:
         return STOPPED
     except EOFError:

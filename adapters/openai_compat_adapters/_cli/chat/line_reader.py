@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 
 import click
 
+from . import ctrl_c
+
 PASTED = 0.02
 """Seconds within which the next line counts as pasted: nobody types that fast."""
 
@@ -24,9 +26,10 @@ class LineReader:
     def message(self, model: str) -> str | None:
         """The next message; "" where it was given up, None at the end."""
         try:
-            lines = [input("> ")]
-            while _has_more():
-                lines.append(input())
+            with ctrl_c.interrupts():
+                lines = [input("> ")]
+                while _has_more():
+                    lines.append(input())
             return "\n".join(lines)
         except KeyboardInterrupt:
             click.echo()

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from . import ctrl_c
 from .answer_events import (
     AnswerEvent,
     AnswerPiece,
@@ -154,18 +155,23 @@ class ChatSession:
 
     def talk(self, reader: MessageReader) -> None:
         """Read and ask until the end of input. Ctrl-C stops an answer, or leaves a question open."""
-        while (text := reader.message(self.dialogue.model)) is not None:
-            try:
-                if command_in(text) is not None:
-                    obey(self, text)
-                elif text.strip():
-                    self.ask(text[1:] if text.startswith("//") else text)
-            except KeyboardInterrupt:
-                self.display.tell("Stopped.")
-            except EOFError:
-                return
-            except ChatFailed as error:
-                self.display.tell(f"Error: {self.reason(error)}", error=True)
+        with ctrl_c.dropped():
+            while (text := reader.message(self.dialogue.model)) is not None:
+                try:
+                    with ctrl_c.interrupts():
+                        self._take(text)
+                except KeyboardInterrupt:
+                    self.display.tell("Stopped.")
+                except EOFError:
+                    return
+                except ChatFailed as error:
+                    self.display.tell(f"Error: {self.reason(error)}", error=True)
+
+    def _take(self, text: str) -> None:
+        if command_in(text) is not None:
+            obey(self, text)
+        elif text.strip():
+            self.ask(text[1:] if text.startswith("//") else text)
 
     def reason(self, error: ChatFailed) -> str:
         """Why there is no answer, with what is known beyond the server's words."""

@@ -1,0 +1,40 @@
+"""What Ctrl-C does in a conversation: it stops what can be stopped, and never ends the program by the way."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+
+
+def dropped() -> AbstractContextManager[None]:
+    """A context in which Ctrl-C does nothing, but where `interrupts` says otherwise."""
+    return _handled(_drop)
+
+
+def interrupts() -> AbstractContextManager[None]:
+    """A context in which Ctrl-C raises KeyboardInterrupt, once: people press it again while the agent is being stopped."""
+    return _handled(_interrupt_once)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, object], None]) -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():  # no other one can have signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _drop(number: int, frame: object) -> None:
+    # Not SIG_IGN: programs that the agent starts would inherit it.
+    pass
+
+
+def _interrupt_once(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, _drop)
+    raise KeyboardInterrupt
