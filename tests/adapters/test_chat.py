@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import signal
 import socket
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Server
-from openai_compat_adapters._cli.chat.answer_events import ChatFailed
+from openai_compat_adapters._cli.chat.answer_events import AnswerEvent, AnswerPiece, ChatFailed
 from openai_compat_adapters._cli.chat.connection import ServerConnection
 from openai_compat_adapters._cli.chat.dialogue import Dialogue
 from openai_compat_adapters._cli.chat.display import PlainDisplay
@@ -354,6 +356,51 @@ class Foreign(httpx2.BaseTransport):
         if request.url.path == "/v1/chat/completions":
             return httpx2.Response(200, headers={"content-type": self._kind}, content=self._answer, request=request)
         return httpx2.Response(self._status, text="not here", request=request)
+
+
+class Pressed(PlainDisplay):
+    """Somebody presses Ctrl-C whenever something is shown, told, or over."""
+
+    @contextmanager
+    def turn(self, model: str) -> Generator[None]:
+        with super().turn(model):
+            try:
+                yield
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+    def show(self, event: AnswerEvent) -> None:
+        super().show(event)
+        if isinstance(event, AnswerPiece):
+            signal.raise_signal(signal.SIGINT)
+
+    def tell(self, text: str, *, error: bool = False) -> None:
+        super().tell(text, error=error)
+        signal.raise_signal(signal.SIGINT)
+
+
+class Typed:
+    """The messages of somebody who presses Ctrl-C before each of them."""
+
+    def __init__(self, *messages: str) -> None:
+        self._left = list(messages)
+
+    def message(self, model: str) -> str | None:
+        signal.raise_signal(signal.SIGINT)
+        return self._left.pop(0) if self._left else None
+
+
+@requirement("talk.stop")
+def test_ctrl_c_ends_nothing_but_an_answer_whenever_and_however_often_it_is_pressed(
+    scripted: Callable[..., Scripted], capsys: Any
+) -> None:
+    made = scripted("half")
+    made.session.display = Pressed(tells=True)
+    before = signal.getsignal(signal.SIGINT)
+    made.session.talk(Typed("go", "/nonsense", "/model told", "go"))
+    assert signal.getsignal(signal.SIGINT) is before
+    out, err = capsys.readouterr()
+    assert (out.split(), err.count("Stopped.")) == (["so", "far", "3:"], 2)
 
 
 @requirement("talk.foreign")

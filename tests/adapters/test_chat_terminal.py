@@ -139,7 +139,6 @@ def test_ctrl_c_stops_the_agent_in_whatever_it_does_and_the_talk_goes_on() -> No
         shown.until(r"heard: some lines pasted\n.* s\n" + READY)
         shown.type("fail\r")
         shown.until(r"Error: The agent failed\. RuntimeError: asked to \(chat_agents.py:\d+ in held\)")
-        shown.type("\x03")  # also where there is no prompt yet
         shown.until(r"shows more\n(?s:.*)" + READY)
         shown.type("given up\x03")
         shown.until(r"given up\n" + READY)

@@ -41,7 +41,12 @@ class PromptReader:
         toolbar = f" {visible(model)}{KEYS}"
         try:
             return self._messages.prompt(
-                FormattedText([("bold ansicyan", "› ")]), prompt_continuation="  ", bottom_toolbar=toolbar
+                FormattedText([("bold ansicyan", "› ")]),
+                prompt_continuation="  ",
+                bottom_toolbar=toolbar,
+                # Its keys are read raw; the signal comes only while the prompt is not there yet, or not any more, and
+                # then prompt_toolkit prints a traceback ("Application is not running").
+                handle_sigint=False,
             )
         except KeyboardInterrupt:
             return ""
