@@ -85,7 +85,12 @@ class AgentFrameworkBackend:
         if paused is not None and paused.waits:
             yield paused.end
             return
-        messages = _history(request, self._is_chat) if paused is None else _answers(paused)
+        if paused is None:
+            # A chat client takes its instructions as an option.
+            system = [] if self._is_chat or not request.system else [af.Message("system", [request.system])]
+            messages = [*system, *[message for turn in request.turns for message in _message(turn)]]
+        else:
+            messages = _answers(paused)
         session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.saved["session"])
         more = self._of_request(request) if self._is_chat else {}
         translation = _AgentFrameworkTranslation(self._agent.name, paused.denied if paused is not None else frozenset())
@@ -222,12 +227,6 @@ def _usage(used: Mapping[str, int]) -> UsageReported:
         reasoning_tokens=used.get("reasoning_output_token_count"),
         cache_write_tokens=used.get("cache_creation_input_token_count"),
     )
-
-
-def _history(request: AgentRequest, is_chat: bool) -> list[Any]:
-    """The conversation. A chat client takes its instructions as an option."""
-    system = [] if is_chat or not request.system else [af.Message("system", [request.system])]
-    return [*system, *[message for turn in request.turns for message in _message(turn)]]
 
 
 def _message(turn: UserTurn | AssistantMessage) -> list[Any]:

@@ -132,7 +132,8 @@ class _ResponseTurn:
                 yield self._call(item, kind)
             case "image_generation_call":
                 picture = _decoded(text_in(item.get("result")))
-                yield MediaMade("picture", _suffix(item.get("output_format")), picture)
+                suffix = text_in(item.get("output_format"))  # of a file's name: never a path of the server's choice
+                yield MediaMade("picture", suffix if suffix.isalnum() else "png", picture)
             case _:  # what other servers have their models do
                 yield ToolEnded(index, kind, "", text_in(item.get("status")), failed=False)
 
@@ -168,8 +169,3 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text)
     except ValueError:
         raise ChatFailed("The server sent a picture or a sound that is none.", code="not_an_event") from None
-
-
-def _suffix(kind: Any) -> str:
-    """What a file is called: never a path of the server's choice."""
-    return kind if isinstance(kind, str) and kind.isalnum() else "png"
