@@ -6,7 +6,7 @@
     python benchmarks/knee.py --pictures docs/explanation      draw the curves: knee-plain.svg and so on
     python benchmarks/knee.py --markdown                       the tables as the documentation has them, at the end
 
-The server has its bounds as they come: 64 turns at once, the others get 429. A plain answer waits for 0.2 s, as for a
+The server has its bounds as they come: 128 turns at once, the others get 429. A plain answer waits for 0.2 s, as for a
 model; a stream says 20 pieces, 50 a second; of both, it is the slots that end first. A working agent keeps the CPU for 1 ms
 and answers: there it is the CPU. Without a store these are chat completions, with SQLite responses that are stored. What the
 server can do, 100 %, is measured first, by as many clients as there are slots that ask again once they were answered. Then
