@@ -62,7 +62,7 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
     else:
         body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
     failed = replace(found, status="failed", body=stored_json(body))
-    events = Events(last + 1, sequence, frames.decode()) if last >= 0 or found.background else None
+    events = Events(last + 1, sequence, frames) if last >= 0 or found.background else None
     outbox = services.state.outbox
     notices = outbox.notices("response.failed", key.id, key.principal) if found.background else ()
     if await services.state.store.end_response(key.principal, failed, events, notices):

@@ -31,7 +31,7 @@ async def recoverable_stream(
     """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
     # Readers of event streams send the last `id:` back as `Last-Event-ID` (WHATWG HTML, server-sent events).
-    writer = EventLogWriter(services.state.logs, key, token, exchange.request_id, ids=True)
+    writer = EventLogWriter(services.state.logs, key, token, exchange.request_id)
     await writer.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
     services.state.logs.live[key] = writer.log
     # Without a conversation, a stream whose lease was lost goes on; its commit will fail.

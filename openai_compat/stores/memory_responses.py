@@ -161,4 +161,4 @@ class MemoryResponses(MemoryOutbox):
 
 
 def _size(events: Events) -> int:
-    return ITEM + size_of_text(events.body)
+    return ITEM + len(events.body)

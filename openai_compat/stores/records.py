@@ -140,7 +140,7 @@ class Events:
 
     first: int
     last: int
-    body: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,9 @@ THREADS = (
 )
 """Threads of the chat WebSocket: who runs a turn there, its frames, and what it is told from elsewhere."""
 
+COMPRESSED_FRAMES: Sequence[str] = ()
+"""In SQLite, a large batch of events is bytes from here on, which earlier versions cannot read."""
+
 MIGRATIONS: Sequence[Sequence[str]] = (
     FIRST,
     ASKING_AGENTS,
@@ -174,6 +177,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
     SETTINGS,
     SPENDS,
     THREADS,
+    COMPRESSED_FRAMES,
 )
 """The statements that change the schema from version n to n + 1."""
 

@@ -19,6 +19,7 @@ class Dialect:
         among: after a column: it is one of the strings in the parameter `$1`, a JSON array.
         pairs: the pairs of strings in the parameter `$3`, a JSON array of arrays, as rows with a number `n` from 1, `id`
             and `body`.
+        compresses: True if the engine makes large texts smaller by itself.
         arrays: True if a parameter can be an array, of which a statement makes rows.
         items: after the columns of a statement that locks the conversation `$1`, `$2`: its version and its items, as
             they were before the statement. Empty where another statement costs no round trip.
@@ -33,6 +34,7 @@ class Dialect:
     hasty: str
     among: str
     pairs: str
+    compresses: bool
     arrays: bool
     items: str
     serial: str
@@ -49,6 +51,7 @@ SQLITE = Dialect(
     # `char(36)` is the dollar that the path begins with: the engine would take it for a parameter's.
     pairs="""(select key + 1 as n, json_extract(value, char(36) || '[0]') as id,
         json_extract(value, char(36) || '[1]') as body from json_each($3))""",
+    compresses=False,
     arrays=False,
     items="",
     # Without `autoincrement` SQLite gives the number of a deleted last row again.
@@ -69,6 +72,7 @@ POSTGRESQL = Dialect(
     among="= any (array(select jsonb_array_elements_text(cast($1 as jsonb))))",
     pairs="""(select n, pair ->> 0 as id, pair ->> 1 as body
         from json_array_elements(cast($3 as json)) with ordinality as listed (pair, n))""",
+    compresses=True,
     arrays=True,
     # One value for all of them: the driver is quicker with an array than with a row for each.
     items=""",

@@ -12,7 +12,7 @@ from .sql_dialect import Dialect
 from .sql_outbox import write_notices
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_states import lose_state, read_state, state_of
-from .sql_text import owned, packed, string, string_or_none, text, text_or_none, unpacked
+from .sql_text import frames_column, frames_of, owned, packed, string, string_or_none, text, text_or_none, unpacked
 
 RUNNING = "status in ('queued', 'in_progress')"
 ABANDONED = "(token is null or until < {now})"
@@ -88,7 +88,9 @@ class SqlResponses(SqlPart):
     def append(self, batches: Sequence[tuple[Key, str, Events]]) -> Transaction[frozenset[str]]:
         """Add batches to event logs, each if its token holds the response."""
         if self.dialect.arrays:
-            rows = [(*owned(key), token, events.first, events.last, events.body) for key, token, events in batches]
+            rows = [
+                (*owned(key), token, events.first, events.last, events.body.decode()) for key, token, events in batches
+            ]
             statement = APPEND.replace("{hasty}", self.dialect.hasty).replace("{lock}", self.dialect.lock)
             written = yield statement, [list(column) for column in zip(*rows, strict=True)]
             held = {(principal, response) for principal, response in written}
@@ -96,7 +98,7 @@ class SqlResponses(SqlPart):
         tokens: list[str] = []
         for key, token, events in batches:  # SQLite's transaction keeps all others out
             if (yield HELD, (*owned(key), token)):
-                yield add_events(key, events)
+                yield add_events(self.dialect, key, events)
                 tokens.append(token)
         return frozenset(tokens)
 
@@ -164,7 +166,7 @@ class SqlResponses(SqlPart):
             "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
             (*owned(key), after),
         )
-        return [Events(first, last, body) for first, last, body in rows]
+        return [Events(first, last, frames_of(body)) for first, last, body in rows]
 
     @atomic
     def delete_response(self, key: Key) -> Transaction[bool]:
@@ -185,11 +187,11 @@ def keep_response(principal: str, response: StoredResponse, token: str) -> State
     return KEEP, (*_columns(principal, response), token)
 
 
-def add_events(key: Key, events: Events) -> Statement:
+def add_events(dialect: Dialect, key: Key, events: Events) -> Statement:
     """Write a batch in a transaction that has checked the token."""
     return (
         f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
-        (*owned(key), events.first, events.last, events.body),
+        (*owned(key), events.first, events.last, frames_column(dialect, events.body)),
     )
 
 
@@ -216,7 +218,7 @@ def _conclude(
     if rows[0][0] is not None:
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:
-        yield add_events(key, events)
+        yield add_events(dialect, key, events)
     if notices:
         yield write_notices(principal, notices)
     return True

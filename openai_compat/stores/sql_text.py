@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .port import Item, Key
+from .sql_dialect import Dialect
 
 # The backslash is escaped as well, so that the escapes can be told from text.
 _REFUSED = re.compile(r"[\0\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(....)")
+
+SMALL = 16 * 1024
+"""Bytes of frames that are written as they are. To make them smaller would cost more than to write them."""
+
+RAW = -zlib.MAX_WBITS
+"""Deflate without a checksum, which would be a fourth of the work: the engine's pages have their own."""
 
 
 def text(value: str) -> str:
@@ -58,3 +66,16 @@ def unpacked(column: str) -> tuple[Item, ...]:
     """The items of one column."""
     found: list[Any] = json.loads(column)
     return tuple([Item(id_, body) for id_, body in found])
+
+
+def frames_column(dialect: Dialect, frames: bytes) -> str | bytes:
+    """A batch of frames as a column. Where the engine leaves large texts as they are, it is compressed here.
+
+    Frames of one stream are so alike that writing one of them costs more than compressing it.
+    """
+    return frames.decode() if dialect.compresses or len(frames) < SMALL else zlib.compress(frames, 1, RAW)
+
+
+def frames_of(column: str | bytes) -> bytes:
+    """The frames of a column."""
+    return column.encode() if isinstance(column, str) else zlib.decompress(column, RAW)

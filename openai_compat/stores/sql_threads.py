@@ -9,7 +9,7 @@ from ..policies.limits import LEASE
 from .engine import Row, Transaction
 from .port import Events, Key, StoredThread
 from .sql_part import SqlPart, autocommit, autocommit_nosync
-from .sql_text import owned, string, string_or_none, text, text_or_none
+from .sql_text import frames_column, frames_of, owned, string, string_or_none, text, text_or_none
 from .thread_port import SKIPPED
 
 # Who takes it from a process that has died goes on some numbers later: its last frames may have been seen and not written.
@@ -61,7 +61,7 @@ class SqlThreads(SqlPart):
     def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> Transaction[bool]:
         """Add frames, before it is told that they are there."""
         if frames is not None:
-            yield WRITE, (*owned(key), token, frames.first, frames.last, frames.body)
+            yield WRITE, (*owned(key), token, frames.first, frames.last, frames_column(self.dialect, frames.body))
         rows = yield (
             f"""update oc_thread set last = $4, settled = $5, model = $6, active = $7, touched = {{now}}
             where {HELD} returning id""",
@@ -103,7 +103,7 @@ class SqlThreads(SqlPart):
             "select first, last, body from oc_frame where principal = $1 and thread = $2 and last > $3 order by first",
             (*owned(key), after),
         )
-        return [Events(first, last, body) for first, last, body in rows]
+        return [Events(first, last, frames_of(body)) for first, last, body in rows]
 
     @autocommit_nosync
     def put_signal(self, key: Key, body: str) -> Transaction[bool]:

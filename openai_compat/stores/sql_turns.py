@@ -45,7 +45,7 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
     if outcome.response is not None:
         yield keep_response(principal, outcome.response, outcome.token)
         if outcome.events is not None:
-            yield add_events(Key(principal, outcome.response.id), outcome.events)
+            yield add_events(dialect, Key(principal, outcome.response.id), outcome.events)
     if outcome.completion is not None:
         yield write_completion(principal, outcome.completion)
     if outcome.approvals:

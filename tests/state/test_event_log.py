@@ -197,7 +197,7 @@ async def test_of_a_long_stream_the_last_events_are_kept_and_the_answer_is_whole
 
 def numbered(log: EventLog, size: int) -> Events:
     log.add(b"x" * size, log.last + 1)
-    return Events(log.last, log.last, "x" * size)
+    return Events(log.last, log.last, b"x" * size)
 
 
 def test_a_log_drops_what_the_store_has_and_no_other() -> None:
@@ -211,7 +211,7 @@ def test_a_log_drops_what_the_store_has_and_no_other() -> None:
     log.written(batch)
     assert not log.far_ahead
     numbered(log, MEBIBYTE)
-    assert log.batch() == Events(20, 20, "x" * MEBIBYTE)
+    assert log.batch() == Events(20, 20, b"x" * MEBIBYTE)
 
 
 async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:

@@ -64,7 +64,7 @@ def done(begun: StoredResponse, **more: Any) -> StoredResponse:
 
 
 def events(first: int, last: int) -> Events:
-    return Events(first, last, f'["{first}-{last}"]')
+    return Events(first, last, f'["{first}-{last}"]'.encode())
 
 
 def completion(name: str, **metadata: str) -> StoredCompletion:

@@ -129,7 +129,7 @@ async def put_response(store: MemoryStore, key: Key, text: str) -> None:
 async def put_log(store: MemoryStore, key: Key, text: str) -> None:
     token, begun = secrets.token_hex(8), response(key.id)
     await store.begin_response(key.principal, begun, token)
-    await store.append([(key, token, Events(0, 9, text))])
+    await store.append([(key, token, Events(0, 9, text.encode()))])
     assert await store.commit(
         TurnCommit(principal=key.principal, token=token, response=done(begun), events=events(10, 11))
     )
@@ -260,7 +260,7 @@ async def test_what_turns_hold_is_not_dropped_for_what_comes_meanwhile() -> None
 
 
 async def test_a_long_log_forgets_its_beginning() -> None:
-    store, begun, half = MemoryStore(), response(), "x" * (LOG_BYTES // 2)
+    store, begun, half = MemoryStore(), response(), b"x" * (LOG_BYTES // 2)
     await store.begin_response("alice", begun, "t")
     for number in range(5):
         assert await store.append([(key("resp_1"), "t", Events(number, number, half))])

@@ -201,9 +201,9 @@ async def test_only_the_batches_of_an_event_log_do_not_wait_for_the_disk(
     postgres.sql(note, postgres_database)
     response = StoredResponse(id="resp_1", created=1.0, status="in_progress", body="{}")
     await store.begin_response("alice", response, "token")
-    assert await store.append([(Key("alice", "resp_1"), "token", Events(0, 1, "[]"))])
+    assert await store.append([(Key("alice", "resp_1"), "token", Events(0, 1, b"[]"))])
     ended = replace(response, status="completed")
-    assert await store.commit(TurnCommit(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
+    assert await store.commit(TurnCommit(principal="alice", token="token", response=ended, events=Events(2, 3, b"[]")))
     noted = await engine.run(rows("select what, how from noted"))
     assert set(noted) == {("oc_response", "on"), ("oc_event", "off"), ("oc_event", "on"), ("oc_turn", "on")}
     assert noted.index(("oc_event", "off")) < noted.index(("oc_event", "on"))

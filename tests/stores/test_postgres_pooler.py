@@ -94,7 +94,7 @@ async def test_event_logs_and_locks_work_behind_it(pooled_url: str) -> None:
     response = StoredResponse(id="resp_1", created=1.0, status="in_progress", body="{}")
     await store.begin_response("alice", response, "token")
     for first in range(0, 50, 10):
-        assert await store.append([(Key("alice", "resp_1"), "token", Events(first, first + 9, "[]"))])
+        assert await store.append([(Key("alice", "resp_1"), "token", Events(first, first + 9, b"[]"))])
     assert [batch.first for batch in await store.events(Key("alice", "resp_1"), 19)] == [20, 30, 40]
     assert (await store.renew(["token"])).held == {"token"}
     await store.aclose()

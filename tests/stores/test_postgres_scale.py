@@ -106,14 +106,14 @@ async def everything(store: SqlStore) -> None:
     assert await store.begin(key, "t") is not None
     await store.begin_response(alice, response, "t")
     assert (await store.renew(["t"], lease=60)).held == {"t"}
-    assert await store.append([(Key(alice, "resp"), "t", Events(0, 9, ""))])
+    assert await store.append([(Key(alice, "resp"), "t", Events(0, 9, b""))])
     assert await store.commit(
         TurnCommit(
             principal=alice,
             token="t",
             conversation=ConversationTurn("trip", (Item("i1", "{}"), Item("i2", "{}")), "transcript"),
             response=replace(response, status="completed"),
-            events=Events(10, 19, ""),
+            events=Events(10, 19, b""),
             completion=StoredCompletion("x", 1.0, "m", {}, "{}", "[]"),
             states=states,
             charges=(Charge("tokens", 1.0),),

@@ -23,7 +23,7 @@ from openai_compat.aio.worker_thread import from_threads
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Transaction
 from openai_compat.stores.open import open_store
-from openai_compat.stores.port import Key, Store
+from openai_compat.stores.port import Events, Key, Store
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sqlite import MAX_TOGETHER, SqliteEngine
@@ -663,3 +663,15 @@ async def test_the_lock_of_a_killed_process_is_free_again_after_its_lease(path: 
             await anyio.lowlevel.checkpoint()
     assert await store.commit(turn("t", "a"))
     await store.aclose()
+
+
+async def test_a_long_event_log_takes_little_room_and_one_of_an_earlier_version_is_read(path: Path) -> None:
+    engine = SqliteEngine(path)
+    store = SqlStore(engine)
+    await store.begin_response("alice", response(), "t")
+    large = Events(0, 999, b'event: response.output_text.delta\ndata: {"delta": "word"}\n\n' * 1000)
+    assert await store.append([(Key("alice", "resp_1"), "t", large)])
+    assert await engine.run(one("select length(body) from oc_event")) < 2000
+    await engine.run(one("update oc_event set body = $1", large.body.decode()))
+    assert await store.events(Key("alice", "resp_1"), -1) == [large]
+    await engine.aclose()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from openai_compat.stores.port import Chain, Item, Key, Store, TurnCommit
+from openai_compat.stores.port import Chain, Events, Item, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import ALICE, done, events, items, names_in, response, said, time_passes, turn
 
@@ -58,6 +58,15 @@ async def test_the_log_is_read_from_any_number(store: Store) -> None:
     assert await store.events(ONE, 3) == [events(4, 9)]
     assert await store.events(ONE, 9) == []
     assert await store.events(Key("bob", "resp_1"), -1) == []
+
+
+async def test_a_large_batch_is_read_as_it_was_written(store: Store) -> None:
+    await store.begin_response("alice", response(), "t1")
+    large = Events(0, 999, "".join([f"data: {n} \u00e9\n\n" for n in range(9999)]).encode())
+    last = replace(large, first=1000, last=1999)
+    await store.append([(ONE, "t1", large)])
+    await store.commit(outcome("t1", response=done(response()), events=last))
+    assert await store.events(ONE, -1) == [large, last]
 
 
 async def test_only_the_holder_writes_to_the_log(store: Store) -> None:

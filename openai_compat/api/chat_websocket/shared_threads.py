@@ -249,12 +249,13 @@ BYTES = "\0bytes"
 """The only key of an object that stands for bytes; no frame has it itself."""
 
 
-def frames_to_json(frames: Sequence[Fields]) -> str:
+def frames_to_json(frames: Sequence[Fields]) -> bytes:
     """Frames to be kept, with the bytes that those have which are sent as MessagePack."""
-    return json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES: base64.b64encode(data).decode()})
+    text = json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES: base64.b64encode(data).decode()})
+    return text.encode()
 
 
-def frames_from_json(text: str) -> list[Fields]:
+def frames_from_json(text: bytes) -> list[Fields]:
     """Read frames as `frames_to_json` has written them for the store."""
     return cast("list[Fields]", json.loads(text, object_hook=_with_bytes))
 

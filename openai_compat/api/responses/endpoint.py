@@ -87,9 +87,12 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
 
 
 async def _begin(services: Services, work: PreparedResponse) -> None:
-    log = EventLogWriter(services.state.logs, work.key, work.token, work.requester.request_id)
+    stream = work.stream
+    log = EventLogWriter(
+        services.state.logs, work.key, work.token, work.requester.request_id, sequence=lambda: stream.sequence
+    )
     if work.parsed.background:
-        log.record(work.stream.begin(queued=True))
+        log.record(stream.begin(queued=True))
     await log.begin(await off_loop(work.stored, long=work.parsed.long))
     work.log = log
 
