@@ -56,14 +56,19 @@ def size_of(item: Item) -> int:
             return 0
 
 
+class Texts(list[Any]):
+    """Items of which each is a `str`: nobody needs to look at them one by one, which is most of what a text costs."""
+
+    __slots__ = ()
+
+
 _ONLY_TEXTS = frozenset([str])
 
 
 def leading_texts(items: list[Any]) -> list[str]:
-    """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end.
-
-    They need no looking at one by one, which is most of what a text costs.
-    """
+    """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end."""
+    if type(items) is Texts:
+        return items
     texts = items if not items or type(items[-1]) is str else items[:-1]
     alone = len(texts) == 1 and type(texts[0]) is str  # as in most plain answers
     if alone or set(map(type, texts)) <= _ONLY_TEXTS:

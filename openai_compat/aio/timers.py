@@ -72,8 +72,16 @@ class _TrioWaiter:
         await self._event.wait()
 
 
-Instead: TypeAlias = Callable[[], float | None]
-"""Called in place of waking a task. Returns until when the task may go on sleeping; None if it is to be woken."""
+Instead: TypeAlias = Callable[[float], float | None]
+"""Called in place of waking a task, with the event loop's time. Returns until when the task may go on sleeping; None if
+it is to be woken."""
+
+JOINED = 0.001
+"""Seconds after one call in place of waking within which the next has to wait for the loop's next turn."""
+
+
+NO_CONTEXT = contextvars.Context()
+"""In place of a context, where there is none."""
 
 
 class WakeEvent(Protocol):
@@ -93,10 +101,19 @@ class WakeEvent(Protocol):
         """Wake the task, or make its next `wait` return at once."""
         ...
 
+    def offer(self, *, at_once: bool = False) -> None:
+        """As `set`, for something that may be done instead of waking the task: see `wait`.
+
+        In the loop's next turn, so that all that is there by then is done together; `at_once`, before this returns, unless
+        that was done less than `JOINED` ago.
+        """
+        ...
+
     async def wait(self, until: float, instead: Instead | None = None) -> None:
         """Sleep until `set` was called since the last wait, or until a time of the event loop's clock.
 
-        With `instead`, it is called first where the event loop can do so: it may do the task's work, and let it sleep.
+        With `instead`, it is called for an `offer` where the event loop can do so: it may do the task's work, and let it
+        sleep. Never within itself, and not again before the next `wait` once the task is to be woken.
         """
         ...
 
@@ -111,65 +128,141 @@ def new_wake_event() -> WakeEvent:
     return _TrioWakeEvent() if loop is None else _AsyncioWakeEvent(loop)
 
 
-class _AsyncioWakeEvent:
-    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_sleeping", "_timer", "clock", "loop")
+class ReusableTimer:
+    """Calls a function in so many seconds.
+
+    Starting it later only writes down the new time: a timer that fires too early is scheduled once more for the rest.
+
+    Attributes:
+        loop: the event loop.
+        due: when it is called, by the event loop's clock. To be set to a later time only; `start_at` takes any.
+    """
+
+    __slots__ = ("_callback", "_fires_at", "_timer", "due", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop: asyncio.AbstractEventLoop = loop
-        self.clock = loop.time
-        self._timer: ReusableTimer | None = None  # many never wait
+        self.loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._callback: Callable[[], object] | None = None
+        self._fires_at = 0.0  # kept here, since `TimerHandle.when` of uvloop knows nothing of a timer that is due
+        self.due = 0.0
+
+    def start(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call `callback` in `seconds`, instead of the one set before."""
+        self.start_at(self.loop.time() + seconds, callback)
+
+    def start_at(self, due: float, callback: Callable[[], object]) -> None:
+        """The same at a time of the event loop's clock."""
+        self._callback = callback
+        self.due = due
+        # one number instead of a timer cancelled and made for each write: `_fired` looks at it
+        if due == math.inf or (self._timer is not None and self._fires_at <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fires_at = due
+        self._timer = self.loop.call_at(due, self._fired)
+
+    def stop(self) -> None:
+        """Call nothing. The loop's timer stays, for the next start."""
+        self._callback = None
+
+    def close(self) -> None:
+        """Call nothing, and drop the loop's timer."""
+        self._callback = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fired(self) -> None:
+        self._timer = None
+        if self._callback is None:
+            return
+        if self.loop.time() >= self.due:
+            callback, self._callback = self._callback, None
+            callback()
+        elif self.due < math.inf:
+            self.start_at(self.due, self._callback)
+
+
+class _AsyncioWakeEvent(ReusableTimer):
+    """A timer as well, for the time until which is waited: for each event it would be another object to look at."""
+
+    __slots__ = ("_asked", "_asking", "_context", "_instead", "_is_set", "_sleeping", "clock")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.clock = loop, loop.time
+        self._callback = self._timer = None
+        self._fires_at = self.due = 0.0
         self._is_set = False
-        self._asking = False
-        self._instead: Instead | None = None
-        self._context: contextvars.Context | None = None
         self._sleeping: asyncio.Future[None] | None = None
+        self._instead: Instead | None = None
+        self._context = NO_CONTEXT
+        self._asking = False  # or about to ask
+        self._asked = 0.0
 
     def set(self) -> None:
         self._is_set = True
-        if self._sleeping is None:
-            return
-        if self._instead is None:
+        if self._sleeping is not None:
+            self._instead = None
             self._wake()
-        elif not self._asking:
-            self._asking = True
-            # Not at once: what is said in the same turn of the loop goes out in one write. In the context of the task
-            # that sleeps, since it is that task's work.
-            self.loop.call_soon(self._ask, context=self._context)
 
-    def _ask(self) -> None:
-        self._asking = False
-        if self._sleeping is None or self._instead is None:  # woken meanwhile
-            return
-        self._is_set = False
-        until = self._instead()
-        if until is None:
+    def offer(self, *, at_once: bool = False) -> None:
+        if self._instead is None:
+            self.set()
+        elif self._asking:
             self._is_set = True
-            self._wake()
-        elif self._timer is not None:
-            self._timer.start_at(until, self._wake)
+        elif at_once and (now := self.clock()) - self._asked >= JOINED:
+            self._ask(self._instead, now)
+        else:
+            self._asking = True
+            self.loop.call_soon(self._ask_later, context=NO_CONTEXT)
+
+    def _ask_later(self) -> None:
+        self._asking = False
+        if self._instead is not None:  # else it was woken meanwhile
+            self._ask(self._instead, self.clock())
+
+    def _ask(self, instead: Instead, now: float) -> None:
+        self._is_set, self._asking, self._asked = False, True, now
+        try:
+            # In the context of the task that sleeps, since it is that task's work.
+            until = self._context.run(instead, now)
+        finally:
+            self._asking = False
+        if until is None:
+            self.set()
+        elif until >= self.due:
+            self.due = until
+        else:
+            self.start_at(until, self._wake)
+        if self._is_set and until is not None:  # said meanwhile
+            self.offer()
 
     def _wake(self) -> None:
         if self._sleeping is not None and not self._sleeping.done():
             self._sleeping.set_result(None)
 
     async def wait(self, until: float, instead: Instead | None = None) -> None:
-        if not self._is_set and until > self.loop.time():
+        self._asked = self.clock()  # the task has only just done its work itself
+        if not self._is_set and until > self._asked:
             self._sleeping = self.loop.create_future()
-            timer = self._timer = self._timer or ReusableTimer(self.loop)
-            timer.start_at(until, self._wake)
+            self.start_at(until, self._wake)
             if instead is not None:
-                self._instead, self._context = instead, self._context or contextvars.copy_context()
+                self._instead = instead
+                if self._context is NO_CONTEXT:
+                    self._context = contextvars.copy_context()
             try:
                 await self._sleeping
             finally:
                 self._sleeping = self._instead = None
-                timer.stop()
+                self.stop()
         self._is_set = False
 
     def close(self) -> None:
-        self._context = None
-        if self._timer is not None:
-            self._timer.close()
+        if self._timer is not None:  # many never wait
+            super().close()
+        self._context = NO_CONTEXT
 
 
 class _TrioWakeEvent:
@@ -179,6 +272,9 @@ class _TrioWakeEvent:
         self._event = anyio.Event()
 
     def set(self) -> None:
+        self._event.set()
+
+    def offer(self, *, at_once: bool = False) -> None:
         self._event.set()
 
     async def wait(self, until: float, instead: Instead | None = None) -> None:
@@ -233,56 +329,3 @@ class ScopeTimeout:
         """Drop the timer. It cannot be started again."""
         if self._timer is not None:
             self._timer.close()
-
-
-class ReusableTimer:
-    """Calls a function in so many seconds.
-
-    Starting it later only writes down the new time: a timer that fires too early is scheduled once more for the rest.
-    """
-
-    __slots__ = ("_callback", "_due", "_fires_at", "_loop", "_timer")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self._callback: Callable[[], object] | None = None
-        self._fires_at = 0.0  # kept here, since `TimerHandle.when` of uvloop knows nothing of a timer that is due
-        self._due = 0.0
-
-    def start(self, seconds: float, callback: Callable[[], object]) -> None:
-        """Call `callback` in `seconds`, instead of the one set before."""
-        self.start_at(self._loop.time() + seconds, callback)
-
-    def start_at(self, due: float, callback: Callable[[], object]) -> None:
-        """The same at a time of the event loop's clock."""
-        self._callback = callback
-        self._due = due
-        # one number instead of a timer cancelled and made for each write: `_fired` looks at it
-        if due == math.inf or (self._timer is not None and self._fires_at <= due):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._fires_at = due
-        self._timer = self._loop.call_at(due, self._fired)
-
-    def stop(self) -> None:
-        """Call nothing. The loop's timer stays, for the next start."""
-        self._callback = None
-
-    def close(self) -> None:
-        """Call nothing, and drop the loop's timer."""
-        self._callback = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _fired(self) -> None:
-        self._timer = None
-        if self._callback is None:
-            return
-        if self._loop.time() >= self._due:
-            callback, self._callback = self._callback, None
-            callback()
-        elif self._due < math.inf:
-            self.start_at(self._due, self._callback)

@@ -55,12 +55,14 @@ class StreamedAnswer:
     @property
     def write_now(self) -> Callable[[bytes], bool] | None:
         """Sends events, where the transport lets one see that it can do so at once."""
-        return self._write_now if self._exchange.sees_room else None
+        if not self._exchange.sees_room:
+            return None
+        return self._exchange.write_now if self._log is None else self._record_now
 
-    def _write_now(self, frames: bytes) -> bool:
-        if self._log is None:
-            return self._exchange.write_now(frames)
-        if self._log.full or not self._exchange.can_write_now:  # the store, or the client, has to be waited for
+    def _record_now(self, frames: bytes) -> bool:
+        if (
+            self._log is None or self._log.full or not self._exchange.can_write_now
+        ):  # the store, or the client, has to be waited for
             return False
         return self._exchange.write_now(self._log.record(frames))
 

@@ -309,7 +309,8 @@ class Exchange:
 
     def write_now(self, data: bytes) -> bool:
         """Send a piece of the stream at once; False, and nothing is done, if that cannot be."""
-        if not self.can_write_now:
+        # As `can_write_now`, which would be another call for each event.
+        if not self._gone and (self._has_room is None or not self._has_room()):
             return False
         piece = ResponseBody(data)
         if self.recording is not None:

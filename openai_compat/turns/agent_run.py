@@ -30,7 +30,7 @@ from ..backend import AgentBackend, RunContext, SupportsCancel
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, Paused, PendingCall
 from ..messages import ToolMessage
-from ..reducer import LARGE, Item, size_of
+from ..reducer import LARGE, Item, Texts, size_of
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id
 from .awaited_calls import AwaitedCall, brought_before
@@ -67,6 +67,7 @@ class AgentRun:
     _cause: OpenAICompatError | None = None
     _room: Waiter | None = None
     _full = False
+    _alone = True
     _dropping = False
     _unheard = False
     _cancelled = False
@@ -98,7 +99,7 @@ class AgentRun:
         self._variables = None if hooked is None else hooked.context
         self._cuts = cuts
         self._contract, self._marks = self._rules()
-        self.items: list[Item] = []
+        self.items: list[Item] = Texts()
 
     def _rules(self) -> tuple[EventContract, CallMarks | None]:
         """What the agent's events have to keep to in this turn, and what gives its calls ids by which its state is found."""
@@ -125,8 +126,8 @@ class AgentRun:
 
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
-        items = self.items[:]
-        self.items.clear()  # not another list: `_pump` has this one
+        items, self.items = self.items, Texts()
+        self._alone = len(items) == 1
         self._full = False
         if self._room is not None:
             self._make_room()
@@ -337,8 +338,7 @@ class AgentRun:
             ended = self._contract.finished or self.error is not None
             hooked.ended(self.error or (None if ended else self._cause), None if ended else cancelled_by(self._cause))
 
-    async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901  (a call for each piece would be most of its cost)
-        queue = self.items
+    async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901, PLR0912  (calls would be most of a piece's cost)
         async for item in items:
             contract = self._contract  # another one, once the agent has waited for a later request
             # Nearly all of what agents say, so it is asked for first, and put without another call.
@@ -348,15 +348,18 @@ class AgentRun:
                 and item.isascii()
                 and ((room := contract.room) is None or len(item) <= room)
             ):
+                size = len(item)
                 if room is not None:
-                    contract.room = room - len(item)
-                if item:
-                    if not queue:
-                        self._wake.set()
+                    contract.room = room - size
+                if size:
+                    queue = self.items
                     queue.append(item)
                     if self._hooked is not None:
                         self._hooked.event(item)
-                    self._full = self._full or len(item) >= LARGE
+                    if size >= LARGE:
+                        self._full = True
+                    if len(queue) == 1:  # last, since what is there may be taken by that
+                        self._wake.offer(at_once=self._alone)
             elif self._dropping or contract.finished:  # nobody wants it, and an agent need not ever wait by itself
                 self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
@@ -369,7 +372,7 @@ class AgentRun:
                 if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()
-            if (self._full or len(queue) >= BUFFER) and not self._dropping:
+            if (self._full or len(self.items) >= BUFFER) and not self._dropping:
                 self._room = new_waiter()
                 await self._room.sleep()
 
@@ -387,12 +390,19 @@ class AgentRun:
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
+            # What comes by itself is written at once. Where the last ones came together, so may these.
+            at_once = self._alone and len(items) == 1 and not self.items
             self.items += items
             for item in items:
+                if type(item) is not str and type(self.items) is Texts:
+                    self.items = [*self.items]
                 if self._hooked is not None:
                     self._hooked.event(item)
                 self._full = self._full or size_of(item) >= LARGE
-            self._wake.set()
+            if self._contract.finished:
+                self._wake.set()
+            else:
+                self._wake.offer(at_once=at_once)
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         aclose = getattr(items, "aclose", None)

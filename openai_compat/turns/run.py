@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol
 
@@ -19,20 +19,21 @@ import anyio
 from ..agent_request import AgentRequest
 from ..agents.error_mapping import without_retry
 from ..aio.background import let_go
+from ..aio.timers import Instead
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
-from ..reducer import leading_texts, size_of
+from ..reducer import Item, Texts, leading_texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
 from ..state.approvals import StoredGrants
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns
-from .plan import Frames, TurnPlan
-from .run_group import Interruptible, Requester, RunGroup
+from .plan import Delivery, Frames, TurnPlan
+from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
 from .told_once import ToldOnce
 from .turn_log import TurnLog
@@ -220,7 +221,7 @@ class TurnRunner:
         output = TurnOutput(self, plan, runs, size)
         while output.held or not runs.over:
             if not runs.finished:
-                await runs.wait(output.until, output.write_now if plan.delivery.write_now is not None else None)
+                await runs.wait(output.until, output.instead)
             await output.write()
         return output.size
 
@@ -266,11 +267,15 @@ class TurnOutput(Generic[Frames]):
 
     held: Frames | None = None
     _failed: Exception | None = None
+    _write_now: Callable[[Frames], bool] | None = None
 
     def __init__(self, runner: TurnRunner, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> None:
         self._runner = runner
         self._plan: TurnPlan[Frames] = plan
         self._runs = runs
+        self._silence = runs.silence
+        self._delivery: Delivery[Frames] = plan.delivery
+        self._heartbeat = runner.deadlines.heartbeat
         self._log = plan.requester.turn
         # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
         self._silent_until = runs.clock() + runner.deadlines.head
@@ -279,14 +284,14 @@ class TurnOutput(Generic[Frames]):
     @property
     def until(self) -> float:
         """When something has to be written, or flushed, although nothing is said (the event loop's time)."""
-        return min(self._silent_until, self._plan.delivery.due)
+        return min(self._silent_until, self._delivery.due)
 
     async def write(self) -> None:
         """Write what there is, or fill the silence. Raises what the agents have failed with."""
-        plan, delivery = self._plan, self._plan.delivery
+        plan, delivery = self._plan, self._delivery
         if self._failed is not None:
             raise self._failed
-        frames, self.held = self.held or self._next(), None
+        frames, self.held = self.held or self._feed(self._runs.take()), None
         now = self._runs.clock()
         late = now >= self._silent_until
         if late and not frames:
@@ -296,53 +301,59 @@ class TurnOutput(Generic[Frames]):
         elif late:
             await delivery.keep_alive()
         if frames or late:
-            self._silent_until = self._runs.clock() + self._runner.deadlines.heartbeat
+            self._silent_until = self._runs.clock() + self._heartbeat
         if now >= delivery.due:
             await delivery.flush()
 
-    def write_now(self) -> float | None:
+    @property
+    def instead(self) -> Instead | None:
+        """What writes in place of the task that waits; None where it has to be woken for that."""
+        self._write_now = self._delivery.write_now
+        return None if self._write_now is None else self._write_meanwhile
+
+    def _write_meanwhile(self, now: float) -> float | None:
         """Write what there is without waking the task that waits for it: that would be most of the cost of an event.
 
         Returns when that task has to be woken; None for at once, since it has more to do than to write.
         """
-        write = self._plan.delivery.write_now
-        if write is None or self._runs.ending:
-            return None
         try:
-            frames = self._next()
-            if frames and not write(frames):
-                self.held = frames
-                return None
+            frames = self._feed(self._runs.take())
+            if frames:
+                if self._write_now is None or not self._write_now(frames):
+                    self.held = frames
+                    return None
+                self._silent_until = now + self._heartbeat
         except Exception as error:  # nobody hears of it here; that the client has left is one, too
             self._failed = error
             return None
-        now = self._runs.clock()
-        if frames:
-            self._silent_until = now + self._runner.deadlines.heartbeat
-        return min(self.until, self._runs.heard(now))
+        return min(self._silent_until, self._delivery.due, self._silence.heard(now))
 
-    def _next(self) -> Frames:
-        """The frames for what was said since the last time."""
-        plan, taken, size = self._plan, self._runs.take(), 0
+    def _feed(self, taken: Taken) -> Frames:
+        """The frames for what was said."""
         log = self._log
         if log is not None and log.first is None and taken:
             log.first = time.monotonic()
         for _, items in taken:
-            texts = leading_texts(items)
-            size += sum(map(len, texts))
-            for item in items[len(texts) :]:
-                size += size_of(item)
-                if log is not None:
-                    log.note(item)
-                if isinstance(item, UsageReported):
-                    plan.usage.add(item)
-                elif isinstance(item, (Paused, Finished)) and item.state is not None and len(plan.requests) <= 1:
-                    plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
+            if self._plan.bounded or type(items) is not Texts:
+                self._look_at(items)
+        return self._plan.feed(taken)
+
+    def _look_at(self, items: list[Item]) -> None:
+        """Count what is to be counted, and keep the state that the agent leaves. Raises AgentError for too long an answer."""
+        plan, texts = self._plan, leading_texts(items)
+        size = sum(map(len, texts))
+        for item in items[len(texts) :]:
+            size += size_of(item)
+            if self._log is not None:
+                self._log.note(item)
+            if isinstance(item, UsageReported):
+                plan.usage.add(item)
+            elif isinstance(item, (Paused, Finished)) and item.state is not None and len(plan.requests) <= 1:
+                plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
         if plan.bounded:
             self.size += size
             if self.size > self._runner.limits.answer:
                 raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-        return plan.feed(taken)
 
 
 async def commit(store: Store, outcome: TurnCommit) -> None:

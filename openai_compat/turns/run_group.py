@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Principal
-from ..aio.timers import new_wake_event
+from ..aio.timers import Instead, new_wake_event
 from ..backend import AgentBackend, KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
@@ -149,6 +149,7 @@ class RunGroup:
     Attributes:
         clock: the event loop's time, in seconds.
         hooked: the runs that hooks are told of once more, when the turn is over.
+        silence: how long they may still run, and say nothing.
     """
 
     _waits = 0
@@ -170,7 +171,7 @@ class RunGroup:
         self._wake = new_wake_event()
         self.clock = self._wake.clock
         seconds = deadlines.background if turn.background else deadlines.request
-        self._silence = IdleDeadline(deadlines, seconds, self.clock())
+        self.silence = IdleDeadline(deadlines, seconds, self.clock())
         began, request_id = time.monotonic(), turn.requester.request_id
         deadline = began + seconds
         self._runs: list[AgentRun] = []
@@ -243,17 +244,6 @@ class RunGroup:
         return self._interrupted is None
 
     @property
-    def ending(self) -> bool:
-        """True when there is more to do than to take what was said: a failure, an interruption, or the end."""
-        going_on = False
-        # A loop, here and in its neighbours: they are asked for each event, and there is one run nearly always.
-        for run in self._runs:
-            if run.error is not None:
-                return True
-            going_on = going_on or not run.finished
-        return not going_on or self._interrupted is not None
-
-    @property
     def finished(self) -> bool:
         """True when every agent has said its last."""
         return all([run.finished for run in self._runs])
@@ -273,7 +263,10 @@ class RunGroup:
         """Items since the last call, by choice. Raises a failure once all items before it were taken."""
         if self._interrupted is not None:
             raise self._interrupted
-        taken = [(index, run.take()) for index, run in enumerate(self._runs) if run.items]
+        taken: Taken = []
+        for index, run in enumerate(self._runs):
+            if run.items:
+                taken.append((index, run.take()))
         # What was said before a failure is told before it.
         if not taken:
             for run in self._runs:
@@ -287,7 +280,7 @@ class RunGroup:
                 return True
         return self._interrupted is not None
 
-    async def wait(self, until: float, instead: Callable[[], float | None] | None = None) -> None:
+    async def wait(self, until: float, instead: Instead | None = None) -> None:
         """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
 
         `instead` is called for what there is to take; as long as it returns a time, it is waited on, until then.
@@ -299,13 +292,9 @@ class RunGroup:
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
         if not self._has_something():
-            await self._wake.wait(min(until, self._silence.next), instead)
+            await self._wake.wait(min(until, self.silence.next), instead)
         if not self.finished:
-            self._silence.check(self.clock(), heard=self._has_something())
-
-    def heard(self, now: float) -> float:
-        """The agents have said something: returns until when they may be silent."""
-        return self._silence.heard(now)
+            self.silence.check(self.clock(), heard=self._has_something())
 
 
 class IdleDeadline:

@@ -34,7 +34,7 @@ def dumps(value: Any) -> bytes:
 def dump_texts(texts: list[str]) -> list[bytes]:
     """Each of `texts` as `dumps` writes it, several times as fast where there are many."""
     try:
-        return [encode_basestring(text).encode() for text in texts]
+        return list(map(str.encode, map(encode_basestring, texts)))  # nothing of Python's is called for each
     except UnicodeEncodeError:  # a lone surrogate
         return [dumps(text) for text in texts]
 

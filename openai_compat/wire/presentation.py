@@ -29,7 +29,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..reducer import BETWEEN_MESSAGES, Item, leading_texts
+from ..reducer import BETWEEN_MESSAGES, Item, Texts, leading_texts
 from .chat.call_order import CallOrder
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
@@ -72,12 +72,14 @@ class Presentation:
         """The items to be shown for these."""
         if self._break_due:
             return [shown for item in items for shown in self._one(item)]
-        texts = leading_texts(items)
+        texts = items if type(items) is Texts else leading_texts(items)
         if texts:
             self._has_text = True
             self._length += sum(map(len, texts))
-        if len(texts) == len(items) or (len(texts) == len(items) - 1 and isinstance(items[-1], Finished)):
-            return items  # nearly always
+        if texts is items:  # nearly always
+            return items
+        if len(texts) == len(items) - 1 and isinstance(items[-1], Finished):
+            return items
         return [*texts, *[shown for item in items[len(texts) :] for shown in self._one(item)]]
 
     def _one(self, item: Item) -> Sequence[Item]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.timers import ReusableTimer, ScopeTimeout, new_wake_event
+from openai_compat.aio.timers import JOINED, ReusableTimer, ScopeTimeout, new_wake_event
 from tests.loops import ASYNCIO_LOOPS
 from tests.loops import anyio_backend as anyio_backend
 
@@ -83,4 +84,117 @@ async def test_a_signal_that_was_set_between_does_not_wait() -> None:
         await event.wait(anyio.current_time() + 0.0001)
         event.set()
         await event.wait(anyio.current_time() + 1000)
+    event.close()
+
+
+# what is offered in place of waking
+
+
+class Instead:
+    """What is called in place of waking the task, and how often."""
+
+    def __init__(self, until: float | None) -> None:
+        self.until = until
+        self.calls = 0
+
+    def __call__(self, now: float) -> float | None:
+        self.calls += 1
+        return self.until
+
+
+async def turns(number: int) -> None:
+    for _ in range(number):
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_what_is_offered_alone_is_done_at_once_and_what_follows_in_the_next_turn() -> None:
+    event, instead = new_wake_event(), Instead(math.inf)
+    async with anyio.create_task_group() as group:
+        group.start_soon(event.wait, math.inf, instead)
+        await anyio.sleep(JOINED * 5)
+        event.offer(at_once=True)
+        assert instead.calls == 1
+        for _ in range(3):
+            event.offer()
+        assert instead.calls == 1
+        await turns(3)
+        assert instead.calls == 2
+        group.cancel_scope.cancel()
+    event.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_what_is_offered_while_another_is_done_comes_after_it() -> None:
+    event, doing, done = new_wake_event(), [0], 0
+
+    def instead(now: float) -> float:
+        nonlocal done
+        assert doing == [0]
+        doing[0] = 1
+        if done < 3:
+            event.offer(at_once=True)
+        doing[0] = 0
+        done += 1
+        return math.inf
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(event.wait, math.inf, instead)
+        await anyio.sleep(JOINED * 5)
+        event.offer(at_once=True)
+        assert done == 1
+        await turns(10)
+        assert done == 4
+        group.cancel_scope.cancel()
+    event.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_task_that_is_to_be_woken_does_the_rest_itself(at_once: bool) -> None:
+    event, instead, woken = new_wake_event(), Instead(None), False
+
+    async def task() -> None:
+        nonlocal woken
+        await event.wait(math.inf, instead)
+        woken = True
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(task)
+        await anyio.sleep(JOINED * 5)
+        event.offer(at_once=at_once)
+        await turns(0 if at_once else 1)
+        for _ in range(3):
+            event.offer(at_once=True)
+        with anyio.fail_after(20):
+            while not woken:
+                await anyio.lowlevel.checkpoint()
+        assert instead.calls == 1
+    event.close()
+
+
+async def test_an_offer_that_nobody_takes_wakes_the_task() -> None:
+    event = new_wake_event()
+    with anyio.fail_after(20):
+        event.offer()
+        await event.wait(math.inf)
+        async with anyio.create_task_group() as group:
+            group.start_soon(event.wait, math.inf)
+            await turns(3)
+            event.offer(at_once=True)
+    event.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_what_is_done_instead_may_have_the_task_woken_sooner_or_later() -> None:
+    event, instead = new_wake_event(), Instead(math.inf)
+    for first, second in ((1000.0, 0.0005), (0.0005, 0.001)):
+        began = anyio.current_time()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(event.wait, began + first, instead)
+                await turns(2)
+                instead.until = began + second
+                event.offer()
+        assert anyio.current_time() >= began + 0.0005
     event.close()

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from openai_compat import Server
+from openai_compat.aio.timers import JOINED
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.exchange import Exchange
 from openai_compat.api.ollama import Ollama
@@ -37,15 +38,25 @@ TOOL_ROUND = [
 ]
 
 
+PACED = 50
+
+
 async def words(prompt: str) -> AsyncIterator[str]:
     for _ in range(20):
         yield "token "
 
 
 async def paced(prompt: str) -> AsyncIterator[str]:
-    for _ in range(200):
-        await asyncio.sleep(0)
+    for _ in range(PACED):
+        await asyncio.sleep(JOINED * 2)
         yield "token "
+
+
+async def pairs(prompt: str) -> AsyncIterator[str]:
+    for _ in range(10):
+        await asyncio.sleep(JOINED * 2)
+        yield "one "
+        yield "two "
 
 
 async def idle(prompt: str) -> AsyncIterator[str]:
@@ -91,7 +102,7 @@ def call(app: App, path: str, **fields: Any) -> tuple[Cycle, Coroutine[Any, Any,
 
 
 def application() -> App:
-    agents = {"words": words, "paced": paced, "idle": idle}
+    agents = {"words": words, "paced": paced, "pairs": pairs, "idle": idle}
     return create_app(Server(agents, apis=[AnthropicMessages(), Ollama()]))
 
 
@@ -122,17 +133,17 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 218),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 231),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 239),
-    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 253),
-    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 341),
-    "Ollama's": ("/api/chat", {"messages": [USER]}, 287),
-    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 218),
-    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 321),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 424),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 450),
-    "response stored": (RESPONSES, {"input": "hi"}, 489),
+    "plain": (CHAT, {"messages": [USER]}, 216),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 229),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 237),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 251),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 339),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 285),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 216),
+    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 316),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 422),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 447),
+    "response stored": (RESPONSES, {"input": "hi"}, 487),
 }
 
 
@@ -147,8 +158,38 @@ def test_a_request_enters_no_more_functions_than_its_budget(kind: str) -> None:
 @requirement("server.cost")
 def test_a_paced_event_enters_no_more_functions_than_its_budget() -> None:
     entered = counted(CHAT, model="paced", messages=[USER], stream=True)
-    per_event = (sum(entered.values()) - BUDGETS["streamed"][2]) / 200
-    assert 25 < per_event <= 39, f"{per_event} functions an event"
+    per_event = (sum(entered.values()) - BUDGETS["streamed"][2]) / PACED
+    assert 15 < per_event <= 22, f"{per_event} functions an event"
+
+
+@requirement("server.cost")
+def test_a_piece_that_comes_alone_is_written_before_its_agent_goes_on() -> None:
+    written: list[bytes] = []
+
+    async def watching(prompt: str) -> AsyncIterator[str]:
+        for piece in ("first", "second", "third"):
+            await asyncio.sleep(JOINED * 5)
+            yield piece
+            written.append(cycle.sent[-1]["body"] if cycle.sent else b"")
+
+    cycle, work = call(create_app(Server({"words": watching})), CHAT, messages=[USER], stream=True)
+    asyncio.run(work)
+    assert written[0] == b""  # the head is sent by the request's own task
+    assert [b'"content":"second"' in body for body in written] == [False, True, False]
+    assert [b'"content":"third"' in body for body in written] == [False, False, True]
+
+
+@requirement("server.cost")
+def test_pieces_that_come_together_are_written_together() -> None:
+    async def main() -> list[int]:
+        cycle, work = call(application(), CHAT, model="pairs", messages=[USER], stream=True)
+        await work
+        bodies = [message["body"] for message in cycle.sent if message["type"] == "http.response.body"]
+        assert b"".join(bodies).count(b'"one "') == b"".join(bodies).count(b'"two "') == 10
+        return [body.count(b'"content":"one "') + body.count(b'"content":"two "') for body in bodies]
+
+    pieces = asyncio.run(main())
+    assert pieces.count(2) >= 8  # at first each may be alone
 
 
 @requirement("server.cost")

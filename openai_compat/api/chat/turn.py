@@ -65,6 +65,8 @@ class ChoicesTurn(TurnPlan[bytes]):
     """Writes the choices as they come, or all of them at the end."""
 
     api = "completions"
+    _said: Reducer | None = None
+    _said_view: Presentation | None = None
 
     def __init__(
         self,
@@ -110,17 +112,19 @@ class ChoicesTurn(TurnPlan[bytes]):
         return Presentation("hidden", refusal_as_text=True)  # legacy completions have text and nothing else
 
     def feed(self, taken: Taken) -> bytes:
-        """The bytes of a stream; what makes a whole answer is folded."""
+        """The bytes of a stream. What makes a whole answer is folded; a conversation keeps all but what is only shown."""
         data = b""
         for index, said in taken:
+            if self._said is not None and self._said_view is not None:
+                self._said.feed(self._said_view.show(said))
             items = self._views[index].show(said)
             if self._shown:
                 self._shown[index].feed(items)
             if self._streams:
                 chunks = self._streams[index].feed(items)
-                # The choices before it begin first: accumulators know them by their order.
-                before = b"".join([stream.begin() for stream in self._streams[:index]]) if chunks and index else b""
-                data += before + chunks
+                if index and chunks:  # the choices before it begin first: accumulators know them by their order
+                    data += b"".join([stream.begin() for stream in self._streams[:index]])
+                data = data + chunks if data else chunks
         return data
 
     def idle(self) -> bytes:
@@ -174,8 +178,8 @@ class ChatCompletionTurn(ChoicesTurn):
         self._store = store
         if store and not self._shown:
             self._shown = [Reducer() for _ in requests]
-        self._said = None if draft is None else Reducer()
-        self._said_view = None if draft is None else self._view("hidden")
+        if draft is not None:
+            self._said, self._said_view = Reducer(), self._view("hidden")
 
     def view(self) -> Presentation:
         """The view of one choice: as the server shows what its agents do."""
@@ -190,13 +194,6 @@ class ChatCompletionTurn(ChoicesTurn):
         """Record the decisions: from now on the agent knows them."""
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
-
-    def feed(self, taken: Taken) -> bytes:
-        """The bytes of a stream; the conversation keeps all of it but what is only shown."""
-        if self._said is not None and self._said_view is not None:
-            for _, items in taken:
-                self._said.feed(self._said_view.show(items))
-        return super().feed(taken)
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""

@@ -25,7 +25,7 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import FinalMessage, Item, Usage, leading_texts
+from ...reducer import FinalMessage, Item, Texts, Usage, leading_texts
 from ..json import DONE, dump_texts, dumps, sse
 from ..presentation import TOOL
 from ..usage import usage_object
@@ -140,6 +140,8 @@ class ChatStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
+        if self._begun and type(items) is Texts:  # nearly always
+            return self._texts(items)
         texts = leading_texts(items)
         parts = [self._texts(texts), *[self._item(item) for item in items[len(texts) :]]]
         data = b"".join(parts)
