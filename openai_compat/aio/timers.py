@@ -80,10 +80,6 @@ JOINED = 0.001
 """Seconds after one call in place of waking within which the next has to wait for the loop's next turn."""
 
 
-NO_CONTEXT = contextvars.Context()
-"""In place of a context, where there is none."""
-
-
 class WakeEvent(Protocol):
     """Lets one task sleep until it is set, or until some time. A `set` that comes while the task is awake is not lost."""
 
@@ -197,7 +193,7 @@ class _AsyncioWakeEvent(ReusableTimer):
         self._is_set = False
         self._sleeping: asyncio.Future[None] | None = None
         self._instead: Instead | None = None
-        self._context = NO_CONTEXT
+        self._context: contextvars.Context | None = None
         self._asking = False  # or about to ask
         self._asked = 0.0
 
@@ -216,7 +212,7 @@ class _AsyncioWakeEvent(ReusableTimer):
             self._ask(self._instead, now)
         else:
             self._asking = True
-            self.loop.call_soon(self._ask_later, context=NO_CONTEXT)
+            self.loop.call_soon(self._ask_later)
 
     def _ask_later(self) -> None:
         self._asking = False
@@ -227,7 +223,7 @@ class _AsyncioWakeEvent(ReusableTimer):
         self._is_set, self._asking, self._asked = False, True, now
         try:
             # In the context of the task that sleeps, since it is that task's work.
-            until = self._context.run(instead, now)
+            until = instead(now) if self._context is None else self._context.run(instead, now)
         finally:
             self._asking = False
         if until is None:
@@ -250,8 +246,7 @@ class _AsyncioWakeEvent(ReusableTimer):
             self.start_at(until, self._wake)
             if instead is not None:
                 self._instead = instead
-                if self._context is NO_CONTEXT:
-                    self._context = contextvars.copy_context()
+                self._context = self._context or contextvars.copy_context()
             try:
                 await self._sleeping
             finally:
@@ -262,7 +257,7 @@ class _AsyncioWakeEvent(ReusableTimer):
     def close(self) -> None:
         if self._timer is not None:  # many never wait
             super().close()
-        self._context = NO_CONTEXT
+        self._context = None
 
 
 class _TrioWakeEvent:

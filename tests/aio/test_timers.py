@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -198,3 +200,32 @@ async def test_what_is_done_instead_may_have_the_task_woken_sooner_or_later() ->
                 event.offer()
         assert anyio.current_time() >= began + 0.0005
     event.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_event_loops_of_two_threads_do_so_at_the_same_time() -> None:
+    done = 0
+
+    async def offered(instead: Callable[[float], float]) -> None:
+        event = new_wake_event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(event.wait, math.inf, instead)
+            await turns(3)
+            event.offer()
+            await turns(3)
+            group.cancel_scope.cancel()
+        event.close()
+
+    def once(now: float) -> float:
+        nonlocal done
+        done += 1
+        return math.inf
+
+    def beside(now: float) -> float:
+        other = threading.Thread(target=anyio.run, args=(offered, once))
+        other.start()
+        other.join()
+        return once(now)
+
+    await offered(beside)
+    assert done == 2
