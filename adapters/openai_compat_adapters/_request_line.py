@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
 import openai_compat
-from openai_compat.api.access_record import AccessLine
+from openai_compat.api.access_record import Common, Line, shown
 
 from ._terminal_colors import Color, colored
 
-AGENT, REQUEST, TIME = 12, 27, 9
+AGENT, REQUEST = 12, 27
 """Columns, so that lines stand below each other. What is longer takes its room."""
 
 GOOD = frozenset({None, "ok", "paused"})
@@ -28,24 +29,50 @@ NOT_ONES_OWN = (
 """Where the code of people's own agents is not."""
 
 
-def request_line(line: AccessLine, *, colors: bool) -> str:
+def request_line(line: Line, *, colors: bool) -> str:
     """The line without its time of day.
 
     Columns: status, agent, method and path, seconds. Then what is known: until the agent said something, for how long it
     waited for a place, tokens in and out, tools, how it ended. Last, dim, who asked and the id of the request.
     """
-    of_turn = line.event == "turn"
-    status, agent = str(line.status or " - "), (line.agent or "") if of_turn else ""
-    asked, seconds = f"{line.method} {line.path}".ljust(REQUEST), f"{line.ms / 1000:.2f} s".rjust(TIME)
-    measured, ending = _measured(line) if of_turn else "", _ending(line, of_turn=of_turn)
-    who = line.principal
-    last = line.request_id if who is None or who == "anonymous" else f"{who} {line.request_id}"
-    if not colors:
-        return f"{status} {agent.ljust(AGENT)} {asked} {seconds}{measured}{ending} {last}"
-    well = _color(line)
-    agent = colored(agent, "bold") + " " * (AGENT - len(agent))
-    measured, ending, last = colored(measured, "dim"), colored(ending, *well), colored(last, "dim")
-    return f"{colored(status, *well)} {agent} {asked} {seconds}{measured}{ending} {last}"
+    common, (request_id, who, ms, queue_ms, first_ms, _, _, sent, got, _) = line
+    begin, ending = _words(common, colors)
+    last = request_id if who is None or who == "anonymous" else f"{shown(who)} {request_id}"
+    # Each word brings the space before it: the whole is one string that grows, instead of lists that are joined.
+    measured = "" if first_ms is None else f" first {first_ms} ms"
+    if queue_ms:
+        measured += f" queued {queue_ms} ms"
+    if sent or got:
+        measured += f" {_known(sent)}→{_known(got)} tok"
+    if colors:
+        measured, last = colored(measured, "dim"), colored(last, "dim")
+    return f"{begin} {'%7.2f' % (ms / 1000)} s{measured}{ending} {last}"
+
+
+@lru_cache(512)
+def _words(common: Common, colors: bool) -> tuple[str, str]:
+    """What many lines have in common, in words: the columns before the time, and how it ended."""
+    _, method, path, _, status, stream, agent, _, tools, finish, asks, outcome, reason, _, note = common
+    number, name = str(status or " - "), (agent or "").ljust(AGENT)
+    used, ending = f" {tools} tool{'s' if tools > 1 else ''}" if tools else "", ""
+    # The ordinary is not worth a word, and what a note says is not said twice.
+    if stream:
+        ending = " stream"
+    if asks:
+        ending += f" asks: {', '.join([shown(each) for each in asks])}"
+    if finish not in ORDINARY:
+        ending += f" {finish}"
+    if outcome not in GOOD and not note:
+        ending += f" {outcome}"
+    if reason:
+        ending += f" {reason}"
+    if note:
+        ending += f" {note}"
+    if colors:
+        well = _color(status or 0, outcome)
+        number, ending = colored(number, *well), colored(ending, *well)
+        used, name = colored(used, "dim"), colored(agent or "", "bold") + " " * (AGENT - len(agent or ""))
+    return f"{number} {name} {f'{method} {shown(path)}'.ljust(REQUEST)}", used + ending
 
 
 def own_frame(traceback: TracebackType | None) -> str:
@@ -59,44 +86,12 @@ def own_frame(traceback: TracebackType | None) -> str:
     return found
 
 
-def _color(line: AccessLine) -> tuple[Color, ...]:
-    status = line.status or 0
-    if status >= 500 or (status < 400 and line.outcome == "failed"):
+def _color(status: int, outcome: str | None) -> tuple[Color, ...]:
+    if status >= 500 or (status < 400 and outcome == "failed"):
         return ("bold", "red")
-    good = status < 400 and line.outcome in GOOD
+    good = status < 400 and outcome in GOOD
     return ("bold", "green") if good else ("bold", "yellow")
-
-
-# Each word brings the space before it: the whole is one string that grows, instead of lists that are joined.
-
-
-def _measured(line: AccessLine) -> str:
-    words = "" if line.first_ms is None else f" first {line.first_ms} ms"
-    if line.queue_ms:
-        words += f" queued {line.queue_ms} ms"
-    if line.input_tokens or line.output_tokens:
-        words += f" {_known(line.input_tokens)}→{_known(line.output_tokens)} tok"
-    if line.tool_calls:
-        words += f" {line.tool_calls} tool{'s' if line.tool_calls > 1 else ''}"
-    return words
 
 
 def _known(number: int | None) -> str:
     return "?" if number is None else str(number)
-
-
-def _ending(line: AccessLine, *, of_turn: bool) -> str:
-    words = ""
-    # The ordinary is not worth a word, and what a note says is not said twice.
-    if of_turn:
-        if line.stream:
-            words = " stream"
-        if line.asks:
-            words += f" asks: {', '.join(line.asks)}"
-        if line.finish not in ORDINARY:
-            words += f" {line.finish}"
-    if line.outcome not in GOOD and not line.note:
-        words += f" {line.outcome}"
-    if line.reason:
-        words += f" {line.reason}"
-    return f"{words} {line.note}" if line.note else words

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from openai_compat.api.access_record import FIELDS, AccessLine, AccessRecord, line_of
+from openai_compat.api.access_record import FIELDS, AccessRecord, Common, Line, fields_of, line_of, shown
 
 from ._request_line import own_frame, request_line
 from ._terminal_colors import colored, wants_colors
@@ -54,9 +54,9 @@ class LineHandler(logging.StreamHandler[TextIO]):
         if self.filters or self.formatter is None or self.lock is None:
             return bool(super().handle(record))
         try:
-            line = self.formatter.format(record)
+            line = self.formatter.format(record) + self.terminator
             with self.lock:
-                self.stream.write(f"{line}{self.terminator}")
+                self.stream.write(line)
                 self.stream.flush()
         except RecursionError:  # as logging does: to tell of it would be one more call
             raise
@@ -82,17 +82,16 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, with the traceback after it."""
-        if isinstance(record.msg, AccessLine):  # which has none
-            return self.formatMessage(record)
+        line = line_of(record)
+        if line is not None:
+            told, trace = f"{_clock(int(record.created))} {request_line(line, colors=self._colors)}", _trace()
+            return told if trace is None else f"{told} trace={trace['trace_id']}"
         more = self._tracebacks and (record.exc_info or record.exc_text or record.stack_info)
         return super().format(record) if more else self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """The line without the traceback."""
-        colors, clock, asked = self._colors, _clock(int(record.created)), line_of(record)
-        if asked is not None:
-            line = f"{clock} {request_line(asked, colors=colors)}"
-            return f"{line} trace={trace['trace_id']}" if (trace := _trace()) else line
+        colors, clock = self._colors, _clock(int(record.created))
         warns = record.levelno >= logging.WARNING
         level = f"{record.levelname} " if warns else ""
         line = f"{clock} {level}{record.getMessage()}{_exception(record, words=self._tracebacks)}"
@@ -118,17 +117,17 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
         line = line_of(record)
-        if line is not None and line.event == "turn":
-            return _json_of_turn(line, record)
-        entry: dict[str, Any] = {"time": _when(record.created), "level": record.levelname.lower()}
+        if line is not None and line[0][0] == "turn":
+            return _json_of_turn(record, line)
+        entry: dict[str, Any] = {"time": _when(record.created), "level": logging.getLevelName(record.levelno).lower()}
         if line is not None:
-            entry |= line.fields()
+            entry |= fields_of(line)
         else:
             fields = vars(record)
             entry |= {name: fields[name] for name in FIELDS if name in fields}
             entry["message"] = record.getMessage()
-        entry |= _trace()
-        entry["pid"] = record.process
+        entry |= _trace() or {}
+        entry["pid"] = _pid() if isinstance(record, AccessRecord) else record.process
         if record.exc_info and self._tracebacks:
             entry["traceback"] = self.formatException(record.exc_info)
         elif record.exc_info:
@@ -136,45 +135,49 @@ class JsonFormatter(logging.Formatter):
         return _json(entry)
 
 
-def _json_of_turn(line: AccessLine, record: logging.LogRecord) -> str:
+NO_TOKENS = ',"input_tokens":null,"output_tokens":null,"cached_tokens":null'
+
+
+def _json_of_turn(record: logging.LogRecord, line: Line) -> str:
     """What `format` writes of a dict elsewhere, here by a template, which takes a third of the time."""
-    level, request, asked, ending = _repeated(
-        (record.levelno, line.method, line.path, line.api, line.status, line.stream, line.agent, line.model),
-        (line.principal, line.finish, line.outcome, line.reason, line.error, line.note),
-        None if line.asks is None else tuple(line.asks),
-    )
-    sent, got, cached = line.input_tokens, line.output_tokens, line.cached_tokens
-    queued, first, tools = line.queue_ms, line.first_ms, line.tool_calls
-    spans = f"{_json(trace)[1:-1]}," if (trace := _trace()) else ""
-    pid = _pid() if isinstance(record, AccessRecord) else record.process
+    common, (request_id, who, ms, queued, first, conversation, response, sent, got, cached) = line
+    process = None if isinstance(record, AccessRecord) else record.process
+    level, request, agent, ending, pid = _repeated(record.levelno, process, common)
+    tokens = NO_TOKENS
+    if sent is not None:
+        tokens = f',"input_tokens":{sent},"output_tokens":{got},"cached_tokens":{"null" if cached is None else cached}'
+    trace = _trace()
+    spans = "" if trace is None else f",{_json(trace)[1:-1]}"
     return (
-        f'{{"time":"{_when(record.created)}","level":{level},"event":"turn","request_id":{_quoted(line.request_id)},'
-        f'{request},"ms":{line.ms},"queue_ms":{"null" if queued is None else queued},'
-        f'"first_ms":{"null" if first is None else first},{asked},'
-        f'"conversation":{"null" if line.conversation is None else _quoted(line.conversation)},'
-        f'"response":{"null" if line.response is None else _quoted(line.response)},'
-        f'"input_tokens":{"null" if sent is None else sent},"output_tokens":{"null" if got is None else got},'
-        f'"cached_tokens":{"null" if cached is None else cached},"tool_calls":{"null" if tools is None else tools},'
-        f'{ending},{spans}"pid":{"null" if pid is None else pid}}}'
+        f'{{"time":"{_when(record.created)}{level}{_quoted(request_id)}{request}{ms}'
+        f',"queue_ms":{"null" if queued is None else queued},"first_ms":{"null" if first is None else first}'
+        f'{agent}{_shown(who)},"conversation":{"null" if conversation is None else _shown(conversation)}'
+        f',"response":{"null" if response is None else _quoted(response)}{tokens}{ending}{spans}{pid}'
     )
+
+
+@lru_cache(512)
+def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str, str, str, str]:
+    """What many lines have in common, as pieces of JSON: each up to the next field that is a line's own."""
+    event, method, path, api, status, stream, agent, model, tools, finish, asks, outcome, reason, error, note = common
+    names = asks and [shown(name) for name in asks]
+    first, second, third, fourth, last = [
+        _json(piece)[1:-1]
+        for piece in (
+            {"level": logging.getLevelName(level).lower(), "event": event},
+            {"method": method, "path": shown(path), "api": api, "status": status},
+            {"stream": stream, "agent": agent, "model": model and shown(model)},
+            {"tool_calls": tools, "finish": finish, "asks": names, "outcome": outcome}
+            | {"reason": reason, "error": error, "note": note},
+            {"pid": process or os.getpid()},
+        )
+    ]
+    return f'",{first},"request_id":', f',{second},"ms":', f',{third},"principal":', f",{fourth}", f",{last}}}"
 
 
 @lru_cache(256)
-def _repeated(
-    asked: tuple[int, str, str, str | None, int | None, bool | None, str | None, str | None],
-    ended: tuple[str | None, str | None, str | None, str | None, str | None, str],
-    asks: tuple[str, ...] | None,
-) -> tuple[str, str, str, str]:
-    """What many lines have in common, as JSON: the level, and pieces of an object."""
-    level, method, path, api, status, stream, agent, model = asked
-    principal, finish, outcome, reason, error, note = ended
-    pieces: list[dict[str, Any]] = [
-        {"method": method, "path": path, "api": api, "status": status},
-        {"stream": stream, "agent": agent, "model": model, "principal": principal},
-        {"finish": finish, "asks": asks, "outcome": outcome, "reason": reason, "error": error, "note": note},
-    ]
-    first, second, last = [_json(piece)[1:-1] for piece in pieces]
-    return _json(logging.getLevelName(level).lower()), first, second, last
+def _shown(text: str | None) -> str:
+    return "null" if text is None else _json(shown(text))
 
 
 def _json(value: Any) -> str:
@@ -229,13 +232,11 @@ def _type_of(record: logging.LogRecord) -> str:
     return record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] is not None else ""
 
 
-def _trace() -> dict[str, str]:
+def _trace() -> dict[str, str] | None:
     """The ids of the current span, where something of this process uses OpenTelemetry."""
-    trace = sys.modules.get("opentelemetry.trace")
-    if trace is None:
-        return {}
-    span = trace.get_current_span()
-    if span is trace.INVALID_SPAN:
-        return {}
-    its = span.get_span_context()
-    return {"trace_id": f"{its.trace_id:032x}", "span_id": f"{its.span_id:016x}"} if its.is_valid else {}
+    context = sys.modules.get("opentelemetry.context")
+    if context is None or not context.get_current():
+        return None
+    trace = sys.modules["opentelemetry.trace"]
+    its = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{its.trace_id:032x}", "span_id": f"{its.span_id:016x}"} if its.is_valid else None

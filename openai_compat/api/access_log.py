@@ -7,7 +7,7 @@ import logging
 from ..agent_request import Principal
 from ..policies.hooks import RefusalReason
 from ..turns.turn_log import TurnLog
-from .access_record import AccessLine, access_record
+from .access_record import access_record, make_line, ordinary_record
 from .exchange import Exchange
 from .services import logger
 from .websocket import WebSocketConnection
@@ -49,8 +49,13 @@ def log_access(
     """
     level = logging.DEBUG if path in PROBES and 0 < status < 400 else logging.INFO
     if logger.isEnabledFor(level):
-        line = AccessLine(
+        line = make_line(
             request_id, method, path, status, began=began, note=note, principal=principal.id, turn=turn, reason=reason
         )
         # Not by `logger.log`, half of whose time is to look for the caller, which is always this function.
-        logger.handle(access_record(logger, level, line))
+        if logging.getLogRecordFactory() is not logging.LogRecord or type(logger) is not logging.Logger:
+            logger.handle(ordinary_record(logger, level, line))
+        elif logger.filters:
+            logger.handle(access_record(level, line))
+        else:
+            logger.callHandlers(access_record(level, line))

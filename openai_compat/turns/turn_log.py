@@ -53,19 +53,21 @@ class TurnLog:
     first: float | None = None
     tool_calls: int = 0
     finish: Finish | None = None
-    asks: list[str] | None = None
+    asks: tuple[str, ...] | None = None
     usage: Usage | None = None
     outcome: Outcome | None = None
     error: str | None = None
 
     def note(self, item: Item) -> None:
         """An event that is no text."""
-        if isinstance(item, ToolCallReady):
+        if isinstance(item, Finished):
+            self.finish = item.reason
+        elif isinstance(item, ToolCallReady):
             self.tool_calls += 1
-        elif isinstance(item, Paused | Finished):
+        elif isinstance(item, Paused):
             self.finish = finish_of(item)
-            if isinstance(item, Paused) and self.finish == "paused":
-                self.asks = [call.name for call in item.pending if call.waits_for == "approval"]
+            if self.finish == "paused":
+                self.asks = tuple([call.name for call in item.pending if call.waits_for == "approval"])
 
     def end(self, usage: Usage, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
         """It is over: whole, without an error or somebody who has cancelled it."""

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.agent_request import AgentRequest
-from openai_compat.api.access_record import FIELDS, AccessLine, access_record, line_of
+from openai_compat.agent_request import AgentRequest, Principal
+from openai_compat.api.access_log import log_access
+from openai_compat.api.access_record import FIELDS, Line, access_record, fields_of, line_of, make_line
 from openai_compat.reducer import Usage
 from openai_compat.turns.turn_log import TurnLog
 from openai_compat_adapters.logs import JsonFormatter, LineHandler, TextFormatter
@@ -29,25 +30,20 @@ LOGGER = logging.getLogger("openai_compat")
 ORDINARY = logging.makeLogRecord({})
 
 
-def a_line(*, note: str = "", agent: str = "helper", **of_turn: Any) -> AccessLine:
-    log = TurnLog(
-        "chat", agent, AgentRequest(model=agent, messages=(), raw_messages=[]), "chatcmpl-1", outcome="ok", **of_turn
-    )
-    return AccessLine(
-        "req_1",
-        "POST",
-        "/v1/chat/completions",
-        200,
-        began=time.monotonic(),
-        note=note,
-        principal="ann",
-        turn=log,
-        reason=None,
+def a_turn(agent: str = "helper", **of_turn: Any) -> TurnLog:
+    request = AgentRequest(model=agent, messages=(), raw_messages=[])
+    return TurnLog("chat", agent, request, "chatcmpl-1", outcome="ok", **of_turn)
+
+
+def a_line(*, note: str = "", agent: str = "helper", **of_turn: Any) -> Line:
+    began, turn = time.monotonic(), a_turn(agent, **of_turn)
+    return make_line(
+        "req_1", "POST", "/v1/chat/completions", 200, began=began, note=note, principal="ann", turn=turn, reason=None
     )
 
 
-def a_record(line: AccessLine | None = None) -> logging.LogRecord:
-    return access_record(LOGGER, logging.INFO, line or a_line())
+def a_record(line: Line | None = None) -> logging.LogRecord:
+    return access_record(logging.INFO, line or a_line())
 
 
 @requirement("log.turn")
@@ -55,8 +51,10 @@ def test_a_record_has_the_attributes_of_any_other_and_the_fields_of_its_line() -
     record = a_record()
     assert vars(record).keys() == vars(ORDINARY).keys() | {*FIELDS}
     ours = logging.Formatter("%(levelname)s %(name)s %(process)d %(threadName)s %(agent)s %(status)s %(message)s")
-    whole = f"INFO openai_compat {record.process} {threading.current_thread().name} helper 200 {record.msg}"
-    assert ours.format(a_record(record.msg)) == whole
+    said = "req_1 POST /v1/chat/completions 200 0 ms agent=helper principal=ann"
+    whole = f"INFO openai_compat {record.process} {threading.current_thread().name} helper 200 {said}"
+    assert ours.format(a_record()) == whole
+    assert record.getMessage() == record.msg == said
     assert record.msecs == int(record.created % 1 * 1000)
     assert 0 <= record.relativeCreated <= ORDINARY.relativeCreated + 3_600_000
 
@@ -83,7 +81,7 @@ def test_a_record_that_is_read_in_another_thread_names_its_own() -> None:
 def test_what_has_gone_through_a_copy_a_pickle_or_a_queue_is_the_same_line(
     way: Any, formatter: logging.Formatter
 ) -> None:
-    record = a_record(a_line(usage=Usage(), queued=0.0, asks=["pay"], note='a "note"'))
+    record = a_record(a_line(usage=Usage(), queued=0.0, asks=("pay",), note='a "note"'))
     expected = formatter.format(record)
     if way == "queue":
         waiting = queue.SimpleQueue[Any]()
@@ -92,6 +90,65 @@ def test_what_has_gone_through_a_copy_a_pickle_or_a_queue_is_the_same_line(
     else:
         other = way(record)
     assert formatter.format(other) == expected
+
+
+@requirement("log.turn")
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_a_filter_may_change_what_is_told(formatter: logging.Formatter) -> None:
+    def without_who(record: logging.LogRecord) -> bool:
+        record.principal, record.path = "someone", "/hidden"
+        record.color = "green"
+        return True
+
+    stream = io.StringIO()
+    handler = LineHandler(stream)
+    handler.setFormatter(formatter)
+    handler.addFilter(without_who)
+    handler.handle(record := a_record())
+    written = stream.getvalue()
+    assert "someone" in written
+    assert "/hidden" in written
+    assert "ann" not in written
+    assert (vars(record)["principal"], vars(record)["color"], vars(record)["agent"]) == ("someone", "green", "helper")
+
+
+def write_a_line() -> None:
+    log_access(
+        "req_1", "POST", "/v1/x", 200, began=time.monotonic(), note="", principal=Principal("ann"), turn=a_turn()
+    )
+
+
+@requirement("log.everywhere")
+def test_filters_and_levels_of_the_logger_are_obeyed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, LOGGER.name)
+    write_a_line()
+    LOGGER.addFilter(refuse := lambda record: False)
+    write_a_line()
+    LOGGER.removeFilter(refuse)
+    caplog.set_level(logging.WARNING, LOGGER.name)
+    write_a_line()
+    assert [(record.getMessage(), vars(record)["agent"]) for record in caplog.records] == [
+        ("req_1 POST /v1/x 200 0 ms agent=helper principal=ann", "helper")
+    ]
+
+
+def test_what_a_handler_keeps_stays_as_it_was_while_the_turn_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    turn = a_turn()
+    turn.outcome = None
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        log_access("req_1", "POST", "/v1/x", 200, began=0, note="client left", principal=Principal("ann"), turn=turn)
+    turn.end(Usage(1, 2, reported=True), None, None)
+    (record,) = caplog.records
+    assert (vars(record)["outcome"], vars(record)["input_tokens"]) == (None, None)
+
+
+@requirement("log.turn")
+def test_a_line_break_from_outside_is_escaped_once_however_often_the_record_is_copied() -> None:
+    record = a_record(a_line(agent="a\n\u2028ü"))
+    told = "a\\n\\u2028\\xfc"
+    assert vars(record)["model"] == told
+    assert json.loads(JsonFormatter().format(record))["model"] == told
+    assert json.loads(JsonFormatter().format(copy.copy(copy.copy(record))))["model"] == told
 
 
 @pytest.fixture
@@ -110,26 +167,32 @@ def factory() -> Iterator[None]:
 
 @requirement("log.everywhere")
 @pytest.mark.usefixtures("factory")
-def test_where_a_record_factory_is_set_it_makes_the_records() -> None:
-    record = a_record()
-    assert vars(record)["trace"] == "0af7"
-    assert vars(record)["agent"] == "helper"
+def test_where_a_record_factory_is_set_it_makes_the_records(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, LOGGER.name):
+        write_a_line()
+    (record,) = caplog.records
+    assert (vars(record)["trace"], vars(record)["agent"]) == ("0af7", "helper")
 
 
 texts = st.text(st.characters(), max_size=20)
 
 
 @requirement("log.turn")
-@given(agent=texts, note=texts, asks=st.none() | st.lists(texts, min_size=1), counts=st.none() | st.integers(0, 9))
+@given(
+    agent=texts,
+    note=texts,
+    asks=st.none() | st.lists(texts, min_size=1).map(tuple),
+    counts=st.none() | st.integers(0, 9),
+)
 def test_as_json_it_is_the_object_of_its_fields(
-    agent: str, note: str, asks: list[str] | None, counts: int | None
+    agent: str, note: str, asks: tuple[str, ...] | None, counts: int | None
 ) -> None:
     usage = None if counts is None else Usage(input_tokens=counts, output_tokens=counts)
     line = a_line(agent=agent, note=note, asks=asks, usage=usage, queued=counts and counts / 1000)
     record = a_record(line)
     told = json.loads(JsonFormatter().format(record))
     assert [*told] == ["time", "level", *FIELDS, "pid"]
-    assert {name: told[name] for name in FIELDS} == dict(line.fields())
+    assert {name: told[name] for name in FIELDS} == fields_of(line)
     assert (told["level"], told["pid"]) == ("info", record.process)
 
 
