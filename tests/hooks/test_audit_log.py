@@ -19,7 +19,7 @@ from openai_compat.hooks import AuditLog
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
-from tests.support.hooked import HTTP_APIS, EndsAs, ask, hooked_server
+from tests.support.hooked import HTTP_APIS, OWN_FORMS, EndsAs, ask, hooked_server
 
 pytestmark = pytest.mark.anyio
 
@@ -31,7 +31,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 @requirement("audit.log")
-@pytest.mark.parametrize("api", HTTP_APIS)
+@pytest.mark.parametrize("api", HTTP_APIS | OWN_FORMS)
 @pytest.mark.parametrize("ending", ["ok", "error", "pause"])
 async def test_each_run_is_told_from_its_beginning_to_its_end(tmp_path: Path, api: str, ending: str) -> None:
     path = tmp_path / "audit.jsonl"

@@ -21,7 +21,7 @@ from tests.api.chat_websocket.client import chat
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder, answer, request
-from tests.support.hooked import EVERY_API, HTTP_APIS, EndsAs, ask, hooked_server, run_turn
+from tests.support.hooked import EVERY_API, HTTP_APIS, OWN_FORMS, EndsAs, ask, hooked_server, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ async def spent(server: Server, unit: str = "total", principal: str = "anonymous
 
 @requirement("budget.refused")
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
-@pytest.mark.parametrize("api", HTTP_APIS)
+@pytest.mark.parametrize("api", HTTP_APIS | OWN_FORMS)
 async def test_who_has_used_a_budget_up_is_refused_until_the_next_period(api: str, stream: bool) -> None:
     agent = EndsAs()  # uses 5 tokens
     server = hooked_server(agent, budgets=Budget(8), admission=Admission(busy="I am busy."))
@@ -44,7 +44,9 @@ async def test_who_has_used_a_budget_up_is_refused_until_the_next_period(api: st
     second = await ask(server, api, "ok", stream=stream)
     refused = await ask(server, api, "ok", stream=stream)
     assert (first.status, second.status, len(agent.prompts)) == (200, 200, 2)
-    assert (refused.status, refused.error["type"], refused.error["code"]) == (429, *["insufficient_quota"] * 2)
+    assert refused.status == 429
+    if api not in OWN_FORMS:
+        assert (refused.error["type"], refused.error["code"]) == ("insufficient_quota", "insufficient_quota")
     assert (refused.headers["x-should-retry"], refused.headers["x-ratelimit-remaining-tokens"]) == ("false", "0")
     assert 0 < int(refused.headers["retry-after"]) <= 24 * 3600
     left = [made.headers["x-ratelimit-remaining-tokens"] for made in (first, second)]
@@ -186,7 +188,7 @@ async def test_a_store_that_goes_away_meanwhile_takes_no_answer_with_it_unless_t
 
 @requirement("rates.tokens")
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
-@pytest.mark.parametrize("api", HTTP_APIS)
+@pytest.mark.parametrize("api", HTTP_APIS | OWN_FORMS)
 async def test_who_is_ahead_of_the_tokens_a_minute_is_refused_and_told_when_to_come_back(
     api: str, stream: bool
 ) -> None:
@@ -201,8 +203,9 @@ async def test_who_is_ahead_of_the_tokens_a_minute_is_refused_and_told_when_to_c
     ]
     assert told == [("6", "6", "0ms"), ("6", "1", "50s"), ("6", "0", "1m40s")]
     assert first.headers["x-ratelimit-remaining-requests"] == "59"
-    assert (refused.status, refused.error["code"], len(agent.prompts)) == (429, "rate_limit_exceeded", 2)
-    assert refused.error["message"] == "More than 6 tokens in a minute. Try again in 50 s."
+    assert (refused.status, len(agent.prompts)) == (429, 2)
+    assert api in OWN_FORMS or refused.error["code"] == "rate_limit_exceeded"
+    assert "More than 6 tokens in a minute. Try again in 50 s." in refused.data.decode()
     assert (refused.headers["retry-after"], refused.headers["retry-after-ms"]) == ("50", "50000")
     now[0] += 49
     assert (await ask(server, api, "ok", stream=stream)).status == 429

@@ -9,6 +9,7 @@ import anyio
 
 from openai_compat import ChatRest, ChatWebSocket, Hooks, PendingCall, RunContext, Server, TurnInfo, TurnOutcome
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Paused, UsageReported
 from tests.api.chat_websocket.client import chat
@@ -30,9 +31,13 @@ ANTHROPIC: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
         lambda text: {"max_tokens": 100, "messages": [{"role": "user", "content": text}]},
     ),
 }
-"""An API whose errors have another form."""
+OLLAMA: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "ollama": ("/api/chat", lambda text: {"messages": [{"role": "user", "content": text}]}),
+}
+OWN_FORMS = ANTHROPIC | OLLAMA
+"""APIs whose errors have another form."""
 
-EVERY_API = (*APIS, *ANTHROPIC)
+EVERY_API = (*APIS, *OWN_FORMS)
 
 
 class Diary(Hooks):
@@ -107,13 +112,13 @@ class EndsAs:
 
 def hooked_server(agent: Any, *hooks: Hooks, **settings: Any) -> Server:
     """A server with every API."""
-    apis = [AnthropicMessages()]
+    apis = [AnthropicMessages(), Ollama()]
     return Server(agent, chat_rest=ChatRest(), chat_websocket=ChatWebSocket(), apis=apis, hooks=hooks, **settings)
 
 
 async def ask(server: Server, api: str, prompt: str, *, stream: bool, **fields: Any) -> Recorder:
     """What an API over HTTP answers."""
-    path, body = (HTTP_APIS | ANTHROPIC)[api]
+    path, body = (HTTP_APIS | OWN_FORMS)[api]
     return await answer(server, request(path, {"model": "agent", "stream": stream, **body(prompt), **fields}))
 
 

@@ -25,7 +25,7 @@ from openai_compat.http import HttpRequest
 from openai_compat_adapters.websocket import connect
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
-from tests.support.hooked import ANTHROPIC, HTTP_APIS, EndsAs, TurnInfo, ask, hooked_server
+from tests.support.hooked import HTTP_APIS, OWN_FORMS, EndsAs, TurnInfo, ask, hooked_server
 
 pytestmark = pytest.mark.anyio
 
@@ -90,12 +90,12 @@ def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @requirement("hooks.refused")
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("api", HTTP_APIS | ANTHROPIC)
+@pytest.mark.parametrize("api", HTTP_APIS | OWN_FORMS)
 async def test_a_refused_request_has_one_reason_for_hooks_and_the_log(
     api: str, case: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "openai_compat")
-    hook, (path, body) = Refusals(), (HTTP_APIS | ANTHROPIC)[api]
+    hook, (path, body) = Refusals(), (HTTP_APIS | OWN_FORMS)[api]
     server = made(case, hook)
     key = (b"authorization", b"Bearer sk-ann")
     for _ in range(2):
