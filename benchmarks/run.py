@@ -55,7 +55,7 @@ servers (benchmarks/servers/), each alone in a uvicorn process: httptools and uv
   ours          Server and create_app, as in the README
   stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
   bare_socket   a Starlette WebSocket that sends the same frames one by one, with json.dumps
-  chat_websocket   ours with a chat WebSocket; also in `openai-compat serve`, which writes less often
+  chat_websocket   ours with a chat WebSocket; also in `openai-compat serve`
 
 The server has one core and what makes the load another, except for stored turns, where PostgreSQL needs one as well.
 Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry

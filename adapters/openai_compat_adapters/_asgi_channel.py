@@ -8,6 +8,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from openai_compat.http import ClientDisconnected, Frame, RawHeaders
 
+from ._corked_transport import CorkedTransport
+
 POLICY_VIOLATION = 1008
 
 
@@ -22,6 +24,7 @@ class AsgiChannel:
     async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
         """Accept the handshake. Raises ClientDisconnected if the client has left."""
         await self._send({"type": "websocket.accept", "headers": list(headers), "subprotocol": subprotocol})
+        _cork(self._asgi_send)
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
         """Answer with an HTTP response; ASGI servers that cannot do that answer with a bare 403."""
@@ -56,3 +59,12 @@ class AsgiChannel:
             await self._asgi_send(message)
         except (OSError, RuntimeError):  # raised by servers that have closed the connection meanwhile
             raise ClientDisconnected from None
+
+
+def _cork(send: Send) -> None:
+    """Join frames that are sent in a row into one write, which ASGI has no message for."""
+    # uvicorn's `send` is a method of the protocol that has these. Of other servers, and behind a middleware, it is something else.
+    protocol: Any = getattr(send, "__self__", None)
+    transport = getattr(protocol, "transport", None)
+    if hasattr(protocol, "writable") and transport is not None and not isinstance(transport, CorkedTransport):
+        protocol.transport = CorkedTransport(transport, protocol.loop)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from openai_compat_adapters._serving.corked_transport import CorkedTransport
+from openai_compat_adapters._corked_transport import CorkedTransport
 from tests.loops import ASYNCIO_LOOPS
 
 pytestmark = pytest.mark.anyio

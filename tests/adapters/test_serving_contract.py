@@ -14,7 +14,9 @@ import ast
 import asyncio
 import hashlib
 import inspect
+import json
 import re
+import socket
 import textwrap
 import tomllib
 from collections.abc import AsyncIterator
@@ -31,12 +33,15 @@ from uvicorn.protocols.http.h11_impl import RequestResponseCycle as H11Cycle
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.asyncio.client import connect
 
-from openai_compat import Server
+from openai_compat import ChatWebSocket, Server
+from openai_compat_adapters._corked_transport import CorkedTransport
 from openai_compat_adapters._serving.http1 import CloseDelimitedCycle, ExpectedCycle, Http1Protocol
 from openai_compat_adapters._serving.shutdown import Runner
 from openai_compat_adapters._serving.websocket import WebSocketProtocol
 from openai_compat_adapters.starlette import create_app
+from tests.adapters.frames import frame, handshake
 from tests.support.exchanges import ask
 
 LOOKED_AT = "0.54.0"
@@ -311,3 +316,61 @@ def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
     tree = ast.parse(textwrap.dedent(inspect.getsource(theirs.send)))
     waits = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Await)]
     assert waits == ["await self.flow.drain()"], f"`_AsgiSender` runs `send` by hand. {ADVICE}"
+
+
+# frames that are sent in a row are one write: `openai_compat_adapters._asgi_channel`
+
+
+@pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_frames_over_uvicorns_websocket_are_joined_come_in_order_and_wait_for_a_client_that_reads_nothing(
+    ws: Any, loop: Any
+) -> None:
+    """`_cork` puts itself at the place of `send.__self__.transport`."""
+    protocols: list[Any] = []
+    said = 0
+
+    async def burst(prompt: str) -> AsyncIterator[str]:
+        nonlocal said
+        for said in range(1, int(prompt) + 1):  # noqa: B007  (how far it came is looked at from outside)
+            yield "token " * 100
+
+    app = create_app(Server(burst, chat_websocket=ChatWebSocket(grace=0)))
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            protocols.append(send.__self__)
+        await app(scope, receive, send)
+
+    async def main() -> list[dict[str, Any]]:
+        server = uvicorn.Server(uvicorn.Config(watched, port=0, ws=ws, loop=loop, log_level="error"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0)
+        (port,) = [sock.getsockname()[1] for each in server.servers for sock in each.sockets]
+        received: list[dict[str, Any]] = []
+        async with connect(f"ws://127.0.0.1:{port}/chat") as client:
+            await client.send(json.dumps({"role": "user", "content": "500"}))
+            while not received or received[-1]["type"] != "message":
+                received.append(json.loads(await client.recv()))
+        with socket.socket() as client:  # reads nothing: its buffers and the server's fill up
+            client.setblocking(False)
+            event_loop = asyncio.get_running_loop()
+            await event_loop.sock_connect(client, ("127.0.0.1", port))
+            await event_loop.sock_sendall(client, handshake(path="/chat"))
+            assert (await event_loop.sock_recv(client, 1000)).startswith(b"HTTP/1.1 101 ")
+            await event_loop.sock_sendall(client, frame(json.dumps({"role": "user", "content": "1000000"}).encode()))
+            while len(protocols) < 2 or protocols[1].writable.is_set():
+                await asyncio.sleep(0)
+        server.should_exit = True
+        await serving
+        return received
+
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None)
+    with runner:
+        received = runner.run(main())
+    numbered = [each["chat_seq"] for each in received if "chat_seq" in each]
+    assert numbered == list(range(1, len(numbered) + 1))
+    assert received[-1]["content"] == "token " * 100 * 500
+    assert 500 < said < 1_000_000
+    assert [type(protocol.transport) for protocol in protocols] == [CorkedTransport] * 2

@@ -17,7 +17,7 @@ from websockets.http11 import Request
 
 from openai_compat.errors import InvalidRequest
 
-from .corked_transport import CorkedTransport
+from .._corked_transport import CorkedTransport
 from .http1 import refusal
 from .slow_readers import ReadingWatch
 
