@@ -6,6 +6,7 @@ agent that never returns cannot keep the interpreter from exiting.
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 from collections import deque
@@ -28,11 +29,12 @@ def from_threads() -> Callable[[Callable[[], object]], object]:
 
     Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
     """
-    native: Any = anyio.lowlevel.current_token().native_token
-    soon: Callable[[Callable[[], object]], object] = (
-        getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
-    )
-    return soon
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        trio_token: Any = anyio.lowlevel.current_token().native_token
+        soon: Callable[[Callable[[], object]], object] = trio_token.run_sync_soon
+        return soon
 
 
 class _Abandoned(Exception):

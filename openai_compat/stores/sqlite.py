@@ -22,6 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ..aio.background import Failure
+from ..aio.timers import WakeEvent, new_wake_event
 from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
 from .engine import Autocommit, Result, Transaction
@@ -48,13 +49,15 @@ class _Job(Generic[Result]):
         self._result: Any = None
         self._failure = Failure()
         self._over = False
-        self.woken = anyio.Event()
+        self.woken = new_wake_event()
         self.soon = from_threads()
 
     async def wait(self) -> None:
         """Wait for the outcome, at most STUCK seconds."""
-        with anyio.move_on_after(STUCK):
-            await self.woken.wait()
+        try:
+            await self.woken.wait(self.woken.clock() + STUCK)
+        finally:
+            self.woken.close()
 
     def outcome(self) -> Result:
         """Return the result, or raise the error."""
@@ -87,7 +90,7 @@ def _wake(jobs: Sequence[_Job[Any]]) -> None:
     A call wakes the loop through a socket, and lets go of the interpreter's lock: the thread would then wait for that,
     up to 5 ms where the loop is busy, once for each job.
     """
-    callers: dict[Callable[[Callable[[], object]], object], list[anyio.Event]] = {}
+    callers: dict[Callable[[Callable[[], object]], object], list[WakeEvent]] = {}
     for job in jobs:
         callers.setdefault(job.soon, []).append(job.woken)
     for soon, events in callers.items():
@@ -95,7 +98,7 @@ def _wake(jobs: Sequence[_Job[Any]]) -> None:
             soon(partial(_set_all, events))
 
 
-def _set_all(events: Sequence[anyio.Event]) -> None:
+def _set_all(events: Sequence[WakeEvent]) -> None:
     for event in events:
         event.set()
 
