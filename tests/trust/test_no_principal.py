@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from openai_compat import ApiKeys, ChatRest, ChatWebSocket, Conversations, Principal, Server, from_header, from_scope
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
 from openai_compat.http import Frame, HttpRequest, RawHeaders
 from openai_compat_adapters.prometheus import Prometheus
 from tests.requirements import requirement
@@ -25,7 +26,7 @@ def anyio_backend() -> str:
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "")
-OPEN = {"/healthz", "/health", "/readyz", "/openapi.json"}
+OPEN = {"/healthz", "/health", "/readyz", "/openapi.json", "", "/api/version"}
 AGENT = Counting()
 
 
@@ -37,7 +38,7 @@ def served(**settings: Any) -> Server:
         conversations=Conversations(),
         bare_paths=True,
         embeddings={"embedder": lambda texts: [[0.0] for _ in texts]},
-        apis=[AnthropicMessages(), Prometheus().api],
+        apis=[AnthropicMessages(), Ollama(), Prometheus().api],
         **settings,
     )
 
