@@ -82,22 +82,24 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, with the traceback after it."""
-        line = line_of(record)
-        if line is not None:
-            told, trace = f"{_clock(int(record.created))} {request_line(line, colors=self._colors)}", _trace()
-            return told if trace is None else f"{told} trace={trace['trace_id']}"
+        if isinstance(record, AccessRecord):  # which has none
+            return self.formatMessage(record)
         more = self._tracebacks and (record.exc_info or record.exc_text or record.stack_info)
         return super().format(record) if more else self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """The line without the traceback."""
+        line = line_of(record)
+        if line is not None:
+            told, trace = f"{_clock(int(record.created))} {request_line(line, colors=self._colors)}", _trace()
+            return told if trace is None else f"{told} trace={trace['trace_id']}"
         colors, clock = self._colors, _clock(int(record.created))
         warns = record.levelno >= logging.WARNING
         level = f"{record.levelname} " if warns else ""
-        line = f"{clock} {level}{record.getMessage()}{_exception(record, words=self._tracebacks)}"
+        told = f"{clock} {level}{record.getMessage()}{_exception(record, words=self._tracebacks)}"
         if not warns or not colors:
-            return line
-        return colored(line, "yellow" if record.levelno == logging.WARNING else "red")
+            return told
+        return colored(told, "yellow" if record.levelno == logging.WARNING else "red")
 
 
 class JsonFormatter(logging.Formatter):

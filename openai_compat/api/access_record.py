@@ -150,6 +150,10 @@ class _Attribute:
     def __set__(self, record: AccessRecord, value: object) -> None:
         record.__dict__[self._name] = value
 
+    def __delete__(self, record: AccessRecord) -> None:
+        if record.__dict__.pop(self._name, self) is self:
+            raise AttributeError(self._name)
+
 
 for _name in _ORDINARY.union(FIELDS) - {"name", "levelno", "created", "thread"}:
     setattr(AccessRecord, _name, _Attribute(_name))

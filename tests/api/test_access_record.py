@@ -67,6 +67,27 @@ def test_each_attribute_is_there_for_who_asks_for_it_first(name: str) -> None:
 
 
 @requirement("log.turn")
+def test_attributes_may_be_set_and_taken_away_before_anything_was_read() -> None:
+    record = a_record()
+    del record.stack_info
+    record.args = ("x",)
+    assert not hasattr(record, "stack_info")
+    assert (record.args, vars(record)["agent"]) == (("x",), "helper")
+    with pytest.raises(AttributeError, match="stack_info"):
+        del record.stack_info
+
+
+@requirement("log.everywhere")
+def test_a_formatter_of_ones_own_is_asked_for_lines_too() -> None:
+    class Marked(TextFormatter):
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+            return f"> {super().formatMessage(record)}"
+
+    assert Marked().format(a_record()).startswith("> ")
+    assert Marked().format(logging.makeLogRecord({"msg": "x", "levelno": logging.INFO})).startswith("> ")
+
+
+@requirement("log.turn")
 def test_a_record_that_is_read_in_another_thread_names_its_own() -> None:
     record, found = a_record(), list[str | None]()
     reader = threading.Thread(target=lambda: found.append(record.threadName), name="reader")
