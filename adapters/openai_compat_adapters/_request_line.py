@@ -67,7 +67,7 @@ def _words(common: Common, colors: bool) -> tuple[str, str]:
     if reason:
         ending += f" {reason}"
     if note:
-        ending += f" {note}"
+        ending += f" {shown(note)}"
     if colors:
         well = _color(status or 0, outcome)
         number, ending = colored(number, *well), colored(ending, *well)

@@ -170,7 +170,7 @@ def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str
             {"method": method, "path": shown(path), "api": api, "status": status},
             {"stream": stream, "agent": agent, "model": model and shown(model)},
             {"tool_calls": tools, "finish": finish, "asks": names, "outcome": outcome}
-            | {"reason": reason, "error": error, "note": note},
+            | {"reason": reason, "error": error and shown(error), "note": shown(note)},
             {"pid": process or os.getpid()},
         )
     ]

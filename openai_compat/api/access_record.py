@@ -184,11 +184,12 @@ def make_line(
 ) -> Line:
     """What a line tells. See `log_access`, which says what these are."""
     ms, path, who = int((time.monotonic() - began) * 1000), path[:SHOWN_OF], principal[:SHOWN_OF] or None
+    note = note and note[:SHOWN_OF]
     refused = status >= 400 or not status or reason is not None
     known = status or None
     outcome: Outcome | None
     if turn is not None and (turn.outcome is not None or not refused):
-        outcome, error = turn.outcome, turn.error
+        outcome, error = turn.outcome, turn.error and turn.error[:SHOWN_OF]
     else:
         outcome, error = "refused" if refused else "ok", note if status >= 400 else None
     if turn is None:
@@ -240,7 +241,7 @@ def line_of(record: logging.LogRecord) -> Line | None:
 def fields_of(line: Line) -> dict[str, Any]:
     """The fields of a line by their names, in order."""
     values: dict[str, Any] = dict(zip(COMMON + OWN, line[0] + line[1], strict=True))
-    for name in ("path", "model", "principal", "conversation"):
+    for name in ("path", "model", "principal", "conversation", "error", "note"):
         values[name] = values[name] and shown(values[name])
     values["asks"] = values["asks"] and [shown(name) for name in values["asks"]]
     return {name: values[name] for name in (FIELDS if values["event"] == "turn" else OF_REQUEST)}

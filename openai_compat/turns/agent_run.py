@@ -436,8 +436,8 @@ class AgentRun:
         elif self._context.logger.isEnabledFor(logging.DEBUG):
             self._log(logging.INFO, "the agent failed", error)
         else:
-            said = error.message[:200].encode("unicode_escape").decode()
-            self._log(logging.INFO, f"the agent failed: {said} ({error.code})", None)
+            said, code = [(text or "")[:200].encode("unicode_escape").decode() for text in (error.message, error.code)]
+            self._log(logging.INFO, f"the agent failed: {said} ({code})", None)
 
     def _log(self, level: int, text: str, error: BaseException | None) -> None:
         with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything

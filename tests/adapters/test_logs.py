@@ -17,6 +17,7 @@ import pytest
 
 from openai_compat import Principal, Server, ToolCallReady, ToolResult
 from openai_compat.api.access_record import FIELDS
+from openai_compat.errors import AgentError
 from openai_compat.hooks import ContentLog
 from openai_compat_adapters.logs import JsonFormatter, TextFormatter, configure_logging
 from tests.conftest import anyio_backend as anyio_backend
@@ -150,6 +151,20 @@ async def test_what_clients_write_begins_no_line_of_its_own() -> None:
         await answer(server, request("/v1/\nchat", b""))
     assert all("\n" not in line for line in log.lines)
     assert vars(log.records[0])["model"] == "a\\nb"
+
+
+@requirement("log.turn")
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+async def test_what_an_agent_calls_its_failure_begins_no_line_of_its_own(formatter: logging.Formatter) -> None:
+    async def agent(prompt: str) -> str:
+        raise AgentError("It\nbroke.", code="bro\nken 12:00:00 200 agent" + "x" * 500)
+
+    with kept(formatter) as log:
+        await ask(hooked_server(agent), "chat", "hi", stream=False)
+    assert len(log.lines) == 2
+    assert all("\n" not in line and "\\nken" in line and len(line) < 1500 for line in log.lines)
+    assert log.turn["note"] == log.turn["error"]
+    assert log.turn["note"].startswith("bro\\nken 12")
 
 
 @requirement("log.turn")
