@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
-import types
 from collections.abc import Coroutine
 from typing import Any, cast
 
-from .first_wait import Steps, rest_of
+from .first_wait import told_of_wait
 
 if sys.version_info >= (3, 12):
 
@@ -33,7 +32,8 @@ else:
     ) -> tuple[asyncio.Task[None], bool]:
         """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
         context = contextvars.copy_context() if context is None else context
-        begun = cast("Coroutine[Any, Any, None]", _begun(work))
+        # It makes the first step of `work`, and is left: its task is then given what that step waits for, and goes on.
+        begun = cast("Coroutine[Any, Any, None]", told_of_wait(work, None))
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
@@ -51,16 +51,3 @@ else:
             if around is not None:
                 asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
         return task, over
-
-    @types.coroutine
-    def _begun(work: Coroutine[Any, Any, None]) -> Steps:
-        """Makes the first step of `work`, and waits: its task is then given what that step waits for, and goes on."""
-        try:
-            waits_for = work.send(None)
-            try:
-                yield
-            except BaseException as error:  # cancelled before the task's own first step
-                waits_for = work.throw(error)
-            yield from cast("Steps", rest_of(work, waits_for))
-        except StopIteration:
-            return

@@ -10,20 +10,22 @@ Steps: TypeAlias = Generator[Any, Any, None]
 """What `types.coroutine` lets `yield from` take a coroutine for."""
 
 
-async def told_of_wait(work: Coroutine[Any, Any, None], waits: Callable[[], object]) -> None:
-    """Do `work`, in the same task, and call `waits` before it is left for the first time. Raises what `work` raises."""
+@types.coroutine
+def told_of_wait(work: Coroutine[Any, Any, None], waits: Callable[[], object] | None) -> Steps:
+    """Do `work`, in the same task, and call `waits` before it is left for the first time. Raises what `work` raises.
+
+    Without `waits`, it is left once more then, with nothing to wait for: for who has made the first step by hand.
+    """
+    # One function for both, with all of it: each frame is entered for every piece of a stream, and kept as long as it is.
     try:
         waits_for = work.send(None)
-    except StopIteration:
-        return
-    waits()
-    await rest_of(work, waits_for)
-
-
-@types.coroutine
-def rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> Steps:
-    """Go on with `work`, whose last step was made by hand, and waits for `waits_for`."""
-    try:
+        if waits is not None:
+            waits()
+        else:
+            try:
+                yield
+            except BaseException as error:  # cancelled before the task's own first step
+                waits_for = work.throw(error)
         while True:
             try:
                 result = yield waits_for

@@ -67,7 +67,6 @@ class AgentRun:
     _cause: OpenAICompatError | None = None
     _room: Waiter | None = None
     _full = False
-    _alone = True
     _dropping = False
     _unheard = False
     _cancelled = False
@@ -91,7 +90,7 @@ class AgentRun:
         self._context = context
         self._parked_runs = parked
         self._questions: list[AwaitedCall] = []
-        self._used: set[str] = set()
+        self._used: list[str] = []
         self._wake = wake
         self._grace = grace
         self._seat = seat
@@ -127,7 +126,6 @@ class AgentRun:
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
         items, self.items = self.items, Texts()
-        self._alone = len(items) == 1
         self._full = False
         if self._room is not None:
             self._make_room()
@@ -358,8 +356,8 @@ class AgentRun:
                         self._hooked.event(item)
                     if size >= LARGE:
                         self._full = True
-                    if len(queue) == 1:  # last, since what is there may be taken by that
-                        self._wake.offer(at_once=self._alone)
+                    if len(queue) == 1:
+                        self._wake.offer()
             elif self._dropping or contract.finished:  # nobody wants it, and an agent need not ever wait by itself
                 self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
@@ -390,8 +388,6 @@ class AgentRun:
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
-            # What comes by itself is written at once. Where the last ones came together, so may these.
-            at_once = self._alone and len(items) == 1 and not self.items
             self.items += items
             for item in items:
                 if type(item) is not str and type(self.items) is Texts:
@@ -402,7 +398,7 @@ class AgentRun:
             if self._contract.finished:
                 self._wake.set()
             else:
-                self._wake.offer(at_once=at_once)
+                self._wake.offer()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         aclose = getattr(items, "aclose", None)

@@ -46,7 +46,7 @@ class AwaitedCall:
             self.answered = instead if self.call.waits_for == "approval" else denied
 
 
-def brought_before(request: AgentRequest, call: PendingCall, used: set[str]) -> Decision | ToolMessage | None:
+def brought_before(request: AgentRequest, call: PendingCall, used: list[str]) -> Decision | ToolMessage | None:
     """What a request brings for a call of the run before it, which asks for it in the same words: each answer once.
 
     `used` are the ids of the calls whose answers were taken; this one's is added.
@@ -58,7 +58,7 @@ def brought_before(request: AgentRequest, call: PendingCall, used: set[str]) -> 
     for call_id, asked in resume.calls.items() if call.waits_for == "approval" else _calls(request):
         same = asked.name == call.name and same_json(asked.arguments, call.arguments)
         if same and call_id in answers and call_id not in used:
-            used.add(call_id)
+            used.append(call_id)
             return answers[call_id]
     return None
 

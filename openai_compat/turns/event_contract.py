@@ -84,16 +84,16 @@ class EventContract:
     _break_due = False
     _own_calls = 0
     _reported = 0
+    _dropped: frozenset[str] = frozenset()
 
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
         sampling = request.sampling
         self._request = request
         self._calls: dict[str, _OpenCall] = {}
-        self._dropped: set[str] = set()
         self._resume = request.resume
         self._scanner = StopScanner(sampling.stop) if sampling.stop else None
         self._text_halves = HalfJoiner()
-        self._halves: dict[Prose, HalfJoiner] = {TextDelta: self._text_halves}  # of the others when they come
+        self._halves: dict[Prose, HalfJoiner] = {}  # of the others, when they come
         self._limit = None if counts_tokens else sampling.max_tokens  # an agent that counts is not cut
         # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
         self.room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
@@ -213,7 +213,7 @@ class EventContract:
         It may be what ends the turn.
         """
         events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
-        for kind, halves in self._halves.items():
+        for kind, halves in ((TextDelta, self._text_halves), *self._halves.items()):
             if halves.held and not self.finished:
                 events += self._measured(halves.flush(), kind)
         return events
@@ -258,7 +258,7 @@ class EventContract:
                 text = "The agent called a tool that this request does not allow."
                 raise AgentError(text, code="tool_choice_violated")
             if not self._request.parallel_tool_calls and self._client_calls():
-                self._dropped.add(call_id)
+                self._dropped |= {call_id}
                 return []
         elif self._own_calls == self._request.sampling.max_tool_calls:
             return self._cut("length")

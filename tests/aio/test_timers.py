@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.timers import JOINED, ReusableTimer, ScopeTimeout, new_wake_event
+from openai_compat.aio.timers import ReusableTimer, ScopeTimeout, new_wake_event
 from tests.loops import ASYNCIO_LOOPS
 from tests.loops import anyio_backend as anyio_backend
 
@@ -110,20 +110,21 @@ async def turns(number: int) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
-async def test_what_is_offered_alone_is_done_at_once_and_what_follows_in_the_next_turn() -> None:
-    event, instead = new_wake_event(), Instead(math.inf)
+async def test_all_that_is_offered_in_one_turn_is_done_once_in_the_next() -> None:
+    events, instead = [new_wake_event() for _ in range(3)], [Instead(math.inf) for _ in range(3)]
     async with anyio.create_task_group() as group:
-        group.start_soon(event.wait, math.inf, instead)
-        await anyio.sleep(JOINED * 5)
-        event.offer(at_once=True)
-        assert instead.calls == 1
-        for _ in range(3):
-            event.offer()
-        assert instead.calls == 1
+        for event, one in zip(events, instead, strict=True):
+            group.start_soon(event.wait, math.inf, one)
         await turns(3)
-        assert instead.calls == 2
+        for number in (1, 2):
+            for event in [*events, *events]:
+                event.offer()
+            assert [one.calls for one in instead] == [number - 1] * 3
+            await turns(1)
+            assert [one.calls for one in instead] == [number] * 3
         group.cancel_scope.cancel()
-    event.close()
+    for event in events:
+        event.close()
 
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
@@ -135,16 +136,15 @@ async def test_what_is_offered_while_another_is_done_comes_after_it() -> None:
         assert doing == [0]
         doing[0] = 1
         if done < 3:
-            event.offer(at_once=True)
+            event.offer()
         doing[0] = 0
         done += 1
         return math.inf
 
     async with anyio.create_task_group() as group:
         group.start_soon(event.wait, math.inf, instead)
-        await anyio.sleep(JOINED * 5)
-        event.offer(at_once=True)
-        assert done == 1
+        await turns(3)
+        event.offer()
         await turns(10)
         assert done == 4
         group.cancel_scope.cancel()
@@ -152,8 +152,8 @@ async def test_what_is_offered_while_another_is_done_comes_after_it() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
-@pytest.mark.parametrize("at_once", [False, True])
-async def test_a_task_that_is_to_be_woken_does_the_rest_itself(at_once: bool) -> None:
+@pytest.mark.parametrize("offers", [0, 1])
+async def test_a_task_that_is_to_be_woken_does_the_rest_itself(offers: int) -> None:
     event, instead, woken = new_wake_event(), Instead(None), False
 
     async def task() -> None:
@@ -163,16 +163,44 @@ async def test_a_task_that_is_to_be_woken_does_the_rest_itself(at_once: bool) ->
 
     async with anyio.create_task_group() as group:
         group.start_soon(task)
-        await anyio.sleep(JOINED * 5)
-        event.offer(at_once=at_once)
-        await turns(0 if at_once else 1)
-        for _ in range(3):
-            event.offer(at_once=True)
+        await turns(3)
+        for _ in range(offers):
+            event.offer()
+        if not offers:
+            event.set()
         with anyio.fail_after(20):
             while not woken:
                 await anyio.lowlevel.checkpoint()
-        assert instead.calls == 1
+                event.offer()
+        assert instead.calls == offers
     event.close()
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_what_was_offered_is_left_to_a_task_that_was_woken_since() -> None:
+    event, instead = new_wake_event(), Instead(math.inf)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(event.wait, math.inf, instead)
+            await turns(3)
+            event.offer()
+            event.set()
+        assert instead.calls == 0
+    event.close()
+
+
+def test_a_loop_does_what_was_offered_in_it_also_after_another_one_in_the_same_thread() -> None:
+    async def main() -> int:
+        event, instead = new_wake_event(), Instead(math.inf)
+        task = asyncio.create_task(event.wait(math.inf, instead))
+        await asyncio.sleep(0)
+        event.offer()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        task.cancel()
+        return instead.calls
+
+    assert [asyncio.run(main()) for _ in range(3)] == [1, 1, 1]
 
 
 async def test_an_offer_that_nobody_takes_wakes_the_task() -> None:
@@ -183,7 +211,7 @@ async def test_an_offer_that_nobody_takes_wakes_the_task() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(event.wait, math.inf)
             await turns(3)
-            event.offer(at_once=True)
+            event.offer()
     event.close()
 
 

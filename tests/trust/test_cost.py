@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from openai_compat import Server
-from openai_compat.aio.timers import JOINED
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.exchange import Exchange
 from openai_compat.api.ollama import Ollama
@@ -38,7 +37,7 @@ TOOL_ROUND = [
 ]
 
 
-PACED = 50
+PACED = 200
 
 
 async def words(prompt: str) -> AsyncIterator[str]:
@@ -48,13 +47,13 @@ async def words(prompt: str) -> AsyncIterator[str]:
 
 async def paced(prompt: str) -> AsyncIterator[str]:
     for _ in range(PACED):
-        await asyncio.sleep(JOINED * 2)
+        await asyncio.sleep(0)
         yield "token "
 
 
 async def pairs(prompt: str) -> AsyncIterator[str]:
     for _ in range(10):
-        await asyncio.sleep(JOINED * 2)
+        await asyncio.sleep(0)
         yield "one "
         yield "two "
 
@@ -133,17 +132,17 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 216),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 229),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 237),
-    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 251),
-    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 339),
-    "Ollama's": ("/api/chat", {"messages": [USER]}, 285),
-    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 216),
-    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 316),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 422),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 447),
-    "response stored": (RESPONSES, {"input": "hi"}, 487),
+    "plain": (CHAT, {"messages": [USER]}, 217),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 230),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 238),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 252),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 340),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 286),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 217),
+    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 317),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 423),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 448),
+    "response stored": (RESPONSES, {"input": "hi"}, 489),
 }
 
 
@@ -163,23 +162,6 @@ def test_a_paced_event_enters_no_more_functions_than_its_budget() -> None:
 
 
 @requirement("server.cost")
-def test_a_piece_that_comes_alone_is_written_before_its_agent_goes_on() -> None:
-    written: list[bytes] = []
-
-    async def watching(prompt: str) -> AsyncIterator[str]:
-        for piece in ("first", "second", "third"):
-            await asyncio.sleep(JOINED * 5)
-            yield piece
-            written.append(cycle.sent[-1]["body"] if cycle.sent else b"")
-
-    cycle, work = call(create_app(Server({"words": watching})), CHAT, messages=[USER], stream=True)
-    asyncio.run(work)
-    assert written[0] == b""  # the head is sent by the request's own task
-    assert [b'"content":"second"' in body for body in written] == [False, True, False]
-    assert [b'"content":"third"' in body for body in written] == [False, False, True]
-
-
-@requirement("server.cost")
 def test_pieces_that_come_together_are_written_together() -> None:
     async def main() -> list[int]:
         cycle, work = call(application(), CHAT, model="pairs", messages=[USER], stream=True)
@@ -188,8 +170,7 @@ def test_pieces_that_come_together_are_written_together() -> None:
         assert b"".join(bodies).count(b'"one "') == b"".join(bodies).count(b'"two "') == 10
         return [body.count(b'"content":"one "') + body.count(b'"content":"two "') for body in bodies]
 
-    pieces = asyncio.run(main())
-    assert pieces.count(2) >= 8  # at first each may be alone
+    assert asyncio.run(main()).count(2) == 10
 
 
 @requirement("server.cost")
@@ -199,8 +180,12 @@ def test_a_chat_request_makes_one_task(stream: bool) -> None:
     assert entered["_AsyncioTask.__init__"] == 1
 
 
+def ours_among(objects: list[Any]) -> list[Any]:
+    return [one for one in objects if isinstance(one, Exchange | TurnPlan | AgentRun)]
+
+
 @requirement("server.cost")
-@pytest.mark.parametrize(("path", "budget"), [(CHAT, 146), (RESPONSES, 170)])
+@pytest.mark.parametrize(("path", "budget"), [(CHAT, 138), (RESPONSES, 165)])
 def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget: int) -> None:
     async def main() -> float:
         app = application()
@@ -218,12 +203,13 @@ def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget:
             gc.collect()
             return gc.get_objects()
 
+        earlier = len(ours_among(gc.get_objects()))  # of other tests, whose agents may go on
         before = len(await opened(10))
         objects = await opened(50)
         each = (len(objects) - before) / 50
         # With 30 attributes an object has a dict of its own, and takes three times as long to make.
-        ours = [one for one in objects if isinstance(one, Exchange | TurnPlan | AgentRun)]
-        assert len(ours) == 60 * 3
+        ours = ours_among(objects)
+        assert 60 * 3 <= len(ours) <= 60 * 3 + earlier
         assert max(len(vars(one)) for one in ours) < 30
         del objects, ours
         for task in tasks:

@@ -59,6 +59,8 @@ FOR_AGENTS = (
 
 _ROLES = frozenset(["user", "assistant", "system", "developer"])
 _TEXT_OR_NONE, _BOOL_OR_NONE = (str, NoneType), (bool, NoneType)
+NO_NAMES: frozenset[str] = frozenset()
+"""One for all: an empty set is 216 bytes."""
 _STAND_IN = [{"role": "user", "content": ""}]
 """Stands for messages that are known to be in order, so that the model validates the other fields alone."""
 
@@ -90,7 +92,7 @@ class ParsedChat:
     def custom_tools(self) -> frozenset[str]:
         """The names of the client's tools that take free text."""
         tools = self.request.tools
-        return frozenset([tool.name for tool in tools if isinstance(tool, CustomTool)]) if tools else frozenset()
+        return frozenset([tool.name for tool in tools if isinstance(tool, CustomTool)]) if tools else NO_NAMES
 
 
 def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:

@@ -52,6 +52,12 @@ TEXT_ANSWER = (
     b'"message":{"role":"assistant","content":%s,"refusal":null,"annotations":[]},"logprobs":null,'
     b'"finish_reason":"%s"}],"usage":%s}'
 )
+CONTENT = b'{"content":'
+HEAD = slice(None, -len(CONTENT))
+"""The part of what comes before a text that begins every chunk."""
+TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
+TAIL_BEFORE_USAGE = b',"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
+"""With `include_usage` every chunk has the key, null but in the last."""
 NOTHING_USED = dumps(usage_object(Usage()))
 
 
@@ -122,17 +128,15 @@ class ChatStream:
     Text, which is nearly all there is, is written into a template of bytes; nothing is built or validated for it.
     """
 
+    _custom: frozenset[str] = frozenset()
+
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
-        self._head = b"data: " + dumps(form.chunk())[:-1] + b',"choices":[{"index":%d,"delta":' % index
-        # With `include_usage` every chunk has the key, null but in the last.
-        tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
-        self._tail = tail + b"\n\n"
-        self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
-        self._between_texts = self._after_text + self._before_text
+        # Each stream has its beginning in memory as long as it is open, so it has it once; the end is one for all.
+        self._before_text = b'data: %b,"choices":[{"index":%d,"delta":%b' % (dumps(form.chunk())[:-1], index, CONTENT)
+        self._tail = TAIL_BEFORE_USAGE if form.include_usage else TAIL
         self._indexes: dict[str, int] = {}
         self._at_once: dict[str, Progress] = {}
-        self._custom: set[str] = set()
         self._begun = False
         self._citations: list[Annotation] = []
         self._images = 0
@@ -162,7 +166,8 @@ class ChatStream:
     def _texts(self, texts: list[str]) -> bytes:
         if not texts:
             return b""
-        return self._before_text + self._between_texts.join(dump_texts(texts)) + self._after_text
+        before, after = self._before_text, b"}" + self._tail
+        return before + (after + before).join(dump_texts(texts)) + after
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
@@ -200,8 +205,12 @@ class ChatStream:
 
     def _delta(self, delta: Delta, logprobs: Logprobs | None = None) -> bytes:
         if logprobs is None:
-            return self._head + dumps(delta) + self._tail
-        return self._head + dumps(delta) + self._tail.replace(b'"logprobs":null', b'"logprobs":' + dumps(logprobs), 1)
+            return self._before_text[HEAD] + dumps(delta) + self._tail
+        return (
+            self._before_text[HEAD]
+            + dumps(delta)
+            + self._tail.replace(b'"logprobs":null', b'"logprobs":' + dumps(logprobs), 1)
+        )
 
     def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
         chunk: ToolCallChunk
@@ -210,7 +219,7 @@ class ChatStream:
             # index.
             index = self._indexes[event.call_id] = len(self._indexes)
             if event.name in self._form.custom_tools:
-                self._custom.add(event.call_id)
+                self._custom |= {event.call_id}
                 chunk = {"index": index, "id": event.call_id, "type": "custom"}
                 chunk["custom"] = {"name": event.name, "input": ""}
             else:
@@ -242,7 +251,7 @@ class ChatStream:
     def _status(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
         # An empty delta: Open WebUI draws `event`, all other clients skip a chunk that adds nothing.
-        return self._head + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
+        return self._before_text[HEAD] + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
 
     def _finish(self, reason: ChatFinishReason) -> bytes:
         # Citations go out together: the SDK's accumulator cannot add to a list whose entries have no index.
@@ -252,7 +261,7 @@ class ChatStream:
         if self._speech is not None and self._speech.rest:
             last["audio"] = self._speech.end()
         tail = self._tail.replace(b'"finish_reason":null', b'"finish_reason":"%s"' % reason.encode(), 1)
-        return self._head + dumps(last) + tail
+        return self._before_text[HEAD] + dumps(last) + tail
 
 
 class _Speech:
