@@ -171,7 +171,7 @@ def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str
             {"stream": stream, "agent": agent, "model": model and shown(model)},
             {"tool_calls": tools, "finish": finish, "asks": names, "outcome": outcome}
             | {"reason": reason, "error": error and shown(error), "note": shown(note)},
-            {"pid": process or os.getpid()},
+            {"pid": process or _pid()},
         )
     ]
     return f'",{first},"request_id":', f',{second},"ms":', f',{third},"principal":', f",{fourth}", f",{last}}}"
@@ -189,10 +189,15 @@ def _json(value: Any) -> str:
         return json.dumps(value, default=str, separators=(",", ":"))
 
 
+def _new_process() -> None:
+    _pid.cache_clear()
+    _repeated.cache_clear()  # has it too
+
+
 # A system call, which takes as long as to fill in the template.
 _pid = lru_cache(1)(os.getpid)
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
-    os.register_at_fork(after_in_child=_pid.cache_clear)
+    os.register_at_fork(after_in_child=_new_process)
 
 
 MILLISECONDS = tuple([f".{number:03d}Z" for number in range(1000)])

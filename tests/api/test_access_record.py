@@ -7,8 +7,11 @@ import io
 import json
 import logging
 import logging.handlers
+import os
 import pickle
 import queue
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -220,6 +223,34 @@ def test_as_json_it_is_the_object_of_its_fields(
 def test_records_of_others_are_no_lines_even_with_an_event_of_their_own() -> None:
     assert line_of(logging.makeLogRecord({"event": "theirs", "msg": "x"})) is None
     assert json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "x"})))["message"] == "x"
+
+
+FORKED = """
+import os, sys
+from openai_compat.api.access_record import access_record, make_line
+from openai_compat.turns.turn_log import TurnLog
+from openai_compat.agent_request import AgentRequest
+from openai_compat_adapters.logs import JsonFormatter
+
+turn = TurnLog("chat", "agent", AgentRequest(model="agent", messages=(), raw_messages=[]), "chatcmpl-1")
+line = make_line("req_1", "POST", "/", 200, began=0, note="", principal="ann", turn=turn, reason=None)
+def tell():
+    print(os.getpid(), JsonFormatter().format(access_record(20, line)), flush=True)
+
+tell()
+child = os.fork()
+tell()
+child and os.waitpid(child, 0)
+"""
+
+
+@requirement("log.everywhere")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_after_a_fork_lines_have_the_id_of_the_new_process() -> None:
+    ran = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, check=True, text=True, timeout=60)
+    told = [line.split(" ", 1) for line in ran.stdout.splitlines()]
+    assert len({process for process, _ in told}) == 2
+    assert [json.loads(line)["pid"] for _, line in told] == [int(process) for process, _ in told]
 
 
 @requirement("log.everywhere")
