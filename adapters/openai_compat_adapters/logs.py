@@ -121,7 +121,9 @@ class JsonFormatter(logging.Formatter):
         line = line_of(record)
         if line is not None and line[0][0] == "turn":
             return _json_of_turn(record, line)
-        entry: dict[str, Any] = {"time": _when(record.created), "level": logging.getLevelName(record.levelno).lower()}
+        ours = isinstance(record, AccessRecord)  # whose other attributes need not be there
+        level = logging.getLevelName(record.levelno) if ours else record.levelname
+        entry: dict[str, Any] = {"time": _when(record.created), "level": level.lower()}
         if line is not None:
             entry |= fields_of(line)
         else:
@@ -129,10 +131,10 @@ class JsonFormatter(logging.Formatter):
             entry |= {name: fields[name] for name in FIELDS if name in fields}
             entry["message"] = record.getMessage()
         entry |= _trace() or {}
-        entry["pid"] = _pid() if isinstance(record, AccessRecord) else record.process
-        if record.exc_info and self._tracebacks:
+        entry["pid"] = _pid() if ours else record.process
+        if line is None and record.exc_info and self._tracebacks:
             entry["traceback"] = self.formatException(record.exc_info)
-        elif record.exc_info:
+        elif line is None and record.exc_info:
             entry["exception"] = _type_of(record)
         return _json(entry)
 

@@ -81,6 +81,21 @@ def test_attributes_may_be_set_and_taken_away_before_anything_was_read() -> None
 
 
 @requirement("log.everywhere")
+@pytest.mark.parametrize("turn", [a_turn(), None], ids=["turn", "request"])
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_to_be_written_a_record_needs_no_more_than_its_line(formatter: logging.Formatter, turn: TurnLog | None) -> None:
+    line = make_line("req_1", "GET", "/", 200, began=0, note="", principal="ann", turn=turn, reason=None)
+    record = access_record(logging.INFO, line)
+    formatter.format(record)
+    assert record.access_line is line
+
+
+def test_a_level_that_a_filter_has_named_is_told() -> None:
+    record = logging.makeLogRecord({"msg": "x", "levelno": 25, "levelname": "NOTICE"})
+    assert json.loads(JsonFormatter().format(record))["level"] == "notice"
+
+
+@requirement("log.everywhere")
 def test_a_formatter_of_ones_own_is_asked_for_lines_too() -> None:
     class Marked(TextFormatter):
         def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
@@ -239,8 +254,9 @@ def tell():
 
 tell()
 child = os.fork()
+if child:  # one after the other, or they write into each other's lines
+    os.waitpid(child, 0)
 tell()
-child and os.waitpid(child, 0)
 """
 
 
