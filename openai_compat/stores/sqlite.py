@@ -118,6 +118,7 @@ class SqliteEngine:
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._gathering: object = None
         _care_for_forks()
         _engines.add(self)
 
@@ -126,14 +127,32 @@ class SqliteEngine:
         job = _Job(transaction, self._patience)
         self._queue.append(job)
         try:
-            await anyio.lowlevel.checkpoint()  # other callers that are ready now get into the same batch
-            self._wake_thread()
+            await self._gather(job)
             await job.wait()
         finally:
             with self._changed:
                 if not job.begun:
                     self._queue.remove(job)
         return job.outcome()
+
+    async def _gather(self, job: _Job[Any]) -> None:
+        """Wake the thread once the event loop's steps bring no further jobs; the first job does it for all.
+
+        Sooner, the thread would have a small batch, and wait for the interpreter as long as the loop is busy with the rest.
+        """
+        loop = job.woken.loop or anyio.lowlevel.current_token()
+        if self._gathering == loop:
+            return
+        self._gathering, two_ago, one_ago = loop, 0, 0
+        try:
+            while (
+                two_ago < len(self._queue) < MAX_TOGETHER
+            ):  # of one step, those come after this task that came after it
+                two_ago, one_ago = one_ago, len(self._queue)
+                await anyio.lowlevel.checkpoint()
+        finally:
+            self._gathering = None
+            self._wake_thread()
 
     def _wake_thread(self) -> None:
         with self._changed:

@@ -675,3 +675,47 @@ async def test_a_long_event_log_takes_little_room_and_one_of_an_earlier_version_
     await engine.run(one("update oc_event set body = $1", large.body.decode()))
     assert await store.events(Key("alice", "resp_1"), -1) == [large]
     await engine.aclose()
+
+
+async def test_callers_that_become_ready_one_step_after_the_other_are_one_batch(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statements = traced_statements(monkeypatch)
+    engine = SqliteEngine(path)
+    await engine.run(one("select 1"))
+    statements.clear()
+
+    async def caller(steps: int) -> None:
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        await engine.run(one("select 2"))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for steps in range(9):
+                group.start_soon(caller, steps)
+    assert statements == ["begin immediate", *["select 2"] * 9, "commit"]
+    await engine.aclose()
+
+
+async def test_a_caller_that_leaves_while_others_gather_leaves_them_their_batch(path: Path) -> None:
+    engine, first = SqliteEngine(path), anyio.CancelScope()
+    told: list[int] = []
+
+    async def leaves() -> None:
+        with first:
+            await engine.run(one("select 1"))
+
+    async def stays(number: int) -> None:
+        first.cancel()  # it is the one that would wake the thread
+        told.append(await engine.run(one(f"select {number}")))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(leaves)
+            await anyio.lowlevel.checkpoint()
+            for number in range(2, 5):
+                group.start_soon(stays, number)
+    assert sorted(told) == [2, 3, 4]
+    assert not engine._queue
+    await engine.aclose()
