@@ -210,7 +210,10 @@ class _AsyncioWakeEvent(ReusableTimer):
             self._is_set = True
         else:
             self._asking = True
-            self._offers.add(self)
+            events = self._offers.events
+            if not events:
+                self._offers.ask_soon()
+            events.append(self)
 
     def ask(self, now: float) -> None:
         """Have what was offered done in place of waking the task, unless that was woken meanwhile."""
@@ -263,20 +266,19 @@ class _Offers:
     callback of the loop for all of them.
     """
 
-    __slots__ = ("_context", "_events", "loop")
+    __slots__ = ("_context", "events", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._context = contextvars.Context()  # each of them has its own
-        self._events: list[_AsyncioWakeEvent] = []
+        self.events: list[_AsyncioWakeEvent] = []
 
-    def add(self, event: _AsyncioWakeEvent) -> None:
-        if not self._events:
-            self.loop.call_soon(self._ask, context=self._context)
-        self._events.append(event)
+    def ask_soon(self) -> None:
+        """Called with the first event of a turn."""
+        self.loop.call_soon(self._ask, context=self._context)
 
     def _ask(self) -> None:
-        events, self._events = self._events, []
+        events, self.events = self.events, []
         now = self.loop.time()
         for event in events:
             event.ask(now)

@@ -57,7 +57,8 @@ HEAD = slice(None, -len(CONTENT))
 """The part of what comes before a text that begins every chunk."""
 TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 TAIL_BEFORE_USAGE = b',"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-"""With `include_usage` every chunk has the key, null but in the last."""
+ENDS = {False: (TAIL, b"}" + TAIL), True: (TAIL_BEFORE_USAGE, b"}" + TAIL_BEFORE_USAGE)}
+"""What comes after what a chunk adds, and after a text. With `include_usage` every chunk has the key, null but in the last."""
 NOTHING_USED = dumps(usage_object(Usage()))
 
 
@@ -134,7 +135,7 @@ class ChatStream:
         self._form = form
         # Each stream has its beginning in memory as long as it is open, so it has it once; the end is one for all.
         self._before_text = b'data: %b,"choices":[{"index":%d,"delta":%b' % (dumps(form.chunk())[:-1], index, CONTENT)
-        self._tail = TAIL_BEFORE_USAGE if form.include_usage else TAIL
+        self._tail, self._after_text = ENDS[form.include_usage]
         self._indexes: dict[str, int] = {}
         self._at_once: dict[str, Progress] = {}
         self._begun = False
@@ -144,8 +145,8 @@ class ChatStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
-        if self._begun and type(items) is Texts:  # nearly always
-            return self._texts(items)
+        if self._begun and type(items) is Texts and len(items) == 1:  # nearly always
+            return self._before_text + dump_texts(items)[0] + self._after_text
         texts = leading_texts(items)
         parts = [self._texts(texts), *[self._item(item) for item in items[len(texts) :]]]
         data = b"".join(parts)
@@ -166,7 +167,7 @@ class ChatStream:
     def _texts(self, texts: list[str]) -> bytes:
         if not texts:
             return b""
-        before, after = self._before_text, b"}" + self._tail
+        before, after = self._before_text, self._after_text
         return before + (after + before).join(dump_texts(texts)) + after
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
