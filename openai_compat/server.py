@@ -267,7 +267,10 @@ class Server:
             exchange.close()
             if exchange.refused is not None:
                 tell_refused(self.services.live.runner.hooks, exchange)
-            log_request(exchange)
+            if exchange.goes_on:  # what becomes of the turn is known when it is over
+                exchange.on_over = log_request
+            else:
+                log_request(exchange)
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
         if self._cookie is None:

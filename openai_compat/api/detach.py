@@ -23,6 +23,13 @@ class Detachable(Protocol):
         """Where its log lines are."""
         ...
 
+    goes_on: bool
+    """Whether the work is not over although its client has left."""
+
+    def over(self) -> None:
+        """Work that went on without its client is over."""
+        ...
+
     def allow_detach(self) -> None:
         """Treat write failures as a disconnect, not as an error, from now on."""
         ...
@@ -78,6 +85,7 @@ class DetachableWork:
         except BaseException:
             self.alone = True
             self._exchange.detach()
+            self._exchange.goes_on = not task.done
             self.leave()
             raise
         self._failure.raise_if_any()
@@ -90,6 +98,9 @@ class DetachableWork:
             self._failure.keep(error)
             if self.alone and not isinstance(error, ClientTooSlow):
                 logger.info("%s: ended without its client: %s", self._exchange.request_id, type(error).__name__)
+        finally:
+            if self._exchange.goes_on:
+                self._exchange.over()
 
     def leave(self) -> None:
         """Nobody waits for it any more: the rest has as long as its client leaves it."""

@@ -86,6 +86,8 @@ class Exchange:
         refused: why no agent was started, where that is known to metrics and logs.
         began: when the request came in (`time.monotonic`).
         turn: what the access line tells of its turn.
+        goes_on: whether the work is not over although its client has left.
+        on_over: who is told, once it is.
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
         errors, framing: of the API that the request is for, once that is known.
@@ -101,6 +103,8 @@ class Exchange:
     recording: RecordedAnswer | None = None
     refused: RefusalReason | None = None
     turn: TurnLog | None = None
+    goes_on = False
+    on_over: Callable[[Exchange], None] | None = None
     _detachable = False
     _gone = False
     _left = False
@@ -241,6 +245,12 @@ class Exchange:
     def detach(self) -> None:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
+
+    def over(self) -> None:
+        """Work that went on without its client is over."""
+        self.goes_on = False
+        if self.on_over is not None:
+            self.on_over(self)
 
     @property
     def detached(self) -> bool:

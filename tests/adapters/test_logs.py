@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
-from openai_compat import Principal, Server, ToolCallReady, ToolResult
+from openai_compat import Disconnect, Principal, Server, ToolCallReady, ToolResult, UsageReported
 from openai_compat.api.access_record import FIELDS
 from openai_compat.errors import AgentError
 from openai_compat.hooks import ContentLog
@@ -23,7 +25,7 @@ from openai_compat_adapters.logs import JsonFormatter, TextFormatter, configure_
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
-from tests.support.hooked import EVERY_API, EndsAs, ask, hooked_server, run_turn
+from tests.support.hooked import EVERY_API, HTTP_APIS, OWN_FORMS, EndsAs, ask, hooked_server, run_turn
 from tests.transports import listen, wsgi_socket
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +143,47 @@ async def test_a_response_in_the_background_has_a_line_when_it_ends() -> None:
                     break
     (line,) = [vars(record) for record in log.records if vars(record)["method"] == "background"]
     assert (line["outcome"], line["response"], line["output_tokens"]) == ("ok", made["id"], 2)
+
+
+class Waiting:
+    """An agent that says something, and ends when it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.let_go = anyio.Event(), anyio.Event()
+
+    async def __call__(self, prompt: str) -> AsyncIterator[Any]:
+        yield "one "
+        self.begun.set()
+        await self.let_go.wait()
+        if prompt == "error":
+            raise AgentError("It broke.", code="broken")
+        yield UsageReported(3, 2)
+
+
+@requirement("log.turn")
+@pytest.mark.parametrize(("prompt", "outcome", "error"), [("ok", "ok", None), ("error", "failed", "broken")])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "plain"])
+@pytest.mark.parametrize("api", HTTP_APIS | OWN_FORMS)
+async def test_a_turn_that_goes_on_without_its_client_has_its_line_when_it_is_over(
+    api: str, stream: bool, prompt: str, outcome: str, error: str | None
+) -> None:
+    agent = Waiting()
+    with kept() as log:
+        server = hooked_server(agent, disconnect=Disconnect("finish"))
+        async with server.lifespan():
+            async with anyio.create_task_group() as client:
+                client.start_soon(lambda: ask(server, api, prompt, stream=stream))
+                await agent.begun.wait()
+                client.cancel_scope.cancel()
+            assert not log.records
+            agent.let_go.set()
+            with anyio.fail_after(10):
+                while not log.records:
+                    await anyio.lowlevel.checkpoint()
+    turn = log.turn
+    assert (turn["outcome"], turn["error"]) == (outcome, error)
+    assert turn["note"] in ("client left", error)
+    assert (turn["output_tokens"], turn["agent"]) == (2 if outcome == "ok" else None, "agent")
 
 
 @requirement("log.turn")

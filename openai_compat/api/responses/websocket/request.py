@@ -83,6 +83,8 @@ class WebSocketResponse:
         self._agent_started = False
         self._detachable = False
         self._gone = False
+        self._began = time.monotonic()
+        self.goes_on = False
         self.on_begun: Callable[[], object] | None = None
 
     @property
@@ -97,7 +99,7 @@ class WebSocketResponse:
 
     async def run(self) -> None:
         """Make the response; where there is none, say why."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         try:
             # For each request anew: a connection may last for an hour, and keys are taken back meanwhile.
             await self._socket.connection.authenticate()
@@ -112,20 +114,29 @@ class WebSocketResponse:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
         finally:
-            path, turn = self._socket.connection.request.path, self._requester.turn
-            hooks = self._socket.services.live.runner.hooks
-            hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
-            log_access(
-                self.request_id,
-                "response.create",
-                path,
-                self._status,
-                began=began,
-                note=self._note,
-                principal=self.principal,
-                turn=turn,
-                reason=self._refused,
-            )
+            if not self.goes_on:  # what becomes of the turn is known when it is over
+                self._tell()
+
+    def over(self) -> None:
+        """It went on without its client, and is over."""
+        self.goes_on = False
+        self._tell()
+
+    def _tell(self) -> None:
+        path, turn = self._socket.connection.request.path, self._requester.turn
+        hooks = self._socket.services.live.runner.hooks
+        hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
+        log_access(
+            self.request_id,
+            "response.create",
+            path,
+            self._status,
+            began=self._began,
+            note=self._note,
+            principal=self.principal,
+            turn=turn,
+            reason=self._refused,
+        )
 
     async def _respond_in_time(self) -> None:
         services = self._socket.services
