@@ -149,18 +149,14 @@ class _AsgiSender:
         # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
         self._flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
 
-    def send(self, message: ResponseStart | ResponseBody) -> Awaitable[None]:
+    async def send(self, message: ResponseStart | ResponseBody) -> None:
         converted: Message
         if isinstance(message, ResponseStart):
             converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
         else:
             converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
-        # uvicorn's never raises for a client that has left: no coroutine is made around it.
-        return self._send(converted) if self._flow is not None else self._send_to(converted)
-
-    async def _send_to(self, message: Message) -> None:
         try:
-            await self._send(message)
+            await self._send(converted)
         except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
             raise ClientDisconnected from None
 
