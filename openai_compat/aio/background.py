@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
@@ -206,8 +206,14 @@ class ChildTasks:
             self.cancel()
 
 
+_running: set[asyncio.Task[None]] = set()
+"""The loop itself holds tasks weakly."""
+
+_forget = _running.discard
+
+
 class _AsyncioTask:
-    _running: ClassVar[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
+    __slots__ = ("_ended", "_task")
 
     def __init__(
         self,
@@ -228,11 +234,11 @@ class _AsyncioTask:
             ended()
         else:
             self._ended = ended
-            self._running.add(self._task)
+            _running.add(self._task)
             self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+        _running.discard(task)
         ended, self._ended = self._ended, lambda: None  # it often belongs to who has the task: a cycle
         ended()
 
@@ -249,17 +255,25 @@ class _AsyncioTask:
 
 
 class _LaterTask:
+    __slots__ = ("_loop", "_task", "_timer")
+
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, body: Body, name: str) -> None:
-        self._begun: Task | None = None
-        self._timer = loop.call_later(seconds, self._begin, body, name)
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._begin, body, name)
 
     def _begin(self, body: Body, name: str) -> None:
-        self._begun = spawn(body, name, lambda: None)
+        # Nobody waits for its end, so this needs less than `spawn` does: each open stream has one.
+        self._timer = None
+        self._task = self._loop.create_task(body(), name=name)
+        _running.add(self._task)
+        self._task.add_done_callback(_forget)
 
     def cancel(self) -> None:
-        self._timer.cancel()
-        if self._begun is not None:
-            self._begun.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
 class _TrioTask:

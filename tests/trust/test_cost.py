@@ -185,7 +185,7 @@ def ours_among(objects: list[Any]) -> list[object]:
 
 
 @requirement("server.cost")
-@pytest.mark.parametrize(("path", "budget"), [(CHAT, 139), (RESPONSES, 165)])
+@pytest.mark.parametrize(("path", "budget"), [(CHAT, 132), (RESPONSES, 158)])
 def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget: int) -> None:
     async def main() -> float:
         app = application()
