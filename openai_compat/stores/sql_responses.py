@@ -44,7 +44,12 @@ SETTLE = """
 WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
 """Overwrites the batch of an append whose answer was lost."""
 
-HELD = f"select 1 from oc_response where principal = $1 and id = $2 and token = $3 and {RUNNING}"
+# One statement to look and to write: between two, the thread would wait for the interpreter once more.
+APPEND_ONE = f"""
+    insert into oc_event (principal, response, first, last, body)
+        select principal, id, $4, $5, $6 from oc_response
+        where principal = $1 and id = $2 and token = $3 and {RUNNING}
+    {WRITTEN_BEFORE} returning first"""
 
 # From a select, so that only who holds a response can write to its log. `limit`, so that each response is looked up by
 # its key: how many there are is not known when the statement is planned.
@@ -97,8 +102,8 @@ class SqlResponses(SqlPart):
             return frozenset([token for principal, response, token, *_ in rows if (principal, response) in held])
         tokens: list[str] = []
         for key, token, events in batches:  # SQLite's transaction keeps all others out
-            if (yield HELD, (*owned(key), token)):
-                yield add_events(self.dialect, key, events)
+            frames = frames_column(self.dialect, events.body)
+            if (yield APPEND_ONE, (*owned(key), token, events.first, events.last, frames)):
                 tokens.append(token)
         return frozenset(tokens)
 
