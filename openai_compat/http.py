@@ -48,6 +48,7 @@ class HttpRequest:
         left: returns once the client has left; called when the body was read, or is not wanted. None for transports
             that cancel `Server.handle` instead.
         scope: the ASGI scope or the WSGI environ that it came with, as it is; empty where there is neither.
+        first: the first value of each header.
     """
 
     method: str
@@ -59,7 +60,7 @@ class HttpRequest:
     root: str = ""
     left: Callable[[], Awaitable[None]] | None = None
     scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
-    _first: Mapping[bytes, bytes] = field(init=False, repr=False, compare=False)
+    first: Mapping[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __init__(  # noqa: PLR0917  (the fields, in their order)
         self,
@@ -84,21 +85,21 @@ class HttpRequest:
             left=left,
             scope={} if scope is None else scope,
             # Each request is asked for ten of them. The later ones are overwritten by the first.
-            _first=dict(reversed(headers)),
+            first=dict(reversed(headers)),
         )
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""
-        value = self._first.get(name)
+        value = self.first.get(name)
         # Every byte is a character of Latin-1: nothing that a stranger sends can fail here.
         return None if value is None else value.decode("latin-1")
 
     def header_values(self, name: bytes) -> list[str]:
         """Every value of a header, in order."""
-        first = self._first.get(name)
+        first = self.first.get(name)
         if first is None:
             return []
-        if len(self._first) == len(self.headers):  # none of them twice
+        if len(self.first) == len(self.headers):  # none of them twice
             return [first.decode("latin-1")]
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 

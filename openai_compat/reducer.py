@@ -70,8 +70,9 @@ def leading_texts(items: list[Any]) -> list[str]:
     if type(items) is Texts:
         return items
     texts = items if not items or type(items[-1]) is str else items[:-1]
-    alone = len(texts) == 1 and type(texts[0]) is str  # as in most plain answers
-    if alone or set(map(type, texts)) <= _ONLY_TEXTS:
+    if len(texts) == 1 and type(texts[0]) is str:  # as in most plain answers
+        return texts
+    if set(map(type, texts)) <= _ONLY_TEXTS:
         return texts
     return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 
@@ -133,9 +134,10 @@ class FinalMessage:
 class Reducer:
     """Collects events; `message()` is the fold of all of them so far."""
 
+    _break_due = False
+
     def __init__(self) -> None:
         self._text: list[str] = []
-        self._break_due = False
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
@@ -208,6 +210,7 @@ class Reducer:
         self._message.text = "".join(self._text)
         self._message.reasoning = "".join(self._reasoning)
         self._message.refusal = "".join(self._refusal)
-        calls = self._calls.items()
-        self._message.client_calls = [PendingCall(call_id, name, "".join(args)) for call_id, (name, args) in calls]
+        if self._calls:
+            calls = self._calls.items()
+            self._message.client_calls = [PendingCall(call_id, name, "".join(args)) for call_id, (name, args) in calls]
         return self._message

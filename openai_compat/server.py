@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 
@@ -14,8 +15,8 @@ from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
-from .aio.first_wait import told_of_wait
 from .aio.off_loop import off_loop
+from .aio.timers import call_soon
 from .api.access_log import log_request
 from .api.exchange import Exchange
 from .api.request_hooks import request_outcome, tell_refused
@@ -222,7 +223,7 @@ class Server:
         self._cors = cors
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
 
-    async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
+    def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> Coroutine[Any, Any, None]:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
 
         Where `has_room` tells that nothing has to be waited for, no timer is set for it, and streams cost less.
@@ -232,11 +233,11 @@ class Server:
         exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
-        hooks = self.services.live.runner.hooks
-        if not hooks.watches_requests:
-            await self._handle(exchange)
-            return
-        told = RequestInfo(id=exchange.request_id, request=request)
+        watched = self.services.live.runner.hooks.watches_requests
+        return self._handle_watched(exchange) if watched else self._handle(exchange)
+
+    async def _handle_watched(self, exchange: Exchange) -> None:
+        hooks, told = self.services.live.runner.hooks, RequestInfo(id=exchange.request_id, request=exchange.request)
         hooks.request_started(told)
         try:
             await self._handle(exchange)
@@ -244,10 +245,11 @@ class Server:
             hooks.request_ended(told, request_outcome(exchange, agent_started=exchange.agent_started))
 
     async def _handle(self, exchange: Exchange) -> None:
+        first_wait = call_soon(exchange.loop, exchange.waits)  # most answers come without one
         try:
             with exchange.scope:
                 try:
-                    await told_of_wait(self._answer(exchange), exchange.waits)
+                    await self._answer(exchange)
                 except OpenAICompatError as error:
                     await exchange.fail(error)
                 except (ClientTooSlow, ClientDisconnected):
@@ -264,13 +266,17 @@ class Server:
                 exchange.note = "client left"
             raise
         finally:
+            first_wait.cancel()
             exchange.close()
-            if exchange.refused is not None:
-                tell_refused(self.services.live.runner.hooks, exchange)
-            if exchange.goes_on:  # what becomes of the turn is known when it is over
-                exchange.on_over = log_request
-            else:
-                log_request(exchange)
+            self._tell_of(exchange)
+
+    def _tell_of(self, exchange: Exchange) -> None:
+        if exchange.refused is not None:
+            tell_refused(self.services.live.runner.hooks, exchange)
+        if exchange.goes_on:  # what becomes of the turn is known when it is over
+            exchange.on_over = log_request
+        elif logger.isEnabledFor(logging.INFO):
+            log_request(exchange)
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
         if self._cookie is None:
@@ -365,7 +371,8 @@ class Server:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
             raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
-        await route.operation(request.method).endpoint(self.services, exchange, *arguments)
+        operation = route.operations.get(request.method) or route.operation(request.method)
+        await operation.endpoint(self.services, exchange, *arguments)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:

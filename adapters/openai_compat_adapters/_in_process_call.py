@@ -14,6 +14,9 @@ from openai_compat import Server
 from openai_compat.aio.background import Task, spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 
+AHEAD = 4
+"""Messages that may be on their way to a reader: the server goes on without waiting for each to be read, as on a socket."""
+
 
 class InProcessCall:
     """A request that begins when its first message is asked for; messages come as they are made. Closing it is a disconnect."""
@@ -22,19 +25,26 @@ class InProcessCall:
         self.thread: int | None = None  # of the event loop, once it has begun; see `_leave`
         self._server = server
         self._request = request
-        # Without a buffer, so that a slow reader slows the agent, as on a socket.
-        self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](0)
+        # Bounded, so that a slow reader slows the agent, as on a socket.
+        self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](AHEAD)
         self._task: Task | None = None
+        self._complete = False
 
     async def _run(self) -> None:
         # In both cases the reader gets an answer that is cut short, or has closed it.
         async with self._send:
             with suppress(ClientTooSlow, ClientDisconnected):
-                await self._server.handle(self._request, self._forward)
+                await self._server.handle(self._request, self._forward, self._has_room)
+
+    def _has_room(self) -> bool:
+        return self._send.statistics().current_buffer_used < AHEAD
 
     async def _forward(self, message: ResponseStart | ResponseBody) -> None:
         try:
-            await self._send.send(message)
+            try:
+                self._send.send_nowait(message)
+            except anyio.WouldBlock:
+                await self._send.send(message)
         except anyio.BrokenResourceError:
             raise ClientDisconnected from None
 
@@ -45,16 +55,19 @@ class InProcessCall:
             self._task = spawn(self._run, "request", lambda: None)
         try:
             with anyio.fail_after(seconds):
-                return await self._receive.receive()
+                message = await self._receive.receive()
         except anyio.EndOfStream:
             return None
+        self._complete = isinstance(message, ResponseBody) and not message.more
+        return message
 
     async def aclose(self) -> None:
-        """Cancel the request, and wait until it has ended."""
+        """Cancel the request, unless its answer is complete, and wait until it has ended."""
         with anyio.CancelScope(shield=True):
             self._receive.close()
             if self._task is not None and not self._task.done:
-                self._task.cancel()
+                if not self._complete:
+                    self._task.cancel()
                 await self._task.wait()
 
     async def settled(self) -> None:

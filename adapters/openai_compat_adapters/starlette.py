@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from openai_compat import Server
-from openai_compat.http import ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 from openai_compat.package import needs
 from openai_compat.policies.authenticate import OpenAccess
 
@@ -87,11 +87,10 @@ def _application(server: Server) -> ASGIApp:
                 with suppress(ClientTooSlow):
                     await server.connect(_request(scope, _no_body()), AsgiChannel(scope, receive, send))
         elif scope["type"] == "http":
-            body = _AsgiBody(receive)
+            call = _AsgiCall(receive, send)
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-            sender = _AsgiSender(send)
             try:
-                await server.handle(_request(scope, body, body.left), sender.send, sender.has_room)
+                await server.handle(_request(scope, call, call.left), call.send, call.has_room if call.flow else None)
             except (ClientDisconnected, ClientTooSlow):
                 return
         elif scope["type"] == "lifespan":
@@ -100,12 +99,19 @@ def _application(server: Server) -> ASGIApp:
     return application
 
 
-class _AsgiBody:
-    """The pieces of a request's body. After the last one, all that can come is that the client has left."""
+class _AsgiCall:
+    """One request: yields the pieces of its body, and sends the messages of the answer.
 
-    def __init__(self, receive: Receive) -> None:
+    Attributes:
+        flow: the server's flow control; None where it does not let one see that.
+    """
+
+    def __init__(self, receive: Receive, send: AsgiSend) -> None:
         self._receive = receive
+        self._send = send
         self._more = True
+        # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
+        self.flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -121,8 +127,25 @@ class _AsgiBody:
         return piece
 
     async def left(self) -> None:
+        """Return once the client has left: after the body, nothing else can come."""
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the rest of a body that nobody wants
+
+    async def send(self, message: ResponseStart | ResponseBody) -> None:
+        """Send a message as ASGI has it."""
+        converted: Message
+        if isinstance(message, ResponseStart):
+            converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
+        else:
+            converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
+        try:
+            await self._send(converted)
+        except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
+            raise ClientDisconnected from None
+
+    def has_room(self) -> bool:
+        """Whether the server can send without waiting."""
+        return not self.flow.write_paused
 
 
 async def _no_body() -> AsyncIterator[bytes]:
@@ -139,28 +162,3 @@ def _request(
     return HttpRequest(
         scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left, scope=scope
     )
-
-
-class _AsgiSender:
-    """Sends an answer's messages, as ASGI has them."""
-
-    def __init__(self, send: AsgiSend) -> None:
-        self._send = send
-        # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
-        self._flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
-
-    async def send(self, message: ResponseStart | ResponseBody) -> None:
-        converted: Message
-        if isinstance(message, ResponseStart):
-            converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
-        else:
-            converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
-        try:
-            await self._send(converted)
-        except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
-            raise ClientDisconnected from None
-
-    @property
-    def has_room(self) -> HasRoom | None:
-        """Whether the server can send without waiting; None where it does not let one see that."""
-        return None if self._flow is None else lambda: not self._flow.write_paused

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+import sys
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import anyio
-
-from .begun_task import begun_task
 
 
 class Task(Protocol):
@@ -227,7 +227,7 @@ class _AsyncioTask:
     ) -> None:
         over = False
         if at_once:
-            self._task, over = begun_task(loop, body(), name, context)
+            self._task, over = _begun_task(loop, body(), name, context)
         else:
             self._task = loop.create_task(body(), name=name)
         if over:  # the loop need not tell
@@ -305,3 +305,71 @@ class _TrioTask:
 
     async def wait(self) -> None:
         await self._ended.wait()
+
+
+# A task of asyncio that has made its first step when it is there: eager tasks, before and after Python 3.12.
+
+Steps: TypeAlias = Generator[Any, Any, None]
+"""What `types.coroutine` lets `yield from` take a coroutine for."""
+
+
+if sys.version_info >= (3, 12):
+
+    def _begun_task(
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, None],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> tuple[asyncio.Task[None], bool]:
+        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
+        task = asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
+        return task, task.done()
+
+else:
+
+    def _begun_task(
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, None],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> tuple[asyncio.Task[None], bool]:
+        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
+        context = contextvars.copy_context() if context is None else context
+        begun = cast("Coroutine[Any, Any, None]", _begun(work))
+        task = asyncio.Task(begun, loop=loop, name=name, context=context)
+        around = asyncio.current_task(loop)
+        # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
+        # others remember which task they are in, and it has to be this one.
+        if around is not None:
+            asyncio.tasks._leave_task(loop, around)  # noqa: SLF001
+        asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
+        over = False
+        try:
+            context.run(begun.send, None)
+        except StopIteration:
+            over = True
+        finally:
+            asyncio.tasks._leave_task(loop, task)  # noqa: SLF001
+            if around is not None:
+                asyncio.tasks._enter_task(loop, around)  # noqa: SLF001
+        return task, over
+
+    @types.coroutine
+    def _begun(work: Coroutine[Any, Any, None]) -> Steps:
+        """Makes the first step of `work`, and is left: its task is then given what that step waits for, and goes on."""
+        try:
+            waits_for = work.send(None)
+            try:
+                yield
+            except BaseException as error:  # cancelled before the task's own first step
+                waits_for = work.throw(error)
+            while True:
+                try:
+                    yield waits_for
+                except BaseException as error:
+                    waits_for = work.throw(error)
+                    continue
+                yield from cast("Steps", work)  # from here on no step is made by hand
+                return
+        except StopIteration:
+            return

@@ -18,15 +18,44 @@ import anyio
 
 def clock() -> Callable[[], float]:
     """The running event loop's own clock, in seconds."""
-    loop = _asyncio_loop()
+    loop = asyncio_loop()
     return anyio.current_time if loop is None else loop.time
 
 
-def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
+def asyncio_loop() -> asyncio.AbstractEventLoop | None:
+    """The running event loop; None on trio. Asked for once where several things need it: it is a system call."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:  # trio
         return None
+
+
+class Soon(Protocol):
+    """A call that is due in the event loop's next turn."""
+
+    def cancel(self) -> None:
+        """Do not make it, if it was not made yet."""
+        ...
+
+
+def call_soon(loop: asyncio.AbstractEventLoop | None, callback: Callable[[], object]) -> Soon:
+    """Call something in the event loop's next turn: while the running task waits, unless it is over by then."""
+    return _TrioSoon(callback) if loop is None else loop.call_soon(callback)
+
+
+class _TrioSoon:
+    def __init__(self, callback: Callable[[], object]) -> None:
+        import trio  # noqa: PLC0415  (only reached where trio runs; no dependency of ours)
+
+        self._callback: Callable[[], object] | None = callback
+        trio.lowlevel.current_trio_token().run_sync_soon(self._call)
+
+    def _call(self) -> None:
+        if self._callback is not None:
+            self._callback()
+
+    def cancel(self) -> None:
+        self._callback = None
 
 
 class Waiter(Protocol):
@@ -43,7 +72,7 @@ class Waiter(Protocol):
 
 def new_waiter() -> Waiter:
     """A waiter on the running event loop."""
-    loop = _asyncio_loop()
+    loop = asyncio_loop()
     return _TrioWaiter() if loop is None else _AsyncioWaiter(loop)
 
 
@@ -115,9 +144,8 @@ class WakeEvent(Protocol):
         ...
 
 
-def new_wake_event() -> WakeEvent:
-    """A wake event on the running event loop."""
-    loop = _asyncio_loop()
+def new_wake_event(loop: asyncio.AbstractEventLoop | None) -> WakeEvent:
+    """A wake event on the running event loop, which is `loop`."""
     return _TrioWakeEvent() if loop is None else _AsyncioWakeEvent(loop)
 
 
@@ -316,10 +344,10 @@ class _TrioWakeEvent:
 _asyncio_scope: Callable[[], anyio.CancelScope] | None = None
 
 
-def new_scope() -> anyio.CancelScope:
-    """A cancel scope on the running event loop."""
+def new_scope(loop: asyncio.AbstractEventLoop | None) -> anyio.CancelScope:
+    """A cancel scope on the running event loop, which is `loop`."""
     global _asyncio_scope  # noqa: PLW0603  (found out once)
-    if _asyncio_loop() is None:
+    if loop is None:
         return anyio.CancelScope()
     if _asyncio_scope is None:
         # `anyio.CancelScope` is no class of scopes but asks, each time, which loop runs: four fifths of what it takes.
@@ -333,7 +361,7 @@ class ScopeTimeout:
     __slots__ = ("_scope", "_timer")
 
     def __init__(self, scope: anyio.CancelScope) -> None:
-        loop = _asyncio_loop()
+        loop = asyncio_loop()
         self._timer = None if loop is None else ReusableTimer(loop)
         self._scope = scope
 

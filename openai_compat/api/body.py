@@ -11,7 +11,6 @@ import anyio.lowlevel
 from ..agents.adapt import close
 from ..aio.off_loop import off_loop
 from ..errors import RequestTooLarge
-from ..http import HttpRequest
 from ..policies.content import Opener, check_content_type, content_coding
 from ..policies.limits import Deadlines, Limits
 from ..wire.body import QUICK_BYTES, check_values, is_quick
@@ -32,14 +31,15 @@ async def read_body(exchange: Exchange, limits: Limits, deadlines: Deadlines) ->
 
     One that a web page sends as something else is refused before it is read: see `check_content_type`.
     """
-    check_content_type(exchange.request)
+    if exchange.request.first.get(b"content-type") != b"application/json":  # nearly always it is
+        check_content_type(exchange.request)
     received: list[bytes] = []
     await feed_body(exchange, limits.body, deadlines.body, received.append)
     body = b"".join(received)
     if len(body) > QUICK_BYTES:
         # A body of 100,000 values takes longer than other requests should wait.
         await off_loop(check_values, body, limits.values)
-    else:
+    elif len(body) > limits.values:  # each takes more than a byte
         check_values(body, limits.values)
     return body
 
@@ -58,7 +58,10 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
     request = exchange.request
     # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
-    coding, announced = content_coding(request), _announced(request)
+    coding = content_coding(request) if b"content-encoding" in request.first else "identity"
+    length = request.first.get(b"content-length", b"")
+    # `int` raises ValueError for thousands of digits. What is longer, or unknown, is counted as it comes.
+    announced = int(length) if length.isdigit() and len(length) < 20 else math.inf
     if limit < announced < math.inf:
         raise _too_large(limit)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
@@ -81,13 +84,6 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
         if hasattr(pieces, "aclose"):
             await close(pieces)
     exchange.body_arrived()
-
-
-def _announced(request: HttpRequest) -> float:
-    """The length that a body has by its header; without end, if it has none that can be believed."""
-    length = request.header(b"content-length") or ""
-    # `int` raises ValueError for thousands of digits. What is longer is counted as it comes.
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else math.inf
 
 
 async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

@@ -24,6 +24,7 @@ from ..policies.keys import Keys, KeySource
 from ..policies.rates import RatesOf
 from ..policies.replay_failures import ReplayFailures
 from ..policies.resource_metadata import ResourceMetadata
+from ..state.approvals import GrantsByAsker
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
@@ -175,6 +176,7 @@ def build_live(
             limits,
             deadlines,
             state.store,
+            GrantsByAsker(state.store),
             ParkedRuns(limits.parked, deadlines.parked),
             hooks=hooks,
             spending=Spending(state.store, budgets, rates) if counts else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
@@ -37,9 +37,9 @@ class WholeAnswer:
     async def keep_alive(self) -> None:
         """Nothing can be sent before the status is known."""
 
-    async def end(self, frames: bytes) -> None:
+    def end(self, frames: bytes) -> Awaitable[None]:
         """Send the body, with the status that is only known now."""
-        await self._exchange.answer(200, frames)
+        return self._exchange.answer(200, frames)
 
 
 class StreamedAnswer:
@@ -79,13 +79,11 @@ class StreamedAnswer:
         """Send events, after the head if they are the first."""
         if self._log is not None:
             frames = self._log.record(frames)
-        await self._send(frames)
-        await self.flush()
-
-    async def _send(self, data: bytes) -> None:
         if not self._exchange.status:
             await self._exchange.start_stream()
-        await self._exchange.write(data)
+        await self._exchange.write(frames)
+        if self._log is not None:
+            await self._log.flush()
 
     async def flush(self) -> None:
         """Copy the log to the store."""
@@ -94,8 +92,11 @@ class StreamedAnswer:
 
     async def keep_alive(self) -> None:
         """Send bytes that clients skip: a comment, in a stream of events."""
-        if self._comment:
-            await self._send(self._comment)
+        if not self._comment:
+            return
+        if not self._exchange.status:
+            await self._exchange.start_stream()
+        await self._exchange.write(self._comment)
 
     async def end(self, frames: bytes) -> None:
         """Send the last events and the end mark."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ import anyio
 
 from ..agent_request import Principal
 from ..aio.background import Cancellable, let_go, spawn_later
-from ..aio.timers import ScopeTimeout, new_scope
+from ..aio.timers import ScopeTimeout, asyncio_loop, new_scope
 from ..errors import OpenAICompatError, RequestTimeout
 from ..http import (
     ClientDisconnected,
@@ -91,13 +91,22 @@ class Exchange:
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
         errors, framing: of the API that the request is for, once that is known.
+        loop: the event loop of asyncio; None on trio.
         scope: the whole work on the request. It is cancelled when the client has left, or does not send or read.
     """
 
     # What most requests leave as it is belongs to the class: an object with 30 attributes has a dict of its own, and
     # takes three times as long to make.
+    route: str | None = None
+    principal = NOBODY
+    errors: ErrorForm = OPENAI_ERRORS
+    framing = SSE
+    status = 0
+    streaming = False
+    complete = False
     note = ""
     failed = False
+    _agent_started = False
     on_failed: Callable[[Exchange], None] | None = None
     on_begun: Callable[[], object] | None = None
     recording: RecordedAnswer | None = None
@@ -108,7 +117,7 @@ class Exchange:
     _detachable = False
     _gone = False
     _left = False
-    _waits = False
+    _waiting = False
     _watched = False
     _watcher: Cancellable | None = None
     _timeout: ScopeTimeout | None = None
@@ -124,17 +133,10 @@ class Exchange:
     ) -> None:
         self.request = request
         self.request_id = request_id
-        self.route: str | None = None
-        self.principal = NOBODY
-        self.status = 0
-        self.streaming = False
-        self.complete = False
-        self._agent_started = False
         self.headers: list[tuple[str, str]] = []
-        self.errors: ErrorForm = OPENAI_ERRORS
-        self.framing = SSE
         self.about: list[tuple[str, str]] = []
-        self.scope = new_scope()
+        self.loop = asyncio_loop()
+        self.scope = new_scope(self.loop)
         self._send = send
         self._has_room = has_room
         self._write_deadline = write_deadline
@@ -158,7 +160,8 @@ class Exchange:
     @agent_started.setter
     def agent_started(self, started: bool) -> None:
         self._agent_started = started
-        self.has_begun()
+        if self.on_begun is not None:
+            self.on_begun()
 
     def has_begun(self) -> None:
         """From now on others say how long it may take."""
@@ -168,9 +171,9 @@ class Exchange:
     def expect_body(self, seconds: float) -> None:
         """The body is read now, and has to arrive within so many seconds."""
         self._body_within = seconds
-        self.watch_client()
-        if self.request.left is None:
-            self._cut_after(seconds)
+        self._watched = True
+        if self._waiting:
+            self.watch_client()
 
     def body_arrived(self) -> None:
         """All of it was read: nothing else can come from the client but that it leaves."""
@@ -180,14 +183,18 @@ class Exchange:
             self.watch_client()
 
     def watch_client(self) -> None:
-        """Notice from now on that the client leaves, once the work waits for something."""
+        """Notice from now on that the client leaves, or does not send its body, once the work waits for something."""
         self._watched = True
-        if self._waits and self._watcher is None and self.request.left is not None:
+        if not self._waiting or self._watcher is not None:
+            return
+        if self.request.left is not None:
             self._watcher = spawn_later(WATCHED_AFTER, self._until_left, "client")
+        elif self._body_within is not None:
+            self._cut_after(self._body_within)
 
     def waits(self) -> None:
         """The work on the request waits, for the first time: nothing could be noticed before."""
-        self._waits = True
+        self._waiting = True
         if self._watched:
             self.watch_client()
 
@@ -257,20 +264,18 @@ class Exchange:
         """True once the client has left work that goes on."""
         return self._gone
 
-    async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+    def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Awaitable[None]:
         """Send a recorded answer again."""
-        await self._deliver(self._head(status, encode_headers(headers)))
-        await self._deliver(ResponseBody(body, more=False))
+        return self._deliver(self._head(status, encode_headers(headers)), ResponseBody(body, more=False))
 
-    async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
+    def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> Awaitable[None]:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        usual = whole_headers(body)
+        usual = [*WHOLE, (b"content-length", b"%d" % len(body))]
         if headers:
             others = encode_headers(headers)
             said = {name for name, _ in others}
             usual = [*[(name, value) for name, value in usual if name not in said], *others]
-        await self._deliver(self._head(status, usual))
-        await self._deliver(ResponseBody(body, more=False))
+        return self._deliver(self._head(status, usual), ResponseBody(body, more=False))
 
     def has_failed(self, error: OpenAICompatError) -> None:
         """Note what goes wrong, and whether the agent has done it."""
@@ -303,9 +308,9 @@ class Exchange:
         await self._deliver(self._head(200, self.framing.headers))
         self.streaming = True
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> Awaitable[None]:
         """Send a piece of the stream. A client that does not take it in time is cut."""
-        await self._deliver(ResponseBody(data))
+        return self._deliver(ResponseBody(data))
 
     @property
     def sees_room(self) -> bool:
@@ -339,10 +344,10 @@ class Exchange:
         # The contract of `HasRoom`; tests/adapters/test_serving_contract.py holds uvicorn to it.
         raise RuntimeError("the transport waited although it had room")
 
-    async def end(self, data: bytes = b"") -> None:
+    def end(self, data: bytes = b"") -> Awaitable[None]:
         """Send the last piece of the stream."""
         self.streaming = False
-        await self._deliver(ResponseBody(data, more=False))
+        return self._deliver(ResponseBody(data, more=False))
 
     def _head(self, status: int, headers: RawHeaders) -> ResponseStart:
         self.status = status
@@ -350,33 +355,37 @@ class Exchange:
             headers = [*encode_headers(self.about), *headers]
         if self.recording is not None:
             self.recording.headers = decode_headers(headers)
-        own = [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", b"%d" % self.milliseconds)]
+        milliseconds = (time.monotonic() - self.began) * 1000
+        own = [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", b"%d" % milliseconds)]
         if self.headers:
             own += encode_headers(self.headers)
         return ResponseStart(status, [*own, *headers])
 
-    async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
-        last = False
-        if isinstance(message, ResponseBody):
-            last = not message.more
-            if self.recording is not None:
-                self.recording.add(message)
-            if self.request.method == "HEAD":  # has the headers of GET and no content (RFC 9110, 9.3.2)
-                message = ResponseBody(b"", message.more)
-            if last and self.failed and self.on_failed is not None:
+    async def _deliver(self, *messages: ResponseStart | ResponseBody) -> None:
+        for message in messages:
+            piece = self._noted(message) if isinstance(message, ResponseBody) else message
+            if self._gone:
+                continue
+            if self._has_room is None or not self._has_room():
+                await self._deliver_in_time(piece)
+                continue
+            try:
+                await self._send(piece)
+            except ClientDisconnected:
+                if not self._detachable:
+                    raise
+                self._gone = True
+
+    def _noted(self, piece: ResponseBody) -> ResponseBody:
+        """The piece as it is sent, once it is known whether it is the last one."""
+        if self.recording is not None:
+            self.recording.add(piece)
+        if not piece.more:
+            if self.failed and self.on_failed is not None:
                 self.on_failed(self)  # the client may ask again while the agent is still being stopped
-        self.complete = last  # many clients leave as soon as they have it, while it is being sent
-        if self._gone:
-            return
-        if self._has_room is None or not self._has_room():
-            await self._deliver_in_time(message)
-            return
-        try:
-            await self._send(message)
-        except ClientDisconnected:
-            if not self._detachable:
-                raise
-            self._gone = True
+            self.complete = True  # many clients leave as soon as they have it, while it is being sent
+        # HEAD has the headers of GET and no content (RFC 9110, 9.3.2).
+        return piece if self.request.method != "HEAD" else ResponseBody(b"", piece.more)
 
     async def _deliver_in_time(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left; another one is cut."""

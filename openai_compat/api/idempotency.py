@@ -37,8 +37,16 @@ RETRIES = b"x-stainless-retry-count"
 """OpenAI's SDKs, and all that are generated like them, count here how often they have tried before."""
 
 
+KEY = b"idempotency-key"
+"""The header, as requests have it."""
+
+
 class Idempotency:
-    """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end."""
+    """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end.
+
+    Attributes:
+        of_all: whether it has something to do for requests without a key too.
+    """
 
     def __init__(
         self,
@@ -58,13 +66,11 @@ class Idempotency:
         self._patience = patience
         self._ended: dict[Key, anyio.Event] = {}
         self._failures = None if failures is None else RecentFailures(failures)
+        self.of_all = failures is not None or store.shared
 
     def concerns(self, exchange: Exchange) -> bool:
         """False if the request has no key, and nothing else is to be waited for before it is run."""
-        return self._keyed(exchange) or self._store.shared
-
-    def _keyed(self, exchange: Exchange) -> bool:
-        return self._failures is not None or exchange.request.header(b"idempotency-key") is not None
+        return self.of_all or KEY in exchange.request.first
 
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
@@ -72,12 +78,13 @@ class Idempotency:
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        work = (lambda: self._once(exchange, body, run)) if self._keyed(exchange) else run
+        asks = self._failures is not None or KEY in exchange.request.first
+        work = (lambda: self._once(exchange, body, run)) if asks else run
         await begun_in_time(exchange, self._store, self._late, self._patience, work)
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
-        sent = request.header(b"idempotency-key")
+        sent = request.header(KEY)
         if sent is None:
             await self._unless_failed(exchange, body, run)
             return

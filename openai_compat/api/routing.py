@@ -163,6 +163,8 @@ class Routes:
                     raise ValueError(f"two routes of the server have the path {path}")
         for shared in (*self._fixed.values(), *[template.routes for template in templates.values()]):
             shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
+        # Most paths are of one route, for all requests.
+        self._only = {p: shared[0] for p, shared in self._fixed.items() if len(shared) == 1 and shared[0].when is None}
         # `/conversations/{id}/items` before `/conversations/{id}`, which would take its end for a part of the id.
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
         apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
@@ -179,6 +181,9 @@ class Routes:
 
         `request` decides where several APIs have the path; without one, the API that takes all requests does.
         """
+        only = self._only.get(path)
+        if only is not None:
+            return only, ()
         shared = self._fixed.get(path)
         if shared is None and path.endswith("/"):
             # Answered, not redirected: Open WebUI follows no redirects.

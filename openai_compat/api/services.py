@@ -39,7 +39,7 @@ from ..turns.slots import Busy, Slots
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
 from .exchange import Exchange
-from .idempotency import Idempotency
+from .idempotency import KEY, Idempotency
 
 if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
     from ..providers.port import ProviderControl
@@ -218,7 +218,7 @@ class Models:
         known = model in self.agents or model in self.embedders or model in self.deciders
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
-        if not (known or default) or not principal.may_use(name):
+        if not (known or default) or (principal.models is not None and not principal.may_use(name)):
             shown = model if len(model) <= 64 else model[:64] + "…"
             # In OpenAI's words, which tests of clients look for. The same for a model that the caller may not use:
             # nobody need know that it exists.
@@ -284,6 +284,12 @@ class Services:
     models: Models
     state: State
     live: Live
+
+    def guards(self, exchange: Exchange) -> bool:
+        """True if `run_once` has more to do than the work: it may be done already, or goes on without its client."""
+        idempotency = self.state.idempotency
+        keyed = idempotency.of_all or KEY in exchange.request.first
+        return keyed or self.settings.disconnect.then != "cancel"
 
     async def check_rate(self, exchange: Exchange) -> None:
         """Count the request against its caller's rate limit. Raises RateLimited (429).

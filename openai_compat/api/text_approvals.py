@@ -47,7 +47,13 @@ NO = frozenset({"no", "n", "deny", "reject"})
 
 
 class ApprovalPrompts:
-    """The approvals that one turn asks for: shown to the client, and kept with the turn."""
+    """The approvals that one turn asks for: shown to the client, and kept with the turn.
+
+    Attributes:
+        asked: whether anybody was asked.
+    """
+
+    asked = False
 
     def __init__(self, *, by_tool: bool) -> None:
         self._by_tool = by_tool
@@ -62,14 +68,10 @@ class ApprovalPrompts:
         for call in calls:
             identifier = self._ids.setdefault(call.call_id, new_id("appr_"))
             self._calls[identifier] = call
+        self.asked = bool(self._calls)
         if not self._by_tool:
             return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
         return [item for call in calls for item in _call(self._ids[call.call_id], call)]
-
-    @property
-    def asked(self) -> bool:
-        """Whether anybody was asked."""
-        return bool(self._calls)
 
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
         """The approvals as they are stored."""
@@ -89,7 +91,7 @@ def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
 
 def has_approval_tool(request: AgentRequest) -> bool:
     """True if the client offers a tool through which it is asked."""
-    return bool(request.tools) and any([tool.name == TOOL for tool in request.tools])
+    return any([tool.name == TOOL for tool in request.tools])
 
 
 async def decisions_from_messages(
@@ -157,10 +159,10 @@ def _cut(text: str, asked: Mapping[str, Approval]) -> str:
 
 
 def may_decide(request: AgentRequest) -> bool:
-    """False if it certainly answers no question: most requests, which need not be looked at further."""
+    """False if its last message certainly answers no question: most requests, which need not be looked at further."""
     if not request.plain:
         return True
-    asked: str = (request.raw_messages[-2]["content"] or "") if len(request.raw_messages) > 1 else ""
+    asked: str = request.raw_messages[-2]["content"] or ""
     return "[" in asked and MARK.search(asked) is not None
 
 

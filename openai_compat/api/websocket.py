@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import anyio
 
 from ..agent_request import Principal
 from ..aio.background import let_go
-from ..aio.timers import ScopeTimeout, clock
+from ..aio.timers import ScopeTimeout, asyncio_loop, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.authenticate import Auth
@@ -152,6 +153,7 @@ class WebSocketRequester:
     request_id: str
     turn: TurnLog | None = None
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    loop: asyncio.AbstractEventLoop | None = field(default_factory=asyncio_loop)
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """Nothing: frames have no headers, and the log has it."""

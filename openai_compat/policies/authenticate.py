@@ -51,7 +51,8 @@ class OpenAccess:
 
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
         """The anonymous principal, for any request."""
-        if not self._told and _is_logged_in(request.scope):
+        scope = request.scope
+        if ("user" in scope or "REMOTE_USER" in scope) and not self._told and _is_logged_in(scope):
             self._told = True
             logger.warning(
                 "there is a login in front of this server, but the server does not use it: all its users are one "

@@ -23,8 +23,6 @@ def check_content_type(request: HttpRequest) -> None:
     A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
     browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
     """
-    if request.header(b"content-type") == "application/json":  # nearly always
-        return
     kind = _kind(request)
     if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
         raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")

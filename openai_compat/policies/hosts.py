@@ -21,18 +21,21 @@ class Hosts:
 
     def __init__(self, names: Iterable[str] = LOOPBACK) -> None:
         self._names = frozenset([name.lower() for name in names])
-        self._seen: set[str] = set()
+        self._seen: set[bytes | None] = set()
 
     def check(self, request: HttpRequest) -> None:
         """Raise Forbidden unless the request is for one of the names. HTTP/1.0 may go without a Host."""
+        host = request.first.get(b"host")
+        # Most requests have the same few, and no header twice: a look into a set costs less than the expression.
+        if "*" in self._names or (host in self._seen and len(request.first) == len(request.headers)):
+            return
         hosts = request.header_values(b"host")
-        if "*" in self._names or not hosts or (len(hosts) == 1 and hosts[0] in self._seen):
+        if not hosts:
             return
         # DNS rebinding: a page may have its own name resolve to this machine, but cannot choose the Host.
         match = _HOST.fullmatch(hosts[0])
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
             text = "This Host is not allowed. Without an API key, this server answers only to the names in its 'hosts'."
             raise Forbidden(text, code="host_not_allowed")
-        # Most requests have the same few: a look into a set costs less than the expression.
         if len(self._seen) < MOST_SEEN:
-            self._seen.add(hosts[0])
+            self._seen.add(host)

@@ -148,7 +148,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     # Results of tools continue a turn of the agent: never a chore.
     if request.resume is not None or not (request.plain or request.messages):
         return None
-    header = http.header(b"x-task")
+    header = http.header(b"x-task") if b"x-task" in http.first else None
     if header:
         return None if header in _OF_PEOPLE else _HEADER_TASKS.get(header, "other")
     if request.plain and not _may_be_one(request):
@@ -172,8 +172,10 @@ _BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE, _TOOLS[0])
 def _may_be_one(request: AgentRequest) -> bool:
     """False for nearly all requests, whose messages need not be typed for it."""
     messages = request.raw_messages
-    ends = messages if len(messages) == 1 else [messages[0], messages[-1]]
-    return any([(message["content"] or "")[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for message in ends])
+    found = False
+    for message in messages if len(messages) == 1 else (messages[0], messages[-1]):
+        found = found or (message["content"] or "")[:LOOKED_AT].lstrip().startswith(_BEGINNINGS)
+    return found
 
 
 def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
@@ -263,10 +265,7 @@ class Housekeeping:
     def __init__(self, answer: Answer = cheap_answer) -> None:
         self._answer = answer
 
-    async def answer(self, http: HttpRequest, request: AgentRequest) -> str | None:
-        """The text to answer with, None if `request` is no chore."""
-        task = task_of(http, request)
-        if task is None:
-            return None
+    async def answer(self, task: Task, request: AgentRequest) -> str:
+        """The text to answer with, to a request that is this chore (`task_of`)."""
         text = self._answer(task, request)
         return await text if inspect.isawaitable(text) else text

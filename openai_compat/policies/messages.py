@@ -34,9 +34,9 @@ class MessagePolicy:
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""
-        if request.plain and self._takes_all:
-            said = [raw["content"] or "" for raw in request.raw_messages if raw["role"] == "assistant"]
-            if not _may_have_drawings("".join(said)):
+        if request.plain and (self.history, self.system, self.user) == ("full", "accept", "optional"):
+            said = [raw["content"] for raw in request.raw_messages if raw["role"] == "assistant" and raw["content"]]
+            if not said or not _may_have_drawings("".join(said)):
                 return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
@@ -67,10 +67,6 @@ class MessagePolicy:
             return request
         raw = [chat_message(message) for message in messages]
         return replace(request, messages=tuple(messages), raw_messages=raw)
-
-    @property
-    def _takes_all(self) -> bool:
-        return (self.history, self.system, self.user) == ("full", "accept", "optional")
 
 
 def _refuse_instructions(messages: Sequence[Message]) -> None:

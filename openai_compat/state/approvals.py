@@ -237,3 +237,15 @@ class StoredGrants:
         """Keep another one; one that is there already is not there twice."""
         digest = hashlib.sha256(f"{self._agent}\0{tool}\0{grant}".encode("utf-8", "surrogatepass")).hexdigest()
         await self._store.put_grant(principal, Grant(f"grant_{digest[:32]}", self._agent, tool, grant))
+
+
+class GrantsByAsker(dict[str, StoredGrants]):
+    """The grants of one store, for each agent that asks: few names, of the server's own."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def __missing__(self, agent: str) -> StoredGrants:
+        self[agent] = grants = StoredGrants(self._store, agent)
+        return grants

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from ..aio.background import Failure, spawn
-from ..aio.timers import WakeEvent, new_wake_event
+from ..aio.timers import WakeEvent, asyncio_loop, new_wake_event
 from ..errors import Conflict, Unavailable
 from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredResponse
 
@@ -126,7 +126,7 @@ class EventLog:
         Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or where
         the next frames were dropped and have to be read from the store.
         """
-        woken, silent_since = new_wake_event(), anyio.current_time()
+        woken, silent_since = new_wake_event(asyncio_loop()), anyio.current_time()
         self._followers.append(woken)
         try:
             while True:

@@ -22,7 +22,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from ..aio.background import Failure
-from ..aio.timers import WakeEvent, new_wake_event
+from ..aio.timers import WakeEvent, asyncio_loop, new_wake_event
 from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
 from .engine import Autocommit, Result, Transaction
@@ -49,7 +49,7 @@ class _Job(Generic[Result]):
         self._result: Any = None
         self._failure = Failure()
         self._over = False
-        self.woken = new_wake_event()
+        self.woken = new_wake_event(asyncio_loop())
         self.soon = from_threads()
 
     async def wait(self) -> None:

@@ -1,7 +1,7 @@
 """The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
 
     turn.start()                         the agent starts
-    while not turn.over:
+    while turn.items or not turn.finished:
         items = turn.take()              what it has said since
         ...                              await wake.wait() when there is nothing
     await turn.stop()                    the agent has been stopped; always, on every path
@@ -114,11 +114,6 @@ class AgentRun:
         return self._ended or self._contract.finished
 
     @property
-    def over(self) -> bool:
-        """True when nothing more will come."""
-        return not self.items and (self._ended or self._contract.finished)
-
-    @property
     def silent(self) -> bool:
         """True if the agent has ended by itself, and has said and done nothing."""
         return self._contract.silent and not self._contract.ended_early and self.error is None
@@ -164,7 +159,8 @@ class AgentRun:
         """The agent has ended; also where the task was cancelled before it began."""
         if not self._ended:
             self._ended = True
-            self._leave_park()
+            if self._parked is not None:
+                self._leave_park()
             self._context.asker = None  # each has the other
             self._seat.give_back()
 
@@ -313,7 +309,9 @@ class AgentRun:
             try:
                 await self._pump(items)
             finally:
-                await self._close(items)
+                # A generator that has come to its end has no frame any more, and nothing to be closed.
+                if getattr(items, "ag_frame", items) is not None:
+                    await self._close(items)
             self._put_events(self._contract.end())
         except _RunAgain:
             pass
@@ -325,7 +323,8 @@ class AgentRun:
         except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
-            self._tell_end()
+            if self._hooked is not None:
+                self._tell_end()
             self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 
@@ -336,19 +335,17 @@ class AgentRun:
             ended = self._contract.finished or self.error is not None
             hooked.ended(self.error or (None if ended else self._cause), None if ended else cancelled_by(self._cause))
 
-    async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901, PLR0912  (calls would be most of a piece's cost)
+    async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901  (calls would be most of a piece's cost)
         async for item in items:
             contract = self._contract  # another one, once the agent has waited for a later request
             # Nearly all of what agents say, so it is asked for first, and put without another call.
             if (
-                contract.passing
-                and type(item) is str
-                and item.isascii()
-                and ((room := contract.room) is None or len(item) <= room)
+                type(item) is str
+                and len(item) <= contract.room
+                and ((contract.passing and item.isascii()) or (not self._dropping and contract.passes(item)))
             ):
                 size = len(item)
-                if room is not None:
-                    contract.room = room - size
+                contract.room -= size
                 if size:
                     queue = self.items
                     queue.append(item)
@@ -363,8 +360,6 @@ class AgentRun:
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
-            elif type(item) is str and contract.passes(item):
-                self._put_all([item] if item else [])
             else:
                 self._put_events(contract.feed(item))
                 if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
@@ -384,14 +379,10 @@ class AgentRun:
             )
 
     def _put_events(self, events: list[AgentEvent]) -> None:
-        self._put_all(events if self._marks is None else self._marks.mark(events))
-
-    def _put_all(self, items: list[Any]) -> None:
-        if items and not self._dropping:
-            self.items += items
-            for item in items:
-                if type(item) is not str and type(self.items) is Texts:
-                    self.items = [*self.items]
+        if events and not self._dropping:
+            marked = events if self._marks is None else self._marks.mark(events)
+            self.items = [*self.items, *marked]  # no `Texts` any more
+            for item in marked:
                 if self._hooked is not None:
                     self._hooked.event(item)
                 self._full = self._full or size_of(item) >= LARGE
@@ -413,7 +404,7 @@ class AgentRun:
 
     def _fail(self, error: BaseException) -> None:
         # What was said before the failure is part of the answer, also what was held back.
-        self._put_all(self._contract.flush())
+        self._put_events(self._contract.flush())
         if self._dropping:
             self._log(logging.INFO, "the agent failed after it was stopped", error)
         elif self._contract.finished:

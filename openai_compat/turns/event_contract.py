@@ -6,6 +6,7 @@ I/O, no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, assert_never
@@ -46,6 +47,9 @@ BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choic
 
 Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+STOPPED = Finished("stop")
+"""How most agents end: one for all, as to make a frozen object takes its time."""
+
 PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
 """Events that carry text in pieces; a piece may end in the middle of a character."""
 
@@ -72,7 +76,7 @@ class EventContract:
         ended_early: True when the server, not the agent, ended the turn; the agent is to be stopped.
         silent: True as long as the agent has said nothing, called nothing and shown nothing.
         passing: True while ASCII text needs no looking at: the caller passes on as it is what there is `room` for.
-        room: characters that may still be said; None where there is no limit.
+        room: characters that may still be said.
     """
 
     # What most turns leave as it is, or change late, belongs to the class.
@@ -80,6 +84,9 @@ class EventContract:
     ended_early = False
     silent = True
     passing = False
+    room = math.inf
+    _scanner: StopScanner | None = None
+    _limit: int | None = None
     _spoke = False
     _break_due = False
     _own_calls = 0
@@ -91,12 +98,13 @@ class EventContract:
         self._request = request
         self._calls: dict[str, _OpenCall] = {}
         self._resume = request.resume
-        self._scanner = StopScanner(sampling.stop) if sampling.stop else None
-        self._text_halves = HalfJoiner()
-        self._halves: dict[Prose, HalfJoiner] = {}  # of the others, when they come
-        self._limit = None if counts_tokens else sampling.max_tokens  # an agent that counts is not cut
-        # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
-        self.room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
+        if sampling.stop:
+            self._scanner = StopScanner(sampling.stop)
+        self._halves: dict[Prose, HalfJoiner] = {}  # of the kinds in which there was something beside ASCII
+        if sampling.max_tokens is not None and not counts_tokens:  # an agent that counts is not cut
+            self._limit = sampling.max_tokens
+            # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
+            self.room = self._limit * CHARACTERS_PER_TOKEN
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
@@ -113,7 +121,7 @@ class EventContract:
             case TextDelta():
                 return self._text_event(item)
             case ReasoningDelta() | RefusalDelta():
-                events = self._measured(self._halves.setdefault(type(item), HalfJoiner()).feed(item.text), type(item))
+                events = self._measured(self._joined(item.text, type(item)), type(item))
                 signed = isinstance(item, ReasoningDelta) and item.signature is not None and not self.finished
                 return [*events, replace(item, text="")] if signed else events
             case ToolCallDelta():
@@ -140,25 +148,29 @@ class EventContract:
     # text
 
     def passes(self, text: str) -> bool:
-        """True if a text can be passed on unchanged, with nothing before it; it is then counted as said.
+        """True if a text that there is `room` for can be passed on unchanged, with nothing before it: the caller takes the room.
 
-        As long as `passing` is True, ASCII text that there is `room` for need not be asked about, but takes that room: a
-        call for each would be half of its cost.
+        As long as `passing` is True, ASCII text need not be asked about: a call for each would be half of its cost.
         """
-        watched = self.finished or self._scanner is not None or self._break_due
-        if watched or self._text_halves.held or has_halves(text):
+        if self.finished or self._scanner is not None or self._break_due or (not text.isascii() and has_halves(text)):
             return False
-        if self.room is not None:
-            if len(text) > self.room:
-                return False
-            self.room -= len(text)
+        if TextDelta in self._halves and self._halves[TextDelta].held:
+            return False
         if text:
             self._spoke = self.passing = True
             self.silent = False
         return True
 
+    def _joined(self, text: str, kind: Prose) -> str:
+        """What is now known of a text that may end in the middle of a character."""
+        return (
+            text
+            if text.isascii() and kind not in self._halves
+            else self._halves.setdefault(kind, HalfJoiner()).feed(text)
+        )
+
     def _text(self, text: str) -> list[AgentEvent]:
-        text = self._text_halves.feed(text)
+        text = self._joined(text, TextDelta)
         if self._scanner is not None:
             text = self._scanner.feed(text)
         events = self._measured(text, TextDelta)
@@ -179,12 +191,10 @@ class EventContract:
         ]
 
     def _measured(self, text: str, kind: Prose) -> list[AgentEvent]:
-        room = self.room
-        if room is None or len(text) <= room:
-            if room is not None:
-                self.room = room - len(text)
+        if len(text) <= self.room:
+            self.room -= len(text)
             return self._worded(text, kind)
-        self.room = 0
+        room, self.room = int(self.room), 0
         return [*self._worded(text[:room], kind), *self._cut("length")]
 
     def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
@@ -213,7 +223,7 @@ class EventContract:
         It may be what ends the turn.
         """
         events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
-        for kind, halves in ((TextDelta, self._text_halves), *self._halves.items()):
+        for kind, halves in self._halves.items():
             if halves.held and not self.finished:
                 events += self._measured(halves.flush(), kind)
         return events
@@ -378,7 +388,7 @@ class EventContract:
     def _end(
         self, reason: FinishReason, stop_sequence: str | None = None, state: Mapping[str, Any] | None = None
     ) -> list[AgentEvent]:
-        events = self.flush()
+        events = self.flush() if self._scanner is not None or self._halves else []
         if self.finished:
             return events
         if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
@@ -397,6 +407,8 @@ class EventContract:
             # A call that was cut off is not ready: clients would run half of it.
             return [Finished(reason, state=state)]
         calls = self._client_calls() if self._calls else ()
+        if not calls and stop_sequence is None and state is None:
+            return [STOPPED]
         if not calls:
             return [Finished("stop", stop_sequence, state)]
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]

@@ -85,10 +85,10 @@ class HookSet:
         self._traced: HookSet | None = None
 
     @property
-    def current(self) -> HookSet | None:
-        """Who is to be told of the next turn, None for nobody; at DEBUG the log is."""
+    def current(self) -> HookSet:
+        """Who is to be told of the next turn, if anybody is to be: at DEBUG the log too."""
         if not logger.isEnabledFor(logging.DEBUG):
-            return self if self.watches else None
+            return self
         if self._traced is None:
             self._traced = HookSet([EventTrace(), *self.all], self._settling)
         return self._traced

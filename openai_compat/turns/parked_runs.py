@@ -67,14 +67,14 @@ class ParkedRuns:
         The process that it waits in has ended, or is another one: what was decided is to be sent there.
         """
         for request in requests:
-            identifier = _named(request)
+            identifier = None if request.resume is None else parked_run(request.resume)
             if identifier is not None and identifier not in self._parked:
                 text = "The agent that has asked this waits in another process, or waits no longer."
                 raise Conflict(text, code="run_lost", should_retry=False)
 
-    def find(self, request: AgentRequest) -> AgentRun | None:
-        """The run that a request resumes; None if it resumes none."""
-        identifier = _named(request)
+    def find(self, resume: Resume) -> AgentRun | None:
+        """The run that is to go on; None if the agent is asked anew."""
+        identifier = parked_run(resume)
         return None if identifier is None else self._parked[identifier].run
 
     def end_superseded(self, resume: Resume) -> None:
@@ -101,12 +101,6 @@ class ParkedRuns:
         spawn(lambda: run.give_up(NOT_DECIDED), f"end of {identifier}", lambda: None)
 
 
-def new_agents(requests: Sequence[AgentRequest]) -> int:
-    """How many slots a turn needs: an agent that goes on has its own."""
-    return len([request for request in requests if request.resume is None or _named(request) is None])
-
-
-def _named(request: AgentRequest) -> str | None:
-    """The run that a request lets go on. One that is superseded is not to go on: the agent is asked anew."""
-    resume = request.resume
-    return None if resume is None or resume.state is None or resume.superseded else resume.state.get(RUN)
+def parked_run(resume: Resume) -> str | None:
+    """The id of the run that is to go on. One that is superseded is not to: the agent is asked anew."""
+    return None if resume.state is None or resume.superseded else resume.state.get(RUN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..agent_request import AgentRequest
@@ -13,7 +13,7 @@ from ..reducer import Usage
 from ..state.agent_state import GivenState, LeftState, kept_states
 from ..state.draft import Draft
 from ..stores.port import AgentState, TurnCommit
-from .parked_runs import new_agents
+from .parked_runs import parked_run
 from .run_group import Requester, RunGroup, Taken, turn_info
 from .slots import SlotRequest
 
@@ -52,7 +52,7 @@ class Delivery(Protocol[Frames_contra]):
         """There was nothing to write for a while."""
         ...
 
-    async def end(self, frames: Frames_contra) -> None:
+    def end(self, frames: Frames_contra) -> Awaitable[None]:
         """The last of the answer, or all of it. What it says has been stored."""
         ...
 
@@ -125,9 +125,18 @@ class TurnPlan(Generic[Frames]):
         return self.id
 
     @property
+    def resumes(self) -> bool:
+        """Whether it goes on with what an earlier turn has left to be answered. Several choices have the same request."""
+        return bool(self.requests) and self.requests[0].resume is not None
+
+    @property
     def slots(self) -> SlotRequest:
-        """The slots that it needs."""
-        return SlotRequest(new_agents(self.requests), self.agent, self.requester.principal)
+        """The slots that it needs: an agent that goes on has its own."""
+        number = len(self.requests)
+        for request in self.requests:
+            if request.resume is not None and parked_run(request.resume) is not None:
+                number -= 1
+        return SlotRequest(number, self.agent, self.requester.principal)
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""

@@ -27,7 +27,7 @@ from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Item, Texts, leading_texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
-from ..state.approvals import StoredGrants
+from ..state.approvals import GrantsByAsker
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
@@ -90,12 +90,14 @@ class TurnRunner:
         told: tells what its agents leave undone.
         hooks: who is asked before turns, and told of them.
         spending: the budgets of tokens, if there are any.
+        grants: what people have allowed for always.
     """
 
     slots: Slots
     limits: Limits
     deadlines: Deadlines
     store: Store
+    grants: GrantsByAsker
     parked: ParkedRuns
     running: set[Interruptible] = field(default_factory=set[Interruptible])
     told: ToldOnce = field(default_factory=ToldOnce)
@@ -111,7 +113,8 @@ class TurnRunner:
         try:
             await self.run_seated(plan, seat)
         finally:
-            seat.close()
+            if seat.is_open:
+                seat.close()
             if self.slots.are_shared:
                 await self.slots.settle()
 
@@ -125,14 +128,16 @@ class TurnRunner:
                 await self.hooks.admit(turn.info)
         if turn.requests and self.spending is not None:
             turn.requester.headers += await self.spending.check(turn.requester.principal)
-        return await self.slots.take(turn.slots)
+        seat = await self.slots.take(turn.slots)
+        if turn.requester.turn is not None:
+            turn.requester.turn.queued = seat.queued
+        return seat
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
         """The same in a slot that was taken before. It is free when the agent has ended."""
         log = plan.requester.turn
-        if log is not None:
-            log.queued = seat.queued
-        self.parked.check(plan.requests)
+        if plan.resumes:
+            self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
         # For as long as this turn may last: somebody who decides once more has to wait for what comes of it.
@@ -170,7 +175,7 @@ class TurnRunner:
     async def _run(self, plan: TurnPlan[Frames], seat: Seat, hooked: list[HookedRun]) -> OpenAICompatError | None:
         """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
         requests, size, number = plan.requests, 0, 0
-        hooks = self.hooks.current
+        hooks = self.hooks.current if self.hooks.watches or logger.isEnabledFor(logging.DEBUG) else None
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
@@ -180,7 +185,7 @@ class TurnRunner:
                 requests,
                 seat=seat,
                 parked=self.parked,
-                grants=StoredGrants(self.store, plan.asker),
+                grants=self.grants[plan.asker],
                 hooks=hooks,
                 round=number,
             )
@@ -192,10 +197,10 @@ class TurnRunner:
                 plan.begin(runs)
                 if plan.single:
                     seat.close()  # each slot is free when its agent has ended
-                size = await self._write(plan, runs, size)
+                size = await TurnOutput(self, plan, runs, size).write()
                 if runs.silent:
                     self.told.silent(plan.agent, plan.requester)
-                requests = await plan.next_requests()
+                requests = () if plan.single else await plan.next_requests()
                 if not requests:
                     seat.close()
                     await self._finish(plan, runs)
@@ -215,15 +220,6 @@ class TurnRunner:
                 if runs.close():
                     await runs.stop(cause or plan.stopped)
                 runs.add_unread(plan.usage)
-
-    async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
-        """Write what the agents say as they say it. Returns the size of it, added to `size`."""
-        output = TurnOutput(self, plan, runs, size)
-        while output.held or not runs.over:
-            if not runs.finished:
-                await runs.wait(output.until, output.instead)
-            await output.write()
-        return output.size
 
     async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
@@ -278,7 +274,7 @@ class TurnOutput(Generic[Frames]):
         self._heartbeat = runner.deadlines.heartbeat
         self._log = plan.requester.turn
         # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
-        self._silent_until = runs.clock() + runner.deadlines.head
+        self._silent_until = runs.began + runner.deadlines.head
         self.size = size
 
     @property
@@ -286,24 +282,31 @@ class TurnOutput(Generic[Frames]):
         """When something has to be written, or flushed, although nothing is said (the event loop's time)."""
         return min(self._silent_until, self._delivery.due)
 
-    async def write(self) -> None:
-        """Write what there is, or fill the silence. Raises what the agents have failed with."""
-        plan, delivery = self._plan, self._delivery
-        if self._failed is not None:
-            raise self._failed
-        frames, self.held = self.held or self._feed(self._runs.take()), None
-        now = self._runs.clock()
-        late = now >= self._silent_until
-        if late and not frames:
-            frames = plan.idle()
-        if frames:
-            await delivery.write(frames)
-        elif late:
-            await delivery.keep_alive()
-        if frames or late:
-            self._silent_until = self._runs.clock() + self._heartbeat
-        if now >= delivery.due:
-            await delivery.flush()
+    async def write(self) -> int:
+        """Write what the agents say as they say it, and fill their silences, until they are over.
+
+        Returns the size of it, added to that of earlier runs. Raises what the agents have failed with.
+        """
+        plan, runs, delivery = self._plan, self._runs, self._delivery
+        while self.held or not runs.over:
+            if not runs.finished:
+                await runs.wait(self.until, self.instead)
+            if self._failed is not None:
+                raise self._failed
+            frames, self.held = self.held or self._feed(runs.take()), None
+            now = runs.clock()
+            late = now >= self._silent_until
+            if late and not frames:
+                frames = plan.idle()
+            if frames:
+                await delivery.write(frames)
+            elif late:
+                await delivery.keep_alive()
+            if frames or late:
+                self._silent_until = runs.clock() + self._heartbeat
+            if now >= delivery.due:
+                await delivery.flush()
+        return self.size
 
     @property
     def instead(self) -> Instead | None:
@@ -343,12 +346,13 @@ class TurnOutput(Generic[Frames]):
         plan, texts = self._plan, leading_texts(items)
         size = sum(map(len, texts))
         for item in items[len(texts) :]:
-            size += size_of(item)
             if self._log is not None:
                 self._log.note(item)
             if isinstance(item, UsageReported):
                 plan.usage.add(item)
-            elif isinstance(item, (Paused, Finished)) and item.state is not None and len(plan.requests) <= 1:
+            elif not isinstance(item, (Finished, Paused)):
+                size += size_of(item)
+            elif item.state is not None and len(plan.requests) <= 1:
                 plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
         if plan.bounded:
             self.size += size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -55,6 +56,11 @@ class Requester(Protocol):
     @property
     def request_id(self) -> str:
         """The `x-request-id` of the answer."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of asyncio; None on trio."""
         ...
 
     headers: list[tuple[str, str]]
@@ -134,8 +140,8 @@ def turn_info(
 
 
 def run_id(turn: str, index: int) -> str:
-    """The id of one of the choices of a turn."""
-    return turn if index == 0 else f"{turn}-{index}"
+    """The id of one of the choices of a turn after the first, which has the turn's own."""
+    return f"{turn}-{index}"
 
 
 class RunGroup:
@@ -148,6 +154,7 @@ class RunGroup:
 
     Attributes:
         clock: the event loop's time, in seconds.
+        began: when it was made, by that.
         hooked: the runs that hooks are told of once more, when the turn is over.
         silence: how long they may still run, and say nothing.
     """
@@ -168,16 +175,18 @@ class RunGroup:
         round: int = 0,
     ) -> None:
         # One for all runs: who reads them waits for whichever says something first.
-        self._wake = new_wake_event()
+        self._wake = new_wake_event(turn.requester.loop)
         self.clock = self._wake.clock
+        self.began = self.clock()
         seconds = deadlines.background if turn.background else deadlines.request
-        self.silence = IdleDeadline(deadlines, seconds, self.clock())
+        self.silence = IdleDeadline(deadlines, seconds, self.began)
         began, request_id = time.monotonic(), turn.requester.request_id
         deadline = began + seconds
         self._runs: list[AgentRun] = []
         self.hooked: list[HookedRun] = []
         for index, request in enumerate(requests):
-            context = RunContext(run_id(turn.id, index), request_id, deadline, logger)
+            identifier = turn.id if index == 0 else run_id(turn.id, index)
+            context = RunContext(identifier, request_id, deadline, logger)
             context.grants = grants
             hooked = None
             if hooks is not None:
@@ -188,7 +197,7 @@ class RunGroup:
             # An agent that waits in this process goes on where it stands; one that does not begins with its state.
             if request.resume is not None:
                 parked.end_superseded(request.resume)
-                run = parked.find(request)
+                run = parked.find(request.resume)
             if run is not None:
                 run.resume(request, context, self._wake, seat, hooked)
             else:
@@ -217,7 +226,10 @@ class RunGroup:
     def close(self) -> bool:
         """Nobody waits any more for what they say. Returns whether agents still run, which are to be stopped."""
         self._wake.close()
-        return any([run.running for run in self._runs])
+        running = False
+        for run in self._runs:
+            running = running or run.running
+        return running
 
     async def stop(self, cause: OpenAICompatError | None = None) -> None:
         """Stop the agents that still run, all at once. `cause` has ended the turn; None for a client that has left."""
@@ -239,19 +251,25 @@ class RunGroup:
     def over(self) -> bool:
         """True when every agent has ended well and all of it was taken."""
         for run in self._runs:
-            if run.error is not None or not run.over:
+            if run.items or run.error is not None or not run.finished:
                 return False
         return self._interrupted is None
 
     @property
     def finished(self) -> bool:
         """True when every agent has said its last."""
-        return all([run.finished for run in self._runs])
+        finished = True
+        for run in self._runs:
+            finished = finished and run.finished
+        return finished
 
     @property
     def silent(self) -> bool:
         """True if every agent has ended well, and has said and done nothing."""
-        return all([run.silent for run in self._runs])
+        silent = True
+        for run in self._runs:
+            silent = silent and run.silent
+        return silent
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End the runs with `error`, as if the agent had raised it, unless it has said its last already."""

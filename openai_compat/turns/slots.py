@@ -72,9 +72,10 @@ class Seat:
 
     Attributes:
         queued: seconds that were waited for it.
+        is_open: whether further agents may be started.
     """
 
-    __slots__ = ("_borrowed", "_held", "_open", "_request", "_slots", "queued")
+    __slots__ = ("_borrowed", "_held", "_request", "_slots", "is_open", "queued")
 
     def __init__(self, slots: Slots, request: SlotRequest, queued: float = 0.0) -> None:
         self.queued = queued
@@ -82,7 +83,7 @@ class Seat:
         self._request = request
         self._held = request.number
         self._borrowed = 0
-        self._open = True
+        self.is_open = True
 
     def borrow(self) -> None:
         """An agent is about to start: `give_back` is called once it has ended."""
@@ -91,7 +92,8 @@ class Seat:
     def give_back(self) -> None:
         """An agent has ended: its slot is free, unless the answer may need it again."""
         self._borrowed -= 1
-        self._free()
+        if not self.is_open:
+            self._free()
 
     def take_over(self, earlier: Seat) -> None:
         """Hold the slot that an agent has borrowed of an earlier seat: it goes on in this one's turn, and still has it."""
@@ -101,8 +103,8 @@ class Seat:
 
     def close(self) -> None:
         """No further agent will be started. Closing it again does nothing."""
-        if self._open:
-            self._open = False
+        if self.is_open:
+            self.is_open = False
             self._free()
 
     async def __aenter__(self) -> Self:
@@ -114,8 +116,6 @@ class Seat:
         await self._slots.settle()
 
     def _free(self) -> None:
-        if self._open:
-            return
         while self._held > self._borrowed:
             self._held -= 1
             self._slots.release(self._request)
@@ -140,12 +140,18 @@ class Slots:
     """Counts running agents. A slot is given back when its agent has really ended, not when its client has left.
 
     If there are `shared` slots, each agent needs one of them too.
+
+    Attributes:
+        used: how many agents run.
+        closed: True once the server shuts down: no new agent is started.
+        are_shared: whether other processes take from them too.
     """
 
     def __init__(self, limits: Limits, admission: Admission, shared: Shared | None = None) -> None:
         self._limits = limits
         self._admission = admission
         self._shared = shared
+        self.are_shared = shared is not None
         more = (limits.shared_slots, limits.slots_per_agent, limits.slots_per_principal)
         self._has_more_bounds = any([bound is not None for bound in more])
         self._agents: dict[str, int] = {}
@@ -154,7 +160,6 @@ class Slots:
         self._unused: anyio.Event | None = None
         self.used = 0
         self.closed = False
-        """True once the server shuts down: no new agent is started."""
 
     def close(self) -> None:
         """Start no new agent; those who queue are refused."""
@@ -167,16 +172,22 @@ class Slots:
 
         Raises NoSlot (429) or, while shutting down, Unavailable (503).
         """
-        self.refuse_when_closed()
+        if self.closed:
+            self.refuse_when_closed()
         of_principal = self._limits.slots_per_principal
         if of_principal is not None:
             most = of_principal(request.principal) if callable(of_principal) else of_principal
             request = replace(request, most=most)
-        asked, began = time.monotonic(), anyio.current_time() if self._shared is not None else 0.0
         # Room alone is not enough: nobody overtakes those who wait.
-        if not self._waiters and self._fits(request):
-            self._count(request, request.number)
-        else:
+        has_room = not self._waiters and self._fits(request)
+        if has_room:
+            self.used += request.number
+            if self._has_more_bounds:
+                self._count_by_owner(request, request.number)
+        if has_room and self._shared is None:
+            return Seat(self, request)
+        asked, began = time.monotonic(), anyio.current_time()
+        if not has_room:
             # Refused at once where nobody may wait, or where waiting could not help: a refusal is to cost less than an answer.
             hopeless = any([request.number > most for _, most, _, _ in self._bounds(request)])
             if not self._admission.queue or hopeless or not await self._queued(request):
@@ -206,7 +217,7 @@ class Slots:
                 await waiter.called.wait()
         except BaseException:
             if waiter.admitted:
-                self._count(request, -request.number)
+                self._leave(request, request.number)
             raise
         finally:
             if waiter in self._waiters:
@@ -222,18 +233,15 @@ class Slots:
             self._shared.release()
         self._leave(request, 1)
 
-    @property
-    def are_shared(self) -> bool:
-        """Whether other processes take from them too."""
-        return self._shared is not None
-
     async def settle(self) -> None:
         """Return once other processes can take what this one has released."""
         if self._shared is not None:
             await self._shared.settle()
 
     def _leave(self, request: SlotRequest, number: int) -> None:
-        self._count(request, -number)
+        self.used -= number
+        if self._has_more_bounds:
+            self._count_by_owner(request, -number)
         if self._waiters:
             self._admit()
         if self._unused is not None and not self.used:
@@ -244,12 +252,12 @@ class Slots:
         for waiter in list(self._waiters):
             if not self.closed and self._fits(waiter.request):
                 self._waiters.remove(waiter)
-                self._count(waiter.request, waiter.request.number)
+                self.used += waiter.request.number
+                self._count_by_owner(waiter.request, waiter.request.number)
                 waiter.admitted = True
                 waiter.called.set()
 
-    def _count(self, request: SlotRequest, number: int) -> None:
-        self.used += number
+    def _count_by_owner(self, request: SlotRequest, number: int) -> None:
         if self._limits.slots_per_agent is not None:
             _add(self._agents, request.agent, number)
         if self._limits.slots_per_principal is not None:

@@ -97,24 +97,27 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def parse_json(body: bytes) -> Any:
     """The JSON value in `body`, likewise."""
-    value = _decoded(body)
+    try:
+        value: Any = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise _no_json(error) from None
     check_finite(value)
     return value
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """As `parse_object`, but for numbers that are too large: `check_finite` is still to be called."""
-    value = _decoded(body.removeprefix(BOM_UTF8))
+    try:
+        value: Any = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
+    except ValueError as error:
+        raise _no_json(error) from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return cast("dict[str, Any]", value)
 
 
-def _decoded(body: bytes) -> Any:
-    try:
-        return from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+def _no_json(error: ValueError) -> InvalidRequest:
+    return InvalidRequest(f"The body is not valid JSON: {error}.")
 
 
 def check_finite(value: Any) -> None:

@@ -50,6 +50,10 @@ class Presentation:
     come one after the other.
     """
 
+    _has_text = False
+    _break_due = False
+    _length = 0
+
     def __init__(
         self,
         visibility: Visibility = "status",
@@ -63,9 +67,6 @@ class Presentation:
         self._call_order = call_order
         self._refusal_as_text = refusal_as_text
         self._tool_names: dict[str, str] = {}
-        self._has_text = False
-        self._break_due = False
-        self._length = 0
         self._put_in: list[tuple[int, int]] = []
 
     def show(self, items: list[Item]) -> list[Item]:

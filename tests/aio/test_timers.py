@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.timers import ReusableTimer, ScopeTimeout, new_wake_event
+from openai_compat.aio.timers import ReusableTimer, ScopeTimeout, asyncio_loop, new_wake_event
 from tests.loops import ASYNCIO_LOOPS
 from tests.loops import anyio_backend as anyio_backend
 
@@ -22,7 +22,7 @@ TINY = (0.0, 1e-9, 1e-5, 0.0004, 0.0005, 0.001)
 
 @pytest.mark.parametrize("seconds", TINY)
 async def test_a_wait_may_be_as_short_as_it_likes(seconds: float) -> None:
-    event = new_wake_event()
+    event = new_wake_event(asyncio_loop())
     with anyio.fail_after(20):
         for _ in range(100):
             await event.wait(anyio.current_time() + seconds)
@@ -48,7 +48,7 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
 @pytest.mark.parametrize("seconds", TINY)
 async def test_a_task_that_is_woken_while_its_timer_is_due_can_wait_again(seconds: float) -> None:
     # a timer that fires too early, by a rounding, is scheduled once more, and then the task comes before it
-    event, over = new_wake_event(), False
+    event, over = new_wake_event(asyncio_loop()), False
 
     async def wake() -> None:
         while not over:
@@ -81,7 +81,7 @@ async def test_a_timer_that_is_due_can_be_started_again_in_the_same_step(first: 
 
 
 async def test_a_signal_that_was_set_between_does_not_wait() -> None:
-    event = new_wake_event()
+    event = new_wake_event(asyncio_loop())
     with anyio.fail_after(20):
         await event.wait(anyio.current_time() + 0.0001)
         event.set()

@@ -11,8 +11,15 @@ from tests.docs.served import ROOT
 
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
 WALK = PAGE.partition("## One streamed request")[2].partition("\n## ")[0]
-ELSEWHERE = ("api/routes.py", "state/conversation_locks.py", "adapters/openai_compat_adapters/starlette.py")
-"""Read at start; only where conversations are kept; of another transport than the one that is watched."""
+ELSEWHERE = (
+    "api/routes.py",
+    "api/idempotency.py",
+    "api/detach.py",
+    "state/conversation_locks.py",
+    "adapters/openai_compat_adapters/starlette.py",
+)
+"""Read at start; for requests with a key, and work that goes on without its client; where conversations are kept; of
+another transport than the one that is watched."""
 
 
 def test_every_path_on_the_page_is_there() -> None:

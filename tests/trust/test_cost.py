@@ -132,17 +132,17 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 217),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 230),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 238),
-    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 252),
-    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 340),
-    "Ollama's": ("/api/chat", {"messages": [USER]}, 286),
-    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 217),
-    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 317),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 423),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 448),
-    "response stored": (RESPONSES, {"input": "hi"}, 489),
+    "plain": (CHAT, {"messages": [USER]}, 147),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 163),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 169),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 186),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 285),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 230),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 149),
+    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 249),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 369),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 395),
+    "response stored": (RESPONSES, {"input": "hi"}, 434),
 }
 
 

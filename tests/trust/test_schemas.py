@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import anyio
 import jsonschema
 import pytest
 from hypothesis import given, settings
@@ -222,6 +223,7 @@ async def test_a_reference_that_leads_out_or_to_nothing_is_refused_before_an_age
     agent = Answering()
     server = Server(agent, chat_websocket=ChatWebSocket())
     await door(server, {"type": "object"})  # whatever is imported late is there now
+    await anyio.wait_all_tasks_blocked()  # one in the background is begun after the answer
     agent.runs = 0
     wrong = [*WRONG, *in_circles()] if "format" in door.__name__ else WRONG  # tools are handed over, and not checked
     with nothing_outside(), watched_loop():

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Capabilities, Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
-from openai_compat.aio.timers import new_wake_event
+from openai_compat.aio.timers import asyncio_loop, new_wake_event
 from openai_compat.aio.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
@@ -456,7 +456,7 @@ async def test_leaving_the_lifespan_drains() -> None:
 
 
 async def test_a_wake_is_never_lost() -> None:
-    wake, woken = new_wake_event(), []
+    wake, woken = new_wake_event(asyncio_loop()), []
     wake.set()
     wake.set()
     with anyio.fail_after(20):

@@ -11,6 +11,7 @@ from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
 from ...http import HttpRequest
+from ...policies.housekeeping import task_of
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...state.draft import Draft
@@ -62,16 +63,20 @@ class MessagesEndpoint:
             services.models.check(request.model, exchange.principal)
             await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty())
             return
-        chore = None if housekeeping is None else await housekeeping.answer(exchange.request, request)
-        if chore is not None:
+        task = None if housekeeping is None else task_of(exchange.request, request)
+        if housekeeping is not None and task is not None:
             exchange.note = "housekeeping"
-            await _answer_with(exchange, form, _said(form, chore))
+            await _answer_with(exchange, form, _said(form, await housekeeping.answer(task, request)))
             return
         long = not is_quick(body)
         answering = _Answering(services, exchange, parsed, form, long=long)
         known = await self.sent.asked(exchange, session, parsed, long=long) if session else None
         if known is None:
-            work = run_once(services, exchange, body, answering.answer)
+            work = (
+                run_once(services, exchange, body, answering.answer)
+                if services.guards(exchange)
+                else answering.answer()
+            )
         elif (turn := self.sent.find(services, known[0], streams=form.streams)) is not None:
             work = _tell_again(turn, exchange, known[1], form)
         else:

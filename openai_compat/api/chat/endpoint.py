@@ -8,6 +8,7 @@ from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import InvalidRequest
+from ...policies.housekeeping import task_of
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Decisions
 from ...state.draft import Draft
@@ -31,9 +32,9 @@ from .turn import ChatCompletionTurn, answer_with_text
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
-    last_event = exchange.request.header(b"last-event-id")
+    last_event = exchange.request.first.get(b"last-event-id")
     if last_event is not None:
-        await recover_stream(services, exchange, last_event)
+        await recover_stream(services, exchange, last_event.decode("latin-1"))
         return
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller, long = services.settings.caller(exchange.principal, exchange.request), len(body) > QUICK_BYTES
@@ -47,12 +48,13 @@ async def create(services: Services, exchange: Exchange) -> None:
     request, housekeeping = parsed.request, services.settings.housekeeping
     form = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
-    chore = None if housekeeping is None else await housekeeping.answer(exchange.request, request)
-    if chore is not None:
+    task = None if housekeeping is None else task_of(exchange.request, request)
+    if housekeeping is not None and task is not None:
         exchange.note = "housekeeping"
-        await answer_with_text(exchange, form, chore, stream=request.stream)
+        await answer_with_text(exchange, form, await housekeeping.answer(task, request), stream=request.stream)
         return
-    work = run_once(services, exchange, body, _ChatAnswering(services, exchange, parsed, form, long).answer)
+    answering = _ChatAnswering(services, exchange, parsed, form, long)
+    work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
     del body, caller  # or they would be kept for as long as a stream lasts
     await work
 
@@ -89,14 +91,23 @@ class _ChatAnswering:
 
     async def _run(self, served: tuple[str, AgentBackend], draft: Draft | None) -> AgentRequest | None:
         """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
-        services, exchange, (agent, backend) = self.services, self.exchange, served
-        request, answers, given = await self._checked(backend, draft), None, NO_STATE
-        if self.parsed.choices == 1 and may_decide(request):
-            store, can = services.state.store, backend.capabilities
+        services, exchange, parsed, (agent, backend) = self.services, self.exchange, self.parsed, served
+        store, can, policy = services.state.store, backend.capabilities, services.settings.messages
+        request = parsed.request if draft is None else draft.request
+        if draft is None and not request.plain:
+            check_conversation(request.messages)
+        check_capabilities(parsed.request, can)
+        if parsed.tool_places:
+            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+        request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
+        if not request.plain:
+            request = await attach(services, request, can, lambda: message_places(parsed.request.messages))
+        answers, given = None, NO_STATE
+        if parsed.choices == 1 and len(request.raw_messages) > 1 and may_decide(request):
             request, answers = await decisions_from_messages(store, agent, can, request)
         if draft is not None or request.resume is not None:
             found = None if draft is None else draft.conversation.latest_state
-            request, given = await resume_state(services.state.store, agent, backend.capabilities, request, found)
+            request, given = await resume_state(store, agent, can, request, found)
         try:
             if request.stream and services.settings.disconnect.then != "cancel":
                 async with recoverable_stream(services, exchange, self.form.id, draft) as log:
@@ -142,17 +153,3 @@ class _ChatAnswering:
             # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
             exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
         return draft
-
-    async def _checked(self, backend: AgentBackend, draft: Draft | None) -> AgentRequest:
-        """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
-        services, parsed, policy = self.services, self.parsed, self.services.settings.messages
-        request = parsed.request if draft is None else draft.request
-        if draft is None and not request.plain:
-            check_conversation(request.messages)
-        check_capabilities(parsed.request, backend.capabilities)
-        if parsed.tool_places:
-            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-        request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
-        if request.plain:
-            return request
-        return await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...errors import InvalidRequest
+from ...policies.housekeeping import task_of
 from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm
@@ -25,9 +26,10 @@ async def create(services: Services, exchange: Exchange) -> None:
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     form = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     if len(parsed.requests) == times == 1 and services.settings.housekeeping is not None:
-        chore = await services.settings.housekeeping.answer(exchange.request, parsed.requests[0])
-        if chore is not None:
+        task = task_of(exchange.request, parsed.requests[0])
+        if task is not None:
             exchange.note = "housekeeping"
+            chore = await services.settings.housekeeping.answer(task, parsed.requests[0])
             await answer_with_text(exchange, form, chore, stream=parsed.requests[0].stream)
             return
     requests = [request for request in parsed.requests for _ in range(times)]

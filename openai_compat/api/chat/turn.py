@@ -65,6 +65,7 @@ class ChoicesTurn(TurnPlan[bytes]):
     """Writes the choices as they come, or all of them at the end."""
 
     api = "completions"
+    # What a conversation keeps: all of it but what is only shown.
     _said: Reducer | None = None
     _said_view: Presentation | None = None
 
@@ -133,15 +134,11 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; nothing is kept."""
-        return None, self.last()
-
-    def last(self) -> bytes:
-        """The end of the stream, or the answer."""
-        return self._form.stream_end(self.usage) if self._streams else self.whole()
+        return None, self._form.stream_end(self.usage) if self._streams else self.whole()
 
     def whole(self) -> bytes:
         """The whole body of the plain answer, with the choices that are told."""
-        return self._form.whole([reducer.message() for reducer in self._shown])
+        return self._form.whole(list(map(Reducer.message, self._shown)))
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation or the log has to be free first."""
@@ -170,7 +167,7 @@ class ChatCompletionTurn(ChoicesTurn):
     ) -> None:
         """`answers` is what the request decides about an earlier turn's questions, `store` whether the answer is kept."""
         self._services = services
-        self._prompts = ApprovalPrompts(by_tool=has_approval_tool(requests[0]))
+        self._prompts = ApprovalPrompts(by_tool=bool(requests[0].tools) and has_approval_tool(requests[0]))
         super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
         self._chat = form
         self._answers = answers
@@ -179,13 +176,11 @@ class ChatCompletionTurn(ChoicesTurn):
         if store and not self._shown:
             self._shown = [Reducer() for _ in requests]
         if draft is not None:
-            self._said, self._said_view = Reducer(), self._view("hidden")
+            self._said, self._said_view = Reducer(), self.view("hidden")
 
-    def view(self) -> Presentation:
-        """The view of one choice: as the server shows what its agents do."""
-        return self._view(self._services.settings.visibility)
-
-    def _view(self, visibility: Visibility) -> Presentation:
+    def view(self, visibility: Visibility | None = None) -> Presentation:
+        """A view of one choice: as the server shows what its agents do, unless it is to be otherwise."""
+        visibility = visibility or self._services.settings.visibility
         # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
         order = CallOrder(self._services.settings.limits.answer) if self.requests[0].tools else None
         return Presentation(visibility, ask=self._prompts.ask, call_order=order)
@@ -197,12 +192,12 @@ class ChatCompletionTurn(ChoicesTurn):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
-        last = self.last()
+        last = self._form.stream_end(self.usage) if self._streams else self.whole()
         approvals: tuple[Approval, ...] = ()
         if self._prompts.asked:
             bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
             approvals = self._prompts.kept(self.id, bound)
-        states = self.states()
+        states = () if self.last_state is None else self.states()
         if self.draft is None and self._log is None and not self._store and not approvals and not states:
             return None, last
         turn = None

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from ...aio.background import ChildTasks, let_go, spawn
-from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
+from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
@@ -67,7 +67,7 @@ class ChatConnection:
         self._followed: dict[str, tuple[Thread, Follower]] = {}
         self._posted: deque[Frame] = deque()
         self._room: Waiter | None = None
-        self._wake = new_wake_event()
+        self._wake = new_wake_event(asyncio_loop())
         self._clock = clock()
         self._ping_at = self._clock() + threads.settings.ping
         self._fixed: bool | None = None

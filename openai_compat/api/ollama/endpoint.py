@@ -12,6 +12,7 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
+from ...policies.housekeeping import task_of
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
@@ -71,13 +72,13 @@ class OllamaEndpoint:
             await _answer_with(exchange, form, form.without_agent(parsed.only))
             return
         housekeeping = services.settings.housekeeping
-        chore = None if housekeeping is None else await housekeeping.answer(exchange.request, parsed.request)
-        if chore is not None:
+        task = None if housekeeping is None else task_of(exchange.request, parsed.request)
+        if housekeeping is not None and task is not None:
             exchange.note = "housekeeping"
-            await _answer_with(exchange, form, _as_said(form, chore))
+            await _answer_with(exchange, form, _as_said(form, await housekeeping.answer(task, parsed.request)))
             return
         answering = _AnsweringQuestion(services, exchange, parsed, form, long=not is_quick(body))
-        work = run_once(services, exchange, body, answering.answer)
+        work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
         del body  # or it would be kept for as long as a stream lasts
         await work
 

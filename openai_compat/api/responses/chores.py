@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ...events import Finished
 from ...http import HttpRequest
+from ...policies.housekeeping import task_of
 from ...reducer import Item
 from ...wire.json import DONE, dumps
 from ...wire.responses.parse.request import ParsedResponse
@@ -37,9 +38,10 @@ async def chore(
     """The response and its events; None if the request is no chore. It belongs to no conversation, whatever it names."""
     if services.settings.housekeeping is None or parsed.background or not parsed.generate:
         return None
-    text = await services.settings.housekeeping.answer(http, parsed.request)
-    if text is None:
+    task = task_of(http, parsed.request)
+    if task is None:
         return None
+    text = await services.settings.housekeeping.answer(task, parsed.request)
     # A title that was stored could be continued, and would be in the lists of what the user has said.
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)

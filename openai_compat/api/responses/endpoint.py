@@ -45,8 +45,10 @@ async def create(services: Services, exchange: Exchange) -> None:
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
         await services.state.idempotency.once(exchange, body, lambda: _background(services, exchange, parsed, ids))
-    else:
+    elif services.guards(exchange):
         await run_once(services, exchange, body, lambda: _foreground(services, exchange, parsed, ids))
+    else:
+        await _foreground(services, exchange, parsed, ids)
 
 
 async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:

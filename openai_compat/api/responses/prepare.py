@@ -20,7 +20,7 @@ from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Key, StoredResponse
-from ...turns.parked_runs import new_agents
+from ...turns.parked_runs import parked_run
 from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
 from ...wire.json import from_stored_json, stored_json
@@ -90,7 +90,9 @@ class PreparedResponse:
     @property
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
-        return SlotRequest(new_agents([self.request]), self.agent, self.requester.principal)
+        resume = self.request.resume
+        goes_on = resume is not None and parked_run(resume) is not None  # which has a slot
+        return SlotRequest(0 if goes_on else 1, self.agent, self.requester.principal)
 
     @property
     def requests(self) -> Sequence[AgentRequest]:

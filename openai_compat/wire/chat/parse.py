@@ -79,6 +79,7 @@ class ParsedChat:
         include_usage: whether a stream is to end with a usage chunk.
         store: whether the answer is to be kept as a stored completion.
         tool_places: the places of the client's tools' names in the request, by name.
+        custom_tools: the names of those that take free text.
     """
 
     request: AgentRequest
@@ -87,12 +88,7 @@ class ParsedChat:
     include_usage: bool = False
     store: bool = False
     tool_places: Mapping[str, str] = field(default_factory=dict[str, str])
-
-    @property
-    def custom_tools(self) -> frozenset[str]:
-        """The names of the client's tools that take free text."""
-        tools = self.request.tools
-        return frozenset([tool.name for tool in tools if isinstance(tool, CustomTool)]) if tools else NO_NAMES
+    custom_tools: frozenset[str] = NO_NAMES
 
 
 def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
@@ -141,6 +137,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
         include_usage=options is not None and options.include_usage is True,
         store=wire.store is True,
         tool_places={tool.name: param for param, tool in named},
+        custom_tools=frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)]),
     )
 
 
