@@ -111,7 +111,7 @@ async def turns(number: int) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
 async def test_all_that_is_offered_in_one_turn_is_done_once_in_the_next() -> None:
-    events, instead = [new_wake_event() for _ in range(3)], [Instead(math.inf) for _ in range(3)]
+    events, instead = [new_wake_event(asyncio_loop()) for _ in range(3)], [Instead(math.inf) for _ in range(3)]
     async with anyio.create_task_group() as group:
         for event, one in zip(events, instead, strict=True):
             group.start_soon(event.wait, math.inf, one)
@@ -129,7 +129,7 @@ async def test_all_that_is_offered_in_one_turn_is_done_once_in_the_next() -> Non
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
 async def test_what_is_offered_while_another_is_done_comes_after_it() -> None:
-    event, doing, done = new_wake_event(), [0], 0
+    event, doing, done = new_wake_event(asyncio_loop()), [0], 0
 
     def instead(now: float) -> float:
         nonlocal done
@@ -154,7 +154,7 @@ async def test_what_is_offered_while_another_is_done_comes_after_it() -> None:
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
 @pytest.mark.parametrize("offers", [0, 1])
 async def test_a_task_that_is_to_be_woken_does_the_rest_itself(offers: int) -> None:
-    event, instead, woken = new_wake_event(), Instead(None), False
+    event, instead, woken = new_wake_event(asyncio_loop()), Instead(None), False
 
     async def task() -> None:
         nonlocal woken
@@ -178,7 +178,7 @@ async def test_a_task_that_is_to_be_woken_does_the_rest_itself(offers: int) -> N
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
 async def test_what_was_offered_is_left_to_a_task_that_was_woken_since() -> None:
-    event, instead = new_wake_event(), Instead(math.inf)
+    event, instead = new_wake_event(asyncio_loop()), Instead(math.inf)
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
             group.start_soon(event.wait, math.inf, instead)
@@ -191,7 +191,7 @@ async def test_what_was_offered_is_left_to_a_task_that_was_woken_since() -> None
 
 def test_a_loop_does_what_was_offered_in_it_also_after_another_one_in_the_same_thread() -> None:
     async def main() -> int:
-        event, instead = new_wake_event(), Instead(math.inf)
+        event, instead = new_wake_event(asyncio_loop()), Instead(math.inf)
         task = asyncio.create_task(event.wait(math.inf, instead))
         await asyncio.sleep(0)
         event.offer()
@@ -204,7 +204,7 @@ def test_a_loop_does_what_was_offered_in_it_also_after_another_one_in_the_same_t
 
 
 async def test_an_offer_that_nobody_takes_wakes_the_task() -> None:
-    event = new_wake_event()
+    event = new_wake_event(asyncio_loop())
     with anyio.fail_after(20):
         event.offer()
         await event.wait(math.inf)
@@ -217,7 +217,7 @@ async def test_an_offer_that_nobody_takes_wakes_the_task() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
 async def test_what_is_done_instead_may_have_the_task_woken_sooner_or_later() -> None:
-    event, instead = new_wake_event(), Instead(math.inf)
+    event, instead = new_wake_event(asyncio_loop()), Instead(math.inf)
     for first, second in ((1000.0, 0.0005), (0.0005, 0.001)):
         began = anyio.current_time()
         with anyio.fail_after(20):
@@ -235,7 +235,7 @@ async def test_event_loops_of_two_threads_do_so_at_the_same_time() -> None:
     done = 0
 
     async def offered(instead: Callable[[float], float]) -> None:
-        event = new_wake_event()
+        event = new_wake_event(asyncio_loop())
         async with anyio.create_task_group() as group:
             group.start_soon(event.wait, math.inf, instead)
             await turns(3)
