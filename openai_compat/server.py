@@ -54,6 +54,7 @@ from .wire.responses.serialize.stream import ResponseVisibility
 
 if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
     from .providers.port import ProviderControl
+    from .turns.hooked_run import HookSet
 
 HOUSEKEEPING = Housekeeping()
 COMPACTION = Compaction()
@@ -233,11 +234,11 @@ class Server:
         exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
-        watched = self.services.live.runner.hooks.watches_requests
-        return self._handle_watched(exchange) if watched else self._handle(exchange)
+        hooks = self.services.live.runner.hooks
+        return self._handle_watched(exchange, hooks) if hooks.watches_requests else self._handle(exchange)
 
-    async def _handle_watched(self, exchange: Exchange) -> None:
-        hooks, told = self.services.live.runner.hooks, RequestInfo(id=exchange.request_id, request=exchange.request)
+    async def _handle_watched(self, exchange: Exchange, hooks: HookSet) -> None:
+        told = RequestInfo(id=exchange.request_id, request=exchange.request)
         hooks.request_started(told)
         try:
             await self._handle(exchange)
@@ -279,10 +280,8 @@ class Server:
             log_request(exchange)
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
-        if self._cookie is None:
-            return False
         route, _ = self._routes.find(request.path)
-        return route is not None and route.cookie
+        return self._cookie is not None and route is not None and route.cookie
 
     async def connect(self, request: HttpRequest, channel: Channel) -> None:
         """Serve a WebSocket until either side closes it, or refuse it. Cancelling this call is "the client left".
@@ -408,11 +407,9 @@ class Server:
 
     async def _close(self, name: str, closable: object) -> None:
         aclose: Callable[[], Awaitable[None]] | None = getattr(closable, "aclose", None)
-        if aclose is None:
-            return
         try:
-            # What fails here must not keep the others open.
-            await aclose()
+            if aclose is not None:
+                await aclose()  # what fails here must not keep the others open
         except Exception as error:
             logger.warning("the %s could not be closed", name, exc_info=error)
 
