@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from openai_compat import Deadlines, RunContext, Server
-from openai_compat.aio.background import _AsyncioTask
+from openai_compat.aio import background
 from openai_compat_adapters.client import async_openai, sync_openai
 from openai_compat_adapters.transport import AsyncTransport, SyncTransport
 from tests.trust.probe import CHAT, Endless, EndlessThread, ask, error_of, eventually, soon
@@ -159,7 +159,7 @@ async def test_the_async_client_leaves_no_task_and_no_thread_behind() -> None:
     async with async_openai(server, max_retries=0) as client:
         await client.models.list()  # the SDK itself looks at the platform once, in a thread that stays
         tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
-        running = set(_AsyncioTask._running)
+        running = set(background._running)
         for model in GREETERS:
             for _ in range(5):
                 await client.chat.completions.create(model=model, messages=HI)
@@ -172,7 +172,7 @@ async def test_the_async_client_leaves_no_task_and_no_thread_behind() -> None:
                 async for chunk in stream:
                     if content(chunk):
                         break
-        await soon(lambda: running >= _AsyncioTask._running)
+        await soon(lambda: running >= background._running)
     assert asyncio.all_tasks() == tasks
     await soon(lambda: set(threading.enumerate()) <= threads)
 
