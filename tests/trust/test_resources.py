@@ -31,7 +31,7 @@ from openai_compat import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from openai_compat.aio.background import _AsyncioTask
+from openai_compat.aio.background import _running as running_tasks
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat_adapters import serve
 from tests.transports import uvicorn_socket
@@ -383,7 +383,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
             first.read_until(b"begun")
         eventually(lambda: server.services.live.slots.used == 0)
         files, threads, memory = open_files(), threading.active_count(), resident()
-        tasks = set(_AsyncioTask._running)
+        tasks = set(running_tasks)
         for _ in range(10):
             clients = [RawClient(url) for _ in range(30)]
             for client in clients:
@@ -394,7 +394,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
         eventually(lambda: server.services.live.slots.used == 0)
         eventually(lambda: open_files() == files)
         eventually(lambda: threading.active_count() <= threads)
-        eventually(lambda: tasks >= _AsyncioTask._running)
+        eventually(lambda: tasks >= running_tasks)
         gc.collect()
         assert resident() - memory < 20_000_000
         assert httpx2.get(f"{url}/v1/models").status_code == 200
