@@ -309,7 +309,10 @@ class _Offers:
         events, self.events = self.events, []
         now = self.loop.time()
         for event in events:
-            event.ask(now)
+            try:
+                event.ask(now)
+            except Exception as error:  # a bug in what one task has offered must not keep the others waiting
+                self.loop.call_exception_handler({"message": "what was offered could not be done", "exception": error})
 
 
 class _OfThread(threading.local):

@@ -257,3 +257,31 @@ async def test_event_loops_of_two_threads_do_so_at_the_same_time() -> None:
 
     await offered(beside)
     assert done == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO_LOOPS)
+async def test_a_task_whose_work_fails_keeps_no_other_waiting() -> None:
+    first, second, done = new_wake_event(asyncio_loop()), new_wake_event(asyncio_loop()), 0
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+
+    def fails(now: float) -> float:
+        raise ValueError
+
+    def works(now: float) -> float:
+        nonlocal done
+        done += 1
+        return math.inf
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.wait, math.inf, fails)
+        group.start_soon(second.wait, math.inf, works)
+        await turns(3)
+        for _ in range(2):
+            first.offer()
+            second.offer()
+            await turns(3)
+        group.cancel_scope.cancel()
+    assert (done, [type(error) for error in told]) == (2, [ValueError, ValueError])
+    for event in (first, second):
+        event.close()
