@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,6 @@ from .agents.adapt import Agent
 from .agents.compaction import Compaction
 from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
-from .agents.setting_types import check_strings
 from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .aio.timers import call_soon
@@ -21,14 +20,14 @@ from .api.access_log import log_request
 from .api.exchange import Exchange
 from .api.request_hooks import request_outcome, tell_refused
 from .api.routing import Api, Public, Route
-from .api.server_settings import check_server_settings
-from .api.services import Services, Settings, logger
+from .api.server_settings import read_settings
+from .api.services import Services, logger
 from .api.websocket import WebSocketConnection
-from .backend import AgentBackend
+from .backend import AgentBackend, SupportsClose
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import with_key_of_headers, with_key_of_query
-from .policies.authenticate import Auth, Authenticate, OpenAccess
+from .policies.authenticate import Authenticate, OpenAccess
 from .policies.budgets import BudgetsOf
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
@@ -36,7 +35,7 @@ from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, exposed_headers, is_preflight
 from .policies.disconnect import Disconnect
-from .policies.hooks import Hooks, RequestInfo, Wrap, check_hooks
+from .policies.hooks import Hooks, RequestInfo, Wrap
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
@@ -155,74 +154,29 @@ class Server:
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
     ) -> None:
-        hosts, public = check_strings("hosts", hosts), check_strings("public", public)
-        agent_headers = check_strings("agent_headers", agent_headers)
-        webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
-        hooks, wrap = list(hooks), list(wrap)
-        check_hooks(hooks)
-        check_server_settings(locals())
+        settings = read_settings(locals())
         # The APIs: half of the time of importing the library, if they were imported above.
         from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
         from .turns.hooked_run import HookSet  # noqa: PLC0415
 
-        auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
-        self._guard(auth, Hosts(hosts), cors, chat_rest)
+        self.auth = build_auth(keys, authenticate, settings)
+        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
+        self._hosts = Hosts(settings.hosts) if isinstance(self.auth, OpenAccess) else None
+        self._cors = cors
+        self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._exposed = exposed_headers(conversations, rates, budgets)
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
-        settings = Settings(
-            limits=limits,
-            deadlines=deadlines,
-            disconnect=disconnect,
-            messages=messages,
-            visibility=visibility,
-            response_visibility=response_visibility,
-            housekeeping=housekeeping,
-            conversations=conversations,
-            chat_rest=chat_rest,
-            agent_headers=frozenset([name.lower() for name in agent_headers]),
-            busy=admission.busy,
-        )
-        functions = (embeddings, decisions)
-        models = build_models(
-            agents, functions, compaction, wrap, unknown_model=unknown_model, owned_by=owned_by, providers=providers
-        )
-        hook_set = HookSet(hooks)
-        state = build_state(
-            store,
-            settings,
-            models,
-            retention=retention,
-            webhooks=webhooks,
-            replay_failures=replay_failures,
-            hooks=hook_set,
-        )
-        self.services = Services(
-            settings, models, state, build_live(settings, state, admission, rates, hooks=hook_set, budgets=budgets)
-        )
-        self._threads, sockets = build_chat_websocket(self.services, chat_websocket, compaction, wrap)
-        self._routes = routes(
-            bare_paths=bare_paths,
-            public=frozenset(public),
-            chat_rest=chat_rest,
-            apis=apis,
-            sockets=sockets,
-            resource=resource,
-            needs_key=not isinstance(auth, OpenAccess),
-            page=page,
-        )
+        models = build_models(agents, embeddings, decisions, providers, settings)
+        hook_set = HookSet(settings.hooks)
+        state = build_state(store, models, hook_set, settings)
+        self.services = Services(settings, models, state, build_live(state, hook_set, settings))
+        self._threads, sockets = build_chat_websocket(self.services)
+        self._routes = routes(settings, apis, sockets, needs_key=not isinstance(self.auth, OpenAccess))
         self.has_page = page
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
-
-    def _guard(self, auth: Auth, hosts: Hosts, cors: Cors | None, chat_rest: ChatRest | None) -> None:
-        """Set who may call: as whom, under which name, from which pages."""
-        self.auth = auth
-        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
-        self._hosts = hosts if isinstance(auth, OpenAccess) else None
-        self._cors = cors
-        self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
 
     def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> Coroutine[Any, Any, None]:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
@@ -406,10 +360,9 @@ class Server:
                 await self._close(type(hook).__name__, hook)
 
     async def _close(self, name: str, closable: object) -> None:
-        aclose: Callable[[], Awaitable[None]] | None = getattr(closable, "aclose", None)
         try:
-            if aclose is not None:
-                await aclose()  # what fails here must not keep the others open
+            if isinstance(closable, SupportsClose):
+                await closable.aclose()  # what fails here must not keep the others open
         except Exception as error:
             logger.warning("the %s could not be closed", name, exc_info=error)
 

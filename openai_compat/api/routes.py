@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..policies.chat_rest import ChatRest
-from ..policies.resource_metadata import ResourceMetadata
 from . import conversations as conversations_api
 from . import decisions, deployments, embeddings, files, health, models, openapi, resource_metadata
 from .chat import endpoint as chat
@@ -20,6 +18,7 @@ from .responses import compact as compaction
 from .responses import endpoint as responses
 from .responses.websocket import connection as responses_socket
 from .routing import Api, Operation, Route, Routes
+from .services import Settings
 
 LIST: Mapping[str, Any] = {
     "after": {"type": "string"},
@@ -321,35 +320,27 @@ def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
     return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
 
 
-def routes(
-    *,
-    bare_paths: bool,
-    public: Container[str | None],
-    chat_rest: ChatRest | None,
-    apis: Iterable[Api],
-    sockets: Iterable[Route],
-    needs_key: bool,
-    page: bool = False,
-    resource: ResourceMetadata | None = None,
-) -> Routes:
+def routes(settings: Settings, apis: Iterable[Api], sockets: Iterable[Route], *, needs_key: bool) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
-    served = [openai(bare_paths)]
+    served, chat_rest = [openai(settings.bare_paths)], settings.chat_rest
     if chat_rest is not None:
         from .chat_rest.routes import ROUTES as CHAT_REST  # noqa: PLC0415  (APIs are imported when they are served)
 
         below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
         served.append(Api(name="chat rest", routes=below, prefix=chat_rest.prefix))
-    if page:
+    if settings.page:
         from .page import PAGE, ROOT  # noqa: PLC0415
 
         served += [PAGE, ROOT]
     served += apis
     found = [
-        replace(route, api=api, open=route.open or route.group in public, when=route.when or api.when)
+        replace(route, api=api, open=route.open or route.group in settings.public, when=route.when or api.when)
         for api in served
         for route in api.routes
     ]
-    found += [*OWN, *sockets, *([resource_metadata.route(resource)] if resource is not None else [])]
+    found += [*OWN, *sockets]
+    if settings.resource is not None:
+        found.append(resource_metadata.route(settings.resource))
     document = functools.partial(openapi.document, found, needs_key)
     description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
     return Routes([*found, description])

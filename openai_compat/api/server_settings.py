@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from types import NoneType
 from typing import Any, cast, get_args
 
 from ..agents.compaction import Compaction
 from ..agents.describe import describe
-from ..agents.setting_types import check_choice, check_setting
+from ..agents.setting_types import check_choice, check_setting, check_strings
 from ..policies.budgets import Budget
 from ..policies.chat_rest import ChatRest
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
 from ..policies.disconnect import Disconnect
+from ..policies.hooks import check_hooks
 from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
@@ -26,6 +28,7 @@ from ..turns.slots import Admission
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
 from .routing import Public
+from .services import Settings
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "embeddings": (Mapping, NoneType),
@@ -56,8 +59,25 @@ CHOICES: Mapping[str, Iterable[Any]] = {
 }
 
 
-def check_server_settings(settings: Mapping[str, Any]) -> None:
-    """Raise TypeError for a setting of the wrong type, ValueError for a choice that there is not."""
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """The settings among a server's arguments, by their names.
+
+    Raises TypeError for one of the wrong type, ValueError for a choice that there is not.
+    """
+    settings: dict[str, Any] = {each.name: given[each.name] for each in fields(Settings)}
+    for name in ("hosts", "public", "agent_headers"):
+        settings[name] = check_strings(name, settings[name])
+    webhooks = settings["webhooks"]
+    # What can be gone through once only is gone through here.
+    settings["webhooks"] = tuple(webhooks) if hasattr(webhooks, "__iter__") else (webhooks,)
+    settings["hooks"], settings["wrap"] = tuple(settings["hooks"]), tuple(settings["wrap"])
+    _check({**given, **settings})
+    settings["agent_headers"] = frozenset([name.lower() for name in settings["agent_headers"]])
+    return Settings(**settings)
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    check_hooks(settings["hooks"])
     for name, kinds in KINDS.items():
         check_setting(name, settings[name], *kinds)
     for name, choices in CHOICES.items():
@@ -76,9 +96,7 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
     store = settings["store"]
     if not hasattr(store, "shared"):
         check_setting("store", store, str, NoneType)
-    webhooks: Any = settings["webhooks"]
-    several: Iterable[Any] = webhooks if hasattr(webhooks, "__iter__") else [webhooks]
-    for webhook in several:
+    for webhook in settings["webhooks"]:
         check_setting("each of webhooks", webhook, Webhooks)
 
 

@@ -12,17 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import anyio
 
 from ..agent_request import AgentRequest, Caller, Principal
+from ..agents.compaction import Compaction
 from ..agents.decider import Decider
 from ..agents.embedder import Embedder
 from ..backend import AgentBackend
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..http import HttpRequest
+from ..policies.budgets import BudgetsOf
 from ..policies.chat_rest import ChatRest
+from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
+from ..policies.cors import Cors
 from ..policies.disconnect import Disconnect
+from ..policies.hooks import Hooks, Wrap
 from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
+from ..policies.rates import RatesOf
+from ..policies.replay_failures import ReplayFailures
+from ..policies.resource_metadata import ResourceMetadata
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
@@ -31,11 +39,12 @@ from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
+from ..state.webhooks import Webhooks
 from ..stores.bounded_tables import Shares
 from ..stores.port import Key, Store
 from ..turns.run import TurnRunner
 from ..turns.run_group import Interruptible
-from ..turns.slots import Busy, Slots
+from ..turns.slots import Admission, Busy, Slots
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
 from .exchange import Exchange
@@ -85,20 +94,41 @@ class Settings:
 
     Attributes:
         agent_headers: names (lower case) of the request headers that agents are given.
-        busy: what an assistant message says when there is no slot left; None answers 429.
     """
 
+    hosts: Sequence[str]
+    public: Sequence[str]
+    cors: Cors | None
+    resource: ResourceMetadata | None
     limits: Limits
+    budgets: BudgetsOf | None
+    rates: RatesOf | None
     deadlines: Deadlines
+    admission: Admission
     disconnect: Disconnect
+    replay_failures: ReplayFailures | None
     messages: MessagePolicy
+    compaction: Compaction | None
+    unknown_model: Literal["reject", "default"]
     visibility: Visibility
     response_visibility: ResponseVisibility
     housekeeping: Housekeeping | None
     conversations: Conversations | None
+    retention: float
+    webhooks: Sequence[Webhooks]
     chat_rest: ChatRest | None
+    chat_websocket: ChatWebSocket | None
+    hooks: Sequence[Hooks]
+    wrap: Sequence[Wrap]
     agent_headers: frozenset[str]
-    busy: Busy | None
+    page: bool
+    bare_paths: bool
+    owned_by: str
+
+    @property
+    def busy(self) -> Busy | None:
+        """What an assistant message says when there is no slot left; None answers 429."""
+        return self.admission.busy
 
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:
         """Who sends `request`, with the headers that agents are given."""
