@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +19,17 @@ from openai_compat import (
     Cors,
     Deadlines,
     Disconnect,
+    Hooks,
     Limits,
     MessagePolicy,
     Principal,
     Rates,
     Server,
+    Webhooks,
 )
+from openai_compat.api.services import Settings
 from openai_compat.http import HttpRequest
+from openai_compat_adapters.webhooks import http_post
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import CHAT, answer, ask, request
@@ -149,3 +155,19 @@ async def test_a_source_of_keys_that_yields_nonsense_lets_nobody_in(keys: Any) -
     sent = await answer(server, with_key("sk-1"))
     assert (sent.status, sent.error["code"]) == (500, "internal_error")
     assert "sk-1" not in str(sent.error)
+
+
+def test_what_a_server_is_given_once_only_is_read_once() -> None:
+    hook = Hooks()
+    webhooks = Webhooks("https://app.example/hook", secret="whsec_" + "c2VjcmV0" * 4, post=http_post)
+    server = Server(agent, hooks=iter([hook]), webhooks=iter([webhooks]), public=iter(["models"]), hosts=iter(["*"]))
+    settings = server.services.settings
+    assert list(settings.hooks) == [hook]
+    assert list(settings.webhooks) == [webhooks]
+    assert [*settings.public, *settings.hosts] == ["models", "*"]
+
+
+def test_each_argument_of_a_server_is_a_setting_or_what_it_serves_and_by_whom_it_may_be_called() -> None:
+    served = {"agents", "embeddings", "decisions", "providers", "apis", "keys", "authenticate", "store"}
+    arguments = set(inspect.signature(Server).parameters)
+    assert {field.name for field in dataclasses.fields(Settings)} == arguments - served
