@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
-import anyio
-
-from ..errors import Unavailable
-from ..policies.limits import LEASE
-from .engine import Autocommit, ConditionFailed, Transaction
-from .port import RETENTION, Renewal, TurnCommit
-from .schema import UnusableStore
+from .engine import Transaction
+from .port import RETENTION
 from .sql_approvals import SqlApprovals
 from .sql_completions import SqlCompletions
 from .sql_conversations import SqlConversations
@@ -20,7 +15,7 @@ from .sql_grants import SqlGrants
 from .sql_limits import SqlLimits
 from .sql_outbox import OLD as OLD_NOTICES
 from .sql_outbox import SqlOutbox
-from .sql_part import autocommit, autocommit_nosync
+from .sql_part import autocommit
 from .sql_responses import SqlResponses
 from .sql_settings import SqlSettings
 from .sql_spending import KEPT_SPENDS, OLD_SPENDS, SqlSpending
@@ -38,13 +33,7 @@ from .sql_sweep import (
     sweep_rows,
 )
 from .sql_threads import OLD_SIGNALS, SqlThreads, sweep_threads
-from .sql_turns import commit, renew, was_committed
-
-COMMIT_PATIENCE = 2.0
-"""Seconds for which a commit is retried, so that the restart of a database loses no turn."""
-
-PAUSE = 0.1
-"""Seconds between the retries."""
+from .sql_turns import SqlTurns
 
 
 class SqlStore(
@@ -60,35 +49,11 @@ class SqlStore(
     SqlSpending,
     SqlThreads,
     SqlLimits,
+    SqlTurns,
 ):
     """State in a database that several processes may share."""
 
     shared = True
-
-    async def commit(self, outcome: TurnCommit) -> bool:
-        """Write the outcome of a turn, if `token` holds its locks."""
-        until = anyio.current_time() + COMMIT_PATIENCE
-        while True:
-            try:
-                return await self._commit(outcome)  # can be repeated: the row of its token goes in once
-            except UnusableStore:  # no retry helps
-                raise
-            except Unavailable:
-                if anyio.current_time() > until:
-                    raise
-            await anyio.sleep(PAUSE)
-
-    async def _commit(self, outcome: TurnCommit) -> bool:
-        try:
-            await self.run(Autocommit(partial(commit, self.dialect, outcome)))
-        except ConditionFailed:
-            return await self.run(Autocommit(partial(was_committed, outcome.token)))
-        return True
-
-    @autocommit_nosync
-    def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Transaction[Renewal]:
-        """Renew the leases of everything that these tokens hold."""
-        return renew(self.dialect, tokens, lease)
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Delete what is too old, in small transactions."""

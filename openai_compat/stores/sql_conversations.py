@@ -159,7 +159,8 @@ class SqlConversations(SqlPart):
             return None
         *row, state = rows[0]
         found = (yield from _items(key)) if items else ()
-        return _conversation(key.id, row, found, read_state("conversation", key.id, state))
+        left = None if state is None else read_state("conversation", key.id, state)
+        return _conversation(key.id, row, found, left)
 
     @autocommit
     def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
@@ -273,9 +274,8 @@ def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
         items = yield from _items(key)
         if seen:
             state = (yield f"select {STATE}", owned(key))[0][0]
-    return _conversation(
-        key.id, (version, created, touched, metadata), items, read_state("conversation", key.id, state)
-    )
+    left = None if state is None else read_state("conversation", key.id, state)
+    return _conversation(key.id, (version, created, touched, metadata), items, left)
 
 
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:

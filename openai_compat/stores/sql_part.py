@@ -10,7 +10,7 @@ is called as `await store.get_file(key)`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial, wraps
 from types import CoroutineType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -73,8 +73,8 @@ def _coroutine(
     mode: Callable[[Callable[[], Transaction[Result]]], Callable[[], Transaction[Result]]],
 ) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
     @wraps(method)
-    async def run(self: Part, /, *args: Given.args, **named: Given.kwargs) -> Result:
-        return await self.run(mode(partial(method, self, *args, **named)))
+    def run(self: Part, /, *args: Given.args, **named: Given.kwargs) -> Coroutine[Any, Any, Result]:
+        return self.run(mode(partial(method, self, *args, **named)))
 
     # mypy and pyright do not agree on the type of a coroutine.
     typed: Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]] = cast("Any", run)

@@ -162,7 +162,8 @@ class SqlResponses(SqlPart):
         if rows[-1][3]:
             yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
         items = [item for _, input_, output, *_ in rows for item in (*unpacked(input_), *unpacked(output))]
-        return Chain(tuple(items), read_state("response", key.id, rows[-1][4]))
+        state = rows[-1][4]
+        return Chain(tuple(items), None if state is None else read_state("response", key.id, state))
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:

@@ -59,10 +59,8 @@ def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
     )
 
 
-def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
+def read_state(kind: str, id_: str, body: str) -> AgentState:
     """A state as its row has it."""
-    if body is None:
-        return None
     agent, session, version, paused, turn, state, expires = json.loads(body)
     return AgentState(
         of=cast("Any", kind),
@@ -119,8 +117,7 @@ class SqlStates(SqlPart):
             order by principal, id limit $1""",
             parameters,
         )
-        found = [(string(principal), read_state("gone", string(id_), body)) for principal, id_, body in rows]
-        return [(principal, state) for principal, state in found if state is not None]
+        return [(string(principal), read_state("gone", string(id_), body)) for principal, id_, body in rows]
 
     @autocommit
     def forget_state(self, key: Key) -> Transaction[None]:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 
-from .engine import Statement, Together, Transaction
+import anyio
+
+from ..errors import Unavailable
+from ..policies.limits import LEASE
+from .engine import Autocommit, ConditionFailed, Statement, Together, Transaction
 from .port import Key, Renewal, TurnCommit
+from .schema import UnusableStore
 from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
 from .sql_limits import charges_to
 from .sql_outbox import write_notices
+from .sql_part import SqlPart, autocommit_nosync
 from .sql_responses import add_events, keep_response
 from .sql_spending import add_spends
 from .sql_states import write_states
@@ -32,7 +39,40 @@ END = """
     on conflict (token) do nothing returning token"""
 
 
-def commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
+COMMIT_PATIENCE = 2.0
+"""Seconds for which a commit is retried, so that the restart of a database loses no turn."""
+
+PAUSE = 0.1
+"""Seconds between the retries."""
+
+
+class SqlTurns(SqlPart):
+    """The ends of turns and the leases of those that run, on an engine."""
+
+    async def commit(self, outcome: TurnCommit) -> bool:
+        """Write the outcome of a turn, if `token` holds its locks."""
+        until = anyio.current_time() + COMMIT_PATIENCE
+        while True:
+            try:
+                try:
+                    await self.run(Autocommit(partial(_commit, self.dialect, outcome)))
+                except ConditionFailed:
+                    return await self.run(Autocommit(partial(_was_committed, outcome.token)))
+                return True
+            except UnusableStore:  # no retry helps
+                raise
+            except Unavailable:  # can be repeated: the row of its token goes in once
+                if anyio.current_time() > until:
+                    raise
+            await anyio.sleep(PAUSE)
+
+    @autocommit_nosync
+    def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Transaction[Renewal]:
+        """Renew the leases of everything that these tokens hold."""
+        return _renew(self.dialect, tokens, lease)
+
+
+def _commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
     """Write all of an outcome and release the locks. Raises ConditionFailed if the token has lost one, or was used before.
 
     A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses.
@@ -40,7 +80,7 @@ def commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
     yield Together(list(_statements(dialect, outcome)))
 
 
-def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
+def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:  # noqa: C901  (one arm for each part)
     principal, turn = outcome.principal, outcome.conversation
     if outcome.response is not None:
         yield keep_response(principal, outcome.response, outcome.token)
@@ -56,7 +96,8 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
         yield write_notices(principal, outcome.notices)
     if outcome.spends:
         yield add_spends(principal, outcome.spends)
-    yield from charges_to(principal, outcome.charges)
+    if outcome.charges:
+        yield from charges_to(principal, outcome.charges)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
     yield END, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:
@@ -68,7 +109,7 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
         yield ADD_TURN, (*owned(key), outcome.token, len(turn.items))
 
 
-def was_committed(token: str) -> Transaction[bool]:
+def _was_committed(token: str) -> Transaction[bool]:
     """Whether the turn has ended with a commit."""
     # Asked when the answer of a commit was lost: without it, nobody could say whether to write it again.
     rows = yield "select lost from oc_turn where token = $1", (token,)
@@ -102,7 +143,7 @@ RENEW = (
 )
 
 
-def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
+def _renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
     """Renew the leases of these tokens, and return which still hold what they took.
 
     A turn that has lost one thing has lost, whatever else it still holds.

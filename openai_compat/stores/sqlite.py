@@ -6,6 +6,7 @@ processes can use the file; SQLite lets one of them write at a time.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -15,18 +16,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..aio.background import Failure
-from ..aio.timers import WakeEvent, asyncio_loop, new_wake_event
+from ..aio.timers import WakeEvent, asyncio_loop, call_soon, new_wake_event
 from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
 from .engine import Autocommit, Result, Transaction
-from .sqlite_file import SqliteFile
+from .sqlite_file import Job, SqliteFile
 
 PATIENCE = 3.0
 """Default timeout for a file that another process has locked, in seconds."""
@@ -38,53 +38,7 @@ MAX_TOGETHER = 64
 """Most transactions in one commit."""
 
 
-class _Job(Generic[Result]):
-    """A queued transaction, and the caller that waits for it in its own event loop."""
-
-    def __init__(self, transaction: Callable[[], Transaction[Result]], patience: float) -> None:
-        self.transaction = transaction
-        self.durable = not isinstance(transaction, Autocommit) or transaction.durable
-        self.begun = False
-        self._until = time.monotonic() + patience
-        self._result: Any = None
-        self._failure = Failure()
-        self._over = False
-        self.woken = new_wake_event(asyncio_loop())
-        self.soon = from_threads()
-
-    async def wait(self) -> None:
-        """Wait for the outcome, at most STUCK seconds."""
-        try:
-            await self.woken.wait(self.woken.clock() + STUCK)
-        finally:
-            self.woken.close()
-
-    def outcome(self) -> Result:
-        """Return the result, or raise the error."""
-        if not self._over:
-            code = "store_outcome_unknown" if self.begun else "store_unavailable"
-            raise Unavailable("The store does not answer.", code=code)
-        self._failure.raise_if_any()
-        result: Result = self._result
-        return result
-
-    # in the engine's thread
-
-    @property
-    def late(self) -> bool:
-        """Whether its timeout for the lock is over."""
-        return time.monotonic() > self._until
-
-    def finish(self, result: Any) -> None:
-        self._result = result
-        self._over = True
-
-    def fail(self, error: BaseException) -> None:
-        self._failure.keep(error)
-        self._over = True
-
-
-def _wake(jobs: Sequence[_Job[Any]]) -> None:
+def _wake(jobs: Sequence[Job[Any]]) -> None:
     """Wake the callers of jobs that are over, with one call into each event loop.
 
     A call wakes the loop through a socket, and lets go of the interpreter's lock: the thread would then wait for that,
@@ -114,7 +68,7 @@ class SqliteEngine:
     def __init__(self, path: str | os.PathLike[str], patience: float = PATIENCE) -> None:
         self._file = SqliteFile(Path(path).absolute(), patience)
         self._patience = patience
-        self._queue: deque[_Job[Any]] = deque()
+        self._queue: deque[Job[Any]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -124,34 +78,44 @@ class SqliteEngine:
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction. If the caller is cancelled, it runs to its end, or does not begin."""
-        job = _Job(transaction, self._patience)
+        durable = True
+        if isinstance(transaction, Autocommit):  # no round trips are to be saved here
+            durable, transaction = transaction.durable, transaction.transaction
+        loop = asyncio_loop()
+        woken = new_wake_event(loop)
+        soon = from_threads() if loop is None else loop.call_soon_threadsafe
+        job = Job(transaction, durable, time.monotonic() + self._patience, woken, soon)
         self._queue.append(job)
+        gathering = loop or anyio.lowlevel.current_token()
+        if self._gathering != gathering:  # else the job before this one sees to it for all
+            self._gathering = gathering
+            self._gather(loop, 0, 0)
         try:
-            await self._gather(job)
-            await job.wait()
+            await woken.wait(woken.clock() + STUCK)
         finally:
+            woken.close()
             with self._changed:
                 if not job.begun:
                     self._queue.remove(job)
-        return job.outcome()
+        if not job.over:
+            code = "store_outcome_unknown" if job.begun else "store_unavailable"
+            raise Unavailable("The store does not answer.", code=code)
+        if job.failure is not None:
+            job.failure.raise_if_any()
+        result: Result = job.result
+        return result
 
-    async def _gather(self, job: _Job[Any]) -> None:
-        """Wake the thread once the event loop's steps bring no further jobs; the first job does it for all.
+    def _gather(self, loop: asyncio.AbstractEventLoop | None, two_ago: int, one_ago: int) -> None:
+        """Wake the thread once the event loop's turns bring no further jobs; `two_ago` there were so many.
 
         Sooner, the thread would have a small batch, and wait for the interpreter as long as the loop is busy with the rest.
         """
-        loop = job.woken.loop or anyio.lowlevel.current_token()
-        if self._gathering == loop:
+        now = len(self._queue)
+        if two_ago < now < MAX_TOGETHER:  # of one turn, those come after this call that came after it
+            call_soon(loop, lambda: self._gather(loop, one_ago, now))
             return
-        self._gathering, two_ago, one_ago = loop, 0, 0
-        try:
-            while (
-                two_ago < len(self._queue) < MAX_TOGETHER
-            ):  # of one step, those come after this task that came after it
-                two_ago, one_ago = one_ago, len(self._queue)
-                await anyio.lowlevel.checkpoint()
-        finally:
-            self._gathering = None
+        self._gathering = None
+        with suppress(RuntimeError):  # no thread can be started now: those who wait are told when STUCK is over
             self._wake_thread()
 
     def _wake_thread(self) -> None:
@@ -204,7 +168,7 @@ class SqliteEngine:
             _wake(answered)
         return bool(jobs)
 
-    def _next(self) -> list[_Job[Any]]:
+    def _next(self) -> list[Job[Any]]:
         """The jobs of the next commit; none, with the file closed, at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)

@@ -8,10 +8,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic
 
+from ..aio.background import Failure
+from ..aio.timers import WakeEvent
 from ..errors import Unavailable
 from .engine import ConditionFailed, Result, Row, Statement, Together, Transaction
 from .schema import UnusableStore, refuse_foreign
@@ -35,34 +38,35 @@ NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLIT
 """Errors of a commit after which certainly nothing was written."""
 
 
-class Job(Protocol):
-    """A transaction that a caller waits for."""
+@dataclass(slots=True, eq=False)
+class Job(Generic[Result]):
+    """A queued transaction, and the caller that waits for it in its own event loop.
 
-    @property
-    def transaction(self) -> Callable[[], Transaction[Any]]:
-        """The generator of its statements."""
-        ...
+    Attributes:
+        durable: whether it has to survive a power failure.
+        until: when its timeout for the lock is over (`time.monotonic`).
+        woken: what its caller waits for.
+        soon: calls something in the caller's event loop.
+        begun: whether it is no longer queued.
+        over: whether it has an outcome: `result`, after the commit; or `failure`, and then nothing was committed, unless
+            the error says that nobody knows.
+    """
 
-    @property
-    def durable(self) -> bool:
-        """True if it has to survive a power failure."""
-        ...
-
-    @property
-    def late(self) -> bool:
-        """True when its timeout for the lock is over."""
-        ...
-
-    def finish(self, result: Any) -> None:
-        """Set the result, after the commit."""
-        ...
+    transaction: Callable[[], Transaction[Result]]
+    durable: bool
+    until: float
+    woken: WakeEvent
+    soon: Callable[[Callable[[], object]], object]
+    begun: bool = False
+    over: bool = False
+    result: Any = None
+    failure: Failure | None = None
 
     def fail(self, error: BaseException) -> None:
-        """Set the error. Nothing was committed, unless the error says that the outcome is unknown."""
-        ...
-
-
-AnyJob = TypeVar("AnyJob", bound=Job)
+        """Set the error."""
+        self.failure = Failure()
+        self.failure.keep(error)
+        self.over = True
 
 
 class SqliteFile:
@@ -82,7 +86,7 @@ class SqliteFile:
         self._durable: bool | None = None
         self._was_open = False
 
-    def write(self, jobs: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+    def write(self, jobs: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
         """Run jobs in one transaction, or, if one of them fails, in several. Yields jobs once they have an outcome."""
         while jobs:
             try:
@@ -129,14 +133,16 @@ class SqliteFile:
         self._was_open = True
         return connection
 
-    def _not_begun(self, jobs: Sequence[AnyJob], error: Exception) -> Sequence[AnyJob]:
+    def _not_begun(self, jobs: Sequence[Job[Any]], error: Exception) -> Sequence[Job[Any]]:
         """Fail the jobs that cannot wait any longer. Returns the others."""
         if _code(error) != sqlite3.SQLITE_BUSY:
             self.close()
-            waiting: list[AnyJob] = []
+            waiting: list[Job[Any]] = []
         else:
             time.sleep(0.001)  # SQLite may report "busy" without having waited
-            waiting = [] if self._locked_for() > self._patience else [job for job in jobs if not job.late]
+            waiting = (
+                [] if self._locked_for() > self._patience else [job for job in jobs if time.monotonic() <= job.until]
+            )
         failed = [job for job in jobs if job not in waiting]
         if failed:
             logger.warning("The store %s cannot be used: %s", self._path, error)
@@ -152,7 +158,7 @@ class SqliteFile:
         self._looked = now
         return now - self._locked_since
 
-    def _alone(self, connection: sqlite3.Connection, job: AnyJob) -> Iterator[Sequence[AnyJob]]:
+    def _alone(self, connection: sqlite3.Connection, job: Job[Any]) -> Iterator[Sequence[Job[Any]]]:
         code = "store_unavailable"
         try:
             result = _drive(connection, job.transaction)
@@ -163,10 +169,10 @@ class SqliteFile:
             self._undo(connection, error)
             job.fail(_public(error, code))
         else:
-            job.finish(result)
+            job.result, job.over = result, True
         yield [job]
 
-    def _together(self, connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+    def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
         """Commit all jobs together. One that fails is left out: it runs alone, between those before and after it."""
         # No savepoints: two more statements for each job, for what hardly ever happens.
         results: list[Any] = []
@@ -189,10 +195,10 @@ class SqliteFile:
                 job.fail(_public(error, "store_outcome_unknown"))
         else:
             for job, result in zip(jobs, results, strict=True):
-                job.finish(result)
+                job.result, job.over = result, True
         yield jobs
 
-    def _in_parts(self, *parts: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+    def _in_parts(self, *parts: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
         for jobs in parts:
             yield from self.write(jobs)
 

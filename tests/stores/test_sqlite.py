@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.worker_thread import from_threads
+from openai_compat.aio.timers import WakeEvent
 from openai_compat.errors import Unavailable
+from openai_compat.stores import sqlite
 from openai_compat.stores.engine import Autocommit, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Events, Key, Store
@@ -281,7 +282,7 @@ def tiny_disk(tmp_path: Path) -> Any:
 async def test_a_full_disk_is_told_the_history_stays_and_with_room_again_all_is_well(
     tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai_compat.stores.sql.COMMIT_PATIENCE", 0.0)
+    monkeypatch.setattr("openai_compat.stores.sql_turns.COMMIT_PATIENCE", 0.0)
     store = open_store(f"sqlite:///{tiny_disk / 'store.db'}")
     await said(store, "t0", "a")
     ballast = tiny_disk / "ballast"
@@ -369,13 +370,13 @@ async def test_callers_that_are_ready_together_are_one_batch_and_woken_by_one_ca
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    soon = from_threads()
+    set_all = sqlite._set_all
 
-    def counting(call: Callable[[], object]) -> object:
-        calls.append(call)
-        return soon(call)
+    def counting(events: Sequence[WakeEvent]) -> None:
+        calls.append(events)
+        set_all(events)
 
-    monkeypatch.setattr("openai_compat.stores.sqlite.from_threads", lambda: counting)
+    monkeypatch.setattr(sqlite, "_set_all", counting)
     statements = traced_statements(monkeypatch)
     engine = SqliteEngine(path)
     await engine.run(one("select 1"))

@@ -242,7 +242,7 @@ def plain(answer: Any, who: str) -> str:
 async def test_an_operation_cut_at_any_statement_has_done_nothing_and_then_works(
     cut: CutEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai_compat.stores.sql.COMMIT_PATIENCE", 0.0)
+    monkeypatch.setattr("openai_compat.stores.sql_turns.COMMIT_PATIENCE", 0.0)
     store = SqlStore(cut)
     try:
         for name, operation in OPERATIONS.items():
@@ -286,7 +286,7 @@ async def _undisturbed(store: SqlStore, name: str, operation: Operation) -> tupl
 async def test_an_operation_whose_answer_was_lost_can_be_repeated(
     cut: CutEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai_compat.stores.sql.COMMIT_PATIENCE", 0.0)
+    monkeypatch.setattr("openai_compat.stores.sql_turns.COMMIT_PATIENCE", 0.0)
     store = SqlStore(cut)
     try:
         for name, operation in OPERATIONS.items():
