@@ -87,7 +87,7 @@ def _may_have_drawings(text: str) -> bool:
 
 def without_drawings(text: str) -> str:
     """Assistant text without lines of activity and folded blocks."""
-    return without_activity(_without_blocks(text))
+    return without_activity(_without_blocks(text)) if _may_have_drawings(text) else text
 
 
 def _without_blocks(text: str) -> str:

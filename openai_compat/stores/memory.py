@@ -64,12 +64,12 @@ class MemoryStore(
     ) -> None:
         super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
-    async def commit(self, outcome: TurnCommit) -> bool:
+    async def commit(self, outcome: TurnCommit) -> bool:  # noqa: C901  (one test for each thing that turns leave behind)
         """Write the outcome of a turn, if `token` holds its locks."""
         if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
             return self._ended[outcome.token]
-        conversation = self._locked(outcome)
-        response = self._held(outcome)
+        conversation = None if outcome.conversation is None else self._locked(outcome, outcome.conversation)
+        response = None if outcome.response is None else self._held(outcome, outcome.response)
         # Everything is checked before anything is written, and none of the awaits suspends.
         if conversation is False or response is False:
             return False
@@ -87,9 +87,12 @@ class MemoryStore(
                 self._keep_pause(outcome.principal, state)
             elif state.of == "gone":
                 self._lose_state(outcome.principal, state)
-        self._write_notices(outcome.notices)
-        self._add_spends(outcome.principal, outcome.spends)
-        self._charge(outcome.principal, outcome.charges)
+        if outcome.notices:
+            self._write_notices(outcome.notices)
+        if outcome.spends:
+            self._add_spends(outcome.principal, outcome.spends)
+        if outcome.charges:
+            self._charge(outcome.principal, outcome.charges)
         self._end_turn(outcome.token, committed=True)
         return True
 

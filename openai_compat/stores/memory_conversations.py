@@ -209,17 +209,15 @@ class MemoryConversations(MemoryPart):
         self._keep(key, kept)
         return True
 
-    def _locked(self, outcome: TurnCommit) -> Kept | Literal[False] | None:
-        """The conversation that the turn holds; False if the turn has lost it, None if it needs none.
+    def _locked(self, outcome: TurnCommit, turn: ConversationTurn) -> Kept | Literal[False]:
+        """The conversation that the turn holds; False if the turn has lost it.
 
         Raises Conflict (`conversation_full`) if it would exceed the bound of one principal.
         """
-        if outcome.conversation is None:
-            return None
-        kept = self._conversations.get(outcome.principal, outcome.conversation.id)
+        kept = self._conversations.get(outcome.principal, turn.id)
         if kept is None or kept.token != outcome.token:
             return False
-        if kept.bytes + size_of_items(*outcome.conversation.items) > self._shares.each:
+        if kept.bytes + size_of_items(*turn.items) > self._shares.each:
             # Refused, not dropped: its turns were promised to be kept. SDKs would repeat a bare 409.
             raise Conflict(FULL, code="conversation_full", should_retry=False)
         return kept

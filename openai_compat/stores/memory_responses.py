@@ -139,11 +139,9 @@ class MemoryResponses(MemoryOutbox):
             self._end_turn(kept.token, committed=False)
         return kept is not None
 
-    def _held(self, outcome: TurnCommit) -> KeptResponse | Literal[False] | None:
+    def _held(self, outcome: TurnCommit, response: StoredResponse) -> KeptResponse | Literal[False] | None:
         """The response that the turn has begun; False if the turn has lost it, None if it has begun none."""
-        if outcome.response is None:
-            return None
-        kept = self._responses.get(outcome.principal, outcome.response.id)
+        kept = self._responses.get(outcome.principal, response.id)
         if kept is None:
             return False if outcome.events is not None else None
         return kept if kept.token == outcome.token else False
