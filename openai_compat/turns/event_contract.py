@@ -59,7 +59,7 @@ class _OpenCall:
     name: str
     executor: Executor
     pieces: list[str] = field(default_factory=list[str])
-    halves: HalfJoiner = field(default_factory=HalfJoiner)
+    halves: HalfJoiner | None = None  # once there was something beside ASCII
     ready: bool = False
     answered: bool = False
 
@@ -163,11 +163,9 @@ class EventContract:
 
     def _joined(self, text: str, kind: Prose) -> str:
         """What is now known of a text that may end in the middle of a character."""
-        return (
-            text
-            if text.isascii() and kind not in self._halves
-            else self._halves.setdefault(kind, HalfJoiner()).feed(text)
-        )
+        if text.isascii() and kind not in self._halves:
+            return text
+        return self._halves.setdefault(kind, HalfJoiner()).feed(text)
 
     def _text(self, text: str) -> list[AgentEvent]:
         text = self._joined(text, TextDelta)
@@ -283,16 +281,17 @@ class EventContract:
         call = self._calls.get(event.call_id)
         if call is None or call.ready:
             raise _order("The agent sent arguments for a tool call that is not open.")
-        arguments = call.halves.feed(event.arguments)
+        arguments = event.arguments
+        if call.halves is not None or not arguments.isascii():
+            call.halves = call.halves or HalfJoiner()
+            arguments = call.halves.feed(arguments)
         call.pieces.append(arguments)
         return [ToolCallDelta(event.call_id, arguments)] if arguments else []
 
     def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
         if event.call_id in self._dropped:
             return []
-        events: list[AgentEvent] = []
-        if event.call_id not in self._calls:
-            events = self._started(event.call_id, event.name, event.executor)
+        events = [] if event.call_id in self._calls else self._started(event.call_id, event.name, event.executor)
         call = self._calls.get(event.call_id)
         if call is None:
             return events
@@ -301,28 +300,29 @@ class EventContract:
         self._check_same(call, event)
         if call.ready:  # told twice
             return []
-        sent, arguments = call.arguments, joined(event.arguments)
+        sent, arguments = call.arguments, event.arguments
+        arguments = arguments if arguments.isascii() else joined(arguments)
         if arguments.startswith(sent) and len(arguments) > len(sent):
             rest = arguments[len(sent) :]
             call.pieces.append(rest)
-            call.halves.flush()  # it is in the rest
+            call.halves = None  # what it holds is in the rest
             events.append(ToolCallDelta(event.call_id, rest))
         return events + self._complete(event.call_id, call)
 
     def _complete(self, call_id: str, call: _OpenCall) -> list[AgentEvent]:
         call.ready = True
         events: list[AgentEvent] = []
-        if half := call.halves.flush():
+        if call.halves is not None and (half := call.halves.flush()):
             call.pieces.append(half)
             events.append(ToolCallDelta(call_id, half))
-        functions = [tool.name for tool in self._request.tools if isinstance(tool, FunctionTool)]
-        if not call.pieces and call.name in functions:
+        if not call.pieces and call.name in [t.name for t in self._request.tools if isinstance(t, FunctionTool)]:
             call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
             events.append(ToolCallDelta(call_id, "{}"))
         return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
 
     def _result(self, event: ToolResult) -> list[AgentEvent]:
-        event = replace(event, output=joined(event.output)) if has_halves(event.output) else event
+        if not event.output.isascii() and has_halves(event.output):
+            event = replace(event, output=joined(event.output))
         call = self._calls.get(event.call_id)
         self._break_due = self._spoke  # else both run together: "Let me check.It is sunny."
         if self._resume is not None and not self._resume.may_run(event.call_id):
@@ -355,7 +355,8 @@ class EventContract:
         executor = None if isinstance(told, PendingCall) else told.executor
         if told.name not in ("", call.name) or executor not in (None, call.executor):
             raise _order("The agent told of one tool call that it is two different ones.")
-        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else joined(told.arguments)
+        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
+        whole = whole if whole.isascii() else joined(whole)
         if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
             raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 

@@ -10,6 +10,6 @@ and what is looked at is counted. `$schema` is not obeyed, so that nothing depen
 
 from .checking import TooManySteps as TooManySteps
 from .references import InvalidSchema as InvalidSchema
+from .references import References as References
 from .references import WorkBudget as WorkBudget
-from .references import check_references as check_references
 from .schema import Schema as Schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote, urldefrag, urljoin
 
@@ -161,26 +160,6 @@ class References:
                     raise InvalidSchema("it refers to itself without end")
                 elif id(step) not in done:
                     path[id(step)] = iter(self._here.get(id(step), ()))
-
-
-def check_references(schema: Mapping[str, Any], budget: WorkBudget) -> None:
-    """Raise InvalidSchema if a reference leaves the schema, or leads to nothing in it."""
-    if _refers(schema):
-        References(dict(schema), budget, strict=False)
-
-
-def _refers(schema: object) -> bool:
-    """True if there may be a reference: most schemas have none, and this is fast."""
-    waiting: list[Any] = [schema]
-    while waiting:
-        item = waiting.pop()
-        if item.__class__ is dict:
-            if not item.keys().isdisjoint(REFERENCES):
-                return True
-            waiting.extend(item.values())
-        elif item.__class__ is list:
-            waiting.extend(item)
-    return False
 
 
 def _check_forms(schema: Fields, place: str) -> None:
