@@ -59,7 +59,10 @@ class ConversationLocks:
         draft = await self.lock(Key(principal, identifier))
         try:
             draft.long = long or len(draft.conversation.items) > MANY
-            await off_loop(draft.take_up, request, long=draft.long)
+            if draft.long:
+                await off_loop(draft.take_up, request)
+            else:
+                draft.take_up(request)
         except BaseException:
             await draft.close()
             raise

@@ -68,7 +68,9 @@ class Draft:
         # Clients that keep the history themselves send all of it again: only what follows the last reply is new.
         self._new = _new_items(waiting, request) if history else request.messages
         messages = _named((*history, *self._new))
-        check_conversation(messages)
+        # What was kept is in order, and what users and instructions say alone cannot change that.
+        if not all([isinstance(message, UserMessage | SystemMessage) for message in self._new]):
+            check_conversation(messages)
         raw = [chat_message(message) for message in messages] if history else request.raw_messages
         self.request = replace(
             request,
