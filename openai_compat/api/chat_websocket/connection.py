@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from ...aio.background import ChildTasks, let_go, spawn
+from ...aio.off_loop import off_loop
 from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
@@ -34,7 +35,6 @@ from ...wire.chat_websocket.types import (
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
 from ..body import QUICK_FRAME
-from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
 from ..request_hooks import tell_refused_frame
 from ..services import Services, logger
@@ -166,7 +166,11 @@ class ChatConnection:
             return
         binary = isinstance(frame, bytes)
         try:
-            command = await parse_off_loop(len(frame), parse_frame, frame, self._services.settings.limits.values)
+            values = self._services.settings.limits.values
+            if len(frame) > QUICK_FRAME:
+                command = await off_loop(parse_frame, frame, values)
+            else:
+                command = parse_frame(frame, values)
             self._binary = binary
             await self._obey(command, binary=binary)
         except OpenAICompatError as error:
@@ -238,7 +242,8 @@ class ChatConnection:
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
-            parsed = await parse_off_loop(say.size, parse_chat_object, body, caller)
+            long = say.size > QUICK_FRAME
+            parsed = await off_loop(parse_chat_object, body, caller) if long else parse_chat_object(body, caller)
             check_capabilities(parsed.request, backend.capabilities)
             places = parsed.tool_places
             await check_names(backend, parsed.request, places.keys(), places.__getitem__)
@@ -253,11 +258,11 @@ class ChatConnection:
             backend=backend,
             workflow=say.frame.workflow_id,
             answers=None,
-            places=message_places(parsed.request.messages),
+            places={} if parsed.request.plain else message_places(parsed.request.messages),
             origin=self,
             binary=binary,
             path=self._connection.request.path,
-            long=say.size > QUICK_FRAME,
+            long=long,
         )
         self._begin(thread, asked)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from ...agent_request import AgentRequest, Principal
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
 from ...errors import AgentError, Conflict, OpenAICompatError
-from ...events import PendingCall
+from ...events import MessageBreak, Paused, PendingCall
 from ...messages import Message, ToolMessage
 from ...policies.hooks import RefusalReason
 from ...reducer import LARGE, Reducer
@@ -22,7 +23,7 @@ from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
-from ...stores.records import TurnCommit
+from ...stores.records import Approval, TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.refusals import refusal_reason
 from ...turns.run_group import Taken
@@ -32,7 +33,6 @@ from ...wire.chat_websocket.parse import tool_output
 from ...wire.chat_websocket.serialize import StopReason, TurnFrames
 from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import dumps, from_stored_json
-from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import attach
 from ..begin import begun_in_time
@@ -87,7 +87,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._committing = False
         self._job_ended = asked.workflow is None
         self._answers: Decisions | None = None
-        self._asks = ApprovalPrompts(by_tool=False)
+        self._asks: ApprovalPrompts | None = None
         self._request = asked.request
         self._rounds = 0
         self._begin_round()
@@ -114,7 +114,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         try:
             with self._scope:
                 state, patience = self._services.state, self._services.settings.deadlines.request
-                await begun_in_time(self, state.store, state.late, patience, self._run)
+                if state.store.shared:
+                    await begun_in_time(self, state.store, state.late, patience, self._run)
+                else:  # it is in this process, and answers at once
+                    await self._run()
             if self._scope.cancelled_caught:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:
@@ -128,20 +131,21 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 await self._threads.shared.end(self._thread, self.draft.token)
             self._threads.ended(self._thread, self)
             self._done.set()
-            path, turn = self._asked.path, self.requester.turn
-            hooks = self._services.live.runner.hooks
-            hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
-            log_access(
-                self.request_id,
-                "chat",
-                path,
-                self._status,
-                began=began,
-                note=self._note,
-                principal=self.principal,
-                turn=turn,
-                reason=self._refused,
-            )
+            if self._refused is not None:
+                hooks = self._services.live.runner.hooks
+                hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
+            if logger.isEnabledFor(logging.INFO):
+                log_access(
+                    self.request_id,
+                    "chat",
+                    self._asked.path,
+                    self._status,
+                    began=began,
+                    note=self._note,
+                    principal=self.principal,
+                    turn=self.requester.turn,
+                    reason=self._refused,
+                )
 
     async def wait(self) -> None:
         """Return when it is over."""
@@ -258,18 +262,21 @@ class ChatTurn(TurnPlan[list[Fields]]):
     async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
         """The request for the agent, and its decisions about an earlier turn's approvals."""
         services, request, answers = self._services, draft.request, self._asked.answers
+        store, can = services.state.store, self.backend.capabilities
         if answers is None:
-            asker, can = self._asked.asker, self._asked.backend.capabilities
-            request, answers = await decisions_from_messages(services.state.store, asker, can, request)
+            request, answers = await decisions_from_messages(store, self.asker, can, request)
         # Another message instead of a decision is a no to what this agent has asked here.
-        if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
+        if answers is None and (answers := await superseded(store, self._bound)) is not None:
             request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
-        found = draft.conversation.latest_state
-        request, self.given = await resume_state(
-            services.state.store, self.asker, self.backend.capabilities, request, found
-        )
-        request = await off_loop(services.settings.messages.apply, request, long=draft.long)
-        return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
+        if draft.conversation.state is not None or request.resume is not None:
+            found = draft.conversation.latest_state
+            request, self.given = await resume_state(store, self.asker, can, request, found)
+        policy = services.settings.messages
+        request = await off_loop(policy.apply, request) if draft.long else policy.apply(request)
+        # Most conversations name no file, in whatever message or result.
+        if self._asked.places or any(["file_id" in item.body for item in draft.conversation.items]):
+            request = await attach(services, request, can, lambda: self._asked.places)
+        return request, answers
 
     # how it is run and written
 
@@ -282,13 +289,19 @@ class ChatTurn(TurnPlan[list[Fields]]):
             self.on_begun()
 
     def _begin_round(self) -> None:
-        self._view, self._said, self._frames = Presentation("hidden", ask=self._asks.ask), Reducer(), TurnFrames()
+        self._said, self._frames = Reducer(), TurnFrames()
 
     def feed(self, taken: Taken) -> list[Fields]:
         """The frames for what the agent says."""
         frames: list[Fields] = []
         for _, items in taken:
-            self._said.feed(self._view.show(items))
+            last = items[-1]
+            if isinstance(last, Paused) and any([call.waits_for == "approval" for call in last.pending]):
+                # What is asked is told in the history, too, where the next message may answer it.
+                self._asks = self._asks or ApprovalPrompts(by_tool=False)
+                self._said.feed([*items[:-1], MessageBreak(), *self._asks.ask(last), last])
+            else:
+                self._said.feed(items)
             frames += self._frames.feed(items)
         return frames
 
@@ -351,9 +364,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
         draft = self.draft
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
-        # With all that is needed to ask the agent the same way again.
-        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        approvals, turn = self._asks.kept(self.id, self._bound, settings), draft.turn(self._said.message())
+        approvals: tuple[Approval, ...] = ()
+        if self._asks is not None:
+            # With all that is needed to ask the agent the same way again.
+            settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
+            approvals = self._asks.kept(self.id, self._bound, settings)
+        turn = draft.turn(self._said.message())
         outcome = TurnCommit(
             principal=self.principal.id,
             token=draft.token,
