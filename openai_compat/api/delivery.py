@@ -79,8 +79,6 @@ class StreamedAnswer:
         """Send events, after the head if they are the first."""
         if self._log is not None:
             frames = self._log.record(frames)
-        if not self._exchange.status:
-            await self._exchange.start_stream()
         await self._exchange.write(frames)
         if self._log is not None:
             await self._log.flush()
@@ -92,18 +90,13 @@ class StreamedAnswer:
 
     async def keep_alive(self) -> None:
         """Send bytes that clients skip: a comment, in a stream of events."""
-        if not self._comment:
-            return
-        if not self._exchange.status:
-            await self._exchange.start_stream()
-        await self._exchange.write(self._comment)
+        if self._comment:
+            await self._exchange.write(self._comment)
 
     async def end(self, frames: bytes) -> None:
         """Send the last events and the end mark."""
         if self._log is not None:
             frames = self._log.record(frames)
-        if not self._exchange.status:
-            await self._exchange.start_stream()
         await self._exchange.end(frames + self._end_mark)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:

@@ -302,15 +302,16 @@ class Exchange:
         else:
             raise ClientTooSlow from error
 
-    async def start_stream(self) -> None:
-        """Send the head of a stream."""
-        self.watch_client()  # also where no body was read, as in a GET
-        await self._deliver(self._head(200, self.framing.headers))
-        self.streaming = True
-
     def write(self, data: bytes) -> Awaitable[None]:
-        """Send a piece of the stream. A client that does not take it in time is cut."""
-        return self._deliver(ResponseBody(data))
+        """Send a piece of the stream, after its head if it is the first. A client that does not take it in time is cut."""
+        if self.status:
+            return self._deliver(ResponseBody(data))
+        return self._deliver(self._stream_head(), ResponseBody(data))
+
+    def _stream_head(self) -> ResponseStart:
+        self.watch_client()  # also where no body was read, as in a GET
+        self.streaming = True
+        return self._head(200, self.framing.headers)
 
     @property
     def sees_room(self) -> bool:
@@ -345,9 +346,10 @@ class Exchange:
         raise RuntimeError("the transport waited although it had room")
 
     def end(self, data: bytes = b"") -> Awaitable[None]:
-        """Send the last piece of the stream."""
+        """Send the last piece of the stream, after its head if there was nothing before."""
+        head = () if self.status else (self._stream_head(),)
         self.streaming = False
-        return self._deliver(ResponseBody(data, more=False))
+        return self._deliver(*head, ResponseBody(data, more=False))
 
     def _head(self, status: int, headers: RawHeaders) -> ResponseStart:
         self.status = status

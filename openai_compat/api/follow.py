@@ -137,13 +137,9 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
 
 async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
     """Stream what is followed, a comment where it is silent. Does not end the stream."""
+    # No head before that: until there is something to read, an error can have its own status.
     async for frames in followed:
-        if not exchange.status:
-            # Only now: until there is something to read, an error can have its own status.
-            await exchange.start_stream()
         await exchange.write(frames or comment)
-    if not exchange.status:
-        await exchange.start_stream()
 
 
 async def _check_log(services: Services, key: Key, after: int) -> None:

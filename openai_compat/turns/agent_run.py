@@ -58,10 +58,12 @@ class AgentRun:
     Attributes:
         items: what the agent has said since the last `take`.
         error: what the agent's failure is to the client, None as long as there is none.
+        finished: True when the agent has said all it will say.
     """
 
     # What most runs leave as it is belongs to the class.
     error: OpenAICompatError | None = None
+    finished = False
     _task: Task | None = None
     _parked: str | None = None
     _cause: OpenAICompatError | None = None
@@ -109,11 +111,6 @@ class AgentRun:
         return EventContract(request, counts_tokens=can.counts_tokens or not self._cuts), marks
 
     @property
-    def finished(self) -> bool:
-        """True when the agent has said all it will say."""
-        return self._ended or self._contract.finished
-
-    @property
     def silent(self) -> bool:
         """True if the agent has ended by itself, and has said and done nothing."""
         return self._contract.silent and not self._contract.ended_early and self.error is None
@@ -158,7 +155,7 @@ class AgentRun:
     def _release(self) -> None:
         """The agent has ended; also where the task was cancelled before it began."""
         if not self._ended:
-            self._ended = True
+            self._ended = self.finished = True
             if self._parked is not None:
                 self._leave_park()
             self._context.asker = None  # each has the other
@@ -270,7 +267,7 @@ class AgentRun:
         self._wake = wake
         self._context.move_to(context)
         self._contract, self._marks = self._rules()
-        self._full = False
+        self.finished = self._full = False
         seat.take_over(self._seat)
         seat.borrow()
         self._seat = seat
@@ -379,6 +376,7 @@ class AgentRun:
             )
 
     def _put_events(self, events: list[AgentEvent]) -> None:
+        self.finished = self.finished or self._contract.finished
         if events and not self._dropping:
             marked = events if self._marks is None else self._marks.mark(events)
             self.items = [*self.items, *marked]  # no `Texts` any more

@@ -125,11 +125,6 @@ class TurnPlan(Generic[Frames]):
         return self.id
 
     @property
-    def resumes(self) -> bool:
-        """Whether it goes on with what an earlier turn has left to be answered. Several choices have the same request."""
-        return bool(self.requests) and self.requests[0].resume is not None
-
-    @property
     def slots(self) -> SlotRequest:
         """The slots that it needs: an agent that goes on has its own."""
         number = len(self.requests)

@@ -136,7 +136,7 @@ class TurnRunner:
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
         """The same in a slot that was taken before. It is free when the agent has ended."""
         log = plan.requester.turn
-        if plan.resumes:
+        if plan.requests and plan.requests[0].resume is not None:  # several choices have the same request
             self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()

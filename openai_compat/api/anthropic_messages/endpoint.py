@@ -221,7 +221,6 @@ def _said(form: MessageForm, text: str) -> bytes:
 
 async def _answer_with(exchange: Exchange, form: MessageForm, answer: bytes) -> None:
     if form.streams:
-        await exchange.start_stream()
         await exchange.end(answer)
     else:
         await exchange.answer(200, answer)

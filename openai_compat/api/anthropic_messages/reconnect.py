@@ -166,9 +166,7 @@ class SentTurn:
                 if not form.streams:
                     told.append(shown)
                     continue
-                if not exchange.status:
-                    # Only now: until there is something to read, an error can have its own status.
-                    await exchange.start_stream()
+                # No head before that: until there is something to read, an error can have its own status.
                 await exchange.write(shown or PING)
             await self._end(exchange, b"".join(told), streams=form.streams)
             self.told, self.delivered = time.monotonic(), True

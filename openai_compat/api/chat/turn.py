@@ -233,7 +233,6 @@ async def answer_with_text(exchange: Exchange, form: ChoicesForm, text: str, *, 
     """Answer with `text` as if an agent had said it; none is run."""
     items: list[Item] = [*([text] if text else []), Finished("stop")]
     if stream:
-        await exchange.start_stream()
         await exchange.write(form.stream(0).feed(items))
         await exchange.end(form.stream_end(Usage()))
     else:

@@ -132,7 +132,6 @@ def _as_said(form: LineForm, text: str) -> bytes:
 
 async def _answer_with(exchange: Exchange, form: LineForm, answer: bytes) -> None:
     if form.streams:
-        await exchange.start_stream()
         await exchange.end(answer)
     else:
         await exchange.answer(200, answer)

@@ -55,6 +55,9 @@ TEXT_ANSWER = (
 CONTENT = b'{"content":'
 HEAD = slice(None, -len(CONTENT))
 """The part of what comes before a text that begins every chunk."""
+ROLE = b'{"role":"assistant","content":"","refusal":null}'
+ROLE_WITHOUT_TEXT = b'{"role":"assistant","content":null,"refusal":null}'
+"""What the first chunk adds, with the keys that OpenAI's has; the second where something else than text is said first."""
 TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 TAIL_BEFORE_USAGE = b',"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
 ENDS = {False: (TAIL, b"}" + TAIL), True: (TAIL_BEFORE_USAGE, b"}" + TAIL_BEFORE_USAGE)}
@@ -161,8 +164,7 @@ class ChatStream:
             return b""
         # The role comes once: SDK helpers add up strings, "assistant" in each chunk became "assistantassistant".
         self._begun = True
-        # The keys are those of OpenAI's first chunk.
-        return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
+        return self._before_text[HEAD] + (ROLE if text else ROLE_WITHOUT_TEXT) + self._tail
 
     def _texts(self, texts: list[str]) -> bytes:
         if not texts:
@@ -262,7 +264,7 @@ class ChatStream:
         if self._speech is not None and self._speech.rest:
             last["audio"] = self._speech.end()
         tail = self._tail.replace(b'"finish_reason":null', b'"finish_reason":"%s"' % reason.encode(), 1)
-        return self._before_text[HEAD] + dumps(last) + tail
+        return self._before_text[HEAD] + (dumps(last) if last else b"{}") + tail
 
 
 class _Speech:
