@@ -28,10 +28,9 @@ def chat_message(message: Message) -> dict[str, Any]:
         case SystemMessage():
             return _named({"role": message.role, "content": message.text}, message.name)
         case UserMessage():
-            parts = message.parts
-            one = len(parts) == 1 and isinstance(parts[0], TextPart)
+            one = message.parts[0] if len(message.parts) == 1 else None
             # A single text goes as a string: some model servers take no list of parts.
-            content = message.text if one else [_part(part) for part in parts]
+            content = one.text if isinstance(one, TextPart) else [_part(part) for part in message.parts]
             return _named({"role": "user", "content": content}, message.name)
         case AssistantMessage():
             return _named(_assistant(message), message.name)

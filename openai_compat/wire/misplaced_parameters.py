@@ -57,8 +57,6 @@ NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
 
 def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None:
     """Raise InvalidRequest for the first parameter that belongs to another API, telling what to send."""
-    if instead.keys().isdisjoint(raw):
-        return
     for name, advice in instead.items():
         value = raw.get(name)
         # Some clients send every parameter they know, with the value that asks for nothing.

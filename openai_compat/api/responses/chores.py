@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...events import Finished
-from ...http import HttpRequest
-from ...policies.housekeeping import task_of
 from ...reducer import Item
 from ...wire.json import DONE, dumps
 from ...wire.responses.parse.request import ParsedResponse
@@ -14,34 +12,23 @@ from ...wire.responses.serialize.stream import ResponseStream
 from ..delivery import StreamedAnswer
 from ..exchange import Exchange
 from ..services import Services
-from .ids import ResponseIds
-from .prepare import response_form
+from .prepare import ResponseIds, response_form
 
 
-async def answer_chore(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> bool:
-    """Answer a request that a chat program makes for itself; False if it is none."""
-    found = await chore(services, exchange.request, parsed, ids)
-    if found is None:
-        return False
+async def answer_chore(
+    services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds, text: str
+) -> None:
+    """Answer a request that a chat program makes for itself."""
     exchange.note = "housekeeping"
-    stream, frames = found
+    stream, frames = chore(services, parsed, ids, text)
     if parsed.stream:
         await StreamedAnswer(exchange, end_mark=DONE).end(frames)
     else:
         await exchange.answer(200, dumps(stream.response()))
-    return True
 
 
-async def chore(
-    services: Services, http: HttpRequest, parsed: ParsedResponse, ids: ResponseIds
-) -> tuple[ResponseStream, bytes] | None:
-    """The response and its events; None if the request is no chore. It belongs to no conversation, whatever it names."""
-    if services.settings.housekeeping is None or parsed.background or not parsed.generate:
-        return None
-    task = task_of(http, parsed.request)
-    if task is None:
-        return None
-    text = await services.settings.housekeeping.answer(task, parsed.request)
+def chore(services: Services, parsed: ParsedResponse, ids: ResponseIds, text: str) -> tuple[ResponseStream, bytes]:
+    """The response and its events. It belongs to no conversation, whatever its request names."""
     # A title that was stored could be continued, and would be in the lists of what the user has said.
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)

@@ -22,8 +22,7 @@ from ..body import parse_body, read_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Services, now
-from .ids import ResponseIds
-from .prepare import PreparedResponse, prepare_response
+from .prepare import PreparedResponse, ResponseIds, prepare_response
 
 
 async def compact(services: Services, exchange: Exchange) -> None:

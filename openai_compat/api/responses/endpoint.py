@@ -11,13 +11,15 @@ from urllib.parse import parse_qs
 from ...aio.background import spawn
 from ...aio.off_loop import off_loop
 from ...errors import InvalidRequest
+from ...policies.housekeeping import task_of
 from ...state.event_log import EventLogWriter
 from ...stores.port import Key
 from ...turns.slots import Seat
+from ...wire.body import is_quick
 from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..access_log import log_access
-from ..body import parse_body, read_body
+from ..body import read_body
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_once
 from ..exchange import Exchange
@@ -25,8 +27,7 @@ from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
 from ..services import Services, logger
 from .chores import answer_chore
-from .ids import ResponseIds
-from .prepare import PreparedResponse, prepare_response
+from .prepare import PreparedResponse, ResponseIds, prepare_response
 from .run import run_response
 
 
@@ -35,9 +36,16 @@ async def create(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, parse_response, body, caller, ids)
-    if await answer_chore(services, exchange, parsed, ids):
-        return
+    if is_quick(body):
+        parsed = parse_response(body, caller, ids)
+    else:
+        parsed = await off_loop(lambda: parse_response(body, caller, ids, long=True))
+    housekeeping = services.settings.housekeeping
+    if housekeeping is not None and parsed.generate and not parsed.background:
+        task = task_of(exchange.request, parsed.request)
+        if task is not None:
+            await answer_chore(services, exchange, parsed, ids, await housekeeping.answer(task, parsed.request))
+            return
     if parsed.background:
         if not exchange.request.lasting:
             text = (
@@ -52,7 +60,8 @@ async def create(services: Services, exchange: Exchange) -> None:
 
 
 async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
-    await services.check_rate(exchange)
+    if services.live.rates is not None:
+        await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
     if parsed.stream:
@@ -95,12 +104,13 @@ async def _begin(services: Services, work: PreparedResponse) -> None:
     )
     if work.parsed.background:
         log.record(stream.begin(queued=True))
-    await log.begin(await off_loop(work.stored, long=work.parsed.long))
+    await log.begin(await off_loop(work.stored) if work.parsed.long else work.stored())
     work.log = log
 
 
 async def _background(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
-    await services.check_rate(exchange)
+    if services.live.rates is not None:
+        await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())

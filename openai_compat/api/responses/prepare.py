@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from ...agent_request import AgentRequest
 from ...agents.structured_output import OutputFormat
 from ...aio.off_loop import MANY, off_loop
-from ...backend import AgentBackend
+from ...backend import AgentBackend, Capabilities
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
 from ...policies.hooks import TurnInfo
@@ -32,9 +32,24 @@ from ..attachments import attach, item_places
 from ..own_tools import check_names
 from ..services import Services, now
 from ..text_approvals import decisions_from_messages
-from .ids import ResponseIds, response_of
 
 Items: TypeAlias = Sequence[dict[str, Any]]
+
+DIGITS = 32
+"""Of the id of a response; the ids of its items have them too, so that references need no index over all items."""
+
+
+class ResponseIds:
+    """The id of a response, and those of its items. Called with a prefix, gives the next item's."""
+
+    def __init__(self) -> None:
+        self.response = new_id("resp_")
+        self._count = 0
+
+    def __call__(self, prefix: str) -> str:
+        """`prefix`, the response's own digits, a number."""
+        self._count += 1
+        return f"{prefix}{self.response.removeprefix('resp_')}{self._count:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,8 @@ class PreparedResponse:
     """One response that is to be made.
 
     Attributes:
+        key: whose it is, and its id.
+        requests: what its agent is asked; nothing where only the input is to be kept.
         token: what holds everything of this turn in the store.
         answers: decisions that the request brings.
         given: the state of what it continues.
@@ -65,11 +82,13 @@ class PreparedResponse:
     """
 
     id: str
+    key: Key
     requester: Requester
     parsed: ParsedResponse
     agent: str
     backend: AgentBackend
     request: AgentRequest
+    requests: Sequence[AgentRequest]
     stream: ResponseStream
     token: str
     draft: Draft | None = None
@@ -83,21 +102,11 @@ class PreparedResponse:
     log: EventLogWriter | None = None
 
     @property
-    def key(self) -> Key:
-        """Whose response it is, and its id."""
-        return Key(self.requester.principal.id, self.id)
-
-    @property
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
         resume = self.request.resume
         goes_on = resume is not None and parked_run(resume) is not None  # which has a slot
         return SlotRequest(0 if goes_on else 1, self.agent, self.requester.principal)
-
-    @property
-    def requests(self) -> Sequence[AgentRequest]:
-        """What its agent is asked; nothing where only the input is to be kept."""
-        return [self.request] if self.parsed.generate else []
 
     @property
     def api(self) -> str:
@@ -181,15 +190,12 @@ async def prepare_response(
     draft = await _draft(services, requester, parsed, conversation)
     try:
         parsed, before = await _in_context(services, requester, parsed, draft, nearby or {})
-        context = before.items
+        context, policy = before.items, services.settings.messages
         long = parsed.long or len(context) > MANY
-        request = await off_loop(services.settings.messages.apply, parsed.request, long=long)
-        await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
-        if answers is not None:
-            request = replace(request, resume=answers.resume(request.resume))
-        else:
-            can = backend.capabilities
-            request, answers = await decisions_from_messages(services.state.store, agent, can, request)  # in text
+        request = await off_loop(policy.apply, parsed.request) if long else policy.apply(parsed.request)
+        if parsed.tools.names:
+            await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
+        request, answers = await _decided(services, agent, backend.capabilities, request, answers)
         if answers is not None:
             # Without anything kept, what was asked stands in the client's own history, which is checked instead.
             kept = draft is not None or parsed.previous is not None
@@ -199,18 +205,21 @@ async def prepare_response(
             request, given = await resume_state(
                 services.state.store, agent, backend.capabilities, request, before.state
             )
-        request = await attach(services, request, backend.capabilities, lambda: item_places(said))
+        if any([isinstance(raw["content"], list) for raw in request.raw_messages]):  # else there are texts alone
+            request = await attach(services, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
             await draft.close()
         raise
     return PreparedResponse(
         id=ids.response,
+        key=Key(requester.principal.id, ids.response),
         requester=requester,
         parsed=parsed,
         agent=agent,
         backend=backend,
         request=request,
+        requests=[request] if parsed.generate else [],
         stream=ResponseStream(response_form(services, agent, parsed, ids, draft=draft, answers=answers)),
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
@@ -221,6 +230,18 @@ async def prepare_response(
         rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
         output_format=output_format,
     )
+
+
+async def _decided(
+    services: Services, agent: str, can: Capabilities, request: AgentRequest, answers: Decisions | None
+) -> tuple[AgentRequest, Decisions | None]:
+    """The request with what it decides about earlier questions: `answers` by items of their own, or in text."""
+    if answers is not None:
+        return replace(request, resume=answers.resume(request.resume)), answers
+    # Each question in text ends with its mark in brackets; one that was a call of the client's tool has a result.
+    if any([raw["role"] == "tool" or "[" in (raw["content"] or "") for raw in request.raw_messages]):
+        return await decisions_from_messages(services.state.store, agent, can, request)
+    return request, None
 
 
 def _check_asked(answers: Decisions, items: Items) -> None:
@@ -257,7 +278,7 @@ def response_form(
         created=now(),
         agent=agent,
         echo=parsed.echo if draft is None else {**parsed.echo, "conversation": {"id": draft.key.id}},
-        custom_tools=parsed.custom_tools,
+        custom_tools=parsed.tools.custom,
         namespaces=parsed.tools.namespaces,
         deferred_tools=parsed.tools.deferred,
         approval_labels=parsed.tools.labels,
@@ -290,22 +311,24 @@ async def _in_context(
 ) -> tuple[ParsedResponse, Before]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
     if draft is None:
-        before = await _before(services, requester, parsed, nearby)
+        before = NOTHING_BEFORE
+        if parsed.previous is not None:
+            before = nearby.get(parsed.previous) or await _before(services, requester, parsed.previous)
     else:
-        items = await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
+        items = await off_loop(lambda: draft.items) if len(draft.conversation.items) > MANY else draft.items
         before = Before(items, draft.conversation.latest_state)
     context = before.items
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
-    lookup = await _referenced(services, requester, parsed.references)
-    long = parsed.long or len(context) > MANY
+    wanted = [item["id"] for item in parsed.input if item["type"] == "item_reference"]
+    lookup = await _referenced(services, requester, wanted) if wanted else None
     # An open call is healed in a conversation only: that has one end, which the call would close for ever. In a chain
     # it is refused, as at OpenAI: the client can name an earlier response.
-    parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
-    if draft is not None:
-        parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
-    is_kept = parsed.store or draft is not None
-    return replace(parsed, request=replace(parsed.request, is_kept=is_kept)), before
+    place = partial(with_context, parsed, context, lookup, heal=draft is not None)
+    parsed = await off_loop(place) if parsed.long or len(context) > MANY else place()
+    conversation = parsed.request.conversation_id if draft is None else draft.key.id
+    request = replace(parsed.request, conversation_id=conversation, is_kept=parsed.store or draft is not None)
+    return replace(parsed, request=request), before
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
@@ -317,31 +340,26 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(
-    services: Services, requester: Requester, parsed: ParsedResponse, nearby: Mapping[str, Before]
-) -> Before:
+async def _before(services: Services, requester: Requester, previous: str) -> Before:
     """Everything up to the response that this one continues. Its instructions are not carried over."""
-    if parsed.previous is None:
-        return NOTHING_BEFORE
-    if parsed.previous in nearby:
-        return nearby[parsed.previous]
-    chain = await services.state.store.chain(Key(requester.principal.id, parsed.previous))
+    chain = await services.state.store.chain(Key(requester.principal.id, previous))
     if chain is None:
         raise InvalidRequest(
-            f"Previous response with id '{parsed.previous[:64]}' not found.",
+            f"Previous response with id '{previous[:64]}' not found.",
             code="previous_response_not_found",
             param="previous_response_id",
         )
     items = chain.items
-    said = await off_loop(lambda: [from_stored_json(item.body) for item in items], long=len(items) > MANY)
-    return Before(said, chain.state)
+    if len(items) > MANY:
+        return Before(await off_loop(lambda: [from_stored_json(item.body) for item in items]), chain.state)
+    return Before([from_stored_json(item.body) for item in items], chain.state)
 
 
 async def _referenced(services: Services, requester: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
-    # An item's id has its response's in it, so there is no index over all items to be kept up.
-    for origin in {response_of(identifier) for identifier in wanted}:
+    # The response that an item of this id belongs to, if it is one of ours.
+    for origin in {"resp_" + identifier.rpartition("_")[2][:DIGITS] for identifier in wanted}:
         response = await services.state.store.response(Key(requester.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():
             found[item.id] = from_stored_json(item.body)

@@ -195,19 +195,23 @@ class ResponseTurn(TurnPlan[bytes]):
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
             said = [*work.parsed.kept, *stream.response()["output"]]
-            turn = ConversationTurn(work.draft.key.id, await off_loop(stored_items, said, long=many))
+            items = await off_loop(stored_items, said) if many else stored_items(said)
+            turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)
-        states = self._states() if conversation else ()
+        states = self._states() if conversation and self.last_state is not None else ()
         if turn is None and not keep and not (conversation and stream.approvals) and not states:
             return None
+        response = None
+        if keep:
+            response = await off_loop(work.stored) if many else work.stored()
         return TurnCommit(
             principal=self.requester.principal.id,
             token=work.token,
             conversation=turn,
-            response=await off_loop(work.stored, long=many) if keep else None,
+            response=response,
             events=None if work.log is None else await work.log.rest(last),
             approvals=approval_records(stream.approvals, self._state, work.id, work.bound, now())
-            if conversation
+            if conversation and stream.approvals
             else (),
             states=states,
             notices=self._notices(),
@@ -244,8 +248,9 @@ async def run_response(services: Services, work: PreparedResponse, delivery: Res
     Raises OpenAICompatError for what goes wrong before the agent is started; later, the delivery is told.
     """
     turn = ResponseTurn(services, work, delivery)
+    is_known = work.log is not None or work.draft is not None  # to the store, where it holds something
     try:
-        if work.log is not None or work.draft is not None:  # else the store knows nothing of it yet
+        if is_known:
             services.state.leases.hold(work.token, turn.interrupt)
         services.live.responses[work.key] = turn
         if work.log is not None:
@@ -255,12 +260,15 @@ async def run_response(services: Services, work: PreparedResponse, delivery: Res
         await turn.abandon()
         raise
     finally:
-        services.state.leases.drop(work.token)
+        if is_known:
+            services.state.leases.drop(work.token)
         services.live.responses.over(work.key)
         if work.log is not None:
             work.log.log.end()
             services.state.logs.live.pop(work.key, None)
-        seat.close()
+        if seat.is_open:
+            seat.close()
         if work.draft is not None:
             await work.draft.close()
-        await services.live.slots.settle()
+        if services.live.slots.are_shared:
+            await services.live.slots.settle()

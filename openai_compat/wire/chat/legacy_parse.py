@@ -32,7 +32,8 @@ class ParsedCompletion:
 def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
     """The request in `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
-    refuse_misplaced(raw, NOT_OF_COMPLETIONS)
+    if not NOT_OF_COMPLETIONS.keys().isdisjoint(raw):
+        refuse_misplaced(raw, NOT_OF_COMPLETIONS)
     wire = validate(CompletionRequest, raw)
     _refuse_unsupported(wire)
     prompts = _prompts(wire)

@@ -121,7 +121,8 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     plain = _are_plain(raw.get("messages"))
     check_finite([value for name, value in raw.items() if name != "messages"] if plain else raw)
-    refuse_misplaced(raw, OF_RESPONSES)
+    if not OF_RESPONSES.keys().isdisjoint(raw):
+        refuse_misplaced(raw, OF_RESPONSES)
     wire = _validated(raw, plain=plain)
     _refuse_deprecated(wire)
     options = wire.stream_options

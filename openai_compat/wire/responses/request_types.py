@@ -164,16 +164,3 @@ class ResponseRequest(WireModel):
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: str | dict[str, Any] | None = None  # Open WebUI can send an object
-
-    @property
-    def wants_answer(self) -> bool:
-        """Whether there is to be an answer; if not, the response only remembers its input."""
-        # OpenAI has two ways to say that the input is only to be read ahead.
-        prewarm = (self.prompt_cache_options or {}).get("prewarm") is True
-        return self.generate is not False and not prewarm
-
-    @property
-    def conversation_id(self) -> str | None:
-        """The id in `conversation`, in either form."""
-        given = self.conversation
-        return given.id if isinstance(given, ConversationField) else given

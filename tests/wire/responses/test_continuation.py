@@ -61,7 +61,7 @@ def results(request: ParsedResponse) -> dict[str, str]:
 def test_tools_that_an_item_brings_are_offered_like_those_of_the_request() -> None:
     request = stateless(MORE, USER, tools=[FIND])
     assert offered(request) == ["find", "functions__run", "functions__wait"]
-    assert request.custom_tools == {"functions__run"}
+    assert request.tools.custom == {"functions__run"}
     assert request.tools.namespaces["functions__run"] == ("functions", "run")
     assert request.request.extra["hosted_tools"] == [{"type": "web_search"}]
     assert request.input[0] == MORE
@@ -91,7 +91,7 @@ def test_a_tool_that_is_offered_again_is_the_later_one() -> None:
     newer = {**MORE, "id": None, "tools": [{**RUN, "name": "find"}]}
     request = after([{**MORE, "tools": [FIND]}, USER], {**MORE, "id": None}, newer, AGAIN, tools=[FIND])
     assert offered(request) == ["functions__run", "functions__wait", "find"]
-    assert request.custom_tools == {"functions__run", "find"}
+    assert request.tools.custom == {"functions__run", "find"}
 
 
 @pytest.mark.parametrize(

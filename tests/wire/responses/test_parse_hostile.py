@@ -151,7 +151,8 @@ def test_what_is_taken_continues_a_conversation_or_is_refused_with_the_place(bod
         return
     context = [{**USER, "id": "msg_0", "type": "message"}] if known else []
     found: Item = {"type": "message", "role": "assistant", "content": []}
-    lookup = {identity: {**found, "id": identity} for identity in parsed.references}
+    wanted = [item["id"] for item in parsed.input if item["type"] == "item_reference"]
+    lookup = {identity: {**found, "id": identity} for identity in wanted}
     error = refusal(lambda _: with_context(parsed, context, lookup), b"")
     if error is not None:
         check_refusal(error, body)

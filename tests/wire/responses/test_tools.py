@@ -33,7 +33,7 @@ def called(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
         events.append(ToolCallReady(call_id, name, "{}", "client"))
     _, stream = told(
         *events,
-        custom_tools=request.custom_tools,
+        custom_tools=request.tools.custom,
         namespaces=request.tools.namespaces,
         deferred_tools=request.tools.deferred,
     )

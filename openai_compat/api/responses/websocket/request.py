@@ -14,6 +14,7 @@ from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteeri
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
 from ....policies.hooks import RefusalReason
+from ....policies.housekeeping import task_of
 from ....state.event_log import EventLogWriter
 from ....state.ids import new_id
 from ....turns.refusals import refusal_reason
@@ -29,8 +30,7 @@ from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
-from ..ids import ResponseIds
-from ..prepare import Before, PreparedResponse, prepare_response
+from ..prepare import Before, PreparedResponse, ResponseIds, prepare_response
 from ..run import run_response
 from .local_responses import ConnectionResponses
 from .steering import Steering, as_items, with_input
@@ -151,11 +151,14 @@ class WebSocketResponse:
         caller = services.settings.caller(self.principal, http)
         size = self.request.size
         parsed = await parse_frame(size, partial(parse_response, body, caller, ids, long=size > QUICK_FRAME))
-        found = await chore(services, http, parsed, ids)
-        if found is not None:
-            self._note = "housekeeping"
-            await self.write(found[1])
-            return
+        housekeeping = services.settings.housekeeping
+        if housekeeping is not None and parsed.generate and not parsed.background:
+            task = task_of(http, parsed.request)
+            if task is not None:
+                self._note = "housekeeping"
+                _, frames = chore(services, parsed, ids, await housekeeping.answer(task, parsed.request))
+                await self.write(frames)
+                return
         self._requester = requester = WebSocketRequester(self.principal, self.request_id)
         self._work = work = await prepare_response(
             services, requester, parsed, ids=ids, http=http, nearby=self._socket.nearby

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from ....agent_request import AgentRequest, Caller, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
+from ....agent_request import AgentRequest, Caller, Decision, Resume, Sampling, Tool, ToolChoice
 from ....backend import Capabilities
 from ....errors import InvalidRequest
 from ....messages import Message, ToolMessage
@@ -18,10 +18,10 @@ from ...items.types import ONLY_ASKED
 from ...json import dumps
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
-from ..request_types import ResponseJsonSchemaFormat, ResponseRequest
+from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
 from ..serialize.request_echo import echo_of
 from .input_items import input_items
-from .tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
+from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
@@ -123,19 +123,9 @@ class ParsedResponse:
     long: bool = False
 
     @property
-    def custom_tools(self) -> frozenset[str]:
-        """The names of the client's tools that take free text."""
-        return frozenset([tool.name for tool in self.tools.offered if isinstance(tool, CustomTool)])
-
-    @property
     def kept(self) -> tuple[dict[str, Any], ...]:
         """The items that become part of the conversation."""
         return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
-
-    @property
-    def references(self) -> tuple[str, ...]:
-        """The ids of the items that it refers to, which `with_context` needs."""
-        return tuple([item["id"] for item in self.input if item["type"] == "item_reference"])
 
 
 def parse_response(
@@ -147,30 +137,34 @@ def parse_response(
     checked (`with_context`), since the beginning of it may be on the server.
     """
     raw = body if isinstance(body, dict) else parse_object(body)
-    long = long or (isinstance(body, bytes) and not is_quick(body))
     # Before anything is validated: each wrong one of a million items would be an error of its own.
     check_length("input", raw.get("input"), MAX_ITEMS)
-    refuse_misplaced(raw, OF_CHAT)
+    if not OF_CHAT.keys().isdisjoint(raw):
+        refuse_misplaced(raw, OF_CHAT)
     wire = validate(ResponseRequest, raw)
-    _refuse(wire)
-    items = input_items(wire_input(raw), new_id)
-    tools = parse_tools(wire, raw)
+    conversation = wire.conversation.id if isinstance(wire.conversation, ConversationField) else wire.conversation
+    # OpenAI has two ways to say that the input is only to be read ahead.
+    prewarm = wire.prompt_cache_options is not None and wire.prompt_cache_options.get("prewarm") is True
+    generate = wire.generate is not False and not prewarm
+    goes_on = conversation is not None or wire.previous_response_id is not None
+    _refuse(wire, nothing_said=generate and not goes_on and wire.input in (None, []))
+    items = input_items([] if wire.input is None else raw["input"], new_id)
+    tools = parse_tools(wire, raw) if wire.tools or isinstance(wire.input, list) else NO_TOOLS
+    choice = _tool_choice(wire, tools, final=not goes_on)
     said = _said(wire, (), items)
-    choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
-    request = _request(wire, raw, said, tools=tools, choice=choice, caller=caller)
     return ParsedResponse(
         wire,
-        request,
+        _request(wire, raw, said, tools=tools, choice=choice, caller=caller, conversation=conversation),
         raw,
         items,
-        echo_of(wire, raw),
+        echo_of(wire, raw, conversation),
         tools,
         # OpenAI's default: clients go on from the id of a response without having asked for anything.
         store=wire.store is not False,
         background=wire.background is True,
         stream=wire.stream is True,
-        generate=wire.wants_answer,
-        conversation=wire.conversation_id,
+        generate=generate,
+        conversation=conversation,
         previous=wire.previous_response_id,
         decisions=_decisions(items),
         long=long,
@@ -191,13 +185,7 @@ def _only(body: bytes, names: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in parse_object(body).items() if name in names}
 
 
-def wire_input(raw: Fields) -> str | list[dict[str, Any]]:
-    """The `input` that was sent, without any if there was none."""
-    given = raw.get("input")
-    return [] if given is None else given
-
-
-def _refuse(wire: ResponseRequest) -> None:
+def _refuse(wire: ResponseRequest, *, nothing_said: bool) -> None:
     # Templates are kept at OpenAI: without theirs, the agent would be asked something else.
     if wire.prompt is not None:
         text = "Prompt templates are not supported; send 'input' and 'instructions'."
@@ -209,15 +197,16 @@ def _refuse(wire: ResponseRequest) -> None:
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
-    nothing = wire.input in (None, []) and wire.conversation is None and wire.previous_response_id is None
-    if nothing and wire.wants_answer:
+    if nothing_said:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
 
 
 def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) -> ToolChoice:
     """Which tools may be called. If it is not `final`, what was said before may bring those that are not here."""
+    if wire.tool_choice is None:
+        return ToolChoice(tools.names)
     try:
-        return parse_tool_choice(wire, tools)
+        return parse_tool_choice(wire.tool_choice, tools)
     except InvalidRequest:
         if final:
             raise
@@ -225,8 +214,16 @@ def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) ->
 
 
 def _request(
-    wire: ResponseRequest, raw: Fields, said: _Said, *, tools: ResponseTools, choice: ToolChoice, caller: Caller
+    wire: ResponseRequest,
+    raw: Fields,
+    said: _Said,
+    *,
+    tools: ResponseTools,
+    choice: ToolChoice,
+    caller: Caller,
+    conversation: str | None,
 ) -> AgentRequest:
+    logprobs = LOGPROBS in (wire.include or ())
     return AgentRequest(
         model=wire.model,
         messages=said.messages,
@@ -236,20 +233,20 @@ def _request(
         tools=_callable(tools, choice),
         tool_choice=choice,
         parallel_tool_calls=wire.parallel_tool_calls is not False,
-        sampling=_sampling(wire),
-        response_format=_response_format(wire),
-        logprobs=_wants_logprobs(wire),
+        sampling=_sampling(wire, logprobs=logprobs),
+        response_format=None if wire.text is None else _response_format(wire.text),
+        logprobs=logprobs,
         stream=wire.stream is True,
         principal=caller.principal,
         headers=caller.headers,
         metadata=wire.metadata or {},
         user=wire.user,
-        conversation_id=wire.conversation_id,
+        conversation_id=conversation,
         extra=_extra(wire, raw, tools),
     )
 
 
-def _sampling(wire: ResponseRequest) -> Sampling:
+def _sampling(wire: ResponseRequest, *, logprobs: bool) -> Sampling:
     return Sampling(
         temperature=wire.temperature,
         top_p=wire.top_p,
@@ -258,19 +255,15 @@ def _sampling(wire: ResponseRequest) -> Sampling:
         frequency_penalty=wire.frequency_penalty,
         presence_penalty=wire.presence_penalty,
         # 0 is an answer: probabilities are wanted, but of no other tokens.
-        top_logprobs=(wire.top_logprobs or 0) if _wants_logprobs(wire) else None,
+        top_logprobs=(wire.top_logprobs or 0) if logprobs else None,
         reasoning_effort=wire.reasoning.effort if wire.reasoning is not None else None,
         verbosity=wire.text.verbosity if wire.text is not None else None,
     )
 
 
-def _wants_logprobs(wire: ResponseRequest) -> bool:
-    return LOGPROBS in (wire.include or ())
-
-
-def _response_format(wire: ResponseRequest) -> dict[str, Any] | None:
+def _response_format(text: TextParam) -> dict[str, Any] | None:
     """The format in the shape that chat has: a schema is in an object of its own."""
-    given = wire.text.format if wire.text is not None else None
+    given = text.format
     if given is None or isinstance(given, TextFormat):
         return None
     fields = given.model_dump(by_alias=True, exclude_none=True)
@@ -328,7 +321,8 @@ def with_context(
     if not context and own == parsed.input and parsed.conversation is None and parsed.previous is None:
         return parsed  # it was read as if nothing went before it, and nothing does
     # What earlier items offered can still be called.
-    tools = joined(tools_of_items(context), parsed.tools)
+    brought = [item for item in context if item.get("type") in BRING_TOOLS]
+    tools = joined(tools_of_items(brought), parsed.tools) if brought else parsed.tools
     choice = _tool_choice(parsed.wire, tools, final=True)
     said = _said(parsed.wire, before, own)
     request = replace(
@@ -359,8 +353,10 @@ def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequenc
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
     messages = parse_items(raw_items)
-    brought = results_in(own)
-    results = {m.call_id: m for m in messages if isinstance(m, ToolMessage) and m.call_id in brought}
+    results = {m.call_id: m for m in messages if isinstance(m, ToolMessage)}
+    if results:
+        brought = results_in(own)
+        results = {call_id: result for call_id, result in results.items() if call_id in brought}
     return _Said(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
 
 

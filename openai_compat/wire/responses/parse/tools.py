@@ -14,7 +14,13 @@ from ....errors import InvalidRequest
 from ...items.parse import qualified
 from ...items.types import ToolsItemParam
 from ...tool_choice import MAX_TOOLS, checked_tools, choice_by_mode, only
-from ..request_types import McpChoiceParam, OfferedChoiceParam, ResponseAllowedToolsParam, ResponseRequest
+from ..request_types import (
+    McpChoiceParam,
+    OfferedChoiceParam,
+    ResponseAllowedToolsParam,
+    ResponseRequest,
+    ToolChoiceParam,
+)
 from ..tool_types import McpToolParam, NamespaceToolParam, ResponseCustomToolParam, ResponseFunctionToolParam, ToolParam
 
 BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
@@ -31,6 +37,8 @@ class ResponseTools:
         labels: labels of the servers among them: the client will answer when one of these asks for approval.
         namespaces: by the name under which a tool is offered, its namespace and its name there.
         deferred: names of the offered tools whose results may come later, or never.
+        names: the names of the offered tools.
+        custom: those of them that take free text.
     """
 
     offered: tuple[Tool, ...] = ()
@@ -38,11 +46,8 @@ class ResponseTools:
     labels: frozenset[str] = frozenset()
     namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     deferred: frozenset[str] = frozenset()
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of the offered tools."""
-        return frozenset([tool.name for tool in self.offered])
+    names: frozenset[str] = frozenset()
+    custom: frozenset[str] = frozenset()
 
 
 NO_TOOLS = ResponseTools()
@@ -80,12 +85,11 @@ def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
 
 
 def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
-    """The tools that items brought which were said before; what was stored without being checked is left out."""
+    """The tools of items that bring some; what was stored without being checked is left out."""
     tools = NO_TOOLS
     for item in items:
-        if item.get("type") in BRING_TOOLS:
-            with suppress(ValidationError, InvalidRequest):
-                tools = joined(tools, _tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools"))
+        with suppress(ValidationError, InvalidRequest):
+            tools = joined(tools, _tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools"))
     return tools
 
 
@@ -102,6 +106,8 @@ def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
             **more.namespaces,
         },
         deferred=(first.deferred - again) | more.deferred,
+        names=first.names | again,
+        custom=(first.custom - again) | more.custom,
     )
 
 
@@ -116,6 +122,8 @@ def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: st
         labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
         namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
         deferred=frozenset([offer.name for offer in offers if offer.tool.async_]),
+        names=frozenset([tool.name for tool in tools]),
+        custom=frozenset([tool.name for tool in tools if isinstance(tool, CustomTool)]),
     )
 
 
@@ -129,13 +137,13 @@ def _offers(param: ToolParam, where: str) -> list[_Offer]:
     )
 
 
-def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice:
+def parse_tool_choice(choice: ToolChoiceParam, tools: ResponseTools) -> ToolChoice:
     """Which of the client's tools may be called. Raises InvalidRequest for tools that the request has not.
 
     Whether hosted tools are used is up to the agent, which can see what was sent.
     """
-    choice, names = wire.tool_choice, tools.names
-    if choice is None or isinstance(choice, str):
+    names = tools.names
+    if isinstance(choice, str):
         # A required call of a hosted tool is the agent's to make: no tool of the client's is meant.
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)

@@ -41,7 +41,7 @@ _IF_SENT: Mapping[str, Mapping[str, Any]] = {
 """Objects that strict clients do not want as null, with what each always has."""
 
 
-def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
+def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | None) -> dict[str, Any]:
     """The fields of the Response object that repeat the request, of which `body` is what was sent."""
     sent = {name: value for name, value in body.items() if value is not None}
     fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
@@ -58,8 +58,8 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         fields["prompt_cache_retention"] = sent["prompt_cache_retention"]
     if isinstance(wire.user, str):
         fields["user"] = wire.user
-    if wire.conversation_id is not None:
-        fields["conversation"] = {"id": wire.conversation_id}
+    if conversation is not None:
+        fields["conversation"] = {"id": conversation}
     tools: list[dict[str, Any]] = []
     for tool in sent.get("tools", []):
         # OpenAI's types require these of a function, though they may be null.
