@@ -23,7 +23,7 @@ from ...messages import (
 )
 from ..chat_messages import chat_message
 from .parse import parse_items
-from .types import WITH_STATUS, id_prefix
+from .types import ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
 
 NewId: TypeAlias = Callable[[str], str]
 """Makes an id that begins with the given prefix."""
@@ -67,7 +67,7 @@ def output_text(text: str) -> dict[str, Any]:
 
 def _item(kind: str, new_id: NewId, **fields: Any) -> dict[str, Any]:
     status = {"status": "completed"} if kind in WITH_STATUS else {}
-    return {"id": new_id(id_prefix(kind)), "type": kind, **status, **fields}
+    return {"id": new_id(ID_PREFIXES.get(kind, OTHER_PREFIX)), "type": kind, **status, **fields}
 
 
 def _message(role: str, content: list[dict[str, Any]], name: str | None, new_id: NewId) -> dict[str, Any]:

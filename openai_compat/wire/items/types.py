@@ -30,7 +30,10 @@ ID_PREFIXES = {
     "mcp_approval_request": "mcpr_",
     "mcp_approval_response": "mcpa_",
 }
-"""How ids of items begin; those of all other types begin with `item_`."""
+"""How ids of items begin."""
+
+OTHER_PREFIX = "item_"
+"""How those of all other types begin."""
 
 WITH_STATUS = frozenset(
     [
@@ -58,11 +61,6 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
 
 ONLY_ASKED = frozenset(["compaction_trigger"])
 """Types of what is no part of a conversation: it asks for something, once."""
-
-
-def id_prefix(kind: str) -> str:
-    """How ids of items of this type begin."""
-    return ID_PREFIXES.get(kind, "item_")
 
 
 class ItemTextContent(WireModel):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ...items.types import ALWAYS, CHECKED, WITH_STATUS, id_prefix
+from ...items.types import ALWAYS, CHECKED, ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
 
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
@@ -21,9 +21,12 @@ def input_items(given: str | Sequence[dict[str, Any]], new_id: NewId) -> tuple[d
     An id that the client sent is kept if it is its item's own: others may refer to it. Items of types that are not
     known only get an id. References are left as they are.
     """
-    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    if isinstance(given, str):
+        content = [{"type": "input_text", "text": given}]
+        prefix = ID_PREFIXES["message"]
+        return ({"id": new_id(prefix), "type": "message", "status": "completed", "role": "user", "content": content},)
     taken: set[str] = set()
-    return tuple([_normal(item, taken, new_id) for item in items])
+    return tuple([_normal(item, taken, new_id) for item in given])
 
 
 def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, A
     identity = item.get("id")
     # Of two items with one id, a reference could mean either.
     if not isinstance(identity, str) or identity in taken or not _USABLE_ID.fullmatch(identity):
-        identity = new_id(id_prefix(kind))
+        identity = new_id(ID_PREFIXES.get(kind, OTHER_PREFIX))
     taken.add(identity)
     if kind not in CHECKED:
         # the result of a local shell has the id of its call

@@ -19,7 +19,7 @@ from ...json import dumps
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
-from ..serialize.request_echo import echo_of
+from ..serialize.response import echo_of
 from .input_items import input_items
 from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 

@@ -9,8 +9,7 @@ from ....events import ToolResult
 from ...presentation import tool_ended, tool_running
 from ..event_types import CallDeltaType, InItem, ResponseStatusEvent, Step
 from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall
-from .events import EventWriter, delta_head
-from .items import Closing, ItemWriter
+from .items import Closing, EventWriter, ItemWriter
 
 
 def status_event(text: str, *, done: bool) -> ResponseStatusEvent:
@@ -32,7 +31,7 @@ class CallWriter(ItemWriter):
         self.name = name
         self._pieces: list[str] = []
         self._place: InItem = {"item_id": id, "output_index": index}
-        self._head = delta_head(self.piece, self._place)
+        self._head = out.delta_head(self.piece, self._place)
 
     @property
     def _arguments(self) -> str:
@@ -130,6 +129,7 @@ class McpCallWriter(CallWriter):
     """
 
     piece = "response.mcp_call_arguments.delta"
+    is_answer = False
 
     def __init__(
         self,

@@ -2,18 +2,78 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
-from ..event_types import InSummary, Step, SummaryPartDone
-from ..response_types import ItemStatus, OutputItem, Reasoning, ResponseSummaryText
-from .events import EventWriter, delta_head
+from ....events import Citation
+from ...json import dump_texts, dumps
+from ..event_types import InPart, InSummary, Step, StreamEvent, SummaryPartDone
+from ..response_types import (
+    ItemStatus,
+    OutputItem,
+    OutputMessage,
+    Part,
+    Phase,
+    Reasoning,
+    ResponseSummaryText,
+    TokenLogprob,
+    TopLogprob,
+    UrlAnnotation,
+)
 
 Closing: TypeAlias = Literal["completed", "incomplete"]
 
+NEVER = -9999.0
+"""How OpenAI writes the logarithm of a probability that is no number."""
+
+
+class EventWriter:
+    """Numbers events without a gap and writes them as server-sent events named by their type.
+
+    Attributes:
+        sequence: the number of the last one, -1 before the first.
+        quiet: nobody wants the events, only what they come to: they are counted, and not written.
+    """
+
+    def __init__(self) -> None:
+        self.sequence = -1
+        self.quiet = False
+
+    def write(self, event: StreamEvent) -> bytes:
+        """One event, which gets its number."""
+        self.sequence += 1
+        if self.quiet:
+            return b""
+        event["sequence_number"] = self.sequence
+        # `event:` has to say what `type` says (Open Responses); OpenAI writes no `id:`.
+        return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
+
+    def deltas(self, before: bytes, texts: list[str]) -> bytes:
+        """One event for each text: put, as JSON, behind `before`, which nothing is built or validated for."""
+        # Written by hand: a model of each event costs more than all else that is done for a word of text.
+        first = self.sequence + 1
+        self.sequence += len(texts)
+        if self.quiet:
+            return b""
+        numbered = enumerate(dump_texts(texts), first)
+        return b"".join([b'%b%b,"sequence_number":%d}\n\n' % (before, text, number) for number, text in numbered])
+
+    def delta_head(self, kind: str, fields: Mapping[str, Any]) -> bytes:
+        """The bytes before the text in every delta event of this kind and place; nothing where nothing is written."""
+        if self.quiet:
+            return b""
+        return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])
+
 
 class ItemWriter(ABC):
-    """One output item: `added`, then what is in it, then `close`."""
+    """One output item: `added`, then what is in it, then `close`.
+
+    `is_answer` is False for what is not to be acted on or looked at: an answer has something else, if an empty message.
+    """
+
+    is_answer = True
 
     def __init__(self, out: EventWriter, id: str, index: int) -> None:
         self._out = out
@@ -61,6 +121,7 @@ class WholeItem(ItemWriter):
 
     def __init__(self, out: EventWriter, index: int, item: OutputItem, first: OutputItem | None = None) -> None:
         super().__init__(out, item["id"], index)
+        self.is_answer = item["type"] != "compaction"
         self._item = item
         self._first = first or item
 
@@ -81,12 +142,14 @@ class WholeItem(ItemWriter):
 class ReasoningWriter(ItemWriter):
     """Thinking, as the one paragraph of a summary: summaries are what all clients read."""
 
+    is_answer = False
+
     def __init__(self, out: EventWriter, id: str, index: int) -> None:
         super().__init__(out, id, index)
         self._pieces: list[str] = []
         self._place: InSummary = {"item_id": id, "output_index": index, "summary_index": 0}
         # For thinking as it is, OpenAI and Open Responses have events of different names; for summaries the same.
-        self._head = delta_head("response.reasoning_summary_text.delta", self._place)
+        self._head = out.delta_head("response.reasoning_summary_text.delta", self._place)
 
     def item(self) -> Reasoning:
         summary = [self._part()] if self._pieces else []
@@ -119,3 +182,190 @@ class ReasoningWriter(ItemWriter):
             done["status"] = "incomplete"
         text = self._out.write({"type": "response.reasoning_summary_text.done", **self._place, "text": part["text"]})
         return text + self._out.write(done)
+
+
+class MessageWriter(ItemWriter):
+    """A message. Text goes to its last part; a refusal is a part of its own.
+
+    `said` is how many characters the answer's messages had before it: citations count from there.
+    """
+
+    def __init__(self, out: EventWriter, id: str, index: int, phase: Phase | None, said: int) -> None:
+        super().__init__(out, id, index)
+        self.phase: Phase | None = phase
+        self._said = said
+        self._parts: list[_Text | _Refusal] = []
+
+    def item(self) -> OutputMessage:
+        message: OutputMessage = {
+            "id": self.id,
+            "type": "message",
+            "status": self.status,
+            "role": "assistant",
+            "content": [part.part() for part in self._parts],
+        }
+        if self.phase is not None:
+            message["phase"] = self.phase
+        return message
+
+    @property
+    def said(self) -> int:
+        """The number of characters of text in the answer up to the end of this message."""
+        return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
+
+    def texts(self, texts: list[str]) -> bytes:
+        """Add pieces of text, each as an event; the first one begins the part."""
+        begun, part = self._text()
+        return begun + part.add(texts)
+
+    def logged(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
+        """A piece of text with the probabilities of its tokens."""
+        begun, part = self._text()
+        tokens: list[TokenLogprob] = [
+            {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
+            for token in logprobs
+        ]
+        return begun + part.logged(text, tokens)
+
+    def cite(self, citation: Citation) -> bytes:
+        """A source of the text."""
+        begun, part = self._text()
+        return begun + part.annotate(citation)
+
+    def refuse(self, text: str) -> bytes:
+        """A piece of a refusal."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _Refusal):
+            return last.add(text)
+        part = _Refusal(self._out, self._place())
+        return self._begin(part) + part.add(text)
+
+    def _text(self) -> tuple[bytes, _Text]:
+        """The part that text goes to, and the events that begin it."""
+        last = self._parts[-1] if self._parts else None
+        if isinstance(last, _Text):
+            return b"", last
+        part = _Text(self._out, self._place(), self.said)
+        return self._begin(part), part
+
+    def _place(self) -> InPart:
+        return {"item_id": self.id, "output_index": self.index, "content_index": len(self._parts)}
+
+    def _begin(self, part: _Text | _Refusal) -> bytes:
+        ended = self._parts[-1].end() if self._parts else b""
+        self._parts.append(part)
+        return ended + part.begin()
+
+    def _last(self, status: Closing) -> bytes:
+        return self._parts[-1].end() if self._parts else b""
+
+
+class _PartWriter(ABC):
+    """A part of a message."""
+
+    def __init__(self, out: EventWriter, place: InPart) -> None:
+        self._out = out
+        self._place = place
+
+    @abstractmethod
+    def part(self) -> Part:
+        """The part as it stands."""
+
+    @abstractmethod
+    def _whole(self) -> bytes:
+        """The event that says its text is whole."""
+
+    def begin(self) -> bytes:
+        """The event that begins it."""
+        return self._out.write({"type": "response.content_part.added", **self._place, "part": self.part()})
+
+    def end(self) -> bytes:
+        """The events that end it."""
+        done = self._whole()
+        return done + self._out.write({"type": "response.content_part.done", **self._place, "part": self.part()})
+
+
+class _Text(_PartWriter):
+    """Text. `offset` is how many characters the answer had before it."""
+
+    def __init__(self, out: EventWriter, place: InPart, offset: int) -> None:
+        super().__init__(out, place)
+        self._offset = offset
+        self._pieces: list[str] = []
+        self._annotations: list[UrlAnnotation] = []
+        self._logprobs: list[TokenLogprob] = []
+        # OpenAI's document requires `logprobs` of every piece, asked for or not.
+        self._head = out.delta_head("response.output_text.delta", {**place, "logprobs": []})
+
+    @property
+    def length(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def part(self) -> Part:
+        text = "".join(self._pieces)
+        # Both lists, though empty: OpenAI's document requires them of every text.
+        return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
+
+    def add(self, texts: list[str]) -> bytes:
+        self._pieces += texts
+        return self._out.deltas(self._head, texts)
+
+    def logged(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
+        """A piece with the probabilities of its tokens."""
+        self._pieces.append(text)
+        self._logprobs += logprobs
+        return self._out.write(
+            {"type": "response.output_text.delta", **self._place, "delta": text, "logprobs": logprobs}
+        )
+
+    def annotate(self, citation: Citation) -> bytes:
+        """A source. What it is for may have begun in an earlier part; it is cut off there."""
+        annotation: UrlAnnotation = {
+            "type": "url_citation",
+            "url": citation.url,
+            "title": citation.title,
+            "start_index": max(0, citation.start_index - self._offset),
+            "end_index": max(0, citation.end_index - self._offset),
+        }
+        self._annotations.append(annotation)
+        return self._out.write(
+            {
+                "type": "response.output_text.annotation.added",
+                **self._place,
+                "annotation_index": len(self._annotations) - 1,
+                "annotation": annotation,
+            }
+        )
+
+    def _whole(self) -> bytes:
+        text = "".join(self._pieces)
+        return self._out.write(
+            {"type": "response.output_text.done", **self._place, "text": text, "logprobs": self._logprobs}
+        )
+
+
+class _Refusal(_PartWriter):
+    def __init__(self, out: EventWriter, place: InPart) -> None:
+        super().__init__(out, place)
+        self._pieces: list[str] = []
+        self._head = out.delta_head("response.refusal.delta", place)
+
+    def part(self) -> Part:
+        return {"type": "refusal", "refusal": "".join(self._pieces)}
+
+    def add(self, text: str) -> bytes:
+        self._pieces.append(text)
+        return self._out.deltas(self._head, [text])
+
+    def _whole(self) -> bytes:
+        return self._out.write({"type": "response.refusal.done", **self._place, "refusal": "".join(self._pieces)})
+
+
+def _top(token: Mapping[str, Any]) -> TopLogprob:
+    """A token as the Responses API writes it: unlike in chat, `bytes` is never null."""
+    logprob = token["logprob"]
+    return {
+        "token": token["token"],
+        "logprob": logprob if math.isfinite(logprob) else NEVER,
+        "bytes": list(token.get("bytes") or token["token"].encode("utf-8", "replace")),
+    }

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ....events import MediaDelta
 from ..event_types import SpeechDeltaEvent
-from .events import EventWriter
+from .items import EventWriter
 
 
 class SpeechWriter:

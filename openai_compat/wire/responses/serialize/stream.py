@@ -34,7 +34,7 @@ from ....events import (
 )
 from ....reducer import Item, Usage, leading_texts
 from ...items.serialize import compaction_item
-from ...items.types import id_prefix
+from ...items.types import ID_PREFIXES, OTHER_PREFIX
 from ...presentation import Presentation, approval_question
 from ..event_types import LifecycleType
 from ..response_types import (
@@ -49,9 +49,7 @@ from ..response_types import (
     ResponseStatus,
 )
 from .calls import CallWriter, CustomCallWriter, FunctionCallWriter, McpCallWriter, status_event
-from .events import EventWriter
-from .items import ItemWriter, ReasoningWriter, WholeItem
-from .message import MessageWriter
+from .items import EventWriter, ItemWriter, MessageWriter, ReasoningWriter, WholeItem
 from .response import INCOMPLETE, STEERED, UNASKED, error_event, error_of, usage_of
 from .speech import SpeechWriter
 
@@ -127,7 +125,7 @@ class ResponseStream:
         self._prose: MessageWriter | ReasoningWriter | None = None
         self._calls: dict[str, CallWriter] = {}
         self._view = None if form.visibility == "items" else Presentation(form.visibility)
-        self._speech = SpeechWriter(form.id, self._out)
+        self._speech: SpeechWriter | None = None
         self._said = 0
         self._reason: FinishReason = "stop"
         self._error: ResponseError | None = None
@@ -333,7 +331,7 @@ class ResponseStream:
         return ended + writer.written(*steps)
 
     def _id(self, kind: str) -> str:
-        return self._form.new_id(id_prefix(kind))
+        return self._form.new_id(ID_PREFIXES.get(kind, OTHER_PREFIX))
 
     # tools
 
@@ -386,6 +384,7 @@ class ResponseStream:
 
     def _media(self, event: MediaDelta) -> bytes:
         if event.media_type.startswith("audio/"):
+            self._speech = self._speech or SpeechWriter(self._form.id, self._out)
             return self._speech.piece(event)
         picture: ImageGenerationCall = {
             "id": self._id("image_generation_call"),
@@ -426,13 +425,13 @@ class ResponseStream:
         if reason in INCOMPLETE:
             return self._break_off()
         # A call may stay open beside words and other calls, so all of them are looked at.
-        ended = self._end_prose()
-        return ended + b"".join([call.close("completed") for call in self._calls.values()]) + self._speech.end()
+        ended = self._end_prose() + b"".join([call.close("completed") for call in self._calls.values()])
+        return ended if self._speech is None else ended + self._speech.end()
 
     def _break_off(self) -> bytes:
         """Ends what is still open where the turn was cut."""
-        ended = self._end_prose("incomplete")
-        return ended + b"".join([call.cut() for call in self._calls.values()]) + self._speech.end()
+        ended = self._end_prose("incomplete") + b"".join([call.cut() for call in self._calls.values()])
+        return ended if self._speech is None else ended + self._speech.end()
 
     def _cut(self) -> bytes:
         """The same, of a response that may not even have begun."""
@@ -441,8 +440,6 @@ class ResponseStream:
 
     def _empty_message(self) -> bytes:
         """An answer has a message, if an empty one, unless it has something else to act on or to look at."""
-        if not self._form.answers or any(
-            item["type"] not in ("reasoning", "mcp_call", "compaction") for item in self.output
-        ):
+        if not self._form.answers or any([item.is_answer for item in self._items]):
             return b""
         return self._texts([]) + self._end_prose()
