@@ -158,10 +158,10 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
     settings, state = services.settings.chat_websocket, services.state
     if settings is None:
         return None, []
-    from .chat_websocket.asked_turn import asker_name  # noqa: PLC0415
-    from .chat_websocket.endpoint import route  # noqa: PLC0415  (APIs are imported when they are served)
+    from .chat_websocket.connection import serve  # noqa: PLC0415  (APIs are imported when they are served)
     from .chat_websocket.shared_threads import SharedThreads  # noqa: PLC0415
     from .chat_websocket.threads import ChatThreads  # noqa: PLC0415
+    from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
     busy = Conversations(busy=settings.busy, queue=settings.queue)
     workflows = {name: _backend(agent, name, services.settings) for name, agent in settings.workflows.items()}
@@ -169,7 +169,9 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
     if state.store.shared:
         threads.shared = SharedThreads(state.store, state.leases.seconds, state.late, threads)
-    return threads, [route(threads)]
+    # Browsers bring the key in its query, since they cannot set headers.
+    served = Route(settings.path, {}, lambda services, socket: serve(threads, services, socket), query_key=True)
+    return threads, [served]
 
 
 def _locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -107,9 +107,9 @@ class WebSocketConnection:
         own = encode_headers([("X-Request-Id", self.request_id), *self.errors.headers(error)])
         await self._channel.refuse(error.status, [*own, *whole_headers(body)], body)
 
-    async def receive(self) -> Frame:
+    def receive(self) -> Awaitable[Frame]:
         """The next frame. Raises ClientDisconnected once the client has left."""
-        return await self._channel.receive()
+        return self._channel.receive()
 
     async def send(self, *frames: Frame) -> None:
         """Send frames, one after the other. A client that does not take one in time is cut."""

@@ -30,7 +30,7 @@ def size_of_value(value: object) -> int:
     while left:
         part = left.pop()
         if isinstance(part, str):
-            size += size_of_text(part)
+            size += len(part) if part.isascii() else 4 * len(part)
         elif isinstance(part, bytes):
             size += len(part)
         else:

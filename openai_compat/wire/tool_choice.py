@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal
+from typing import Any, Literal
 
 from ..agent_request import FunctionTool, Tool, ToolChoice
 from ..errors import InvalidRequest
-from .request_schemas import check_parameters
+from .json_schema import InvalidSchema, References, WorkBudget
+from .json_schema.keywords import REFERENCES
+from .request_schemas import invalid_schema
 
 MAX_TOOLS = 1024
 
@@ -35,6 +37,36 @@ def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters")
         ]
     )
     return [tool for _, tool in tools]
+
+
+def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Check what tools take, each with the place where it was sent. Raises InvalidRequest (`invalid_json_schema`).
+
+    Only the references: what else a schema may say is for the agent and its model to know.
+    """
+    budget: WorkBudget | None = None
+    for param, schema in schemas:
+        if schema is None or not _may_refer(schema):
+            continue
+        budget = budget or WorkBudget()
+        try:
+            References(dict(schema), budget, strict=False)
+        except InvalidSchema as error:
+            raise invalid_schema(str(error), param) from None
+
+
+def _may_refer(schema: object) -> bool:
+    """True if there may be a reference: most schemas have none, and this is fast."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        item = waiting.pop()
+        if item.__class__ is dict:
+            if not item.keys().isdisjoint(REFERENCES):
+                return True
+            waiting.extend(item.values())
+        elif item.__class__ is list:
+            waiting.extend(item)
+    return False
 
 
 def choice_by_mode(mode: Literal["none", "auto", "required"] | None, names: frozenset[str]) -> ToolChoice:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
 
-from ...aio.background import ChildTasks, let_go, spawn
+from ...aio.background import ChildTasks, child_tasks, let_go, spawn
 from ...aio.off_loop import off_loop
 from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
@@ -39,10 +39,10 @@ from ..own_tools import check_names
 from ..request_hooks import tell_refused_frame
 from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
-from .asked_turn import WORKFLOW, AskedTurn, asked_about, asker_name, request_as_before
+from .approvals import asked_about, load_question, request_as_before
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
-from .turn import ChatTurn
+from .turn import WORKFLOW, AskedTurn, ChatTurn, asker_name
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -238,7 +238,7 @@ class ChatConnection:
         thread = say.frame.thread_id or new_id("thread_")
         agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
-        body = {**say.body, "model": model, "tools": self._offered(say) or None}
+        body = {**say.body, "model": model, "tools": say.offered(self._tools) or None}
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
@@ -333,27 +333,16 @@ class ChatConnection:
             iter(self._services.models.agents)
         )
 
-    def _offered(self, say: Say) -> list[Fields]:
-        """The client's tools for a message: those that it describes, and those of the manifest."""
-        described = cast("list[Fields]", say.body["tools"])
-        manifest = [t for t in self._tools if say.names is None or t["function"]["name"] in say.names]
-        names: set[Any] = {cast("Fields", t.get("function") or t.get("custom") or {}).get("name") for t in described}
-        # A tool that the message brings itself is newer than one of the same name in the manifest.
-        return [*described, *[tool for tool in manifest if tool["function"]["name"] not in names]]
-
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
         await self._admit()
-        approval = await self._services.state.store.approval(self._key(frame.approval_id))
-        thread_id = None if approval is None else approval.conversation
-        # A question is decided in the thread where it was asked.
-        if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
-            raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
+        store = self._services.state.store
+        approval, thread_id = await load_question(store, self._key(frame.approval_id), frame.thread_id)
         settings = request_of(approval) or {}
         workflow: str | None = settings.get(WORKFLOW)
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
-        answers = await load_pending(self._services.state.store, bound, {approval.id: decision(frame)})
+        answers = await load_pending(store, bound, {approval.id: decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
         # One whose last frame is out has ended for its client; the new turn waits for its lock.
@@ -433,14 +422,27 @@ class ChatConnection:
         self._follow(thread, at, binary=binary)
 
     async def _list(self, *, binary: bool) -> None:
-        running = [thread for thread in self._threads.of(self._principal) if thread.current is not None]
-        for thread in running:
-            turn = thread.current
-            if turn is not None:
+        names: list[str] = []
+        for thread in self._threads.of(self._principal):
+            if (turn := thread.current) is not None:
+                names.append(thread.key.id)
                 about = {"thread_id": thread.key.id, "last_seq": thread.log.last}
                 self.post({**turn.describe(), **about}, binary=binary)
-        names = [thread.key.id for thread in running]
         for frame in [] if self._shared is None else await self._shared.running(self._principal, names):
             self.post(frame, binary=binary)
             names.append(frame["thread_id"])
         self.post({"type": "chat_turns", "turns": names}, binary=binary)
+
+
+async def serve(threads: ChatThreads, services: Services, connection: WebSocketConnection) -> None:
+    """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
+    await connection.accept()
+    async with child_tasks() as children:
+        socket = ChatConnection(threads, services, connection, children)
+        children.start(socket.write, "connection's writer")
+        children.start(socket.end_when_drained, "connection's drain")
+        try:
+            await socket.read()
+        # Turns hear of it within their grace, and so end for want of a client.
+        finally:
+            socket.leave()

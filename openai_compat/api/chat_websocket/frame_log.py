@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeAlias
 
 from ...aio.timers import Waiter, new_waiter
-from ...stores.bounded_tables import size_of_value
+from ...reducer import LARGE
+from ...stores.bounded_tables import VALUE_SIZE, size_of_value
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -64,7 +66,7 @@ class ThreadLog:
             if frame["type"] == "chunk" and text.__class__ is str and text.isascii():  # nearly all frames
                 size = FRAME_SIZE + len(text)
             else:
-                size = FRAME_SIZE + sum(map(size_of_value, frame.values()))
+                size = FRAME_SIZE + size_of_value(frame) - VALUE_SIZE
             frame["thread_id"], frame["chat_seq"] = thread, last
             self._sizes.append(size)
             sizes += size
@@ -177,3 +179,30 @@ class Follower:
         """Everything up to this number was sent."""
         self.at = number
         self.log.moved()
+
+
+class ThreadDelivery:
+    """Where a turn's frames go: to the thread's log, which all who follow it read."""
+
+    due = math.inf
+    write_now = None
+    log: ThreadLog
+
+    def started(self) -> None:
+        """The thread has been told already."""
+
+    async def write(self, frames: list[Fields]) -> None:
+        """More frames; returns once those who follow are not too far behind."""
+        large = self.log.append(*frames) > LARGE
+        await (self.log.room(0) if large else self.log.room())
+
+    async def flush(self) -> None:
+        """Nothing: `write` has handed everything to the log."""
+
+    async def keep_alive(self) -> None:
+        """Nothing: each connection that follows has pings of its own."""
+
+    async def end(self, frames: list[Fields]) -> None:
+        """The last frames. All up to these is in the stored conversation."""
+        self.log.append(*frames)
+        self.log.settled = self.log.last

@@ -6,19 +6,20 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 
 from ...agent_request import AgentRequest, Principal
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
+from ...backend import AgentBackend
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import MessageBreak, Paused, PendingCall
 from ...messages import Message, ToolMessage
 from ...policies.hooks import RefusalReason
-from ...reducer import LARGE, Reducer
+from ...reducer import Reducer
 from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
@@ -34,13 +35,13 @@ from ...wire.chat_websocket.serialize import StopReason, TurnFrames
 from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import dumps, from_stored_json
 from ..access_log import log_access
-from ..attachments import attach
+from ..attachments import Places, attach
 from ..begin import begun_in_time
 from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
-from .asked_turn import WORKFLOW, AskedTurn, asked_about
-from .frame_log import ThreadLog
+from .approvals import asked_about
+from .frame_log import ThreadDelivery
 from .threads import ChatThreads, Thread
 
 Fields: TypeAlias = dict[str, Any]
@@ -55,6 +56,49 @@ REASONS: Mapping[str | None, StopReason] = {
     "abandoned": "abandoned",
 }
 """Errors that are no failures: somebody wanted the turn to end."""
+
+
+WORKFLOW = "workflow"
+"""Where the settings of a turn that has asked name its workflow."""
+
+
+class Origin(Protocol):
+    """The connection on which a turn was asked for."""
+
+    def post(self, frame: Fields, *, binary: bool) -> None:
+        """Send a frame that belongs to no turn that has begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedTurn:
+    """A request for one turn.
+
+    Attributes:
+        request: what is new: a message, or a decision as the words that stand for it.
+        workflow: the workflow that is run, None for a model.
+        answers: decisions about what an earlier turn has asked.
+        places: where uploaded files are named.
+        origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
+        path: of the WebSocket, for the log.
+        long: whether there is more in the message than the event loop should look at.
+    """
+
+    request: AgentRequest
+    agent: str
+    backend: AgentBackend
+    workflow: str | None
+    answers: Decisions | None
+    places: Places
+    origin: Origin
+    binary: bool
+    path: str
+    long: bool = False
+
+
+def asker_name(agent: str, workflow: str | None) -> str:
+    """A workflow may be called as an agent is: the questions of one are not the other's."""
+    return agent if workflow is None else f"{WORKFLOW}:{workflow}"
 
 
 class ChatTurn(TurnPlan[list[Fields]]):
@@ -204,10 +248,11 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     # the turn
 
-    def _tell(self, frame: Fields) -> None:
+    def _tell(self, *frames: Fields) -> None:
         if self.begun:
-            self._thread.log.append(frame)
-        else:
+            self._thread.log.append(*frames)
+            return
+        for frame in frames:
             frame["thread_id"] = self._thread.key.id
             self._asked.origin.post(frame, binary=self._asked.binary)
 
@@ -242,7 +287,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     @property
     def asker(self) -> str:
         """The agent by the name that its questions and states are kept under."""
-        return self._asked.asker
+        return asker_name(self._asked.agent, self._asked.workflow)
 
     @property
     def _bound(self) -> Binding:
@@ -325,10 +370,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if self._rounds == MOST_ROUNDS:
             text = "The agent has called the client's tools too often."
             raise AgentError(text, status=502, code="too_many_tool_calls")
-        model, frames = self._request.model, self._frames
-        self._tell(chat_frames.message(frames.text, model, calls=said.client_calls, usage=frames.usage))
+        model, frames, calls = self._request.model, self._frames, said.client_calls
+        self._calls, self._outputs = {call.call_id: call for call in calls}, {}
+        whole = chat_frames.message(frames.text, model, calls=calls, usage=frames.usage)
+        self._tell(whole, *[chat_frames.tool_call(call) for call in calls])
         reply: Message = reply_message(said, frozenset())
-        more = (reply, *await self._client_tools(said.client_calls))
+        more = (reply, *await self._results(calls))
         draft.add(*more)
         state = None if self.last_state is None else from_stored_json(self.last_state.body)
         self._request = replace(extended(self._request, more), state=state)
@@ -337,11 +384,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._begin_round()
         return [self._request]
 
-    async def _client_tools(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
-        """Run the client's tools, and wait for their results or the timeout."""
-        self._calls, self._outputs = {call.call_id: call for call in calls}, {}
-        for call in calls:
-            self._tell(chat_frames.tool_call(call))
+    async def _results(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
+        """What the client's tools have come to, once all have or the time is over."""
         seconds = self._threads.settings.tool_timeout
         with anyio.move_on_after(seconds):
             while len(self._outputs) < len(self._calls):
@@ -389,30 +433,3 @@ class ChatTurn(TurnPlan[list[Fields]]):
     def not_committed(self) -> None:
         """Nothing was kept: the turn can be stopped, and fails."""
         self._committing = False
-
-
-class ThreadDelivery:
-    """Where a turn's frames go: to the thread's log, which all who follow it read."""
-
-    due = math.inf
-    write_now = None
-    log: ThreadLog
-
-    def started(self) -> None:
-        """The thread has been told already."""
-
-    async def write(self, frames: list[Fields]) -> None:
-        """More frames; returns once those who follow are not too far behind."""
-        large = self.log.append(*frames) > LARGE
-        await (self.log.room(0) if large else self.log.room())
-
-    async def flush(self) -> None:
-        """Nothing: `write` has handed everything to the log."""
-
-    async def keep_alive(self) -> None:
-        """Nothing: each connection that follows has pings of its own."""
-
-    async def end(self, frames: list[Fields]) -> None:
-        """The last frames. All up to these is in the stored conversation."""
-        self.log.append(*frames)
-        self.log.settled = self.log.last

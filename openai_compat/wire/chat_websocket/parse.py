@@ -13,7 +13,7 @@ from ...http import Frame
 from ..body import MAX_VALUES, check_values, parse_object, validate
 from ..json import dumps
 from ..messagepack import unpack_object
-from ..request_schemas import check_parameters
+from ..tool_choice import check_parameters
 from .types import (
     ApprovalFrame,
     ListTurnsFrame,
@@ -88,6 +88,14 @@ class Say:
     body: Fields
     names: frozenset[str] | None
     size: int
+
+    def offered(self, manifest: Sequence[Fields]) -> list[Fields]:
+        """The client's tools for this message: those that it describes, and those of the manifest."""
+        described = cast("list[Fields]", self.body["tools"])
+        called = [tool for tool in manifest if self.names is None or tool["function"]["name"] in self.names]
+        names: set[Any] = {cast("Fields", t.get("function") or t.get("custom") or {}).get("name") for t in described}
+        # A tool that the message brings itself is newer than one of the same name in the manifest.
+        return [*described, *[tool for tool in called if tool["function"]["name"] not in names]]
 
 
 Command: TypeAlias = (

@@ -1,0 +1,44 @@
+"""Approvals on the chat WebSocket: how they are asked for, and the turn that goes on with a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from ...agent_request import AgentRequest, Caller, Sampling
+from ...errors import NotFound
+from ...events import PendingCall
+from ...stores.port import Store
+from ...stores.records import Approval, Key
+from ...wire.chat.parse import parse_chat_object
+from ...wire.chat_websocket import serialize as chat_frames
+
+Fields: TypeAlias = dict[str, Any]
+
+
+async def load_question(store: Store, key: Key, thread_id: str | None) -> tuple[Approval, str]:
+    """A question, and the thread where it was asked. Raises NotFound if there is none, or `thread_id` is another one."""
+    approval = await store.approval(key)
+    # A question is decided in the thread where it was asked.
+    if approval is None or approval.conversation is None or thread_id not in (None, approval.conversation):
+        raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
+    return approval, approval.conversation
+
+
+def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
+    """The request of a turn that goes on: asked as it was at first, with the tools that the client has now."""
+    nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+    fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
+    request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
+    sampling = Sampling(
+        settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+    )
+    extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
+    return replace(request, sampling=sampling, extra=extra, metadata=metadata)
+
+
+def asked_about(approval: Approval) -> Fields:
+    """The frame that asks for a decision."""
+    call = PendingCall(approval.call_id, approval.tool, approval.arguments, "approval")
+    return chat_frames.approval_request(approval.id, call, approval.expires)
