@@ -40,7 +40,9 @@ class MessagePolicy:
                 return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
-            if isinstance(message, AssistantMessage) and _may_have_drawings(message.text):
+            if isinstance(message, AssistantMessage) and any(
+                [isinstance(part, TextPart) and _may_have_drawings(part.text) for part in message.parts]
+            ):
                 # models would take for their own words what we, or Open WebUI, drew into them
                 parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
                 messages[index] = replace(message, parts=tuple(parts))

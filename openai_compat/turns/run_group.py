@@ -195,7 +195,7 @@ class RunGroup:
                     self.hooked.append(hooked)
             run = None
             # An agent that waits in this process goes on where it stands; one that does not begins with its state.
-            if request.resume is not None:
+            if request.resume is not None and request.resume.state is not None:
                 parked.end_superseded(request.resume)
                 run = parked.find(request.resume)
             if run is not None:
