@@ -1,13 +1,13 @@
-"""The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
+"""The life of one run of a backend, in a task of its own, read through a bounded buffer.
 
-    turn.start()                         the agent starts
-    while turn.items or not turn.finished:
-        items = turn.take()              what it has said since
+    run.start()                          the agent starts
+    while run.items or not run.finished:
+        items = run.take()               what it has said since
         ...                              await wake.wait() when there is nothing
-    await turn.stop()                    the agent has been stopped; always, on every path
+    await run.stop()                     the agent has been stopped; always, on every path
 
 Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
-server) and kept in `turn.error`.
+server) and kept in `run.error`.
 """
 
 from __future__ import annotations
