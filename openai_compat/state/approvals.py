@@ -76,7 +76,7 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
         if found.agent != bound.agent:
             raise elsewhere("Another agent has asked this: send the decision to the model that asked.")
         if found.status != "pending":
-            raise _too_late(found.status)
+            raise too_late(found.status)
         approvals[identifier] = found
     if len({approval.turn for approval in approvals.values()}) > 1:
         raise elsewhere("These questions were asked by different turns: decide about one turn at a time.")
@@ -148,7 +148,7 @@ async def record_decisions(store: Store, principal: str, answers: Decisions) -> 
                 Key(principal, identifier), "approved" if approved else "denied", stored_json(record)
             )
             if not won and (place == 0 or decision is not None):
-                raise _too_late("decided")
+                raise too_late("decided")
 
 
 def approval_records(
@@ -192,7 +192,8 @@ def digest(tool: str, arguments: str) -> str:
     return hashlib.sha256(dumps([tool, arguments])).hexdigest()
 
 
-def _too_late(status: str) -> Conflict:
+def too_late(status: str) -> Conflict:
+    """The error for a question that is not open any more, as its `status` says."""
     if status == "expired":
         return Conflict("The time to decide this is over.", code="approval_expired", should_retry=False)
     return Conflict("This was decided already.", code="approval_decided", should_retry=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 
 from ..agent_request import AgentRequest
@@ -68,10 +70,10 @@ class ConversationLocks:
             raise
         return draft
 
-    async def lock(self, key: Key, unknown: OpenAICompatError | None = None) -> Draft:
+    async def lock(self, key: Key, unknown: Callable[[], OpenAICompatError] | None = None) -> Draft:
         """Lock a conversation for one turn. Raises Conflict (409 `conversation_busy`).
 
-        Raises `unknown`, if given, for one that was not created and has no turn. Otherwise that is begun.
+        Raises what `unknown` makes, if given, for one that was not created and has no turn. Otherwise that is begun.
         """
         draft = Draft(key, self._unlock)
         try:
@@ -95,7 +97,7 @@ class ConversationLocks:
     def _lease(self) -> float:
         return LEASE if self._leases is None else self._leases.seconds
 
-    async def _lock(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation:
+    async def _lock(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation:
         found = None
         if draft.key not in self._waiting:  # first come, first served
             found = await self._take(draft, unknown)
@@ -108,14 +110,14 @@ class ConversationLocks:
         self._running[draft.key] = draft
         return found
 
-    async def _take(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation | None:
+    async def _take(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
         """Lock and read; None while another turn holds the lock."""
         found = await self._store.begin(draft.key, draft.token, self._lease, known=unknown is not None)
         if found is None and unknown is not None and await self._store.read(draft.key, items=False) is None:
-            raise unknown
+            raise unknown()
         return found
 
-    async def _wait(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation | None:
+    async def _wait(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
         """Queue for the lock. A turn of this process that ends wakes the first; turns of others are polled for."""
         queue = self._waiting.setdefault(draft.key, [])
         supersedes = self._busy == "supersede"

@@ -14,7 +14,7 @@ from ...aio.background import spawn
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.agent_state import resume_state
-from ...state.approvals import Binding, Decisions, check_editable, elsewhere, load_pending, request_of
+from ...state.approvals import Decisions, check_editable, elsewhere, request_of, too_late
 from ...state.draft import Draft
 from ...state.ids import new_id
 from ...stores.port import Store
@@ -30,9 +30,9 @@ from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Models, Services, logger
 from ..stream_recovery import recover_stream
-from .lookup import lock, pending_approval
+from .lookup import pending_approval, unknown_conversation
 from .messages import agentic_failure, session_of
-from .prepare import resolve_model, with_instructions
+from .prepare import ResolvedModel, resolve_model, with_instructions
 from .request import query, read_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn, RestTurn
 
@@ -59,10 +59,12 @@ async def approve(services: Services, exchange: Exchange) -> None:
 
 
 async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest) -> None:
-    await services.check_rate(exchange)
+    if services.live.rates is not None:
+        await services.check_rate(exchange)
     found = await _find(services.state.store, exchange.principal.id, asked)
-    bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
-    answers = await load_pending(services.state.store, bound, {asked.approval_id: _decision(asked)})
+    if found.status != "pending":
+        raise too_late(found.status)
+    answers = Decisions({found.id: _decision(asked)}, {found.id: found})
     if asked.background:
         await _in_background(
             exchange, asked, lambda begun: _go_on(services, exchange, asked, found=found, answers=answers, begun=begun)
@@ -110,8 +112,8 @@ async def _go_on(
     # In the form of the turn that has asked: its reader knows these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
-    async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
-        work = await _work(services, exchange, draft, settings, answers)
+    async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:
+        work = await _work(services, exchange, draft, who, settings=settings, answers=answers)
         form = _form(services.models, asked, found, work, agentic=agentic)
         if begun is not None:
             await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, begun))
@@ -142,11 +144,16 @@ def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAn
 
 
 async def _work(
-    services: Services, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Decisions
+    services: Services,
+    exchange: Exchange,
+    draft: Draft,
+    who: ResolvedModel,
+    *,
+    settings: Mapping[str, Any],
+    answers: Decisions,
 ) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
     caller = services.settings.caller(exchange.principal, exchange.request)
-    who = resolve_model(services.models, caller.principal, settings["model"])
     sampling = Sampling(
         settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
     )

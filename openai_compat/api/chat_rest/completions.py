@@ -12,7 +12,7 @@ from ...wire.chat_rest.parse import said
 from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion
 from ..exchange import Exchange
 from ..services import Services
-from .lookup import lock
+from .lookup import unknown_conversation
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer
 from .run import PreparedTurn
@@ -48,7 +48,7 @@ async def _complete(services: Services, exchange: Exchange, asked: CompletionsRe
         draft = None
         if asked.conversation_id is not None:
             key = Key(exchange.principal.id, asked.conversation_id)
-            draft = await stack.enter_async_context(await lock(services.state, key))
+            draft = await stack.enter_async_context(await services.state.locks.lock(key, unknown_conversation))
         work = await prepare_turn(services, exchange, asked, messages, draft)
 
         def more(turned: Turned) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ...wire.chat_rest.types import (
 from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Services, now
-from .lookup import find, lock, read_items, shown, shown_messages, unknown_conversation
+from .lookup import find, read_items, shown, shown_messages, unknown_conversation
 from .request import query, read_request
 
 DONE: Done = {"success": True}
@@ -82,7 +82,7 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
     """Take one message out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
     # Not while a turn runs: its history would lose a message in between.
-    async with await lock(services.state, key) as draft:
+    async with await services.state.locks.lock(key, unknown_conversation) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
             raise _unknown_message("messageId")

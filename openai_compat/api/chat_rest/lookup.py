@@ -14,7 +14,7 @@ from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
-from ..services import State, logger
+from ..services import logger
 
 
 async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
@@ -25,14 +25,9 @@ async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
     return found
 
 
-async def lock(state: State, key: Key) -> Draft:
-    """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
-    return await state.locks.lock(key, unknown_conversation())
-
-
-async def give_title(store: Store, draft: Draft, user: Message | None) -> None:
+async def give_title(store: Store, draft: Draft, user: Message) -> None:
     """Name a conversation after what was said in it first, unless it has a title."""
-    if "title" not in draft.conversation.metadata and user is not None:
+    if "title" not in draft.conversation.metadata:
         title = title_from(user["content"])
         try:
             await store.update(draft.key, {**draft.conversation.metadata, "title": title})

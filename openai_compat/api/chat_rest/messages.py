@@ -13,7 +13,7 @@ from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
 from ..exchange import Exchange
 from ..services import Models, Services
-from .lookup import lock, toolbox_of
+from .lookup import toolbox_of, unknown_conversation
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn
@@ -41,7 +41,7 @@ async def agentic(services: Services, exchange: Exchange, conversation: str) -> 
 
 
 async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
-    async with await lock(services.state, Key(exchange.principal.id, conversation)) as draft:
+    async with await services.state.locks.lock(Key(exchange.principal.id, conversation), unknown_conversation) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = (
             Pieces(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
@@ -93,7 +93,7 @@ def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str
 async def _agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
-    async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
+    async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = Agentic(session_of(services.models, work, asked.content, asked))
         await run_and_answer(services, exchange, work, form, stream=True, failed=failed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...agent_request import AgentRequest
 from ...backend import AgentBackend
+from ...reducer import FinalMessage
 from ...state.agent_state import NO_STATE, GivenState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.draft import Draft, stored_items, transcript
@@ -111,13 +112,14 @@ class RestTurn(TurnPlan[bytes]):
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last frames, or the answer; what the conversation and the log keep."""
         work, log = self._prepared, self._log
-        kept = self._kept()
+        final = work.record.final
+        kept = self._kept(final)
         last = self.idle() + self._form.end(kept.turned)
         if work.draft is None and log is None:
             return None, last
         turn = None
         if work.draft is not None:
-            said = reply_message(work.record.final, frozenset())
+            said = reply_message(final, frozenset())
             # By this a client that sends no id finds its conversation again.
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
@@ -135,13 +137,13 @@ class RestTurn(TurnPlan[bytes]):
     async def committed(self) -> None:
         """The turn is kept: its conversation gets a title, if it has none."""
         await super().committed()
-        if self._prepared.draft is not None:
+        if self._prepared.draft is not None and self._prepared.user is not None:
             await give_title(self._store, self._prepared.draft, self._prepared.user)
 
-    def _kept(self) -> _KeptTurn:
+    def _kept(self, final: FinalMessage) -> _KeptTurn:
         work = self._prepared
         record, identifier, time = work.record, work.conversation or "", iso(now())
-        usage = usage_of(record.final.usage)
+        usage = usage_of(final.usage)
         about = {
             "createdAt": time,
             "model": work.request.model,
@@ -153,14 +155,14 @@ class RestTurn(TurnPlan[bytes]):
             },
         }
         reply = record.reply_items(work.agent, about)
-        asked = self._questions()
+        asked = self._questions() if record.approvals else ()
         pending = [pending_approval(approval, [work.backend]) for approval in asked]
-        # The history too: its last message may be the one that goes on here.
-        before = () if work.draft is None else work.draft.items
+        # Without a message of the client's, it is the history's last message that may go on here.
+        before = () if work.draft is None or work.user_items else work.draft.items
         assistant = messages_of(identifier, reply, time)[-1]
         # What is said after a decision belongs to the message that has asked, and is found by its id.
         assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
-        turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
+        turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending, usage)
         return _KeptTurn(turned, [*work.user_items, *reply], asked)
 
     def _questions(self) -> tuple[Approval, ...]:

@@ -303,7 +303,9 @@ async def _draft(
     if parsed.conversation is None:
         return await services.state.locks.lock(key)
     text = f"Conversation with id '{identifier[:64]}' not found."
-    return await services.state.locks.lock(key, NotFound(text, code="conversation_not_found", param="conversation"))
+    return await services.state.locks.lock(
+        key, lambda: NotFound(text, code="conversation_not_found", param="conversation")
+    )
 
 
 async def _in_context(

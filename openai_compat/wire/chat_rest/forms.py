@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ...events import ReasoningDelta, RefusalDelta, TextDelta
 from ...reducer import Item
 from ..json import dumps, sse
-from .serialize import TurnRecord, usage_of
+from .serialize import TurnRecord
 from .types import Artifact, Message, PendingApproval, TokenUsage
 
 
@@ -22,6 +22,7 @@ class Turned:
         user: the user's message as it is kept, None if the turn had none, or nothing is kept.
         assistant: the agent's.
         approvals: what it waits for.
+        usage: the tokens that it has used.
     """
 
     record: TurnRecord
@@ -30,11 +31,7 @@ class Turned:
     user: Message | None
     assistant: Message
     approvals: list[PendingApproval]
-
-    @property
-    def usage(self) -> TokenUsage:
-        """The usage of the turn."""
-        return usage_of(self.record.final.usage)
+    usage: TokenUsage
 
     @property
     def artifacts(self) -> list[Artifact]:
