@@ -20,7 +20,6 @@ from ..state.degraded import LateWork
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
-from .begin import begun_in_time
 from .exchange import Exchange, whole_headers
 
 # Stripe's bound, from where the header comes.
@@ -66,11 +65,7 @@ class Idempotency:
         self._patience = patience
         self._ended: dict[Key, anyio.Event] = {}
         self._failures = None if failures is None else RecentFailures(failures)
-        self.of_all = failures is not None or store.shared
-
-    def concerns(self, exchange: Exchange) -> bool:
-        """False if the request has no key, and nothing else is to be waited for before it is run."""
-        return self.of_all or KEY in exchange.request.first
+        self.of_all = failures is not None
 
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
@@ -78,11 +73,6 @@ class Idempotency:
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        asks = self._failures is not None or KEY in exchange.request.first
-        work = (lambda: self._once(exchange, body, run)) if asks else run
-        await begun_in_time(exchange, self._store, self._late, self._patience, work)
-
-    async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
         sent = request.header(KEY)
         if sent is None:

@@ -317,9 +317,8 @@ class Services:
 
     def guards(self, exchange: Exchange) -> bool:
         """True if `run_once` has more to do than the work: it may be done already, or goes on without its client."""
-        idempotency = self.state.idempotency
-        keyed = idempotency.of_all or KEY in exchange.request.first
-        return keyed or self.settings.disconnect.then != "cancel"
+        keyed = self.state.idempotency.of_all or KEY in exchange.request.first
+        return keyed or self.state.store.shared or self.settings.disconnect.then != "cancel"
 
     async def check_rate(self, exchange: Exchange) -> None:
         """Count the request against its caller's rate limit. Raises RateLimited (429).

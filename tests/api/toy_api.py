@@ -10,6 +10,7 @@ from openai_compat.api.answer_form import NDJSON
 from openai_compat.api.body import read_body
 from openai_compat.api.delivery import StreamedAnswer, WholeAnswer
 from openai_compat.api.exchange import Exchange
+from openai_compat.api.request_work import run_once
 from openai_compat.api.routing import Api, Operation, Route
 from openai_compat.api.services import Services
 from openai_compat.errors import InvalidRequest, OpenAICompatError
@@ -86,7 +87,7 @@ async def say(services: Services, exchange: Exchange) -> None:
     async def run() -> None:
         await services.live.runner.run(ToyTurn(services, exchange, request))
 
-    await services.state.idempotency.once(exchange, body["say"].encode(), run)
+    await run_once(services, exchange, body["say"].encode(), run)
 
 
 async def models(services: Services, exchange: Exchange) -> None:

@@ -36,7 +36,7 @@ from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import dumps, from_stored_json
 from ..access_log import log_access
 from ..attachments import Places, attach
-from ..begin import begun_in_time
+from ..request_work import begun_in_time
 from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
@@ -159,7 +159,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             with self._scope:
                 state, patience = self._services.state, self._services.settings.deadlines.request
                 if state.store.shared:
-                    await begun_in_time(self, state.store, state.late, patience, self._run)
+                    await begun_in_time(self, state.late, patience, self._run)
                 else:  # it is in this process, and answers at once
                     await self._run()
             if self._scope.cancelled_caught:

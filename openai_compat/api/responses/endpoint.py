@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 from ...aio.background import spawn
 from ...aio.off_loop import off_loop
 from ...errors import InvalidRequest
+from ...policies.disconnect import Disconnect
 from ...policies.housekeeping import task_of
 from ...state.event_log import EventLogWriter
 from ...stores.port import Key
@@ -21,14 +22,17 @@ from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..access_log import log_access
 from ..body import read_body
 from ..delivery import NoAnswer, StreamedAnswer
-from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
+from ..request_work import run_once
 from ..services import Services, logger
 from .chores import answer_chore
 from .prepare import PreparedResponse, ResponseIds, prepare_response
 from .run import run_response
+
+ANSWERED = Disconnect("cancel")
+"""For responses in the background, which have their answer at once: they go on without their clients anyway."""
 
 
 async def create(services: Services, exchange: Exchange) -> None:
@@ -52,7 +56,7 @@ async def create(services: Services, exchange: Exchange) -> None:
                 "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
-        await services.state.idempotency.once(exchange, body, lambda: _background(services, exchange, parsed, ids))
+        await run_once(services, exchange, body, lambda: _background(services, exchange, parsed, ids), ANSWERED)
     elif services.guards(exchange):
         await run_once(services, exchange, body, lambda: _foreground(services, exchange, parsed, ids))
     else:

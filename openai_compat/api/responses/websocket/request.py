@@ -23,9 +23,8 @@ from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
-from ...begin import begun_in_time
 from ...body import QUICK_FRAME, parse_frame
-from ...detach import run_detachable
+from ...request_work import begun_in_time, run_detachable
 from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
@@ -139,9 +138,11 @@ class WebSocketResponse:
         )
 
     async def _respond_in_time(self) -> None:
-        services = self._socket.services
-        state, patience = services.state, services.settings.deadlines.request
-        await begun_in_time(self, state.store, state.late, patience, self._respond)
+        state, patience = self._socket.services.state, self._socket.services.settings.deadlines.request
+        if state.store.shared:
+            await begun_in_time(self, state.late, patience, self._respond)
+        else:  # it is in this process, and answers at once
+            await self._respond()
 
     async def _respond(self) -> None:
         services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()

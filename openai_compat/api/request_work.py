@@ -1,4 +1,4 @@
-"""Lets the work on a request go on when its client has left, as the Disconnect policy says."""
+"""The work on a request: done once for its key, begun in time, and gone on with when its client has left."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import Protocol
 import anyio
 
 from ..aio.background import Failure, spawn
+from ..errors import Unavailable
 from ..http import ClientTooSlow
 from ..policies.disconnect import Disconnect
+from ..state.degraded import LateWork
 from .exchange import Exchange
+from .idempotency import KEY
 from .services import Services, logger
 
 
@@ -55,10 +58,63 @@ def run_once(
     policy: Disconnect | None = None,
 ) -> Awaitable[None]:
     """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
-    policy, idempotency = policy or services.settings.disconnect, services.state.idempotency
+    policy, state = policy or services.settings.disconnect, services.state
     # A stream holds each frame that is entered here for as long as it lasts.
-    run = (lambda: idempotency.once(exchange, body, work)) if idempotency.concerns(exchange) else work
-    return run() if policy.then == "cancel" else run_detachable(policy, exchange, run)
+    keyed = state.idempotency.of_all or KEY in exchange.request.first
+    once = (lambda: state.idempotency.once(exchange, body, work)) if keyed else work
+    patience = services.settings.deadlines.request
+    # A store in this process answers at once.
+    begun = (lambda: begun_in_time(exchange, state.late, patience, once)) if state.store.shared else once
+    return begun() if policy.then == "cancel" else run_detachable(policy, exchange, begun)
+
+
+class Beginning(Protocol):
+    """A request, over HTTP or a WebSocket, whose agent is not started yet.
+
+    Attributes:
+        on_begun: called once an agent is started, or has been before.
+    """
+
+    on_begun: Callable[[], object] | None
+
+
+async def begun_in_time(
+    request: Beginning, late: LateWork, seconds: float, work: Callable[[], Awaitable[None]]
+) -> None:
+    """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
+
+    For work on a store that may not answer: what comes before the agent waits for it, again and again. Where the time is
+    over, the work is cancelled, but its client does not wait for its end: what it has begun in the store has to come to
+    an end first, and is given back then.
+    """
+    scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
+
+    async def body() -> None:
+        try:
+            with scope:
+                await work()
+        except Exception as error:
+            failure.keep(error)
+
+    request.on_begun = begun.set
+    task = spawn(body, "request", begun.set)
+    try:
+        with anyio.move_on_after(seconds):
+            await begun.wait()
+        if begun.is_set():
+            await task.wait()
+    except BaseException:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await task.wait()
+        raise
+    finally:
+        request.on_begun = None
+    if not task.done:
+        scope.cancel()
+        late.add(task)
+        raise Unavailable("The request could not be begun in time, and no agent was started.")
+    failure.raise_if_any()
 
 
 class DetachableWork:
