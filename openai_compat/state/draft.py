@@ -41,7 +41,7 @@ class Draft:
         key: the conversation's.
         token: holds the lock.
         conversation: its state when it was locked.
-        request: the turn's request, with the whole conversation in it.
+        request: the turn's request, with all that was said before it.
         long: whether that is too long to be processed in the event loop.
         has_wanted: whether the store knows that it is to have the conversation, whoever has it.
         is_committed: whether the turn is in the store, which has unlocked the conversation with it.
@@ -59,6 +59,7 @@ class Draft:
         self.is_committed = False
         self._unlock = unlock
         self._new: tuple[Message, ...] = ()
+        self._added: tuple[Message, ...] = ()
         self._stop: Stop | None = None
         self._stopped: OpenAICompatError | None = None
         self._woken = anyio.Event()
@@ -103,7 +104,7 @@ class Draft:
         # Their calls and results are items of a type of their own, and messages do not tell them apart.
         custom = frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
         said = reply_message(reply, custom)
-        messages = (*self.request.messages, said)
+        messages = (*self.request.messages, *self._added, said)
         calls = {
             c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
         }
@@ -117,7 +118,7 @@ class Draft:
     def add(self, *messages: Message) -> None:
         """Add messages in the middle of the turn, to be committed with it."""
         self._new += messages
-        self.request = extended(self.request, messages)
+        self._added += messages
 
     def on_interrupt(self, stop: Stop) -> None:
         """Set the function that stops the turn from outside. It is called at once if the turn was interrupted already."""

@@ -224,7 +224,8 @@ class MemoryConversations(MemoryPart):
 
     def _append_turn(self, principal: str, turn: ConversationTurn, kept: Kept) -> None:
         # An item with a known id takes the place of the old one.
-        kept.size -= size_of_items(*[kept.items[item.id] for item in turn.items if item.id in kept.items])
+        if known := [kept.items[item.id] for item in turn.items if item.id in kept.items]:
+            kept.size -= size_of_items(*known)
         kept.items |= {item.id: item for item in turn.items}
         kept.size += size_of_items(*turn.items)
         kept.version += 1

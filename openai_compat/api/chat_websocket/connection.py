@@ -291,13 +291,13 @@ class ChatConnection:
         else:
             follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
             self._followed[thread.key.id] = (thread, follower)
+            self._wake.set()
             if found is not None:
                 # Last, or nobody would follow the thread for a moment.
                 found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()
         self._leave_some()
-        self._wake.set()
 
     def _leave_some(self) -> None:
         """Follow no more threads than a connection may."""

@@ -148,7 +148,7 @@ class ThreadLog:
     async def room(self, ahead: int = AHEAD) -> None:
         """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
         # Bytes count too, or a few pictures would fill what the frames' number allows.
-        while self._behind() > ahead or (self._behind() and self._size > self._most_bytes):
+        while (behind := self._behind()) > ahead or (behind and self._size > self._most_bytes):
             self._room = self._room or new_waiter()
             await self._room.sleep()
 

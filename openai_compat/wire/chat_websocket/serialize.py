@@ -66,6 +66,9 @@ WORKFLOW_FRAMES: Mapping[str, str] = {
 }
 """The frame that `Progress` of a kind becomes. Any other kind is a `log_update`."""
 
+MAY_HAVE_BYTES = frozenset(WORKFLOW_FRAMES.values())
+"""Frames with data of the agent's own, which need be no JSON. Of all others, only the content of media is bytes."""
+
 IDS = {"job_update": "job_id", "task_update": "task_id", "step_result": "step_id", "tool_call_update": "tool_call_id"}
 """What the `id` of a `Progress` is called in its frame; `node_id` in all others."""
 
@@ -268,10 +271,9 @@ def encode(frame: Fields, *, binary: bool) -> Frame:
     """A frame as MessagePack, or as JSON, which has bytes as base64."""
     if binary:
         return packb(frame)
-    # Nearly all frames: there is nothing in them that would have to be converted.
-    if type(frame.get("content")) is str and frame["type"] == "chunk":
-        return dumps(frame).decode()
-    return dumps(_with_base64(frame)).decode()
+    if frame["type"] in MAY_HAVE_BYTES or type(frame.get("content")) is bytes:
+        frame = _with_base64(frame)
+    return dumps(frame).decode()
 
 
 def _with_base64(value: Any) -> Any:
