@@ -284,7 +284,7 @@ class State:
 
     async def check_available(self) -> None:
         """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""
-        if not await self.maintenance.is_available():
+        if time.monotonic() > self.maintenance.answers_until and not await self.maintenance.is_available():
             raise Unavailable("The store cannot be used now.", code="store_unavailable")
 
 

@@ -35,6 +35,9 @@ class StoreMaintenance:
 
     Deletes what was not used for `retention` seconds, and has agents forget what went with it; `every` is the mean time between sweeps. Every process sweeps:
     a sweep that finds nothing costs little, and none has to be elected.
+
+    Attributes:
+        answers_until: until when `is_available` is known to be true (`time.monotonic`).
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class StoreMaintenance:
         self._retention = retention
         self._every = every
         self._sweeping: Task | None = None
-        self._asked = 0.0
+        self._asked = self.answers_until = 0.0
         self._answers = True
 
     async def begin(self) -> None:
@@ -86,6 +89,7 @@ class StoreMaintenance:
                 self._answers = False
             else:
                 self._answers = True
+                self.answers_until = self._asked + QUICKLY
         return self._answers
 
     async def _sweep_now_and_then(self) -> None:

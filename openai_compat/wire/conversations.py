@@ -11,8 +11,8 @@ from typing_extensions import TypedDict
 from ..errors import InvalidRequest
 from .body import check_length, parse_object, validate
 from .chat.request_types import Metadata, WireModel
+from .items.parse import NewId, input_items
 from .items.types import ONLY_ASKED, ItemInput
-from .responses.parse.input_items import NewId, input_items
 
 MAX_ITEMS = 20
 """Items that one request may add."""

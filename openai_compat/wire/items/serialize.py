@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeAlias, assert_never
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, assert_never
 
 from ...messages import (
     AssistantMessage,
@@ -22,11 +22,8 @@ from ...messages import (
     UserMessage,
 )
 from ..chat_messages import chat_message
-from .parse import parse_items
+from .parse import NewId, parse_items
 from .types import ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
-
-NewId: TypeAlias = Callable[[str], str]
-"""Makes an id that begins with the given prefix."""
 
 
 def items_of(message: Message, new_id: NewId, custom_calls: Collection[str] = ()) -> list[dict[str, Any]]:

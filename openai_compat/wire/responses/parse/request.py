@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -13,17 +13,15 @@ from ....messages import Message, ToolMessage
 from ...body import check_length, is_quick, parse_object, validate
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
-from ...items.parse import parse_items
+from ...items.parse import NewId, input_items, parse_items
 from ...items.types import ONLY_ASKED
 from ...json import dumps
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
 from ..serialize.response import echo_of
-from .input_items import input_items
 from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 
-NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
 
 # As with the messages of chat: the event loop would stand still while millions are read.
@@ -311,13 +309,16 @@ def with_context(
     nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing was
     ever said, NotFound for a reference to nothing.
     """
-    placed = own_items(parsed.input, context, lookup or {})
-    before = healed(context, placed) if heal else context
-    check_calls(before, placed)
-    # `placed` knows where each item stood in the request; the errors until here name it.
-    own = tuple(placed.values())
-    if parsed.generate:
-        check_something_is_said([*before, *own])
+    before, own = context, parsed.input
+    # Text behind messages alone has no call or reference that could be wrong.
+    if not isinstance(parsed.wire.input, str) or any([item.get("type") != "message" for item in context]):
+        placed = own_items(parsed.input, context, lookup or {})
+        before = healed(context, placed) if heal else context
+        check_calls(before, placed)
+        # `placed` knows where each item stood in the request; the errors until here name it.
+        own = tuple(placed.values())
+        if parsed.generate:
+            check_something_is_said([*before, *own])
     if not context and own == parsed.input and parsed.conversation is None and parsed.previous is None:
         return parsed  # it was read as if nothing went before it, and nothing does
     # What earlier items offered can still be called.
