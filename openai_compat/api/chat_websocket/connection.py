@@ -113,7 +113,8 @@ class ChatConnection:
         self._posted.clear()
         read: list[tuple[Follower, int]] = []
         for _, follower in self._followed.values():
-            if new := follower.take():
+            # Many may be followed in which nothing is said, and what is left to read may be forgotten.
+            if follower.at < follower.log.last and (new := follower.take()):
                 # One that has set a mode gets all its frames so; others in the form of their last frame.
                 binary = follower.binary if self._fixed is None else self._fixed
                 frames += [encode(frame, binary=binary) for frame in new]
