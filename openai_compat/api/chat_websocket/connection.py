@@ -367,7 +367,7 @@ class ChatConnection:
         self._begin(thread_id, asked)
 
     async def _answer(self, frame: ToolResultFrame) -> None:
-        for thread in self._threads.of(self._principal):
+        for thread in self._threads.running(self._principal):
             for turn in thread.turns:
                 if frame.thread_id in (None, thread.key.id) and turn.waits_for(frame.tool_call_id):
                     turn.answer(frame)
@@ -424,7 +424,7 @@ class ChatConnection:
 
     async def _list(self, *, binary: bool) -> None:
         names: list[str] = []
-        for thread in self._threads.of(self._principal):
+        for thread in self._threads.running(self._principal):
             if (turn := thread.current) is not None:
                 names.append(thread.key.id)
                 about = {"thread_id": thread.key.id, "last_seq": thread.log.last}

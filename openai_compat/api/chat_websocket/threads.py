@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -126,7 +126,7 @@ class ChatThreads:
         self._threads: dict[Key, Thread] = {}
         shares = Shares(settings.rings_bytes, min(settings.rings_bytes, settings.rings_bytes_per_principal))
         self._ended: Table[str, Thread] = Table(shares, MOST_ENDED, self._forget)
-        self._busy = 0
+        self._running: dict[Key, Thread] = {}
         self._idle = anyio.Event()
 
     def find(self, key: Key) -> Thread | None:
@@ -134,11 +134,9 @@ class ChatThreads:
         self.sweep()
         return self._threads.get(key)
 
-    def of(self, principal: str) -> Iterator[Thread]:
-        """A principal's threads with frames that are kept."""
-        self.sweep()
-        # A copy, since turns may end while it is read.
-        return iter([thread for thread in self._threads.values() if thread.key.principal == principal])
+    def running(self, principal: str) -> Sequence[Thread]:
+        """A principal's threads that have turns."""
+        return [thread for key, thread in self._running.items() if key.principal == principal]
 
     def mirror(self, key: Key) -> Thread:
         """A thread that another process has, known or new. Its frames stay until `mirrored`."""
@@ -168,17 +166,18 @@ class ChatThreads:
         thread.turns.append(turn)
         # Held, so that its frames are not dropped while a turn runs.
         self._ended.hold(key.principal, key.id, thread)
-        self._busy += 1
+        self._running[key] = thread
         return thread
 
     def ended(self, thread: Thread, turn: RunningTurn) -> None:
         """A turn is over; after the last one, the frames of the thread are kept for a while."""
         thread.turns.remove(turn)
-        if not thread.turns:
-            self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
-            thread.log.wake()  # connections that wait for the end of all turns
-        self._busy -= 1
-        if not self._busy:
+        if thread.turns:
+            return
+        self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
+        thread.log.wake()  # connections that wait for the end of all turns
+        del self._running[thread.key]
+        if not self._running:
             self._idle.set()
             self._idle = anyio.Event()
 
@@ -197,5 +196,5 @@ class ChatThreads:
 
     async def wait_idle(self) -> None:
         """Return once no turn runs."""
-        while self._busy:
+        while self._running:
             await self._idle.wait()
