@@ -57,7 +57,7 @@ from openai_compat.events import EVENT_TYPES
 from openai_compat.policies.housekeeping import Task
 from openai_compat.state import event_log as eventlog
 from openai_compat.state import leases
-from openai_compat.stores import sql, sqlite
+from openai_compat.stores import sql_turns, sqlite
 from openai_compat.stores.postgres import Options as PostgresOptions
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
@@ -540,7 +540,7 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
     assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
     assert f"copied to the store, each {eventlog.PAUSE:g} seconds" in text
     assert f"sooner where one has {eventlog.FULL // 1024} KiB" in text
-    assert (leases.BEAT, following.POLL_INTERVAL, sql.COMMIT_PATIENCE) == (
+    assert (leases.BEAT, following.POLL_INTERVAL, sql_turns.COMMIT_PATIENCE) == (
         0.5,
         0.1,
         2,
