@@ -78,7 +78,7 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     await run_response(services, work, delivery, seat)
     if delivery.error is not None:
         raise delivery.error
-    await exchange.answer(200, dumps(work.stream.response()))
+    await exchange.answer(200, dumps(work.last_stored or work.stream.response()))
 
 
 async def seated(services: Services, work: PreparedResponse, *, known: bool) -> Seat:

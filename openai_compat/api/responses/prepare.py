@@ -79,6 +79,7 @@ class PreparedResponse:
         rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
         output_format: what the answer has to look like.
         log: where its frames are kept for those who follow it; the store knows of the response then.
+        last_stored: the Response object as it was stored last.
     """
 
     id: str
@@ -100,6 +101,7 @@ class PreparedResponse:
     rootless: bool = False
     output_format: OutputFormat | None = None
     log: EventLogWriter | None = None
+    last_stored: dict[str, Any] | None = None
 
     @property
     def slots(self) -> SlotRequest:
@@ -135,7 +137,7 @@ class PreparedResponse:
     def stored(self) -> StoredResponse:
         """The response as it stands, to be stored."""
         parsed, stream = self.parsed, self.stream
-        response = stream.response()
+        response = self.last_stored = stream.response()
         return StoredResponse(
             id=self.id,
             created=response["created_at"],

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from ....agent_request import AgentRequest, Caller, Decision, Resume, Sampling, Tool, ToolChoice
 from ....backend import Capabilities
 from ....errors import InvalidRequest
-from ....messages import Message, ToolMessage
+from ....messages import Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ...body import check_length, is_quick, parse_object, validate
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
@@ -353,6 +353,12 @@ def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequenc
     # For this request only: those of the response before it are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
+    if isinstance(wire.input, str) and not context:
+        user: tuple[Message, ...] = (UserMessage((TextPart(wire.input),)),)
+        asked = [{"role": "user", "content": wire.input}]
+        if told is None:
+            return _Said(user, asked, raw_items, None)
+        return _Said((SystemMessage(told), *user), [{"role": "system", "content": told}, *asked], raw_items, None)
     messages = parse_items(raw_items)
     results = {m.call_id: m for m in messages if isinstance(m, ToolMessage)}
     if results:

@@ -230,8 +230,10 @@ class ResponseStream:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
     def _lifecycle(self, kind: LifecycleType) -> bytes:
-        # A Response has all of its output in it: it is not made where nothing is written.
-        return self._out.write({"type": kind, "response": {} if self._out.quiet else self.response()})
+        if self._out.quiet:  # a Response has all of its output in it: it is not made where nothing is written
+            self._out.sequence += 1
+            return b""
+        return self._out.write({"type": kind, "response": self.response()})
 
     # what the agent says
 
