@@ -55,9 +55,10 @@ class CallAuthorizer:
         try:
             # Checked before anybody is asked: nobody should approve a call that cannot run.
             arguments = tool.check(given)
-            facts = Facts(tool.danger, tool.allows(tool.allow, arguments), sandbox=self._sandbox(tool))
+            listed = bool(tool.allow) and tool.allows(tool.allow, arguments)
+            facts = Facts(tool.danger, listed, sandbox=self._sandbox(tool))
             verdict = decide(self.modes, facts)
-            if verdict.action == "ask":  # only then does a grant change anything
+            if verdict.action == "ask" and decision is None:  # only then does a grant change anything
                 granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
                 verdict = decide(self.modes, replace(facts, granted=granted))
             if verdict.action == "ask" and decision is None:

@@ -56,12 +56,11 @@ class LoopConversation:
         """Everything after the last user message, as plain dicts."""
         return self.raw[_turn_of(self._roles, self.users) :]
 
-    def splice(self, messages: Sequence[RawMessage], users: int) -> None:
-        """Put `messages` after the user message of that number, in place of what the client knows of that turn.
+    def splice(self, messages: Sequence[RawMessage], typed: Sequence[Message], users: int) -> None:
+        """Put messages, raw and typed, after the user message of that number, in place of what the client knows of that turn.
 
         Later user messages, and what follows them, wait for `catch_up`.
         """
-        typed = typed_messages(messages)
         roles = ["user" if isinstance(message, UserMessage) else "" for message in self.typed]
         self.raw, self._later_raw = _spliced(self.raw, self._roles, messages, users)
         self.typed, self._later_typed = _spliced(self.typed, roles, typed, users)

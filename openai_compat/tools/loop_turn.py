@@ -233,6 +233,8 @@ class LoopTurn:
         # What the client runs has its results with the request, or waits for them.
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
+        if not ours:
+            return
         jobs = [partial(self._job, authorizer, call) for call in ours]
         async with aclosing(merge_events(jobs)) as events:
             async for event in events:
@@ -300,9 +302,9 @@ class LoopTurn:
         resume, talk = self._request.resume, self._conversation
         if resume is None or resume.state is None:
             return ()
-        pause = Pause.from_state(resume.state)
+        pause, said = Pause.from_state(resume.state)
         superseded = talk.users > pause.users
-        talk.splice(pause.messages, pause.users)
+        talk.splice(pause.messages, said, pause.users)
         self._used, self._resumed = replace(pause.used), True
         self._decisions, self._results = dict(resume.decisions), dict(pause.results)
         for call in pause.pending:

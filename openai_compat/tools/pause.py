@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
+from ..messages import Message
 from .conversation import RawMessage, typed_messages
 
 
@@ -62,16 +63,16 @@ class Pause:
         return state
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Pause:
-        """Read what `to_state` has written. Raises AgentError for anything else."""
+    def from_state(cls, state: Mapping[str, Any]) -> tuple[Pause, tuple[Message, ...]]:
+        """Read what `to_state` has written, and its messages as typed ones. Raises AgentError for anything else."""
         try:
             pause = _pause().validate_python(state)
             # The state went through a client or a store: its messages are checked like a client's.
-            typed_messages(pause.messages)
+            typed = typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
             text = "The paused turn cannot be gone on with: the agent has changed."
             raise AgentError(text, status=409, code="pause_lost") from error
-        return pause
+        return pause, typed
 
 
 @cache

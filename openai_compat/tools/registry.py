@@ -223,6 +223,8 @@ class Toolbox:
 
     async def listing(self) -> Listing:
         """All tools there are now."""
+        if not self._sources:
+            return Listing(dict(self._fixed), {})
         found: dict[int, Sequence[AgentTool]] = {}
         unreachable: dict[str, Exception] = {}
 
