@@ -20,8 +20,7 @@ from ..agents.describe import describe
 from ..backend import Capabilities, RunContext, SupportsCancel, SupportsClose
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
-from .loop_limits import LoopLimits
-from .loop_turn import LoopSettings, LoopTurn
+from .loop_turn import LoopLimits, LoopSettings, LoopTurn
 from .modes import Modes, SecurityMode
 from .registry import AgentTool, Toolbox, ToolSource
 from .sandbox import Sandbox
