@@ -197,7 +197,10 @@ class ResponseStream:
         if self.status == "incomplete":
             return begun + last + self._lifecycle("response.incomplete")
         self._completed_at = self._form.now()
-        return begun + last + self._empty_message() + self._lifecycle("response.completed")
+        # An answer has a message, if an empty one, unless it has something else to act on or to look at.
+        if self._form.answers and not any([item.is_answer for item in self._items]):
+            last += self._texts([]) + self._end_prose()
+        return begun + last + self._lifecycle("response.completed")
 
     def fail(self, error: OpenAICompatError) -> bytes:
         """The last events of a turn that failed."""
@@ -439,9 +442,3 @@ class ResponseStream:
         """The same, of a response that may not even have begun."""
         created = self._lifecycle("response.created") if self.sequence < 0 else b""
         return created + self._break_off()
-
-    def _empty_message(self) -> bytes:
-        """An answer has a message, if an empty one, unless it has something else to act on or to look at."""
-        if not self._form.answers or any([item.is_answer for item in self._items]):
-            return b""
-        return self._texts([]) + self._end_prose()
