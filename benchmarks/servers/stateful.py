@@ -13,7 +13,7 @@ from typing import Any
 from servers import agents
 
 from openai_compat import Limits, Server
-from openai_compat.stores.sqlite_file import SqliteFile
+from openai_compat.stores.sqlite import SqliteFile
 from openai_compat_adapters.starlette import create_app
 
 _worked: list[float] = []

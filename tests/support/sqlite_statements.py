@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from openai_compat.stores import sqlite_file
+from openai_compat.stores import sqlite
 
 
 def traced_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements over all connections that are opened from now on, in order; filled as they are executed."""
     statements: list[str] = []
-    opened = sqlite_file._opened
+    opened = sqlite.opened
 
     def traced(path: Path) -> sqlite3.Connection:
         connection = opened(path)
         connection.set_trace_callback(statements.append)
         return connection
 
-    monkeypatch.setattr(sqlite_file, "_opened", traced)
+    monkeypatch.setattr(sqlite, "opened", traced)
     return statements
