@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from pydantic_core import from_json
@@ -46,38 +46,36 @@ ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})
 
 
+@dataclass(slots=True)
 class ApprovalPrompts:
     """The approvals that one turn asks for: shown to the client, and kept with the turn.
 
     Attributes:
-        asked: whether anybody was asked.
+        by_tool: whether the client is asked by calls of its tool, instead of in text.
+        asked: each call that somebody was asked about, by its id, with the id of the question; None for most turns.
     """
 
-    asked = False
-
-    def __init__(self, *, by_tool: bool) -> None:
-        self._by_tool = by_tool
-        self._ids: dict[str, str] = {}
-        self._calls: dict[str, PendingCall] = {}
-        self._state: Mapping[str, Any] | None = None
+    by_tool: bool
+    asked: dict[str, tuple[str, PendingCall]] | None = None
+    _state: Mapping[str, Any] | None = None
 
     def ask(self, paused: Paused) -> Sequence[Item]:
         """The items that ask about the calls which wait for approval; the same ones every time."""
         self._state = paused.state
+        asked = self.asked = self.asked or {}
         calls = [call for call in paused.pending if call.waits_for == "approval"]
         for call in calls:
-            identifier = self._ids.setdefault(call.call_id, new_id("appr_"))
-            self._calls[identifier] = call
-        self.asked = bool(self._calls)
-        if not self._by_tool:
-            return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
-        return [item for call in calls for item in _call(self._ids[call.call_id], call)]
+            if call.call_id not in asked:
+                asked[call.call_id] = (new_id("appr_"), call)
+        if not self.by_tool:
+            return ["\n".join([f"{approval_question(call)} [{asked[call.call_id][0]}]" for call in calls])]
+        return [item for call in calls for item in _call(asked[call.call_id][0], call)]
 
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
-        """The approvals as they are stored."""
+        """The approvals as they are stored; none, if nobody was asked."""
         if not self.asked:
             return ()
-        return approval_records(self._calls, self._state, turn, bound, now(), request=request)
+        return approval_records(dict(self.asked.values()), self._state, turn, bound, now(), request=request)
 
 
 def _call(identifier: str, call: PendingCall) -> Sequence[Item]:

@@ -65,6 +65,7 @@ class TurnPlan(Generic[Frames]):
     Attributes:
         api: the name of the API, as hooks are told.
         agent: the agent's own name; the turn is counted for it.
+        asker: the name that what its agent leaves is kept under: its own, unless an API says otherwise.
         draft: the conversation that the turn has for itself.
         background: whether nobody waits for it, so that it has more time.
         usage: the tokens that were reported.
@@ -107,7 +108,7 @@ class TurnPlan(Generic[Frames]):
         self.delivery: Delivery[Frames] = delivery
         self.requester = requester
         self.id = id
-        self.agent = agent
+        self.agent = self.asker = agent
         self.backend = backend
         self.requests = requests
         self.draft = draft
@@ -145,11 +146,6 @@ class TurnPlan(Generic[Frames]):
         self.last_state = None
         if self.stopped is not None:
             runs.interrupt(self.stopped)
-
-    @property
-    def asker(self) -> str:
-        """The name that what its agent leaves is kept under."""
-        return self.agent
 
     def states(self, response: str | None = None) -> tuple[AgentState, ...]:
         """What is to be kept of the state that its agent has left: with the conversation; else with `response`, if given."""

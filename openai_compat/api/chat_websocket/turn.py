@@ -118,6 +118,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         requester = WebSocketRequester(asked.request.principal, self.request_id)
         thread = ThreadDelivery()
         super().__init__(thread, requester, id=new_id("turn_"), agent=asked.agent, backend=asked.backend, requests=())
+        self.asker = asker_name(asked.agent, asked.workflow)
         self._delivery = thread
         self.begun = False
         self.over = False
@@ -283,11 +284,6 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 self.over = True
             finally:
                 services.live.runner.running.discard(self)
-
-    @property
-    def asker(self) -> str:
-        """The agent by the name that its questions and states are kept under."""
-        return asker_name(self._asked.agent, self._asked.workflow)
 
     @property
     def _bound(self) -> Binding:
