@@ -31,7 +31,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("stores/sql_text", r"\\(....)"): "search",
     ("wire/json", "[\ud800-\udfff]"): "search",
     ("wire/utf16", "[\ud800-\udfff]"): "search",
-    ("wire/responses/parse/input_items", r"[!-~]{1,128}"): "whole",
+    ("wire/items/parse", r"[!-~]{1,128}"): "whole",
     ("wire/responses/parse/websocket", r"[A-Za-z0-9_.-]{1,256}"): "whole",
     ("wire/files", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
     ("wire/files", r"[/\\]"): "search",
