@@ -145,15 +145,17 @@ class ThreadLog:
             self._room.wake()
             self._room = None
 
-    async def room(self, ahead: int = AHEAD) -> None:
-        """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
+    def has_room(self, ahead: int = AHEAD) -> bool:
+        """True if everybody who follows is no more than so many frames behind, nor too many bytes."""
+        behind = self.last - min([follower.at for follower in self._followers], default=self.last)
         # Bytes count too, or a few pictures would fill what the frames' number allows.
-        while (behind := self._behind()) > ahead or (behind and self._size > self._most_bytes):
+        return behind <= ahead and (not behind or self._size <= self._most_bytes)
+
+    async def room(self, ahead: int = AHEAD) -> None:
+        """Return once it has room."""
+        while not self.has_room(ahead):
             self._room = self._room or new_waiter()
             await self._room.sleep()
-
-    def _behind(self) -> int:
-        return self.last - min([follower.at for follower in self._followers], default=self.last)
 
 
 class Follower:
@@ -185,16 +187,24 @@ class ThreadDelivery:
     """Where a turn's frames go: to the thread's log, which all who follow it read."""
 
     due = math.inf
-    write_now = None
     log: ThreadLog
+    _large = False
 
     def started(self) -> None:
         """The thread has been told already."""
 
+    def write_now(self, frames: list[Fields]) -> bool:
+        """More frames, unless the turn has to wait for those who follow."""
+        if self._large or not self.log.has_room():
+            return False
+        self._large = self.log.append(*frames) > LARGE
+        return True
+
     async def write(self, frames: list[Fields]) -> None:
         """More frames; returns once those who follow are not too far behind."""
-        large = self.log.append(*frames) > LARGE
-        await (self.log.room(0) if large else self.log.room())
+        large = self.log.append(*frames) > LARGE or self._large
+        self._large = False
+        await self.log.room(0 if large else AHEAD)
 
     async def flush(self) -> None:
         """Nothing: `write` has handed everything to the log."""
