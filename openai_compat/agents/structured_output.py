@@ -13,8 +13,8 @@ from ..agent_request import AgentRequest
 from ..aio.off_loop import off_loop
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
-from ..wire.body import check_values, parse_json
 from ..wire.chat_messages import chat_message
+from ..wire.json import check_values, parse_json
 from ..wire.json_schema import TooManySteps
 from ..wire.request_schemas import invalid_schema, parse_schema
 

@@ -13,7 +13,7 @@ from ..aio.off_loop import off_loop
 from ..errors import RequestTooLarge
 from ..policies.content import Opener, check_content_type, content_coding
 from ..policies.limits import Deadlines, Limits
-from ..wire.body import QUICK_BYTES, check_values, is_quick
+from ..wire.json import QUICK_BYTES, check_values, is_quick
 from .exchange import Exchange
 
 Result = TypeVar("Result")

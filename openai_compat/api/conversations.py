@@ -13,7 +13,6 @@ from ..state.draft import stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
 from ..turns.run import commit
-from ..wire.body import parse_object, validate
 from ..wire.chat.stored_types import MetadataUpdate
 from ..wire.conversations import (
     ConversationObject,
@@ -22,7 +21,8 @@ from ..wire.conversations import (
     parse_new_conversation,
     parse_new_items,
 )
-from ..wire.json import dumps, from_stored_json
+from ..wire.json import dumps, from_stored_json, parse_object
+from ..wire.validation import validate
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor

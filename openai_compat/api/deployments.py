@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from ..wire.body import parse_object
-from ..wire.json import dumps
+from ..wire.json import dumps, parse_object
 from . import embeddings
 from .body import parse_body, read_body
 from .chat import endpoint as chat_endpoint

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..agent_request import Principal
 from ..agents.setting_types import check_fields
-from ..wire.body import MAX_VALUES
+from ..wire.json import MAX_VALUES
 
 LEASE = 15.0
 """Seconds after which the locks of a process that has died are free again."""

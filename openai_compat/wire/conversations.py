@@ -9,10 +9,11 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from ..errors import InvalidRequest
-from .body import check_length, parse_object, validate
 from .chat.request_types import Metadata, WireModel
 from .items.parse import NewId, input_items
 from .items.types import ONLY_ASKED, ItemInput
+from .json import parse_object
+from .validation import check_length, validate
 
 MAX_ITEMS = 20
 """Items that one request may add."""

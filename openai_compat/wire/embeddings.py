@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 
 from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import AgentError, InvalidRequest
-from .body import check_length, parse_object, validate
 from .chat.request_types import WHOLE, WireModel
-from .json import dumps
+from .json import dumps, parse_object
+from .validation import check_length, validate
 
 MAX_INPUTS = 2048
 """Texts or token lists that one request may have embedded, and tokens of a list that stands alone."""

@@ -11,7 +11,7 @@ import struct
 from typing import Any, cast
 
 from ..errors import InvalidRequest
-from .body import MAX_VALUES
+from .json import MAX_VALUES
 
 # Deeper than any frame that is meant: what reads the values later calls itself for each level.
 MAX_DEPTH = 64

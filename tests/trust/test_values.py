@@ -15,7 +15,7 @@ from openai_compat import Limits, Server
 from openai_compat.errors import InvalidRequest
 from openai_compat.policies.chat_rest import ChatRest
 from openai_compat.policies.conversations import Conversations
-from openai_compat.wire.body import check_values
+from openai_compat.wire.json import check_values
 from openai_compat_adapters.websocket import connect
 from tests.api.chat_websocket.client import ChatWebSocket, chat
 from tests.requirements import requirement

@@ -25,7 +25,7 @@ from ...wire.anthropic_messages.parse import (
     refuse_server_tools,
 )
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
-from ...wire.body import is_quick
+from ...wire.json import is_quick
 from ..attachments import attach
 from ..body import parse_body, read_body
 from ..exchange import Exchange

@@ -15,10 +15,10 @@ from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...turns.slots import NoSlot
-from ...wire.body import QUICK_BYTES, decode_object, is_quick
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat
 from ...wire.chat.serialize import ChatForm
 from ...wire.conversation_rules import check_conversation
+from ...wire.json import QUICK_BYTES, decode_object, is_quick
 from ..attachments import attach, message_places
 from ..body import read_body
 from ..exchange import Exchange

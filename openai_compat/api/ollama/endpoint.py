@@ -16,7 +16,7 @@ from ...policies.housekeeping import task_of
 from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
-from ...wire.body import is_quick
+from ...wire.json import is_quick
 from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ..answer_form import NDJSON, Framing

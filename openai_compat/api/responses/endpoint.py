@@ -16,8 +16,7 @@ from ...policies.housekeeping import task_of
 from ...state.event_log import EventLogWriter
 from ...stores.port import Key
 from ...turns.slots import Seat
-from ...wire.body import is_quick
-from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
+from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json, is_quick
 from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..access_log import log_access
 from ..body import read_body

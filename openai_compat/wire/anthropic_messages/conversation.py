@@ -21,8 +21,8 @@ from ...messages import (
     UserMessage,
     text_of,
 )
-from ..body import validate
 from ..json import dumps
+from ..validation import validate
 from .request_types import (
     Base64Source,
     Block,

@@ -19,10 +19,11 @@ from ...agent_request import (
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, SystemMessage, ToolMessage
-from ..body import check_length, parse_object, validate
 from ..chat_messages import chat_message
+from ..json import parse_object
 from ..request_schemas import parse_schema
 from ..tool_choice import checked_tools, choice_by_mode, only
+from ..validation import check_length, validate
 from .conversation import ConversationReader
 from .request_types import (
     Block,

@@ -26,11 +26,12 @@ from ...agent_request import (
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
-from ..body import check_finite, check_length, decode_object, validate
 from ..conversation_rules import parse_messages
+from ..json import check_finite, decode_object
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
 from ..request_schemas import parse_schema
 from ..tool_choice import checked_tools, choice_by_mode, only
+from ..validation import check_length, validate
 from .request_types import (
     ChatCompletionRequest,
     ChatCustomToolParam,

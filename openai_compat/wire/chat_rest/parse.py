@@ -12,8 +12,9 @@ from urllib.parse import parse_qs
 from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
-from ..body import check_length, parse_object, validate
 from ..chat_messages import chat_message
+from ..json import parse_object
+from ..validation import check_length, validate
 from .types import (
     DEFAULT_BUDGET,
     DEFAULT_STEPS,

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, cast
 from ...agent_request import Decision
 from ...errors import InvalidRequest
 from ...http import Frame
-from ..body import MAX_VALUES, check_values, parse_object, validate
-from ..json import dumps
+from ..json import MAX_VALUES, check_values, dumps, parse_object
 from ..messagepack import unpack_object
 from ..tool_choice import check_parameters
+from ..validation import validate
 from .types import (
     ApprovalFrame,
     ListTurnsFrame,

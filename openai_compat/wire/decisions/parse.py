@@ -9,8 +9,9 @@ from pydantic_core import to_json
 
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, UserMessage
-from ..body import check_length, parse_object, validate
 from ..items.parse import input_parts, parse_items
+from ..json import parse_object
+from ..validation import check_length, validate
 from .questions import DecisionInput, DecisionQuestion, Option
 from .request_types import (
     MAX_QUESTIONS,

@@ -10,11 +10,12 @@ from ...agent_request import NO_TOOLS, AgentRequest, Caller, FunctionTool, Sampl
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import SystemMessage, UserMessage
-from ..body import check_length, parse_object, validate
 from ..chat_messages import chat_message
 from ..embeddings import EmbeddingInput
+from ..json import parse_object
 from ..request_schemas import parse_schema
 from ..tool_choice import checked_tools
+from ..validation import check_length, validate
 from .conversation import OllamaConversation, results_at_end
 from .request_types import (
     AnswerRequest,

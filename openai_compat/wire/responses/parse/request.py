@@ -10,13 +10,13 @@ from ....agent_request import AgentRequest, Caller, Decision, Resume, Sampling, 
 from ....backend import Capabilities
 from ....errors import InvalidRequest
 from ....messages import Message, SystemMessage, TextPart, ToolMessage, UserMessage
-from ...body import check_length, is_quick, parse_object, validate
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
 from ...items.parse import NewId, input_items, parse_items
 from ...items.types import ONLY_ASKED
-from ...json import dumps
+from ...json import dumps, is_quick, parse_object
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
+from ...validation import check_length, validate
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
 from ..serialize.response import echo_of

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from ....errors import InvalidRequest
 from ....http import Frame
-from ...body import MAX_VALUES, check_values, parse_object
+from ...json import MAX_VALUES, check_values, parse_object
 
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _CONTENT_TYPES = ("input_text", "input_image", "input_file")
