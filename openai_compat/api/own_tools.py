@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Any
 
 from ..agent_request import AgentRequest
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend
+from ..backend import AgentBackend, SupportsToolNames
 from ..errors import InvalidRequest
 
 LONGEST_QUOTED = 64
@@ -32,12 +31,10 @@ async def check_names(
 async def own_tool_names(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
     """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
     declared = backend.capabilities.own_tools
-    # As `SupportsToolNames` has it; to ask the protocol takes longer than all else that is checked of a request with tools.
-    tool_names: Any = getattr(backend, "tool_names", None)
-    if tool_names is None:
+    if not isinstance(backend, SupportsToolNames):
         return declared
     try:
-        named = tool_names(request)
+        named = backend.tool_names(request)
         return declared | frozenset(await named if inspect.isawaitable(named) else named)
     except Exception as error:
         raise to_public_error(error) from error
