@@ -140,9 +140,9 @@ BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
     "Ollama's": ("/api/chat", {"messages": [USER]}, 231),
     "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 150),
     "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 250),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 370),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 396),
-    "response stored": (RESPONSES, {"input": "hi"}, 435),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 265),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 295),
+    "response stored": (RESPONSES, {"input": "hi"}, 310),
 }
 
 

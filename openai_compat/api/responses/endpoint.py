@@ -6,6 +6,7 @@ Source: OpenAI's OpenAPI document; its stream events: `wire/responses/serialize/
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 from ...aio.background import spawn
@@ -47,7 +48,8 @@ async def create(services: Services, exchange: Exchange) -> None:
     if housekeeping is not None and parsed.generate and not parsed.background:
         task = task_of(exchange.request, parsed.request)
         if task is not None:
-            await answer_chore(services, exchange, parsed, ids, await housekeeping.answer(task, parsed.request))
+            text = await housekeeping.answer(task, replace(parsed.request, is_kept=False))
+            await answer_chore(services, exchange, parsed, ids, text)
             return
     if parsed.background:
         if not exchange.request.lasting:

@@ -330,9 +330,9 @@ async def _in_context(
     # it is refused, as at OpenAI: the client can name an earlier response.
     place = partial(with_context, parsed, context, lookup, heal=draft is not None)
     parsed = await off_loop(place) if parsed.long or len(context) > MANY else place()
-    conversation = parsed.request.conversation_id if draft is None else draft.key.id
-    request = replace(parsed.request, conversation_id=conversation, is_kept=parsed.store or draft is not None)
-    return replace(parsed, request=request), before
+    if draft is not None:
+        parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id, is_kept=True))
+    return parsed, before
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:

@@ -152,6 +152,7 @@ def test_parameters_reach_the_agent_where_chat_has_them() -> None:
         metadata={"a": "b"},
         user="bob",
         conversation_id="conv_1",
+        is_kept=True,
         extra={
             "top_k": 5,
             "include": ["message.output_text.logprobs"],

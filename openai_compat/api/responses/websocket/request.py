@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -157,7 +158,8 @@ class WebSocketResponse:
             task = task_of(http, parsed.request)
             if task is not None:
                 self._note = "housekeeping"
-                _, frames = chore(services, parsed, ids, await housekeeping.answer(task, parsed.request))
+                text = await housekeeping.answer(task, replace(parsed.request, is_kept=False))
+                _, frames = chore(services, parsed, ids, text)
                 await self.write(frames)
                 return
         self._requester = requester = WebSocketRequester(self.principal, self.request_id)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from ....agent_request import AgentRequest, Caller, Decision, Resume, Sampling, Tool, ToolChoice
 from ....backend import Capabilities
 from ....errors import InvalidRequest
-from ....messages import Message, SystemMessage, TextPart, ToolMessage, UserMessage
+from ....messages import Message, ToolMessage
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
 from ...items.parse import NewId, input_items, parse_items
@@ -30,6 +30,10 @@ LOGPROBS = "message.output_text.logprobs"
 
 WITH_PARTS = frozenset(["message", *OUTPUTS])
 """Types of items whose content is checked, part by part."""
+
+ROLES = frozenset(["user", "assistant", "system", "developer"])
+TEXTS = frozenset(["input_text", "output_text"])
+"""Types of parts that are texts."""
 
 FOR_AGENTS = (
     "access_programs",
@@ -222,7 +226,7 @@ def _request(
     conversation: str | None,
 ) -> AgentRequest:
     logprobs = LOGPROBS in (wire.include or ())
-    return AgentRequest(
+    request = AgentRequest(
         model=wire.model,
         messages=said.messages,
         raw_messages=said.raw_messages,
@@ -240,8 +244,12 @@ def _request(
         metadata=wire.metadata or {},
         user=wire.user,
         conversation_id=conversation,
+        is_kept=wire.store is not False,
         extra=_extra(wire, raw, tools),
     )
+    if said.plain:
+        request.type_later()
+    return request
 
 
 def _sampling(wire: ResponseRequest, *, logprobs: bool) -> Sampling:
@@ -336,16 +344,22 @@ def with_context(
         tool_choice=choice,
         extra=_extra(parsed.wire, parsed.body, tools),
     )
+    if said.plain:
+        request.type_later()
     return replace(parsed, input=own, tools=tools, request=request)
 
 
 class _Said(NamedTuple):
-    """What was said, in the forms that an AgentRequest has it in, and what it answers."""
+    """What was said, in the forms that an AgentRequest has it in, and what it answers.
+
+    `plain` is what is nothing but texts: its messages are typed when somebody looks at them.
+    """
 
     messages: tuple[Message, ...]
     raw_messages: list[dict[str, Any]]
     raw_items: list[dict[str, Any]]
-    resume: Resume | None
+    resume: Resume | None = None
+    plain: bool = False
 
 
 def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> _Said:
@@ -353,18 +367,31 @@ def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequenc
     # For this request only: those of the response before it are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
-    if isinstance(wire.input, str) and not context:
-        user: tuple[Message, ...] = (UserMessage((TextPart(wire.input),)),)
-        asked = [{"role": "user", "content": wire.input}]
-        if told is None:
-            return _Said(user, asked, raw_items, None)
-        return _Said((SystemMessage(told), *user), [{"role": "system", "content": told}, *asked], raw_items, None)
+    texts = _texts(raw_items)
+    if texts:
+        return _Said((), texts, raw_items, plain=True)
     messages = parse_items(raw_items)
     results = {m.call_id: m for m in messages if isinstance(m, ToolMessage)}
     if results:
         brought = results_in(own)
         results = {call_id: result for call_id, result in results.items() if call_id in brought}
     return _Said(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
+
+
+def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
+    """The messages of items as the chat API writes them, if each is a text and has no more to it; else none."""
+    found: list[dict[str, Any]] = []
+    for item in items:
+        role, text = item.get("role"), item.get("content")
+        parts = cast("list[Any]", text) if isinstance(text, list) else []
+        if len(parts) == 1 and isinstance(parts[0], dict):
+            part = cast("Fields", parts[0])
+            text = part.get("text") if part.get("type") in TEXTS else None
+        named = item.get("name") is not None  # chat has names, and shows them to the agent
+        if item.get("type") != "message" or role not in ROLES or named or not isinstance(text, str) or not text:
+            return []
+        found.append({"role": role, "content": text})
+    return found
 
 
 def check_response_capabilities(parsed: ParsedResponse, can: Capabilities) -> None:
