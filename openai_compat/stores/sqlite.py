@@ -76,7 +76,7 @@ class Job(Generic[Result]):
     failure: Failure | None = None
 
     def fail(self, error: BaseException) -> None:
-        """Set the error."""
+        """Its outcome is `error`: nothing was committed, unless that says that nobody knows."""
         self.failure = Failure()
         self.failure.keep(error)
         self.over = True
