@@ -16,10 +16,10 @@ from ...http import HttpRequest
 from ...policies.hooks import TurnInfo
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
-from ...state.draft import Draft, stored_items
+from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
-from ...stores.port import AgentState, Approval, Key, StoredResponse
+from ...stores.port import AgentState, Approval, Item, Key, StoredResponse
 from ...turns.parked_runs import parked_run
 from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
@@ -137,6 +137,7 @@ class PreparedResponse:
     def stored(self) -> StoredResponse:
         """The response as it stands, to be stored."""
         parsed, stream = self.parsed, self.stream
+        given = [*self.before, *parsed.kept] if self.rootless else parsed.kept
         response = self.last_stored = stream.response()
         return StoredResponse(
             id=self.id,
@@ -146,8 +147,8 @@ class PreparedResponse:
             background=parsed.background,
             previous=None if self.rootless else parsed.previous,
             conversation=self.conversation,
-            input=stored_items([*(self.before if self.rootless else ()), *parsed.kept]),
-            output=stored_items(response["output"]),
+            input=tuple([Item(item["id"], stored_json(item)) for item in given]),
+            output=tuple([Item(item["id"], stored_json(item)) for item in response["output"]]),
         )
 
     @property

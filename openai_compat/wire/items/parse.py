@@ -55,16 +55,12 @@ _OTHERS_CALLS = {
 """Calls that only other servers make, in conversations that began there: the tool, and where its arguments are."""
 
 
-def input_items(given: str | Sequence[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], ...]:
+def input_items(given: Sequence[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], ...]:
     """The items with ids, states and lists of parts, as the API shows them; `given` has been checked (`ItemInput`).
 
     An id that the client sent is kept if it is its item's own: others may refer to it. Items of types that are not
     known only get an id. References are left as they are.
     """
-    if isinstance(given, str):
-        content = [{"type": "input_text", "text": given}]
-        prefix = ID_PREFIXES["message"]
-        return ({"id": new_id(prefix), "type": "message", "status": "completed", "role": "user", "content": content},)
     taken: set[str] = set()
     return tuple([_normal(item, taken, new_id) for item in given])
 

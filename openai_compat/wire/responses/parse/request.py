@@ -13,7 +13,7 @@ from ....messages import Message, ToolMessage
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
 from ...items.parse import NewId, input_items, parse_items
-from ...items.types import ONLY_ASKED
+from ...items.types import ID_PREFIXES, ONLY_ASKED
 from ...json import dumps, is_quick, parse_object
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ...validation import check_length, validate
@@ -23,6 +23,7 @@ from ..serialize.response import echo_of
 from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 
 Fields: TypeAlias = Mapping[str, Any]
+Items: TypeAlias = tuple[dict[str, Any], ...]
 
 # As with the messages of chat: the event loop would stand still while millions are read.
 MAX_ITEMS = 10_000
@@ -112,7 +113,7 @@ class ParsedResponse:
     wire: ResponseRequest
     request: AgentRequest
     body: dict[str, Any]
-    input: tuple[dict[str, Any], ...]
+    input: Items
     echo: dict[str, Any]
     tools: ResponseTools
     store: bool
@@ -125,7 +126,7 @@ class ParsedResponse:
     long: bool = False
 
     @property
-    def kept(self) -> tuple[dict[str, Any], ...]:
+    def kept(self) -> Items:
         """The items that become part of the conversation."""
         return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
 
@@ -150,7 +151,11 @@ def parse_response(
     generate = wire.generate is not False and not prewarm
     goes_on = conversation is not None or wire.previous_response_id is not None
     _refuse(wire, nothing_said=generate and not goes_on and wire.input in (None, []))
-    items = input_items([] if wire.input is None else raw["input"], new_id)
+    if isinstance(wire.input, str):  # short for a message of the user
+        fields = {"id": new_id(ID_PREFIXES["message"]), "type": "message", "status": "completed", "role": "user"}
+        items: Items = ({**fields, "content": [{"type": "input_text", "text": wire.input}]},)
+    else:
+        items = input_items([] if wire.input is None else raw["input"], new_id)
     tools = parse_tools(wire, raw) if wire.tools or isinstance(wire.input, list) else NO_TOOLS
     choice = _tool_choice(wire, tools, final=not goes_on)
     said = _said(wire, (), items)
