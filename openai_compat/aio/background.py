@@ -125,9 +125,16 @@ class Failure:
 def let_go(error: BaseException) -> None:
     """Take the traceback from an error that was told to whom it concerns, and logged where it is logged.
 
-    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it.
+    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it. So do
+    those of the errors that it came of.
     """
-    error.__traceback__ = None
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen:  # an agent may have made a ring of them
+            seen.add(id(each))
+            each.__traceback__ = None
+            waiting += [came for came in (each.__cause__, each.__context__) if came is not None]
 
 
 async def run_uncancelled(work: Callable[[], Awaitable[None]], name: str) -> None:

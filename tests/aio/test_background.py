@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.background import spawn, spawn_at_once
+from openai_compat.aio.background import let_go, spawn, spawn_at_once
 from tests.loops import anyio_backend as anyio_backend
 from tests.support.stepping import eventually, tasks
 
@@ -199,3 +199,18 @@ def test_a_timeout_that_is_entered_in_the_first_step_is_the_tasks_own() -> None:
         assert log[0] is log[2] is not around
 
     asyncio.run(starter())
+
+
+def test_an_error_that_is_let_go_leads_to_no_frame_by_whatever_it_came_of() -> None:
+    def fail(first: Exception) -> None:
+        try:
+            raise first
+        except Exception as error:
+            raise ValueError("the second") from error
+
+    first = KeyError("the first")
+    with pytest.raises(ValueError, match="the second") as caught:
+        fail(first)
+    first.__cause__ = caught.value  # a ring
+    let_go(caught.value)
+    assert (caught.value.__traceback__, first.__traceback__) == (None, None)

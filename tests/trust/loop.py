@@ -54,6 +54,7 @@ class _Watch:
             took = time.thread_time() - start - watch._collecting.total
             if took > watch.longest[0] and len(sys.modules) == modules:
                 watch.longest = took, _name(handle)
+            handle = None  # as asyncio's own does: frames of exceptions lead here, and it leads to their task
 
         asyncio.events.Handle._run = timed
         gc.callbacks.append(self._collected)

@@ -10,6 +10,7 @@ import gc
 import itertools
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -454,6 +455,8 @@ def garbage() -> Counter[str]:
 @requirement("server.garbage")
 @pytest.mark.parametrize("kind", [*KINDS, *FURTHER])
 async def test_requests_leave_nothing_behind(anyio_backend: Any, kind: str) -> None:
+    if anyio_backend == "trio" and kind == "chat with a tool over a WebSocket" and sys.version_info >= (3, 13):
+        pytest.skip("contextlib's __aexit__ keeps trio's cancellation, which leads to its frame from Python 3.13 on")
     once, numbers = (KINDS | FURTHER)[kind](), itertools.count()
     for _ in range(3):  # what is made once
         await once(next(numbers))
