@@ -199,31 +199,26 @@ class ResponseTurn(TurnPlan[bytes]):
             turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)
         states = self._states() if conversation and self.last_state is not None else ()
-        if turn is None and not keep and not (conversation and stream.approvals) and not states:
+        asked = stream.approvals if conversation else None
+        if turn is None and not keep and not asked and not states:
             return None
         response = None
         if keep:
             response = await off_loop(work.stored) if many else work.stored()
+        notices: tuple[WebhookNotice, ...] = ()
+        if self.background:  # what OpenAI's webhooks are about: of other responses, the client has heard itself
+            event = f"response.{stream.status}"
+            notices = self._services.state.outbox.notices(event, self.id, self.requester.principal.id)
         return TurnCommit(
             principal=self.requester.principal.id,
             token=work.token,
             conversation=turn,
             response=response,
             events=None if work.log is None else await work.log.rest(last),
-            approvals=approval_records(stream.approvals, self._state, work.id, work.bound, now())
-            if conversation and stream.approvals
-            else (),
+            approvals=approval_records(asked, self._state, work.id, work.bound, now()) if asked else (),
             states=states,
-            notices=self._notices(),
+            notices=notices,
         )
-
-    def _notices(self) -> tuple[WebhookNotice, ...]:
-        """What is told of the outcome of a response that nobody waits for."""
-        # OpenAI's webhooks are about responses in the background: of others, the client has heard itself.
-        if not self.background:
-            return ()
-        event = f"response.{self.work.stream.status}"
-        return self._services.state.outbox.notices(event, self.id, self.requester.principal.id)
 
     def _states(self) -> tuple[AgentState, ...]:
         """What the store keeps of the state that the agent has left."""

@@ -157,7 +157,7 @@ def parse_response(
     else:
         items = input_items([] if wire.input is None else raw["input"], new_id)
     tools = parse_tools(wire, raw) if wire.tools or isinstance(wire.input, list) else NO_TOOLS
-    choice = _tool_choice(wire, tools, final=not goes_on)
+    choice, decisions = _tool_choice(wire, tools, final=not goes_on), _decisions(items)
     said = _said(wire, (), items)
     return ParsedResponse(
         wire,
@@ -173,7 +173,7 @@ def parse_response(
         generate=generate,
         conversation=conversation,
         previous=wire.previous_response_id,
-        decisions=_decisions(items),
+        decisions=decisions,
         long=long,
     )
 
