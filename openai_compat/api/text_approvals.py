@@ -44,6 +44,7 @@ MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")
 YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
 ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})
+INSTRUCTIONS = frozenset({"system", "developer"})
 
 
 @dataclass(slots=True)
@@ -160,7 +161,14 @@ def may_decide(request: AgentRequest) -> bool:
     """False if its last message certainly answers no question: most requests, which need not be looked at further."""
     if not request.plain:
         return True
-    asked: str = request.raw_messages[-2]["content"] or ""
+    # As in `_decisions`: programs put instructions between a question and its answer, and behind it.
+    said = (raw for raw in reversed(request.raw_messages) if raw["role"] not in INSTRUCTIONS)
+    before = next(said, None) and next(said, None)
+    if before is None:
+        return False
+    if before["role"] == "tool":  # perhaps of the client's tool that was to ask
+        return True
+    asked: str = before["content"] or ""
     return "[" in asked and MARK.search(asked) is not None
 
 

@@ -840,6 +840,42 @@ async def test_a_question_by_a_tool_is_superseded_too_and_nothing_is_left_of_its
 
 
 @requirement("approval.superseded")
+async def test_a_question_by_a_tool_is_superseded_where_the_client_has_kept_it_with_a_result() -> None:
+    ask: Any = [{"type": "function", "function": {"name": "request_approval", "parameters": {"type": "object"}}}]
+    clerk = Clerk()
+    async with client_of(server_of(clerk)) as client:
+        create: Any = client.chat.completions.create
+        said: list[Any] = [{"role": "user", "content": "ask"}]
+        call = (await create(model="agent", messages=said, tools=ask)).choices[0].message.tool_calls[0]
+        asked = {"id": call.id, "type": "function", "function": call.function.model_dump()}
+        said += [
+            {"role": "assistant", "content": None, "tool_calls": [asked]},
+            {"role": "tool", "tool_call_id": call.id, "content": "Not run."},
+            {"role": "user", "content": "Never mind"},
+        ]
+        await create(model="agent", messages=said, tools=ask)
+    request = clerk.requests[-1]
+    assert request.resume is not None
+    assert request.resume.superseded
+    assert told(request) == ["user: ask", "user: Never mind"]
+
+
+@requirement("approval.superseded")
+async def test_instructions_between_a_question_and_its_answer_are_no_other_message() -> None:
+    clerk = Clerk()
+    async with client_of(server_of(clerk)) as client:
+        create: Any = client.chat.completions.create
+        said: list[Any] = [{"role": "user", "content": "ask"}]
+        asked = (await create(model="agent", messages=said)).choices[0].message.content
+        note = {"role": "system", "content": "The user is in a hurry."}
+        said += [{"role": "assistant", "content": asked}, note, {"role": "user", "content": "no"}, note]
+        await create(model="agent", messages=said)
+    resume = clerk.requests[-1].resume
+    assert resume is not None
+    assert (resume.superseded, [decision.approved for decision in resume.decisions.values()]) == (False, [False])
+
+
+@requirement("approval.superseded")
 async def test_a_message_that_is_nothing_but_a_question_is_taken_out_whole() -> None:
     class Silent(Clerk):
         async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
