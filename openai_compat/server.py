@@ -27,7 +27,7 @@ from .backend import AgentBackend, SupportsClose
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import with_key_of_headers, with_key_of_query
-from .policies.authenticate import Authenticate, OpenAccess
+from .policies.authenticate import LOOPBACK, Authenticate, Hosts, OpenAccess
 from .policies.budgets import BudgetsOf
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
@@ -36,7 +36,6 @@ from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, exposed_headers, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.hooks import Hooks, RequestInfo, Wrap
-from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits

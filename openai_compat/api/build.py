@@ -12,10 +12,9 @@ from ..agents.decider import DecideFunction, Decider
 from ..agents.embedder import Embedder, EmbedFunction
 from ..backend import AgentBackend, offer_methods_of
 from ..policies.auth import ApiKeys
-from ..policies.authenticate import Auth, Authenticate, CallerCheck, OpenAccess
+from ..policies.authenticate import Auth, Authenticate, CallerCheck, Hosts, OpenAccess
 from ..policies.authenticators import first_of
 from ..policies.conversations import Conversations
-from ..policies.hosts import Hosts
 from ..policies.keys import Keys, KeySource
 from ..state.approvals import GrantsByAsker
 from ..state.conversation_locks import ConversationLocks

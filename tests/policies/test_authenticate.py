@@ -26,6 +26,7 @@ from openai_compat import (
 )
 from openai_compat.errors import Forbidden, RateLimited, Unauthorized
 from openai_compat.http import HttpRequest
+from openai_compat.policies.authenticate import Hosts
 from openai_compat_adapters.starlette import create_app, endpoint
 from tests.requirements import requirement
 from tests.support.exchanges import LOCALHOST, Recorder, answer, ask, bearing, one, request
@@ -507,3 +508,77 @@ def test_as_it_is_mounted_a_server_tells_that_all_are_one_caller(
 async def test_without_a_login_nothing_is_told(scope: Any, caplog: pytest.LogCaptureFixture) -> None:
     await answer(Server(whoami), scoped(**scope))
     assert "caller" not in caplog.text
+
+
+# the names that a server answers to
+
+
+def check(hosts: Hosts, *names: bytes) -> bool:
+    try:
+        hosts.check(HttpRequest("GET", "/", "", [(b"host", name) for name in names], one(b"")))
+    except Forbidden:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"localhost",
+        b"LOCALHOST",
+        b"localhost:8083",
+        b"127.0.0.1",
+        b"127.0.0.1:1",
+        b"[::1]",
+        b"[::1]:8083",
+        b"localhost:",
+    ],
+)
+def test_loopback_names_pass(name: bytes) -> None:
+    assert check(Hosts(), name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"evil.example",
+        b"localhost.evil.example",
+        b"evil.example:80",
+        b"localhost@evil.example",
+        b"localhost, evil.example",
+        b"127.0.0.1.evil.example",
+        b"127.0.0.2",
+        b"::1",
+        b"[::1",
+        b"[::2]",
+        b"localhost:80:80",
+        b"localhost:a",
+        b"localhost\x00",
+        b"localh\xf6st",
+        b" localhost",
+        b"",
+    ],
+)
+def test_any_other_name_does_not(name: bytes) -> None:
+    assert not check(Hosts(), name)
+
+
+def test_two_hosts_are_none() -> None:
+    assert not check(Hosts(), b"localhost", b"localhost")
+
+
+def test_http_1_0_needs_no_host() -> None:
+    assert check(Hosts())
+
+
+def test_other_names_can_be_allowed() -> None:
+    assert check(Hosts(["Box.Local"]), b"box.local:8083")
+    assert not check(Hosts(["box.local"]), b"localhost")
+    assert check(Hosts(["*"]), b"anything.example")
+
+
+def test_the_refusal_says_why() -> None:
+    with pytest.raises(Forbidden) as caught:
+        Hosts().check(HttpRequest("GET", "/", "", [(b"host", b"evil.example")], one(b"")))
+    assert (caught.value.status, caught.value.code) == (403, "host_not_allowed")
+    assert "evil" not in caught.value.message

@@ -36,7 +36,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("wire/files", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
     ("wire/files", r"[/\\]"): "search",
     ("policies/auth", r"bearer +(\S+)"): "whole",
-    ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): "whole",
+    ("policies/authenticate", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): "whole",
     ("tools/mcp", r"[^a-zA-Z0-9_-]"): "search",
     ("tools/registry", r"[a-zA-Z0-9_-]{1,64}"): "whole",
     ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
@@ -91,7 +91,7 @@ INSIDE: dict[tuple[str, str], str] = {
 FLAGS = {
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): re.DOTALL,
     ("policies/auth", r"bearer +(\S+)"): re.IGNORECASE | re.ASCII,
-    ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): re.IGNORECASE,
+    ("policies/authenticate", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): re.IGNORECASE,
     ("_serving/http1", r"https?://([^/?#]*)(.*)"): re.IGNORECASE,
     ("_serving/http1", r"\r\nupgrade:[^\r]*"): re.IGNORECASE,
 }

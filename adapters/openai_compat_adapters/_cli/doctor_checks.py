@@ -20,7 +20,7 @@ from typing import Any, Literal
 import anyio
 
 from openai_compat import AgentBackend, OpenAICompatError, Server, __version__
-from openai_compat.policies.hosts import LOOPBACK
+from openai_compat.policies.authenticate import LOOPBACK
 from openai_compat.providers.table import PROVIDERS
 from openai_compat.stores.schema_version import NEWEST, schema_version
 

@@ -34,8 +34,7 @@ from openai_compat import (
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
 from openai_compat.api.routing import Public
-from openai_compat.policies.authenticate import Authenticate
-from openai_compat.policies.hosts import LOOPBACK
+from openai_compat.policies.authenticate import LOOPBACK, Authenticate
 from openai_compat.policies.keys import KeySource
 
 from ..serve import is_loopback
