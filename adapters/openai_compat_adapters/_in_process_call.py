@@ -19,7 +19,7 @@ AHEAD = 4
 
 
 class InProcessCall:
-    """A request that begins when its first message is asked for; messages come as they are made. Closing it is a disconnect."""
+    """A request that begins when its head is asked for; what it is answered comes as it is made. Closing it is a disconnect."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
         self.thread: int | None = None  # of the event loop, once it has begun; see `_leave`
@@ -28,6 +28,7 @@ class InProcessCall:
         # Bounded, so that a slow reader slows the agent, as on a socket.
         self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](AHEAD)
         self._task: Task | None = None
+        self._ahead: list[ResponseBody] = []  # came with the head
         self._complete = False
 
     async def _run(self) -> None:
@@ -48,18 +49,35 @@ class InProcessCall:
         except anyio.BrokenResourceError:
             raise ClientDisconnected from None
 
-    async def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
-        """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
-        if self._task is None:
-            self.thread = threading.get_ident()
-            self._task = spawn(self._run, "request", lambda: None)
+    async def head(self, seconds: float | None = None) -> ResponseStart | None:
+        """Begin, and return the answer's head; None if it was cut before. Raises TimeoutError after so many `seconds`."""
+        self.thread = threading.get_ident()
+        self._task = spawn(self._run, "request", lambda: None)
+        start: ResponseStart | None = None
+        for message in await self._next(seconds):
+            if isinstance(message, ResponseStart):
+                start = message
+            else:
+                self._ahead.append(message)
+        return start
+
+    async def receive(self, seconds: float | None = None) -> list[ResponseBody]:
+        """The pieces that have come, one at least; none when no more will come. Raises TimeoutError after so many `seconds`."""
+        pieces, self._ahead = self._ahead, []
+        return pieces or [piece for piece in await self._next(seconds) if isinstance(piece, ResponseBody)]
+
+    async def _next(self, seconds: float | None) -> list[ResponseStart | ResponseBody]:
+        messages: list[ResponseStart | ResponseBody] = []
         try:
             with anyio.fail_after(seconds):
-                message = await self._receive.receive()
-        except anyio.EndOfStream:
-            return None
-        self._complete = isinstance(message, ResponseBody) and not message.more
-        return message
+                messages.append(await self._receive.receive())
+            # All that is there: a caller in another thread waits for this one's event loop each time.
+            while True:
+                messages.append(self._receive.receive_nowait())
+        except (anyio.EndOfStream, anyio.WouldBlock):
+            last = messages[-1] if messages else None
+            self._complete = isinstance(last, ResponseBody) and not last.more
+            return messages
 
     async def aclose(self) -> None:
         """Cancel the request, unless its answer is complete, and wait until it has ended."""
@@ -79,14 +97,18 @@ class BlockingCall:
     """An InProcessCall for blocking callers. It runs in an event loop in another thread, leased until `close`."""
 
     def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
-        # It begins with `receive`, when somebody can close it: Ctrl-C may raise KeyboardInterrupt in this thread at any time.
+        # It begins with `head`, when somebody can close it: Ctrl-C may raise KeyboardInterrupt in this thread at any time.
         self._call = InProcessCall(server, request)
         self._portal = portals.__enter__()
         # Also closed when it is collected and at exit: a lease that is kept would hang the interpreter at its end.
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
-    def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
-        """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
+    def head(self, seconds: float | None = None) -> ResponseStart | None:
+        """As `InProcessCall.head`."""
+        return self._portal.call(self._call.head, seconds)
+
+    def receive(self, seconds: float | None = None) -> list[ResponseBody]:
+        """As `InProcessCall.receive`."""
         return self._portal.call(self._call.receive, seconds)
 
 

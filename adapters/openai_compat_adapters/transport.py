@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from anyio.from_thread import BlockingPortalProvider
 
 from openai_compat import Server
-from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import HttpRequest, ResponseStart
 from openai_compat.package import needs
 
 from ._in_process_call import BlockingCall, InProcessCall
@@ -33,9 +33,10 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
         call = InProcessCall(self._server, _http_request(request, await request.aread(), lasting=True))
-        body = _AsyncBody(call, request)
+        seconds = _read_timeout(request)
         try:
-            return _response(request, await body.receive(), body)
+            with _errors_of(request):
+                return _response(request, await call.head(seconds), _AsyncBody(call, request, seconds))
         except BaseException:
             await call.aclose()
             raise
@@ -62,52 +63,47 @@ class SyncTransport(httpx2.BaseTransport):
         """Send `request`, and return as soon as the answer's head is there."""
         # Unless it lasts, the event loop may be gone once the answer is read, and nothing could go on in it.
         call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=self._lasting))
-        body = _SyncBody(call, request)
+        seconds = _read_timeout(request)
         try:
-            return _response(request, body.receive(), body)
+            with _errors_of(request):
+                return _response(request, call.head(seconds), _SyncBody(call, request, seconds))
         except BaseException:
             call.close()
             raise
 
 
 class _AsyncBody(httpx2.AsyncByteStream):
-    def __init__(self, call: InProcessCall, request: httpx2.Request) -> None:
+    def __init__(self, call: InProcessCall, request: httpx2.Request, seconds: float | None) -> None:
         self._call = call
         self._request = request
-
-    async def receive(self) -> ResponseStart | ResponseBody | None:
-        try:
-            return await self._call.receive(_read_timeout(self._request))
-        except TimeoutError:
-            raise _too_late(self._request) from None
+        self._seconds = seconds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while isinstance(message := await self.receive(), ResponseBody):
-            yield message.data
-            if not message.more:
-                return
-        raise _cut_short(self._request)  # no last message: the server has cut the connection
+        with _errors_of(self._request):
+            while pieces := await self._call.receive(self._seconds):
+                for piece in pieces:
+                    yield piece.data
+                    if not piece.more:
+                        return
+        raise _cut_short(self._request)  # no last piece: the server has cut the connection
 
     async def aclose(self) -> None:
         await self._call.aclose()
 
 
 class _SyncBody(httpx2.SyncByteStream):
-    def __init__(self, call: BlockingCall, request: httpx2.Request) -> None:
+    def __init__(self, call: BlockingCall, request: httpx2.Request, seconds: float | None) -> None:
         self._call = call
         self._request = request
-
-    def receive(self) -> ResponseStart | ResponseBody | None:
-        try:
-            return self._call.receive(_read_timeout(self._request))
-        except TimeoutError:
-            raise _too_late(self._request) from None
+        self._seconds = seconds
 
     def __iter__(self) -> Iterator[bytes]:
-        while isinstance(message := self.receive(), ResponseBody):
-            yield message.data
-            if not message.more:
-                return
+        with _errors_of(self._request):
+            while pieces := self._call.receive(self._seconds):
+                for piece in pieces:
+                    yield piece.data
+                    if not piece.more:
+                        return
         raise _cut_short(self._request)
 
     def close(self) -> None:
@@ -123,8 +119,8 @@ def _http_request(request: httpx2.Request, content: bytes, *, lasting: bool) -> 
     return HttpRequest(request.method, request.url.path, query.decode("ascii"), headers, body(), lasting=lasting)
 
 
-def _response(request: httpx2.Request, start: object, body: _AsyncBody | _SyncBody) -> httpx2.Response:
-    if not isinstance(start, ResponseStart):
+def _response(request: httpx2.Request, start: ResponseStart | None, body: _AsyncBody | _SyncBody) -> httpx2.Response:
+    if start is None:
         raise _cut_short(request)
     return httpx2.Response(start.status, headers=list(start.headers), stream=body, request=request)
 
@@ -134,8 +130,12 @@ def _read_timeout(request: httpx2.Request) -> float | None:
     return seconds
 
 
-def _too_late(request: httpx2.Request) -> httpx2.ReadTimeout:
-    return httpx2.ReadTimeout("the agent took longer than the client waits", request=request)
+@contextmanager
+def _errors_of(request: httpx2.Request) -> Generator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise httpx2.ReadTimeout("the agent took longer than the client waits", request=request) from None
 
 
 def _cut_short(request: httpx2.Request) -> httpx2.RemoteProtocolError:

@@ -17,7 +17,7 @@ import anyio.to_thread
 from anyio.from_thread import BlockingPortalProvider
 
 from openai_compat import Server
-from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import ClientDisconnected, HttpRequest
 
 from ._in_process_call import BlockingCall
 
@@ -37,8 +37,8 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         call = BlockingCall(portals, server, _request(environ))
-        start = call.receive()
-        if not isinstance(start, ResponseStart):
+        start = call.head()
+        if start is None:
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")
         # The connection belongs to the WSGI server: PEP 3333 forbids applications to send these headers.
@@ -57,12 +57,13 @@ class _Body:
         self._call = call
 
     def __iter__(self) -> Iterator[bytes]:
-        while isinstance(message := self._call.receive(), ResponseBody):
-            if message.data:
-                yield message.data
-            if not message.more:
-                self.close()
-                return
+        while pieces := self._call.receive():
+            for piece in pieces:
+                if piece.data:
+                    yield piece.data
+                if not piece.more:
+                    self.close()
+                    return
         raise ConnectionAbortedError("the answer was cut short")  # so that the WSGI server cuts the connection
 
     def close(self) -> None:
