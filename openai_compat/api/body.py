@@ -81,7 +81,8 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
                 pass
         raise
     finally:
-        if hasattr(pieces, "aclose"):
+        # A generator that has come to its end has no frame any more, and nothing to be closed.
+        if hasattr(pieces, "aclose") and getattr(pieces, "ag_frame", pieces) is not None:
             await close(pieces)
     exchange.body_arrived()
 

@@ -380,13 +380,13 @@ class AgentRun:
         if events and not self._dropping:
             marked = events if self._marks is None else self._marks.mark(events)
             self.items = [*self.items, *marked]  # no `Texts` any more
-            for item in marked:
-                if self._hooked is not None:
+            if self._hooked is not None:
+                for item in marked:
                     self._hooked.event(item)
-                self._full = self._full or size_of(item) >= LARGE
-            if self._contract.finished:
+            if self._contract.finished:  # nothing follows that would have to wait for room
                 self._wake.set()
             else:
+                self._full = self._full or max(map(size_of, marked), default=0) >= LARGE
                 self._wake.offer()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:

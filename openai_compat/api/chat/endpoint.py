@@ -46,9 +46,9 @@ async def create(services: Services, exchange: Exchange) -> None:
     elif len(parsed.request.raw_messages) > MANY:
         long = True  # they were told quickly to be plain, but a conversation or a policy looks at each of them
     request, housekeeping = parsed.request, services.settings.housekeeping
-    form = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
     task = None if housekeeping is None else task_of(exchange.request, request)
+    form = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     if housekeeping is not None and task is not None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, await housekeeping.answer(task, request), stream=request.stream)
