@@ -132,17 +132,17 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 148),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 164),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 170),
-    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 187),
-    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 286),
-    "Ollama's": ("/api/chat", {"messages": [USER]}, 231),
+    "plain": (CHAT, {"messages": [USER]}, 145),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 157),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 166),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 180),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 280),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 225),
     "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 150),
     "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 250),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 265),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 295),
-    "response stored": (RESPONSES, {"input": "hi"}, 310),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 255),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 284),
+    "response stored": (RESPONSES, {"input": "hi"}, 298),
 }
 
 
