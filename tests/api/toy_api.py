@@ -9,8 +9,8 @@ from openai_compat.agent_request import AgentRequest
 from openai_compat.api.answer_form import NDJSON
 from openai_compat.api.body import read_body
 from openai_compat.api.delivery import StreamedAnswer, WholeAnswer
+from openai_compat.api.detach import run_once
 from openai_compat.api.exchange import Exchange
-from openai_compat.api.request_work import run_once
 from openai_compat.api.routing import Api, Operation, Route
 from openai_compat.api.services import Services
 from openai_compat.errors import InvalidRequest, OpenAICompatError

@@ -14,7 +14,7 @@ WALK = PAGE.partition("## One streamed request")[2].partition("\n## ")[0]
 ELSEWHERE = (
     "api/routes.py",
     "api/idempotency.py",
-    "api/request_work.py",
+    "api/detach.py",
     "state/conversation_locks.py",
     "adapters/openai_compat_adapters/starlette.py",
 )

@@ -28,9 +28,9 @@ from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnT
 from ...wire.json import is_quick
 from ..attachments import attach
 from ..body import parse_body, read_body
+from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names, own_tool_names
-from ..request_work import run_once
 from ..services import Services
 from ..text_approvals import decisions_from_messages
 from .reconnect import BESIDE, SentTurn, SentTurns

@@ -23,9 +23,9 @@ from ...wire.anthropic_messages.asked_again import AskedFor, RestOfAnswer, asked
 from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.parse import ParsedMessages
 from ...wire.anthropic_messages.serialize import MessageForm
+from ..detach import DetachableWork, run_once
 from ..exchange import Exchange, RecordedAnswer
 from ..idempotency import REPLAYED
-from ..request_work import DetachableWork, run_once
 from ..services import Services
 
 BESIDE = b"x-claude-code-agent-id"

@@ -21,9 +21,9 @@ from ...wire.conversation_rules import check_conversation
 from ...wire.json import QUICK_BYTES, decode_object, is_quick
 from ..attachments import attach, message_places
 from ..body import read_body
+from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names
-from ..request_work import run_once
 from ..services import Services, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import decisions_from_messages, may_decide

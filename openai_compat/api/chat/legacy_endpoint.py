@@ -8,8 +8,8 @@ from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm
 from ..body import parse_body, read_body
+from ..detach import run_once
 from ..exchange import Exchange
-from ..request_work import run_once
 from ..services import Services, now
 from .turn import ChoicesTurn, answer_with_text
 

@@ -25,9 +25,9 @@ from ...wire.chat_rest.serialize_agentic import Agentic
 from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
 from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
+from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..request_work import run_once
 from ..services import Models, Services, logger
 from ..stream_recovery import recover_stream
 from .lookup import pending_approval, unknown_conversation

@@ -15,8 +15,8 @@ from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
 from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
+from ..detach import run_once
 from ..exchange import Exchange
-from ..request_work import run_once
 from ..services import Services, Settings
 from ..stream_recovery import recover_stream, recoverable_stream
 from .run import PreparedTurn, RestTurn

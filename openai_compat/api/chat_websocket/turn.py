@@ -36,7 +36,7 @@ from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import dumps, from_stored_json
 from ..access_log import log_access
 from ..attachments import Places, attach
-from ..request_work import begun_in_time
+from ..detach import begun_in_time
 from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester

@@ -21,9 +21,9 @@ from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_gen
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ..answer_form import NDJSON, Framing
 from ..body import parse_body, read_body
+from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names
-from ..request_work import run_once
 from ..services import Services
 from ..text_approvals import decisions_from_messages
 from .models import own_name

@@ -22,10 +22,10 @@ from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..access_log import log_access
 from ..body import read_body
 from ..delivery import NoAnswer, StreamedAnswer
+from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
-from ..request_work import run_once
 from ..services import Services, logger
 from .chores import answer_chore
 from .prepare import PreparedResponse, ResponseIds, prepare_response

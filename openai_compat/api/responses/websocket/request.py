@@ -25,7 +25,7 @@ from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
 from ...body import QUICK_FRAME, parse_frame
-from ...request_work import begun_in_time, run_detachable
+from ...detach import begun_in_time, run_detachable
 from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore

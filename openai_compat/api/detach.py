@@ -1,4 +1,4 @@
-"""The work on a request: done once for its key, begun in time, and gone on with when its client has left."""
+"""Work on a request that may go on without its client (detach): done once for its key, and begun in time."""
 
 from __future__ import annotations
 
