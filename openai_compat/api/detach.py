@@ -14,7 +14,6 @@ from ..http import ClientTooSlow
 from ..policies.disconnect import Disconnect
 from ..state.degraded import LateWork
 from .exchange import Exchange
-from .idempotency import KEY
 from .services import Services, logger
 
 
@@ -60,8 +59,7 @@ def run_once(
     """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
     policy, state = policy or services.settings.disconnect, services.state
     # A stream holds each frame that is entered here for as long as it lasts.
-    keyed = state.idempotency.of_all or KEY in exchange.request.first
-    once = (lambda: state.idempotency.once(exchange, body, work)) if keyed else work
+    once = (lambda: state.idempotency.once(exchange, body, work)) if services.is_keyed(exchange) else work
     patience = services.settings.deadlines.request
     # A store in this process answers at once.
     begun = (lambda: begun_in_time(exchange, state.late, patience, once)) if state.store.shared else once

@@ -317,8 +317,11 @@ class Services:
 
     def guards(self, exchange: Exchange) -> bool:
         """True if `run_once` has more to do than the work: it may be done already, or goes on without its client."""
-        keyed = self.state.idempotency.of_all or KEY in exchange.request.first
-        return keyed or self.state.store.shared or self.settings.disconnect.then != "cancel"
+        return self.is_keyed(exchange) or self.state.store.shared or self.settings.disconnect.then != "cancel"
+
+    def is_keyed(self, exchange: Exchange) -> bool:
+        """True if a request like it may have been answered before: it has a key, or failures are told again."""
+        return self.state.idempotency.of_all or KEY in exchange.request.first
 
     async def check_rate(self, exchange: Exchange) -> None:
         """Count the request against its caller's rate limit. Raises RateLimited (429).

@@ -27,7 +27,6 @@ from ..wire.conversation_rules import check_conversation
 from ..wire.items.parse import parse_items
 from ..wire.items.serialize import compaction_item, items_of
 from ..wire.json import from_stored_json, stored_json
-from ..wire.presentation import ACTIVITY_MARK
 from ..wire.responses.continuation import NOT_RUN
 from .ids import new_id
 
@@ -175,10 +174,7 @@ def transcript(messages: Sequence[Message]) -> str:
     digest = hashlib.sha256()
     for message in messages:
         if isinstance(message, UserMessage | AssistantMessage):
-            text = message.text
-            if "<" in text or ACTIVITY_MARK in text:
-                text = without_drawings(text)
-            said = f"{type(message).__name__}\0{text.strip()}\0"
+            said = f"{type(message).__name__}\0{without_drawings(message.text).strip()}\0"
             digest.update(said.encode("utf-8", "surrogatepass"))  # clients can send lone surrogates
     return digest.hexdigest()
 
