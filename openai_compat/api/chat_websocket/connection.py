@@ -40,8 +40,7 @@ from ..request_hooks import tell_refused_frame
 from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .approvals import asked_about, load_question, request_as_before
-from .frame_log import Follower
-from .threads import ChatThreads, Thread
+from .threads import ChatThreads, Follower, Thread
 from .turn import WORKFLOW, AskedTurn, ChatTurn, asker_name
 
 Fields: TypeAlias = dict[str, Any]

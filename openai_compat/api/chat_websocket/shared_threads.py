@@ -20,8 +20,7 @@ from ...stores.port import Events, Key, Store, StoredThread
 from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import from_stored_json, stored_json
 from ..services import logger
-from .frame_log import AHEAD
-from .threads import ChatThreads, Thread
+from .threads import AHEAD, ChatThreads, Thread
 
 Fields: TypeAlias = dict[str, Any]
 

@@ -1,32 +1,242 @@
-"""Threads of the chat WebSocket and their running turns. They belong to principals, not to connections."""
+"""The threads of a chat WebSocket, which belong to principals and not to connections: their frames, and who follows them.
+
+The frames of a thread are numbered, for those who follow it now and those who come back for them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import anyio
 
+from ...aio.timers import Waiter, new_waiter
 from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
+from ...reducer import LARGE
 from ...state.conversation_locks import ConversationLocks
-from ...stores.bounded_tables import Shares, Table
+from ...stores.bounded_tables import VALUE_SIZE, Shares, Table, size_of_value
 from ...stores.records import Key
 from ...wire.chat_websocket.types import ToolResultFrame
-from .frame_log import Follower, ThreadLog
 
 if TYPE_CHECKING:
     from .shared_threads import SharedThreads
 
 Fields: TypeAlias = dict[str, Any]
 
+# A page that is in the background reads slowly; an agent that waited for each of its frames would be as slow.
+AHEAD = 256
+"""Frames that a turn may be ahead of the slowest of those who follow it."""
+
+FRAME_SIZE = 250
+"""Overhead of a frame in bytes, besides what it says."""
+
 MOST_ENDED = 1000
 """Threads of one principal without a turn whose frames are kept at most."""
 
 MOST_WAITING = 16
 """Messages that may wait for their turn in one thread."""
+
+
+class ThreadLog:
+    """Numbers frames from 1 on, and keeps the last ones: so many, and so many bytes, and all that followers still need.
+
+    Attributes:
+        last: the number of the last frame, 0 before the first.
+        settled: the number of the last one whose content the stored conversation has.
+    """
+
+    def __init__(self, thread: str, most: int, most_bytes: int) -> None:
+        self.thread = thread
+        self.last = 0
+        self.settled = 0
+        self._most = most
+        self._most_bytes = most_bytes
+        self._frames: deque[Fields] = deque()
+        self._sizes: deque[int] = deque()
+        self._size = 0
+        self._followers: list[Follower] = []
+        self._room: Waiter | None = None
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest frame that is kept."""
+        return self.last - len(self._frames) + 1
+
+    @property
+    def size(self) -> int:
+        """Approximate size in bytes of the frames that are kept."""
+        return self._size
+
+    @property
+    def followed(self) -> bool:
+        """True if a connection still reads what comes."""
+        return any([follower.reads for follower in self._followers])
+
+    def append(self, *frames: Fields) -> int:
+        """Number frames and hand them to all who follow. Returns the size of what they hold."""
+        thread, last, sizes = self.thread, self.last, 0
+        for frame in frames:
+            last += 1
+            text: Any = frame.get("content")
+            if frame["type"] == "chunk" and text.__class__ is str and text.isascii():  # nearly all frames
+                size = FRAME_SIZE + len(text)
+            else:
+                size = FRAME_SIZE + size_of_value(frame) - VALUE_SIZE
+            frame["thread_id"], frame["chat_seq"] = thread, last
+            self._sizes.append(size)
+            sizes += size
+        self._size += sizes
+        # All of a batch before anybody is woken: a follower never sees a number without its frame.
+        self._frames.extend(frames)
+        self.last = last
+        self._forget()
+        self.wake()
+        return sizes - FRAME_SIZE * len(frames)
+
+    def restore(self, frames: Iterable[Fields]) -> None:
+        """Append frames that were numbered elsewhere, but for those that are there already."""
+        for frame in frames:
+            if frame["chat_seq"] > self.last:
+                self.skip_to(frame["chat_seq"] - 1)
+                self.append(frame)
+
+    def skip_to(self, number: int) -> None:
+        """Go on after this number, if it is not reached yet: what is in between, or was before, cannot be had any more."""
+        if number > self.last:
+            self.clear()
+            self.last = number
+            self.pass_by()
+
+    def pass_by(self) -> None:
+        """Let all who follow go on after what there is."""
+        for follower in self._followers:
+            follower.at = self.last
+
+    def wake(self) -> None:
+        """Let all who follow look again: there are frames, or a turn has ended."""
+        for follower in self._followers:
+            follower.wake()
+
+    def clear(self) -> None:
+        """Forget all frames; the numbers go on."""
+        self._frames.clear()
+        self._sizes.clear()
+        self._size = 0
+
+    def _forget(self) -> None:
+        """Drop the oldest frames that are too many, but for those that somebody has still to read."""
+        if len(self._frames) <= self._most and self._size <= self._most_bytes:
+            return
+        needed = min([follower.at for follower in self._followers], default=self.last)
+        while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
+            # One that is larger than all that may be kept has still to be read by those who come back.
+            if len(self._frames) == 1:
+                return
+            self._frames.popleft()
+            self._size -= self._sizes.popleft()
+
+    def after(self, number: int, most: int) -> list[Fields]:
+        """The frames after this number, the oldest of them that are kept first."""
+        skipped = max(0, number + 1 - self.first)
+        return list(islice(self._frames, skipped, skipped + most))
+
+    def follow(self, at: int, wake: Callable[[], None], *, binary: bool, reads: bool = True) -> Follower:
+        """Follow from the frame after number `at`; `wake` is called for each new one. `reads` if it is for a client."""
+        follower = Follower(self, at, wake, binary=binary, reads=reads)
+        self._followers.append(follower)
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Follow no more. Somebody who has left already changes nothing."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+            self.moved()
+
+    def moved(self) -> None:
+        """Somebody has read on, or left."""
+        # What only the slowest had still to read can go now.
+        self._forget()
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
+
+    def has_room(self, ahead: int = AHEAD) -> bool:
+        """True if everybody who follows is no more than so many frames behind, nor too many bytes."""
+        behind = self.last - min([follower.at for follower in self._followers], default=self.last)
+        # Bytes count too, or a few pictures would fill what the frames' number allows.
+        return behind <= ahead and (not behind or self._size <= self._most_bytes)
+
+    async def room(self, ahead: int = AHEAD) -> None:
+        """Return once it has room."""
+        while not self.has_room(ahead):
+            self._room = self._room or new_waiter()
+            await self._room.sleep()
+
+
+class Follower:
+    """Somebody who reads a log as it grows. `binary` is the kind of frames that they want.
+
+    One that does not read, but copies the log for others, does not keep a turn going.
+    """
+
+    def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool, reads: bool) -> None:
+        self.log = log
+        self.at = at
+        self.wake = wake
+        self.binary = binary
+        self.reads = reads
+
+    def take(self) -> list[Fields]:
+        """The next frames; they count as read with `moved`."""
+        if self.at == self.log.last:
+            return []
+        return self.log.after(self.at, AHEAD)
+
+    def moved(self, number: int) -> None:
+        """Everything up to this number was sent."""
+        self.at = number
+        self.log.moved()
+
+
+class ThreadDelivery:
+    """Where a turn's frames go: to the thread's log, which all who follow it read."""
+
+    due = math.inf
+    log: ThreadLog
+    _large = False
+
+    def started(self) -> None:
+        """The thread has been told already."""
+
+    def write_now(self, frames: list[Fields]) -> bool:
+        """More frames, unless the turn has to wait for those who follow."""
+        if self._large or not self.log.has_room():
+            return False
+        self._large = self.log.append(*frames) > LARGE
+        return True
+
+    async def write(self, frames: list[Fields]) -> None:
+        """More frames; returns once those who follow are not too far behind."""
+        large = self.log.append(*frames) > LARGE or self._large
+        self._large = False
+        await self.log.room(0 if large else AHEAD)
+
+    async def flush(self) -> None:
+        """Nothing: `write` has handed everything to the log."""
+
+    async def keep_alive(self) -> None:
+        """Nothing: each connection that follows has pings of its own."""
+
+    async def end(self, frames: list[Fields]) -> None:
+        """The last frames. All up to these is in the stored conversation."""
+        self.log.append(*frames)
+        self.log.settled = self.log.last
 
 
 class RunningTurn(Protocol):

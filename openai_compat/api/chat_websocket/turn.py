@@ -41,8 +41,7 @@ from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
 from .approvals import asked_about
-from .frame_log import ThreadDelivery
-from .threads import ChatThreads, Thread
+from .threads import ChatThreads, Thread, ThreadDelivery
 
 Fields: TypeAlias = dict[str, Any]
 

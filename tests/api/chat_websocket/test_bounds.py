@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import ChatWebSocket, Principal, Server, ToolCallReady, ToolCallStarted, ToolResult
-from openai_compat.api.chat_websocket.frame_log import FRAME_SIZE, ThreadLog
+from openai_compat.api.chat_websocket.threads import FRAME_SIZE, ThreadLog
 from tests.api.chat_websocket.client import Client, chat
 from tests.requirements import requirement
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import MessageBreak, TextDelta
-from openai_compat.api.chat_websocket.frame_log import AHEAD, ThreadLog
+from openai_compat.api.chat_websocket.threads import AHEAD, ThreadLog
 from openai_compat.testing.strategies import event_lists
 from openai_compat.wire.chat_websocket.serialize import TurnFrames
 
