@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.chat.request_types import ChatCompletionRequest
 from openai_compat.wire.chat_rest.types import AgenticRequest, RestNewConversation
-from openai_compat.wire.chat_websocket.types import ApprovalFrame, ManifestFrame, MessageFrame
+from openai_compat.wire.chat_websocket.parse import ApprovalFrame, ManifestFrame, MessageFrame
 from openai_compat.wire.conversations import ConversationCreate
 from openai_compat.wire.responses.request_types import ResponseRequest
 from openai_compat.wire.validation import validate

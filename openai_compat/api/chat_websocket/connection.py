@@ -20,18 +20,21 @@ from ...state.approvals import Binding, check_editable, load_pending, request_of
 from ...state.ids import new_id
 from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
-from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
-from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
-from ...wire.chat_websocket.types import (
+from ...wire.chat_websocket.parse import (
     ApprovalFrame,
+    Command,
     ListTurnsFrame,
     ManifestFrame,
     PingFrame,
     ResumeFrame,
+    Say,
     SetModeFrame,
     StopFrame,
     ToolResultFrame,
+    decision,
+    parse_frame,
 )
+from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
 from ..body import QUICK_FRAME

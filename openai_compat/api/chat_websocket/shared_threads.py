@@ -17,7 +17,7 @@ from ...aio.background import Task, spawn
 from ...errors import Unavailable
 from ...state.degraded import LateWork
 from ...stores.port import Events, Key, Store, StoredThread
-from ...wire.chat_websocket.types import ToolResultFrame
+from ...wire.chat_websocket.parse import ToolResultFrame
 from ...wire.json import from_stored_json, stored_json
 from ..services import logger
 from .threads import AHEAD, ChatThreads, Thread

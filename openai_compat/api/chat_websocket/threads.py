@@ -22,7 +22,7 @@ from ...reducer import LARGE
 from ...state.conversation_locks import ConversationLocks
 from ...stores.bounded_tables import VALUE_SIZE, Shares, Table, size_of_value
 from ...stores.records import Key
-from ...wire.chat_websocket.types import ToolResultFrame
+from ...wire.chat_websocket.parse import ToolResultFrame
 
 if TYPE_CHECKING:
     from .shared_threads import SharedThreads
