@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
+from .errors import InvalidRequest
 from .events import PendingCall
 from .messages import (
     AssistantMessage,
@@ -98,6 +100,20 @@ class ToolChoice:
     names: frozenset[str]
     required: bool = False
     withheld: frozenset[str] = frozenset()
+
+
+def choice_by_mode(mode: Literal["none", "auto", "required"] | None, names: frozenset[str]) -> ToolChoice:
+    """The choice that a mode in `tool_choice` makes of the tools of these names. Raises InvalidRequest."""
+    if mode == "none":
+        return ToolChoice(frozenset(), withheld=names)
+    return choice_by_name(names, names, "tool_choice") if mode == "required" else ToolChoice(names)
+
+
+def choice_by_name(wanted: AbstractSet[str], names: frozenset[str], param: str, *, required: bool = True) -> ToolChoice:
+    """The choice of these tools alone. Raises InvalidRequest if one of them is not among `names`, or there is none."""
+    if not wanted or not wanted <= names:
+        raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
+    return ToolChoice(frozenset(wanted), required, withheld=names - wanted)
 
 
 @dataclass(frozen=True, slots=True)

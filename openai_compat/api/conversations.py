@@ -21,8 +21,7 @@ from ..wire.conversations import (
     parse_new_conversation,
     parse_new_items,
 )
-from ..wire.json import dumps, from_stored_json, parse_object
-from ..wire.validation import validate
+from ..wire.json import dumps, from_stored_json, parse_object, validate
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from ..agents.adapt import as_backend
 from ..backend import AgentBackend
 from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
-from ..wire.validation import in_words
+from ..wire.json import in_words
 from .fallback import Fallback
 from .port import ProviderSettings
 from .registry import Providers

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Validation
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from ..agents.describe import describe
-from ..wire.validation import in_words
+from ..wire.json import in_words
 from .docstring import read_docstring
 from .tool_error import ToolError
 

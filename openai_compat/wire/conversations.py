@@ -12,8 +12,7 @@ from ..errors import InvalidRequest
 from .chat.request_types import Metadata, WireModel
 from .items.parse import NewId, input_items
 from .items.types import ONLY_ASKED, ItemInput
-from .json import parse_object
-from .validation import check_length, validate
+from .json import check_length, parse_object, validate
 
 MAX_ITEMS = 20
 """Items that one request may add."""

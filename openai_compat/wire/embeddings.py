@@ -17,8 +17,7 @@ from typing_extensions import TypedDict
 from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import AgentError, InvalidRequest
 from .chat.request_types import WHOLE, WireModel
-from .json import dumps, parse_object
-from .validation import check_length, validate
+from .json import check_length, dumps, parse_object, validate
 
 MAX_INPUTS = 2048
 """Texts or token lists that one request may have embedded, and tokens of a list that stands alone."""

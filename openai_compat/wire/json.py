@@ -1,4 +1,7 @@
-"""JSON from strangers, bounded before objects are made of it; JSON for clients and stores; the framing of server-sent events."""
+"""JSON: what clients send is read, bounded before objects are made of it, and checked; what they get is written, and framed.
+
+What is wrong is told in OpenAI's words and our own: pydantic's speak of classes.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,20 @@ import json
 import math
 import re
 from codecs import BOM_UTF8
+from collections.abc import Iterable, Mapping, Sequence
 from json.encoder import encode_basestring
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, to_json
 
+from ..agent_request import FunctionTool, Tool
 from ..errors import InvalidRequest
+from .json_schema import InvalidSchema, References, WorkBudget
+from .json_schema.keywords import REFERENCES
+from .request_schemas import invalid_schema
+
+Model = TypeVar("Model", bound=BaseModel)
 
 # Two bytes are an empty list, which is fifty-six in memory: the size of a body says little about what it costs.
 MAX_VALUES = 100_000
@@ -36,6 +47,58 @@ KEEP_ALIVE_BESIDE_IDS = b": keep-alive\n"
 end of an event, here one without data, and fails."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+MAX_TOOLS = 1024
+"""Tools that one request can offer."""
+
+MAX_PARAM = 120
+"""Longest `param` in characters: keys come from the client and may be long or secret."""
+
+_UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
+_TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
+
+_PLAIN: Mapping[str, str] = {
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "dict_type": "should be an object",
+    "extra_forbidden": "is not known here",
+    "finite_number": "should be a finite number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "int_from_float": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_parsing_size": "is too large a number",
+    "int_type": "should be a whole number",
+    "list_type": "should be a list",
+    "missing": "is missing",
+    "model_attributes_type": "should be an object",
+    "model_type": "should be an object",
+    "none_required": "should be null",
+    "recursion_loop": "is nested too deeply",
+    "string_type": "should be text",
+    "string_unicode": "should be text in Unicode",
+}
+_WITH_BOUNDS: Mapping[str, str] = {
+    "greater_than": "should be more than {gt}",
+    "greater_than_equal": "should be {ge} or more",
+    "less_than": "should be less than {lt}",
+    "less_than_equal": "should be {le} or less",
+    "literal_error": "should be {expected}",
+    "enum": "should be {expected}",
+    "multiple_of": "should be a multiple of {multiple_of}",
+    "string_pattern_mismatch": "does not have the form '{pattern}'",
+    "union_tag_invalid": "should be one of {expected_tags}",
+    "union_tag_not_found": "needs {discriminator}",
+    "no_source": "needs one of {names}",
+    "json_invalid": "is not valid JSON: {error}",
+    "value_error": "{error}",
+}
+_COUNTED: Mapping[str, tuple[str, str]] = {
+    "too_short": ("should have at least", "item"),
+    "too_long": ("should have at most", "item"),
+    "string_too_short": ("should have at least", "character"),
+    "string_too_long": ("should have at most", "character"),
+}
 
 
 def is_quick(data: bytes) -> bool:
@@ -134,6 +197,134 @@ def check_finite(value: Any) -> None:
             values += item
         elif kind is float and math.isinf(item):
             raise InvalidRequest("The body has a number that is too large.")
+
+
+def check_length(name: str, value: object, most: int) -> None:
+    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) > most:
+        raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
+
+
+def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Model:
+    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value.
+
+    `within` is the place of `value` in the body, where it is a part of it.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, value, within) from None
+
+
+def _invalid(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
+    # Without the input: an error that quotes it could show a key, or all of a body.
+    details = error.errors(include_url=False, include_input=False)
+    paths = [f"{within}.{_path(detail, value)}".strip(".") for detail in details]
+    # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
+    fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
+    chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
+    return _explained(details[chosen], paths[chosen])
+
+
+def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
+    kind, context = detail["type"], detail.get("ctx", {})
+    shown = param if len(param) <= MAX_PARAM else param[:MAX_PARAM] + "…"
+    if kind in ("missing", "union_tag_not_found"):
+        return InvalidRequest(f"Missing required parameter: '{shown}'.", param=shown, code="missing_required_parameter")
+    if kind == "union_tag_invalid":
+        text = f"Invalid value for '{shown}': must be one of {context['expected_tags']}."
+        return InvalidRequest(text, param=shown, code="invalid_value")
+    if kind == "too_short" and param == "messages":  # the same as messages none of which is from the user
+        return InvalidRequest("No user message found in 'messages'.", param=shown)
+    code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
+    message = in_words(detail) or "it cannot be used"
+    return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
+
+
+def _path(detail: ErrorDetails, value: Any) -> str:
+    """The place of the error, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    path, last, tagged = "", len(detail["loc"]) - 1, False
+    for position, step in enumerate(detail["loc"]):
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        # the tag of {"type": "function", "function": …}: a name of pydantic's, not of the body
+        if position < last and not tagged and step in (fields.get("type"), fields.get("role")):
+            tagged = True
+            continue
+        missing = position == last and detail["type"] == "missing"
+        items = cast("list[Any]", value) if isinstance(value, list) else []
+        if missing or (step < len(items) if isinstance(step, int) else step in fields):
+            path += f"[{step}]" if isinstance(step, int) else f".{step}"
+            value, tagged = None if missing else cast("Any", value)[step], False
+    if detail["type"] in _UNION_TAGS:
+        path += "." + detail.get("ctx", {})["discriminator"].strip("'")
+    return path.lstrip(".")
+
+
+def in_words(detail: ErrorDetails) -> str | None:
+    """The error in words; None for errors that values of JSON do not have."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _COUNTED:
+        text, unit = _COUNTED[kind]
+        count = context.get("min_length", context.get("max_length"))
+        return f"{text} {count} {unit}{'' if count == 1 else 's'}"
+    if kind in _WITH_BOUNDS:
+        whole = {name: int(value) for name, value in context.items() if isinstance(value, float) and value.is_integer()}
+        return _WITH_BOUNDS[kind].format_map({**context, **whole})
+    return _PLAIN.get(kind)
+
+
+def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
+    """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name.
+
+    Also for schemas of their parameters that refer to what they do not hold; `schema` is what the API calls these.
+    """
+    if not tools:
+        return []
+    if len(tools) > MAX_TOOLS:
+        raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
+    seen: set[str] = set()
+    for param, tool in tools:
+        if tool.name in seen:
+            raise InvalidRequest("Each tool needs a name of its own.", param=param, code="invalid_value")
+        seen.add(tool.name)
+    check_parameters(
+        [
+            (f"{param.removesuffix('name')}{schema}", tool.parameters)
+            for param, tool in tools
+            if isinstance(tool, FunctionTool)
+        ]
+    )
+    return [tool for _, tool in tools]
+
+
+def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Check what tools take, each with the place where it was sent. Raises InvalidRequest (`invalid_json_schema`).
+
+    Only the references: what else a schema may say is for the agent and its model to know.
+    """
+    budget: WorkBudget | None = None
+    for param, schema in schemas:
+        if schema is None or not _may_refer(schema):
+            continue
+        budget = budget or WorkBudget()
+        try:
+            References(dict(schema), budget, strict=False)
+        except InvalidSchema as error:
+            raise invalid_schema(str(error), param) from None
+
+
+def _may_refer(schema: object) -> bool:
+    """True if there may be a reference: most schemas have none, and this is fast."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        item = waiting.pop()
+        if item.__class__ is dict:
+            if not item.keys().isdisjoint(REFERENCES):
+                return True
+            waiting.extend(item.values())
+        elif item.__class__ is list:
+            waiting.extend(item)
+    return False
 
 
 def dumps(value: Any) -> bytes:

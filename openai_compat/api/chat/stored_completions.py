@@ -14,8 +14,7 @@ from pydantic_core import from_json
 from ...errors import NotFound
 from ...stores.port import Key, StoredCompletion
 from ...wire.chat.stored_types import Deleted, MetadataUpdate
-from ...wire.json import dumps, parse_object
-from ...wire.validation import validate
+from ...wire.json import dumps, parse_object, validate
 from ..body import parse_body, read_body
 from ..exchange import Exchange
 from ..paging import list_page, page_of, page_query, unknown_cursor

@@ -21,8 +21,7 @@ from ...messages import (
     UserMessage,
     text_of,
 )
-from ..json import dumps
-from ..validation import validate
+from ..json import dumps, validate
 from .request_types import (
     Base64Source,
     Block,

@@ -15,15 +15,15 @@ from ...agent_request import (
     Sampling,
     Tool,
     ToolChoice,
+    choice_by_mode,
+    choice_by_name,
 )
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, SystemMessage, ToolMessage
 from ..chat_messages import chat_message
-from ..json import parse_object
+from ..json import check_length, checked_tools, parse_object, validate
 from ..request_schemas import parse_schema
-from ..tool_choice import checked_tools, choice_by_mode, only
-from ..validation import check_length, validate
 from .conversation import ConversationReader
 from .request_types import (
     Block,
@@ -227,7 +227,7 @@ def _tool_choice(wire: TokenCountRequest, tools: list[Tool]) -> ToolChoice:
     if choice is None:
         return ToolChoice(names)
     if isinstance(choice, OneTool):
-        return only({choice.name}, names, "tool_choice.name")
+        return choice_by_name({choice.name}, names, "tool_choice.name")
     return choice_by_mode(MODES[choice.type], names)
 
 

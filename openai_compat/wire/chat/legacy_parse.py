@@ -8,9 +8,8 @@ from typing import cast
 from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import TextPart, UserMessage
-from ..json import parse_object
+from ..json import parse_object, validate
 from ..misplaced_parameters import NOT_OF_COMPLETIONS, refuse_misplaced
-from ..validation import validate
 from .parse import NOBODY, stop_sequences
 from .request_types import CompletionRequest
 

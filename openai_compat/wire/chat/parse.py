@@ -22,16 +22,16 @@ from ...agent_request import (
     Sampling,
     Tool,
     ToolChoice,
+    choice_by_mode,
+    choice_by_name,
 )
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
 from ..conversation_rules import parse_messages
-from ..json import check_finite, decode_object
+from ..json import check_finite, check_length, checked_tools, decode_object, validate
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
 from ..request_schemas import parse_schema
-from ..tool_choice import checked_tools, choice_by_mode, only
-from ..validation import check_length, validate
 from .request_types import (
     ChatCompletionRequest,
     ChatCustomToolParam,
@@ -289,12 +289,12 @@ def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
     if choice is None or isinstance(choice, str):
         return choice_by_mode(choice, names)
     if isinstance(choice, FunctionChoiceParam):
-        return only({choice.function.name}, names, "tool_choice.function.name")
+        return choice_by_name({choice.function.name}, names, "tool_choice.function.name")
     if isinstance(choice, CustomChoiceParam):
-        return only({choice.custom.name}, names, "tool_choice.custom.name")
+        return choice_by_name({choice.custom.name}, names, "tool_choice.custom.name")
     allowed = choice.allowed_tools
     wanted = {_allowed_name(tool) for tool in allowed.tools}
-    return only(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
+    return choice_by_name(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
 
 
 def _allowed_name(tool: dict[str, Any]) -> str:

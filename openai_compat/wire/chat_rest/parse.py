@@ -13,8 +13,7 @@ from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..chat_messages import chat_message
-from ..json import parse_object
-from ..validation import check_length, validate
+from ..json import check_length, parse_object, validate
 from .types import (
     DEFAULT_BUDGET,
     DEFAULT_STEPS,

@@ -16,10 +16,8 @@ from ...agent_request import Decision
 from ...errors import InvalidRequest
 from ...http import Frame
 from ..chat.request_types import FunctionDefinition, WireModel
-from ..json import MAX_VALUES, check_values, dumps, parse_object
+from ..json import MAX_VALUES, check_parameters, check_values, dumps, parse_object, validate
 from ..messagepack import unpack_object
-from ..tool_choice import check_parameters
-from ..validation import validate
 
 Fields: TypeAlias = dict[str, Any]
 

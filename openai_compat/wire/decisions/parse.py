@@ -10,8 +10,7 @@ from pydantic_core import to_json
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, UserMessage
 from ..items.parse import input_parts, parse_items
-from ..json import parse_object
-from ..validation import check_length, validate
+from ..json import check_length, parse_object, validate
 from .questions import DecisionInput, DecisionQuestion, Option
 from .request_types import (
     MAX_QUESTIONS,

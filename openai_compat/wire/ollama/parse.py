@@ -12,10 +12,8 @@ from ...errors import InvalidRequest
 from ...messages import SystemMessage, UserMessage
 from ..chat_messages import chat_message
 from ..embeddings import EmbeddingInput
-from ..json import parse_object
+from ..json import check_length, checked_tools, parse_object, validate
 from ..request_schemas import parse_schema
-from ..tool_choice import checked_tools
-from ..validation import check_length, validate
 from .conversation import OllamaConversation, results_at_end
 from .request_types import (
     AnswerRequest,

@@ -15,7 +15,7 @@ from openai_compat.errors import InvalidRequest
 from openai_compat.wire.chat.parse import parse_chat
 from openai_compat.wire.chat.request_types import ChatCompletionRequest
 from openai_compat.wire.conversation_rules import check_conversation, parse_messages
-from openai_compat.wire.validation import validate
+from openai_compat.wire.json import validate
 from tests.support.strategies import json_values
 
 Json = dict[str, Any]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from openai_compat.agent_request import Caller
 from openai_compat.errors import InvalidRequest
+from openai_compat.wire.json import MAX_TOOLS
 from openai_compat.wire.responses.parse.request import (
     MAX_ITEMS,
     ParsedResponse,
@@ -23,7 +24,6 @@ from openai_compat.wire.responses.parse.request import (
     with_context,
 )
 from openai_compat.wire.responses.request_types import ResponseRequest
-from openai_compat.wire.tool_choice import MAX_TOOLS
 from tests.support import strategies
 from tests.support.refusals import check_refusal, encoded, refusal
 

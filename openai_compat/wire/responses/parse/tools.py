@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ....agent_request import CustomTool, FunctionTool, Tool, ToolChoice
+from ....agent_request import CustomTool, FunctionTool, Tool, ToolChoice, choice_by_mode, choice_by_name
 from ....errors import InvalidRequest
 from ...items.parse import qualified
 from ...items.types import ToolsItemParam
-from ...tool_choice import MAX_TOOLS, checked_tools, choice_by_mode, only
+from ...json import MAX_TOOLS, checked_tools
 from ..request_types import (
     McpChoiceParam,
     OfferedChoiceParam,
@@ -148,7 +148,7 @@ def parse_tool_choice(choice: ToolChoiceParam, tools: ResponseTools) -> ToolChoi
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
-        return only(_named(choice.model_dump(), tools), names, "tool_choice.name")
+        return choice_by_name(_named(choice.model_dump(), tools), names, "tool_choice.name")
     if isinstance(choice, ResponseAllowedToolsParam):
         return _allowed(choice, tools)
     asked = choice.model_dump(include={"type", "server_label"} if isinstance(choice, McpChoiceParam) else {"type"})
@@ -170,7 +170,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
     # Only hosted ones are allowed: the client's tools stay known, since earlier calls may be of them.
     if not wanted:
         return ToolChoice(frozenset(), withheld=tools.names)
-    return only(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
+    return choice_by_name(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
 
 
 def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:

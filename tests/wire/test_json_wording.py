@@ -14,8 +14,8 @@ from openai_compat.wire.chat.request_types import ChatCompletionRequest
 from openai_compat.wire.chat_rest.types import AgenticRequest, RestNewConversation
 from openai_compat.wire.chat_websocket.parse import ApprovalFrame, ManifestFrame, MessageFrame
 from openai_compat.wire.conversations import ConversationCreate
+from openai_compat.wire.json import validate
 from openai_compat.wire.responses.request_types import ResponseRequest
-from openai_compat.wire.validation import validate
 from tests.requirements import requirement
 
 MODELS: list[type[BaseModel]] = [

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from openai_compat.wire.chat.legacy_parse import parse_completion
 from openai_compat.wire.chat.parse import parse_chat
 from openai_compat.wire.chat.request_types import ChatCompletionRequest
-from openai_compat.wire.json import parse_object
-from openai_compat.wire.validation import validate
+from openai_compat.wire.json import parse_object, validate
 from tests.support import strategies
 from tests.support.exchanges import ask
 from tests.support.refusals import check_refusal, encoded, refusal
