@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
+from ..state.approvals import withdraw
 from ..state.draft import stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
@@ -55,10 +56,13 @@ async def update(services: Services, exchange: Exchange, conversation: str) -> N
 
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
-    if not await services.state.store.delete(Key(exchange.principal.id, conversation)):
+    key = Key(exchange.principal.id, conversation)
+    pending = await services.state.store.approvals(key.principal, key.id)
+    if not await services.state.store.delete(key):
         raise _unknown()
     # Agents that keep sessions of their own are told in the background: the client need not wait for that.
     services.state.forgetting.soon()
+    await withdraw(services.state.store, key.principal, pending)
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
 
@@ -94,9 +98,13 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
     """Take one item out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
     found = await _find(services, key)
-    if not await services.state.store.delete_item(key, item):
+    gone = await services.state.store.item(key, item)
+    if gone is None:
         raise _unknown_item()
+    pending = await services.state.store.approvals(key.principal, key.id)
+    await services.state.store.delete_item(key, item)
     services.state.forgetting.soon()
+    await withdraw(services.state.store, key.principal, [question for question in pending if question.id in gone.body])
     await exchange.answer(200, dumps(_object(found)))  # OpenAI answers with the conversation
 
 

@@ -7,7 +7,7 @@ anywhere else changes nothing: the question can still be decided where it was as
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,6 +89,12 @@ async def superseded(store: Store, bound: Binding) -> Decisions | None:
     # A message to another agent in the same conversation says nothing to these questions.
     open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
     return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
+
+
+async def withdraw(store: Store, principal: str, questions: Iterable[Approval]) -> None:
+    """Deny questions that are not in their conversation any more: nobody can decide what is not there."""
+    for question in questions:
+        await store.decide(Key(principal, question.id), "denied", "null")
 
 
 def not_asked_here() -> NotFound:

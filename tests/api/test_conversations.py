@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from openai.types.conversations import (
 from openai.types.conversations.conversation_item_list import ConversationItemList
 from pydantic import TypeAdapter
 
-from openai_compat import Conversations, Principal
+from openai_compat import ChatRest, Conversations, Paused, PendingCall, Principal
 from openai_compat.wire import conversations as wire
 from tests.connecting import Connect, Http, in_process
 from tests.requirements import requirement
@@ -347,6 +348,23 @@ async def test_foreign_and_unknown_conversations_are_not_found(http: Http) -> No
                 assert error_of(answer) == (404, "conversation_not_found", "conversation_id"), (method, path)
         client.headers["Authorization"] = "Bearer a"
         assert await texts(client, foreign) == ["Hi"]
+
+
+@pytest.mark.parametrize("path", ["", "/items/{0}"])
+async def test_what_was_asked_in_what_is_deleted_cannot_be_decided_any_more(path: str, http: Http) -> None:
+    async def careful(prompt: str) -> AsyncIterator[Any]:
+        yield Paused((PendingCall("1", "delete", "{}", "approval"),)) if prompt == "Delete a" else "Deleted."
+
+    async with http(careful, chat_rest=ChatRest()) as client:
+        identifier = await made(client)
+        body = {"model": "agent", "input": "Delete a", "conversation": identifier}
+        (item,) = (await client.post("/v1/responses", json=body)).json()["output"]
+        (asked,) = (await client.get("/api/chat/approvals")).json()["approvals"]
+        assert (await client.delete(f"{URL}/{identifier}{path.format(item['id'])}")).status_code == 200
+        assert (await client.get("/api/chat/approvals")).json()["approvals"] == []
+        decision = {"conversationId": identifier, "approvalId": asked["id"], "decision": "allow-once"}
+        late = await client.post("/api/chat/tools/approve", json=decision)
+        assert error_of(late)[:2] == (409, "approval_decided")
 
 
 @requirement("conversations.busy")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
+from ...state.approvals import withdraw
 from ...state.draft import stored_items
 from ...state.ids import new_id
-from ...stores.port import Store
 from ...stores.records import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
@@ -74,7 +74,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     if not await services.state.store.delete(key):
         raise unknown_conversation()
     services.state.forgetting.soon()
-    await _withdraw(services.state.store, key.principal, [approval.id for approval in pending])
+    await withdraw(services.state.store, key.principal, pending)
     await exchange.answer(200, dumps(DONE))
 
 
@@ -86,19 +86,15 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
             raise _unknown_message("messageId")
+        pending = await services.state.store.approvals(key.principal, key.id)
         for item in group:
             await services.state.store.delete_item(key, item["id"])
-        await _withdraw(
-            services.state.store, key.principal, [item["id"] for item in group if item.get("type") == QUESTION]
-        )
+        # Other APIs ask in text.
+        gone = [item.body for item in stored_items(group)]
+        told = [question for question in pending if any([question.id in body for body in gone])]
+        await withdraw(services.state.store, key.principal, told)
     services.state.forgetting.soon()
     await exchange.answer(200, dumps(DONE))
-
-
-async def _withdraw(store: Store, principal: str, approvals: Sequence[str]) -> None:
-    """Nobody can decide any more what is not there any more."""
-    for identifier in approvals:
-        await store.decide(Key(principal, identifier), "denied", "null")
 
 
 async def list_messages(services: Services, exchange: Exchange, conversation: str) -> None:

@@ -37,7 +37,7 @@ from ..access_log import log_access
 from ..attachments import Places, attach
 from ..detach import begun_in_time
 from ..services import Services, logger
-from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
+from ..text_approvals import TOOL, ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
 from .approvals import asked_about
 from .threads import ChatThreads, Thread, ThreadDelivery
@@ -55,6 +55,9 @@ REASONS: Mapping[str | None, StopReason] = {
 }
 """Errors that are no failures: somebody wanted the turn to end."""
 
+
+QUESTION_SIGNS = ("appr_", "mcpr_", TOOL)
+"""One of these is in the history wherever a question is open, over whichever API it was asked: its id, or the tool's name."""
 
 WORKFLOW = "workflow"
 """Where the settings of a turn that has asked name its workflow."""
@@ -302,11 +305,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
         """The request for the agent, and its decisions about an earlier turn's approvals."""
         services, request, answers = self._services, draft.request, self._asked.answers
         store, can = services.state.store, self.backend.capabilities
-        if answers is None:
+        # Most conversations have no question, and need no look into the store with each message.
+        if answers is None and any([sign in item.body for item in draft.conversation.items for sign in QUESTION_SIGNS]):
             request, answers = await decisions_from_messages(store, self.asker, can, request)
-        # Another message instead of a decision is a no to what this agent has asked here.
-        if answers is None and (answers := await superseded(store, self._bound)) is not None:
-            request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
+            # Another message instead of a decision is a no to what this agent has asked here.
+            if answers is None and (answers := await superseded(store, self._bound)) is not None:
+                request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
         if draft.conversation.state is not None or request.resume is not None:
             found = draft.conversation.latest_state
             request, self.given = await resume_state(store, self.asker, can, request, found)

@@ -15,19 +15,24 @@ from openai_compat import (
     AgentError,
     AgentRequest,
     ChatWebSocket,
+    Conversations,
     Deadlines,
     MediaDelta,
     MessageBreak,
+    Paused,
+    PendingCall,
     Principal,
     Progress,
     Rates,
     ReasoningDelta,
+    Resume,
     Server,
     ToolCallReady,
     ToolCallStarted,
     ToolResult,
     UsageReported,
 )
+from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.policies.chat_rest import ChatRest
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
@@ -648,6 +653,73 @@ async def test_another_message_instead_of_a_decision_is_a_no(tmp_path: Path) -> 
         await client.send(type="approval_response", approval_id=asked["approval_id"], decision="allow-once")
         assert (await client.error())[:2] == (409, "approval_decided")
         assert did == []
+
+
+MARKED_TOOL: dict[str, Any] = {"name": "request_approval", "parameters": {"type": "object"}}
+SAID = {"messages": [{"role": "user", "content": "Buy tea"}]}
+ASKED_OVER: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("/v1/chat/completions", SAID),
+    "chat, by its tool": ("/v1/chat/completions", {**SAID, "tools": [{"type": "function", "function": MARKED_TOOL}]}),
+    "Responses, in text": ("/v1/responses", {"input": "Buy tea", "conversation": "ID"}),
+    "Responses, as an item": (
+        "/v1/responses",
+        {
+            "input": "Buy tea",
+            "conversation": "ID",
+            "tools": [{"type": "mcp", "server_label": "shop", "server_url": "https://x.example"}],
+        },
+    ),
+    "Anthropic Messages": ("/v1/messages", {**SAID, "max_tokens": 100}),
+    "Anthropic Messages, by its tool": (
+        "/v1/messages",
+        {**SAID, "max_tokens": 100, "tools": [{"name": "request_approval", "input_schema": {"type": "object"}}]},
+    ),
+    "chat REST": ("/api/chat/conversations/ID/messages/with-tools", {"content": "Buy tea", "enableTools": True}),
+}
+
+
+@requirement("approval.superseded")
+@pytest.mark.parametrize("api", ASKED_OVER)
+async def test_another_message_is_a_no_also_to_what_was_asked_over_another_api(api: str) -> None:
+    resumed: list[Resume | None] = []
+
+    async def shop(request: AgentRequest) -> AsyncIterator[Any]:
+        resumed.append(request.resume)
+        if request.prompt == "Buy tea":
+            yield Paused((PendingCall("a", "buy", "{}", "approval"),), {"at": "the till"})
+        else:
+            yield "Then not."
+
+    apis = [AnthropicMessages()]
+    server = server_of({"shop": shop}, conversations=Conversations(), chat_rest=ChatRest(), apis=apis)
+    path, body = ASKED_OVER[api]
+    async with (
+        server.lifespan(),
+        httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost") as http,
+    ):
+        thread = (await http.post("/v1/conversations", json={})).json()["id"]
+        text = json.dumps({"model": "shop", **body}).replace('"ID"', json.dumps(thread))
+        answer = await http.post(path.replace("ID", thread), content=text, headers={"x-conversation-id": thread})
+        assert answer.status_code == 200, answer.text
+        assert len((await http.get("/api/chat/approvals")).json()["approvals"]) == 1
+        async with chat(server) as client:
+            assert (await client.ask("What is new?", thread_id=thread))[-1]["content"] == "Then not."
+        assert (await http.get("/api/chat/approvals")).json()["approvals"] == []
+    told = resumed[-1]
+    assert told is not None
+    assert (told.superseded, told.state) == (True, {"at": "the till"})
+
+
+async def test_a_message_where_nothing_was_asked_does_not_ask_the_store_for_questions() -> None:
+    server = server_of(echo)
+    looked: list[str] = []
+    store: Any = server.services.state.store
+    for name in ("approval", "approvals"):
+        setattr(store, name, lambda *_, name=name: looked.append(name))
+    async with server.lifespan(), chat(server) as client:
+        for _ in range(2):
+            assert (await client.ask("hi"))[-1]["type"] == "message"
+    assert looked == []
 
 
 # workflows
