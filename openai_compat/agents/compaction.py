@@ -13,8 +13,8 @@ from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, Capabilities, RunConte
 from ..events import AgentEvent, Compacted, MessageBreak, TextDelta, ToolResult, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..reducer import BETWEEN_MESSAGES
-from ..wire.chat_messages import chat_message
 from ..wire.items.parse import SUMMARY
+from ..wire.serialize_messages import chat_message
 from .adapt import close
 from .setting_types import check_fields
 

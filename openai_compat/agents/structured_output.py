@@ -13,10 +13,10 @@ from ..agent_request import AgentRequest
 from ..aio.off_loop import off_loop
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
-from ..wire.chat_messages import chat_message
 from ..wire.json import check_values, parse_json
 from ..wire.json_schema import TooManySteps
 from ..wire.request_schemas import invalid_schema, parse_schema
+from ..wire.serialize_messages import chat_message
 
 QUICK = 5_000
 """Steps, and characters of an answer, that the event loop has time for; what is longer is done in a thread."""

@@ -13,7 +13,7 @@ from ..backend import Capabilities
 from ..errors import InvalidRequest
 from ..messages import FilePart, ImagePart, InputPart, Message, TextPart, ToolMessage, UserMessage
 from ..stores.port import Key, StoredFile
-from ..wire.chat_messages import chat_message
+from ..wire.serialize_messages import chat_message
 from .services import Services
 
 Places: TypeAlias = Mapping[str, str]

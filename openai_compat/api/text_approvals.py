@@ -33,9 +33,9 @@ from ..state.approvals import (
 )
 from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
-from ..wire.chat_messages import chat_message
 from ..wire.json import dumps
 from ..wire.presentation import QUESTION, approval_question
+from ..wire.serialize_messages import chat_message
 from .services import now
 
 TOOL = "request_approval"

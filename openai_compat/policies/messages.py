@@ -11,8 +11,8 @@ from ..agent_request import AgentRequest
 from ..agents.setting_types import check_fields
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
-from ..wire.chat_messages import chat_message
 from ..wire.presentation import ACTIVITY_MARK, without_activity
+from ..wire.serialize_messages import chat_message
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from ..events import AgentEvent, Finished, Paused, ToolCallDelta, ToolCallReady,
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
 from ..stores.port import Store
 from ..stores.records import AgentState, Key
-from ..wire.chat_messages import chat_message
 from ..wire.json import from_stored_json, stored_json
+from ..wire.serialize_messages import chat_message
 from .approvals import ASKED_FOR
 from .draft import Draft
 from .ids import new_id

@@ -22,12 +22,11 @@ from ..policies.messages import without_drawings
 from ..reducer import FinalMessage
 from ..stores.port import Conversation, ConversationTurn, Item, Key
 from ..wire.chat.parse import resume_of
-from ..wire.chat_messages import chat_message, reply_message
 from ..wire.conversation_rules import check_conversation
 from ..wire.items.parse import parse_items
-from ..wire.items.serialize import compaction_item, items_of
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.continuation import NOT_RUN
+from ..wire.serialize_messages import chat_message, compaction_item, items_of, reply_message
 from .ids import new_id
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]

@@ -10,8 +10,8 @@ from pydantic import ConfigDict, TypeAdapter
 from ..agent_request import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
 from ..wire.chat.request_types import MessageParam
-from ..wire.chat_messages import chat_message, raw_call
 from ..wire.conversation_rules import parse_messages
+from ..wire.serialize_messages import chat_message, raw_call
 
 _MESSAGES = TypeAdapter(list[MessageParam], config=ConfigDict(defer_build=True))
 

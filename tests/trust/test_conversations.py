@@ -25,7 +25,7 @@ import pytest
 from openai_compat import Admission, AgentRequest, Conversations, Limits, MemoryStore, Principal, Server
 from openai_compat.agent_request import ANONYMOUS
 from openai_compat.stores.port import Key
-from openai_compat.wire.items.serialize import chat_messages_of
+from openai_compat.wire.serialize_messages import chat_messages_of
 from tests.support.exchanges import answer, request
 from tests.transports import uvicorn_socket
 from tests.trust.probe import CHAT, ask, error_of, eventually, in_process, soon

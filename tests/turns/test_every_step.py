@@ -18,7 +18,7 @@ from openai_compat.agent_request import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
 from openai_compat.stores.port import Key
 from openai_compat.turns.slots import SlotRequest
-from openai_compat.wire.items.serialize import chat_messages_of
+from openai_compat.wire.serialize_messages import chat_messages_of
 from tests.connecting import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.clocks import backends, jump

@@ -20,10 +20,9 @@ from ...state.draft import stored_items
 from ...state.ids import new_id
 from ...stores.port import AgentState, Key, Replay, StoredResponse
 from ...wire.anthropic_messages.parse import ParsedMessages, continued
-from ...wire.chat_messages import reply_message
 from ...wire.items.parse import parse_items
-from ...wire.items.serialize import items_of
 from ...wire.json import from_stored_json, stored_json
+from ...wire.serialize_messages import items_of, reply_message
 from ..services import Services, now
 
 CLAIM = "\x1fthread:"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from ...errors import NotFound
 from ...stores.port import Key, Store
 from ...wire.chat.stored_types import Deleted, KeptConversation
-from ...wire.items.serialize import chat_messages_of
 from ...wire.json import dumps, from_stored_json
+from ...wire.serialize_messages import chat_messages_of
 from ..exchange import Exchange
 from ..services import Services
 

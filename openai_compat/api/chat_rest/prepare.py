@@ -18,11 +18,11 @@ from ...state.agent_state import NO_STATE, resume_state
 from ...state.approvals import Binding, settings_of, superseded
 from ...state.draft import Draft
 from ...state.ids import new_id
-from ...wire.chat_messages import chat_message
 from ...wire.chat_rest.parse import LABELS, agent_request
 from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of
 from ...wire.chat_rest.types import Asked, ToolMessageRequest
 from ...wire.conversation_rules import check_conversation
+from ...wire.serialize_messages import chat_message
 from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Models, Services, Settings, now

@@ -17,10 +17,10 @@ from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit
 from ...turns.plan import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
-from ...wire.chat_messages import reply_message
 from ...wire.chat_rest.forms import Turned, TurnForm
 from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message
+from ...wire.serialize_messages import reply_message
 from ..services import now
 from .lookup import give_title, pending_approval
 

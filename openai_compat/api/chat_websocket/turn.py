@@ -28,11 +28,11 @@ from ...stores.records import Approval, TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.refusals import refusal_reason
 from ...turns.run_group import Taken
-from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import ToolResultFrame, tool_output
 from ...wire.chat_websocket.serialize import StopReason, TurnFrames
 from ...wire.json import dumps, from_stored_json
+from ...wire.serialize_messages import reply_message
 from ..access_log import log_access
 from ..attachments import Places, attach
 from ..detach import begun_in_time

@@ -14,10 +14,10 @@ from ...reducer import Reducer
 from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
-from ...wire.items.serialize import compaction_item
 from ...wire.json import dumps
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
+from ...wire.serialize_messages import compaction_item
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange

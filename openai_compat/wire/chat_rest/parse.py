@@ -12,8 +12,8 @@ from urllib.parse import parse_qs
 from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
-from ..chat_messages import chat_message
 from ..json import check_length, parse_object, validate
+from ..serialize_messages import chat_message
 from .types import (
     DEFAULT_BUDGET,
     DEFAULT_STEPS,

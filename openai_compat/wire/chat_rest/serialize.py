@@ -10,9 +10,8 @@ from typing import Any, Literal, TypeAlias, cast
 from ...events import Paused, PendingCall, ToolCallReady, ToolResult
 from ...messages import Message as TypedMessage
 from ...reducer import FinalMessage, Item, Reducer, Usage
-from ..chat_messages import reply_message
-from ..items.serialize import compaction_item, items_of, output_text
 from ..presentation import Presentation
+from ..serialize_messages import compaction_item, items_of, output_text, reply_message
 from .types import FinishReason, Message, RestCompaction, RestConversation, TokenUsage, ToolCallRecord
 
 StoredItem: TypeAlias = dict[str, Any]

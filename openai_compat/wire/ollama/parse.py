@@ -10,10 +10,10 @@ from ...agent_request import NO_TOOLS, AgentRequest, Caller, FunctionTool, Sampl
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import SystemMessage, UserMessage
-from ..chat_messages import chat_message
 from ..embeddings import EmbeddingInput
 from ..json import check_length, checked_tools, parse_object, validate
 from ..request_schemas import parse_schema
+from ..serialize_messages import chat_message
 from .conversation import OllamaConversation, results_at_end
 from .request_types import (
     AnswerRequest,

@@ -28,9 +28,8 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.wire.chat_messages import chat_message
 from openai_compat.wire.items.parse import SUMMARY, parse_items
-from openai_compat.wire.items.serialize import chat_messages_of, compaction_item, items_of
+from openai_compat.wire.serialize_messages import chat_message, chat_messages_of, compaction_item, items_of
 from tests.support.strategies import json_values, texts
 
 Item = dict[str, Any]

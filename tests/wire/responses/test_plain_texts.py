@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from openai_compat import AgentRequest
 from openai_compat.agent_request import Caller
-from openai_compat.wire.chat_messages import chat_message
 from openai_compat.wire.items.parse import parse_items
 from openai_compat.wire.responses.parse.request import parse_response, with_context
+from openai_compat.wire.serialize_messages import chat_message
 
 Item = dict[str, Any]
 

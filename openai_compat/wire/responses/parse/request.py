@@ -11,11 +11,11 @@ from ....backend import Capabilities
 from ....errors import InvalidRequest
 from ....messages import Message, ToolMessage
 from ...chat.request_types import TextFormat
-from ...chat_messages import chat_message
 from ...items.parse import NewId, input_items, parse_items
 from ...items.types import ID_PREFIXES, ONLY_ASKED
 from ...json import check_length, dumps, is_quick, parse_object, validate
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
+from ...serialize_messages import chat_message
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
 from ..serialize.response import echo_of

@@ -33,9 +33,9 @@ from ....events import (
     UsageReported,
 )
 from ....reducer import Item, Usage, leading_texts
-from ...items.serialize import compaction_item
 from ...items.types import ID_PREFIXES, OTHER_PREFIX
 from ...presentation import Presentation, approval_question
+from ...serialize_messages import compaction_item
 from ..event_types import LifecycleType
 from ..response_types import (
     CallExtras,
