@@ -15,7 +15,7 @@ from ..aio.background import let_go
 from ..aio.timers import ScopeTimeout, asyncio_loop, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
-from ..policies.authenticate import Auth
+from ..policies.authenticate import Auth, OpenAccess
 from ..policies.hooks import RefusalReason
 from ..turns.refusals import refusal_reason
 from ..turns.turn_log import TurnLog
@@ -81,6 +81,8 @@ class WebSocketConnection:
 
     async def authenticate(self) -> None:
         """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
+        if self.status and isinstance(self._auth, OpenAccess):  # no key was wanted, so none can be taken back
+            return
         self.principal = await self._auth.principal(self.request, self.request_id)
 
     async def accept(self, subprotocol: str | None = None) -> None:
