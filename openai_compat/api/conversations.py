@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
 from ..state.approvals import withdraw
-from ..state.draft import stored_items
+from ..state.conversation_locks import stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
 from ..turns.run import commit

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..policies.content import check_content_type
-from ..state.draft import Draft
+from ..state.conversation_locks import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
 from ..wire.errors import error_frame

@@ -27,7 +27,7 @@ from ..stores.records import AgentState, Key
 from ..wire.json import from_stored_json, stored_json
 from ..wire.serialize_messages import chat_message
 from .approvals import ASKED_FOR
-from .draft import Draft
+from .conversation_locks import Draft
 from .ids import new_id
 
 logger = logging.getLogger("openai_compat")

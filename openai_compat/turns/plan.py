@@ -11,7 +11,7 @@ from ..errors import OpenAICompatError
 from ..policies.hooks import TurnInfo
 from ..reducer import Usage
 from ..state.agent_state import GivenState, LeftState, kept_states
-from ..state.draft import Draft
+from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
 from .parked_runs import parked_run
 from .run_group import Requester, RunGroup, Taken, turn_info

@@ -14,7 +14,7 @@ from ...http import HttpRequest
 from ...policies.housekeeping import task_of
 from ...reducer import Usage
 from ...state.agent_state import resume_state
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...turns.slots import NoSlot
 from ...wire.anthropic_messages.asked_again import AskedFor

@@ -16,7 +16,7 @@ from ...aio.off_loop import MANY, off_loop
 from ...errors import Conflict, NotFound, OpenAICompatError
 from ...messages import Message
 from ...reducer import FinalMessage
-from ...state.draft import stored_items
+from ...state.conversation_locks import stored_items
 from ...state.ids import new_id
 from ...stores.port import AgentState, Key, Replay, StoredResponse
 from ...wire.anthropic_messages.parse import ParsedMessages, continued

@@ -8,7 +8,7 @@ from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...reducer import Reducer
 from ...state.approvals import Binding, Decisions, record_decisions
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken

@@ -11,7 +11,7 @@ from ...errors import InvalidRequest
 from ...policies.housekeeping import task_of
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Decisions
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...turns.slots import NoSlot

@@ -14,7 +14,7 @@ from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...reducer import FinalMessage, Item, Reducer, Usage
 from ...state.approvals import Binding, Decisions, record_decisions
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, StoredCompletion, TurnCommit
 from ...turns.plan import TurnPlan

@@ -15,7 +15,7 @@ from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.agent_state import resume_state
 from ...state.approvals import Decisions, check_editable, elsewhere, request_of, too_late
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...stores.port import Store
 from ...stores.records import Approval, Key

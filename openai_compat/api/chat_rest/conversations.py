@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import InvalidRequest, NotFound
 from ...state.approvals import withdraw
-from ...state.draft import stored_items
+from ...state.conversation_locks import stored_items
 from ...state.ids import new_id
 from ...stores.records import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list

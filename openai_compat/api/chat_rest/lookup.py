@@ -7,7 +7,7 @@ from typing import Any
 
 from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...stores.port import Store
 from ...stores.records import Approval, Conversation, Item, Key
 from ...tools import Toolbox

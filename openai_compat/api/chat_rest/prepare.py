@@ -16,7 +16,7 @@ from ...policies.chat_rest import ContextQuery
 from ...policies.messages import MessagePolicy
 from ...state.agent_state import NO_STATE, resume_state
 from ...state.approvals import Binding, settings_of, superseded
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...wire.chat_rest.parse import LABELS, agent_request
 from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of

@@ -11,7 +11,7 @@ from ...backend import AgentBackend
 from ...reducer import FinalMessage
 from ...state.agent_state import NO_STATE, GivenState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
-from ...state.draft import Draft, stored_items, transcript
+from ...state.conversation_locks import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit

@@ -22,7 +22,7 @@ from ...policies.hooks import RefusalReason
 from ...reducer import Reducer
 from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
-from ...state.draft import Draft, extended
+from ...state.conversation_locks import Draft, extended
 from ...state.ids import new_id
 from ...stores.records import Approval, TurnCommit
 from ...turns.plan import TurnPlan

@@ -16,7 +16,7 @@ from ...http import HttpRequest
 from ...policies.hooks import TurnInfo
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
-from ...state.draft import Draft
+from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Item, Key, StoredResponse

@@ -25,7 +25,7 @@ from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
-from ...state.draft import stored_items
+from ...state.conversation_locks import stored_items
 from ...stores.port import AgentState, ConversationTurn, TurnCommit, WebhookNotice
 from ...turns.plan import Delivery, TurnPlan
 from ...turns.run import commit
