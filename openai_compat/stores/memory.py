@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..policies.limits import LEASE
+from .bounded_tables import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_approvals import MemoryApprovals
 from .memory_completions import MemoryCompletions
 from .memory_conversations import Kept, MemoryConversations
@@ -13,7 +14,6 @@ from .memory_files import MemoryFiles
 from .memory_grants import MemoryGrantStore
 from .memory_limits import MemoryLimits
 from .memory_outbox import MemoryOutbox
-from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
 from .memory_settings import MemorySettings
 from .memory_spending import MemorySpending

@@ -8,9 +8,8 @@ from typing import Literal
 
 from ..errors import Conflict
 from ..policies.limits import LEASE
-from .bounded_tables import Table, size_of_text
+from .bounded_tables import ITEM, MAX_GONE, MemoryBounds, MemoryPart, Table, size_of_items, size_of_text
 from .cursors import names_after, one_before
-from .memory_part import ITEM, MAX_GONE, MemoryBounds, MemoryPart, size_of_items
 from .records import (
     AgentState,
     Conversation,

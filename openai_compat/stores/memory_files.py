@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .bounded_tables import Table, size_of_text
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart, Table, size_of_text
 from .records import Key, Order, StoredFile
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .bounded_tables import Shares, Table, size_of_text
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart, Shares, Table, size_of_text
 from .port import MOST_GRANTS
 from .records import Grant, Key
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies.limits import LEASE
-from .bounded_tables import Table, size_of_text
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart, Table, size_of_text
 from .records import Allowance, Charge, Claim, Key, Replay
 
 DAY = 24 * 3600.0

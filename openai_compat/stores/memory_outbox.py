@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart
 from .records import WebhookNotice
 
 # A receiver that is down for a day must not fill the memory; in a database they have room, and a sweep.

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..policies.limits import LEASE
-from .bounded_tables import Table, size_of_text
+from .bounded_tables import ITEM, MemoryBounds, Table, size_of_items, size_of_text
 from .memory_outbox import MemoryOutbox
-from .memory_part import ITEM, MemoryBounds, size_of_items
 from .port import LOG_BYTES
 from .records import AgentState, Chain, Events, Key, StoredResponse, TurnCommit, WebhookNotice
 

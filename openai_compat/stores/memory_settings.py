@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart
 
 
 class MemorySettings(MemoryPart):

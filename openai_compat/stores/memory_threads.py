@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ..policies.limits import LEASE
-from .memory_part import MemoryBounds, MemoryPart
+from .bounded_tables import MemoryBounds, MemoryPart
 from .records import Events, Key, StoredThread
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openai_compat.stores.bounded_tables import MAX_GONE
 from openai_compat.stores.cursors import names_after, one_before
-from openai_compat.stores.memory_part import MAX_GONE
 from openai_compat.stores.port import Key, Order, Store
 from tests.stores.samples import completion, file, item, turn
 

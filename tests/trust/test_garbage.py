@@ -420,13 +420,7 @@ def ours(thing: object) -> str | None:
 def alive() -> Counter[str]:
     """How many objects of ours there are, but for what a store keeps, and how it counts that."""
     names = filter(None, map(ours, gc.get_objects()))
-    return Counter(
-        [
-            name
-            for name in names
-            if not name.startswith(("openai_compat.stores.", "openai_compat.stores.bounded_tables."))
-        ]
-    )
+    return Counter([name for name in names if not name.startswith("openai_compat.stores.")])
 
 
 @contextmanager
