@@ -1,11 +1,15 @@
-"""The services of a server that endpoints use, in four parts: settings, models, state, and live."""
+"""The services of a server that endpoints use, in four parts: settings, models, state, and live.
+
+Beside the models is what all APIs check of an agent's tools: a client cannot offer one by the same name.
+"""
 
 from __future__ import annotations
 
 import inspect
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -15,7 +19,8 @@ from ..agent_request import AgentRequest, Caller, Principal
 from ..agents.compaction import Compaction
 from ..agents.decider import Decider
 from ..agents.embedder import Embedder
-from ..backend import AgentBackend
+from ..agents.error_mapping import to_public_error
+from ..backend import AgentBackend, SupportsToolNames
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..http import HttpRequest
 from ..policies.budgets import BudgetsOf
@@ -55,6 +60,9 @@ if TYPE_CHECKING:  # the room of the providers is not entered by servers that ha
     from .stored_providers import StoredProviders
 
 logger = logging.getLogger("openai_compat")
+
+LONGEST_QUOTED = 64
+"""Longest name in characters that an error quotes."""
 
 Offered = TypeVar("Offered", Embedder, Decider)
 
@@ -249,11 +257,36 @@ class Models:
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
         if not (known or default) or (principal.models is not None and not principal.may_use(name)):
-            shown = model if len(model) <= 64 else model[:64] + "…"
+            shown = model if len(model) <= LONGEST_QUOTED else model[:LONGEST_QUOTED] + "…"
             # In OpenAI's words, which tests of clients look for. The same for a model that the caller may not use:
             # nobody need know that it exists.
             raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name
+
+
+async def check_names(
+    backend: AgentBackend, request: AgentRequest, names: AbstractSet[str], place: Callable[[str], str]
+) -> None:
+    """Raise InvalidRequest if the client offers a tool by a name that is one of the agent's own.
+
+    It would take that tool's place, and the client would write its results. `place` tells where a name was sent.
+    """
+    taken = sorted(names & await own_tool_names(backend, request)) if names else []
+    if taken:
+        text = f"This agent has a tool called '{taken[0][:LONGEST_QUOTED]}' itself: give yours another name."
+        raise InvalidRequest(text, param=place(taken[0]), code="tool_name_taken")
+
+
+async def own_tool_names(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
+    """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
+    declared = backend.capabilities.own_tools
+    if not isinstance(backend, SupportsToolNames):
+        return declared
+    try:
+        named = backend.tool_names(request)
+        return declared | frozenset(await named if inspect.isawaitable(named) else named)
+    except Exception as error:
+        raise to_public_error(error) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

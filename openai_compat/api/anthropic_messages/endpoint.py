@@ -30,8 +30,7 @@ from ..attachments import attach
 from ..body import parse_body, read_body
 from ..detach import run_once
 from ..exchange import Exchange
-from ..own_tools import check_names, own_tool_names
-from ..services import Services
+from ..services import Services, check_names, own_tool_names
 from ..text_approvals import decisions_from_messages
 from .reconnect import BESIDE, SentTurn, SentTurns
 from .threads import AnsweredThread, thread_of

@@ -23,8 +23,7 @@ from ..attachments import attach, message_places
 from ..body import read_body
 from ..detach import run_once
 from ..exchange import Exchange
-from ..own_tools import check_names
-from ..services import Services, now
+from ..services import Services, check_names, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import decisions_from_messages, may_decide
 from .turn import ChatCompletionTurn, answer_with_text

@@ -38,9 +38,8 @@ from ...wire.chat_websocket.serialize import encode, error_frame, generation_sto
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
 from ..body import QUICK_FRAME
-from ..own_tools import check_names
 from ..request_hooks import tell_refused_frame
-from ..services import Services, logger
+from ..services import Services, check_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .approvals import asked_about, load_question, request_as_before
 from .threads import ChatThreads, Follower, Thread

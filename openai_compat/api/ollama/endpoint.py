@@ -23,8 +23,7 @@ from ..answer_form import NDJSON, Framing
 from ..body import parse_body, read_body
 from ..detach import run_once
 from ..exchange import Exchange
-from ..own_tools import check_names
-from ..services import Services
+from ..services import Services, check_names
 from ..text_approvals import decisions_from_messages
 from .models import own_name
 from .turn import OllamaTurn

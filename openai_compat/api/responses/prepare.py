@@ -29,8 +29,7 @@ from ...wire.responses.parse.request import ParsedResponse, check_response_capab
 from ...wire.responses.parse.tools import tool_place
 from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
 from ..attachments import attach, item_places
-from ..own_tools import check_names
-from ..services import Services, now
+from ..services import Services, check_names, now
 from ..text_approvals import decisions_from_messages
 
 Items: TypeAlias = Sequence[dict[str, Any]]
