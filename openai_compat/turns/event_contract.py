@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeAlias
 
 from ..agent_request import AgentRequest, FunctionTool
 from ..backend import CHARACTERS_PER_TOKEN
@@ -39,7 +39,7 @@ from ..events import (
 )
 from ..wire.json import same_json
 from ..wire.utf16 import HalfJoiner, has_halves, joined
-from .event_fields import wrong_field
+from .event_fields import declared_fields
 from .stop_sequences import StopScanner
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
@@ -47,11 +47,10 @@ BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choic
 
 Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+"""Events that carry text in pieces; a piece may end in the middle of a character."""
+
 STOPPED = Finished("stop")
 """How most agents end: one for all, as to make a frozen object takes its time."""
-
-PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
-"""Events that carry text in pieces; a piece may end in the middle of a character."""
 
 
 @dataclass(slots=True)
@@ -86,11 +85,10 @@ class EventContract:
     passing = False
     room = math.inf
     _scanner: StopScanner | None = None
-    _limit: int | None = None
+    _left: int | None = None
     _spoke = False
     _break_due = False
     _own_calls = 0
-    _reported = 0
     _dropped: frozenset[str] = frozenset()
 
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
@@ -102,9 +100,9 @@ class EventContract:
             self._scanner = StopScanner(sampling.stop)
         self._halves: dict[Prose, HalfJoiner] = {}  # of the kinds in which there was something beside ASCII
         if sampling.max_tokens is not None and not counts_tokens:  # an agent that counts is not cut
-            self._limit = sampling.max_tokens
+            self._left = sampling.max_tokens
             # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
-            self.room = self._limit * CHARACTERS_PER_TOKEN
+            self.room = self._left * CHARACTERS_PER_TOKEN
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
@@ -207,13 +205,12 @@ class EventContract:
 
     def _counted(self, usage: UsageReported) -> list[AgentEvent]:
         """A report of tokens takes the place of the estimate for what was said before it."""
-        if self._limit is None or not usage.output_tokens:
+        if self._left is None or not usage.output_tokens:
             return [usage]
-        self._reported += usage.output_tokens
-        left = self._limit - self._reported
-        self.room = max(left, 0) * CHARACTERS_PER_TOKEN
+        self._left -= usage.output_tokens
+        self.room = max(self._left, 0) * CHARACTERS_PER_TOKEN
         # The report itself is passed on: `usage` says by how much the answer is too long.
-        return [usage] if left >= 0 else [usage, *self._cut("length")]
+        return [usage] if self._left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
         """Release text that was held back for a stop sequence or the second half of a character.
@@ -229,18 +226,14 @@ class EventContract:
     def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
         if self.finished:  # by the text before it
             return []
-        match item:
-            case ToolCallStarted():
-                return self._begun(item)
-            case ToolCallReady():
-                return self._ready(item)
-            case ToolResult():
-                return self._result(item)
-            case MessageBreak():
-                self._break_due = self._spoke = False
-                return [item]
-            case _:
-                assert_never(item)
+        if isinstance(item, ToolCallStarted):
+            return self._begun(item)
+        if isinstance(item, ToolCallReady):
+            return self._ready(item)
+        if isinstance(item, ToolResult):
+            return self._result(item)
+        self._break_due = self._spoke = False
+        return [item]
 
     # tools
 
@@ -417,13 +410,8 @@ class EventContract:
 
 
 def _checked(usage: UsageReported) -> UsageReported:
-    numbers = (
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        usage.cache_write_tokens,
-    )
+    details = (usage.cached_tokens, usage.reasoning_tokens, usage.cache_write_tokens)
+    numbers = (usage.input_tokens, usage.output_tokens, *details)
     if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
         raise AgentError("The agent reported a token count that is not a whole number.", code="invalid_usage")
     return usage
@@ -447,3 +435,16 @@ def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
     raise AgentError("The agent yielded something that is not an event.", code="invalid_event") from TypeError(
         f"an agent yields str or well-formed events, not {type(wrong).__name__}{where}: {wrong!r:.200}"
     )
+
+
+def wrong_field(event: object) -> str | None:
+    """The first field of an event whose value is not what its class says; None if there is none."""
+    kind: Any = type(event)
+    for name, classes, constants, holds in declared_fields(kind, wrong_field):
+        value = getattr(event, name)
+        if not isinstance(value, classes):
+            if value not in constants:
+                return name
+        elif holds is not None and value is not None and not holds(value):
+            return name
+    return None

@@ -390,3 +390,24 @@ def same_json(one: str, other: str) -> bool:
         return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
     except (ValueError, RecursionError):
         return False
+
+
+def is_json(value: object, *, finite: bool = False) -> bool:
+    """True if JSON can carry a value: as it is with `finite`, else with NaN as null and bytes as text."""
+    try:
+        return _is_json(value, finite)
+    except RecursionError:  # far too deep, or in itself
+        return False
+
+
+def _is_json(value: object, finite: bool) -> bool:
+    if value is None or isinstance(value, str | int):
+        return True
+    if isinstance(value, float):
+        return not finite or math.isfinite(value)
+    if isinstance(value, bytes):  # which MessagePack carries
+        return not finite
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        return all([isinstance(key, str) and _is_json(each, finite) for key, each in pairs])
+    return isinstance(value, list | tuple) and all([_is_json(each, finite) for each in cast("list[object]", value)])
