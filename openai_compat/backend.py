@@ -119,6 +119,7 @@ class KeptGrants(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class RunContext:
     """The server's side of a run, for the agent to use while it runs.
 
@@ -130,17 +131,14 @@ class RunContext:
         grants: where the server keeps what people have allowed for always; None where no server runs it.
     """
 
-    __slots__ = ("_deadline", "_logger", "_wakes", "asker", "cancelled", "grants", "request_id", "turn_id")
-
-    def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
-        self.turn_id = turn_id
-        self.request_id = request_id
-        self.cancelled = False
-        self.asker: Asker | None = None
-        self.grants: KeptGrants | None = None
-        self._logger = logger
-        self._deadline = deadline
-        self._wakes: threading.Event | None = None  # made for who waits; most agents only look, or not even that
+    turn_id: str
+    request_id: str
+    _deadline: float
+    _logger: logging.Logger
+    cancelled: bool = field(default=False, init=False)
+    asker: Asker | None = field(default=None, init=False)
+    grants: KeptGrants | None = field(default=None, init=False)
+    _wakes: threading.Event | None = field(default=None, init=False)  # made for who waits; most agents only look
 
     async def approve(self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None) -> Decision:
         """Ask a person whether a call may run, and wait for the decision, over whatever API the request came.

@@ -57,24 +57,9 @@ def size_of(item: Item) -> int:
 
 
 class Texts(list[Any]):
-    """Items of which each is a `str`: nobody needs to look at them one by one, which is most of what a text costs."""
+    """A batch of texts, each a `str`: nobody needs to look at them one by one, which is most of what a text costs."""
 
     __slots__ = ()
-
-
-_ONLY_TEXTS = frozenset([str])
-
-
-def leading_texts(items: list[Any]) -> list[str]:
-    """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end."""
-    if type(items) is Texts:
-        return items
-    texts = items if not items or type(items[-1]) is str else items[:-1]
-    if len(texts) == 1 and type(texts[0]) is str:  # as in most plain answers
-        return texts
-    if set(map(type, texts)) <= _ONLY_TEXTS:
-        return texts
-    return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 
 
 @dataclass(slots=True)
@@ -146,9 +131,10 @@ class Reducer:
 
     def feed(self, items: list[Item]) -> None:
         """Take in more events, in the order in which the agent said them."""
-        texts = [] if self._break_due else leading_texts(items)
-        self._text += texts
-        for item in items[len(texts) :]:
+        if type(items) is Texts and not self._break_due:
+            self._text += items
+            return
+        for item in items:
             if isinstance(item, str):
                 self._say(item)
             else:

@@ -1,8 +1,8 @@
 """The life of one run of a backend, in a task of its own, read through a bounded buffer.
 
     run.start()                          the agent starts
-    while run.items or not run.finished:
-        items = run.take()               what it has said since
+    while run.texts or run.rest or not run.finished:
+        batches = run.take()             what it has said since
         ...                              await wake.wait() when there is nothing
     await run.stop()                     the agent has been stopped; always, on every path
 
@@ -56,23 +56,26 @@ class AgentRun:
     The slot that it borrows of its seat is given back once the agent has really ended, whichever way.
 
     Attributes:
-        items: what the agent has said since the last `take`.
+        texts: what the agent has said since the last `take`, up to the first event that is no text.
+        rest: the same from that event on.
         error: what the agent's failure is to the client, None as long as there is none.
         finished: True when the agent has said all it will say.
+        running: True as long as its task has not ended.
     """
 
     # What most runs leave as it is belongs to the class.
     error: OpenAICompatError | None = None
     finished = False
+    running = False
     _task: Task | None = None
     _parked: str | None = None
     _cause: OpenAICompatError | None = None
     _room: Waiter | None = None
     _full = False
+    _most = BUFFER
     _dropping = False
     _unheard = False
     _cancelled = False
-    _ended = False
 
     def __init__(
         self,
@@ -100,7 +103,8 @@ class AgentRun:
         self._variables = None if hooked is None else hooked.context
         self._cuts = cuts
         self._contract, self._marks = self._rules()
-        self.items: list[Item] = Texts()
+        self.texts, self.rest = Texts(), list[Item]()
+        self._queue: list[Item] = self.texts
 
     def _rules(self) -> tuple[EventContract, CallMarks | None]:
         """What the agent's events have to keep to in this turn, and what gives its calls ids by which its state is found."""
@@ -115,18 +119,17 @@ class AgentRun:
         """True if the agent has ended by itself, and has said and done nothing."""
         return self._contract.silent and not self._contract.ended_early and self.error is None
 
-    def take(self) -> list[Item]:
-        """Everything the agent has said since the last call."""
-        items, self.items = self.items, Texts()
-        self._full = False
+    def take(self) -> list[list[Item]]:
+        """Everything the agent has said since the last call: its texts, which are one batch, and the rest."""
+        batches: list[list[Item]] = [self.texts] if self.texts else []
+        if self.rest:
+            batches.append(self.rest)
+            self.rest = []
+        self.texts = self._queue = Texts()
+        self._most, self._full = BUFFER, False
         if self._room is not None:
             self._make_room()
-        return items
-
-    @property
-    def running(self) -> bool:
-        """True as long as the agent's task has not ended."""
-        return self._task is not None and not self._ended
+        return batches
 
     @property
     def parked(self) -> bool:
@@ -144,18 +147,19 @@ class AgentRun:
             self._go_on()
             return
         self._seat.borrow()
+        self.running = True
         self._context.asker = self
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
         name = f"agent {self._context.turn_id}"
         self._task = spawn_at_once(self._run, name, self._release, self._variables, self._wake.loop)
-        if self._cancelled and not self._ended:  # by itself, before it was known
+        if self._cancelled and self.running:  # by itself, before it was known
             self._task.cancel()
 
     def _release(self) -> None:
         """The agent has ended; also where the task was cancelled before it began."""
-        if not self._ended:
-            self._ended = self.finished = True
+        if self.running:
+            self.running, self.finished = False, True
             if self._parked is not None:
                 self._leave_park()
             self._context.asker = None  # each has the other
@@ -344,7 +348,7 @@ class AgentRun:
                 size = len(item)
                 contract.room -= size
                 if size:
-                    queue = self.items
+                    queue = self._queue
                     queue.append(item)
                     if self._hooked is not None:
                         self._hooked.event(item)
@@ -362,7 +366,7 @@ class AgentRun:
                 if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()
-            if (self._full or len(self.items) >= BUFFER) and not self._dropping:
+            if (self._full or len(self._queue) >= self._most) and not self._dropping:
                 self._room = new_waiter()
                 await self._room.sleep()
 
@@ -379,7 +383,10 @@ class AgentRun:
         self.finished = self.finished or self._contract.finished
         if events and not self._dropping:
             marked = events if self._marks is None else self._marks.mark(events)
-            self.items = [*self.items, *marked]  # no `Texts` any more
+            if self._queue is self.texts:
+                self._queue = self.rest
+                self._most -= len(self.texts)
+            self.rest += marked
             if self._hooked is not None:
                 for item in marked:
                     self._hooked.event(item)

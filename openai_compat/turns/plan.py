@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..agent_request import AgentRequest
@@ -13,9 +14,7 @@ from ..reducer import Usage
 from ..state.agent_state import GivenState, LeftState, kept_states
 from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
-from .parked_runs import parked_run
 from .run_group import Requester, RunGroup, Taken, turn_info
-from .slots import SlotRequest
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
 """The unit of an answer: bytes, or the frames of a WebSocket."""
@@ -40,7 +39,7 @@ class Delivery(Protocol[Frames_contra]):
         """The agent is about to run: it must not be run for this request again in secret."""
         ...
 
-    async def write(self, frames: Frames_contra) -> None:
+    def write(self, frames: Frames_contra, /) -> Awaitable[None]:
         """Pass on the next part of the answer, in the order in which it was said."""
         ...
 
@@ -52,11 +51,12 @@ class Delivery(Protocol[Frames_contra]):
         """There was nothing to write for a while."""
         ...
 
-    def end(self, frames: Frames_contra) -> Awaitable[None]:
+    def end(self, frames: Frames_contra, /) -> Awaitable[None]:
         """The last of the answer, or all of it. What it says has been stored."""
         ...
 
 
+@dataclass(eq=False, repr=False)
 class TurnPlan(Generic[Frames]):
     """One turn: which agent is asked what, how its answer is written, where to, and what is kept of it.
 
@@ -65,7 +65,7 @@ class TurnPlan(Generic[Frames]):
     Attributes:
         api: the name of the API, as hooks are told.
         agent: the agent's own name; the turn is counted for it.
-        asker: the name that what its agent leaves is kept under: its own, unless an API says otherwise.
+        asker: the name that what its agent leaves is kept under; empty for its own.
         draft: the conversation that the turn has for itself.
         background: whether nobody waits for it, so that it has more time.
         usage: the tokens that were reported.
@@ -81,39 +81,30 @@ class TurnPlan(Generic[Frames]):
         stopped: what it was interrupted with.
     """
 
+    delivery: Delivery[Frames]
+    requester: Requester
+    _: KW_ONLY
+    id: str
+    agent: str
+    backend: AgentBackend
+    requests: Sequence[AgentRequest]
+    draft: Draft | None = None
+    background: bool = False
+    asker: str = ""
+    usage: Usage = field(default_factory=Usage, init=False)
+    # What most turns leave as it is belongs to the class.
+    runs: RunGroup | None = field(default=None, init=False)
+    stopped: OpenAICompatError | None = field(default=None, init=False)
+    last_state: LeftState | None = field(default=None, init=False)
+    given = GivenState()
+    kept = False
+    counted = False
+
     api = "own"
     single = True
     cuts = True
     bounded = True
     fails_at_once = False
-    given = GivenState()
-    last_state: LeftState | None = None
-    kept = False
-    counted = False
-    runs: RunGroup | None = None
-    stopped: OpenAICompatError | None = None
-
-    def __init__(
-        self,
-        delivery: Delivery[Frames],
-        requester: Requester,
-        *,
-        id: str,
-        agent: str,
-        backend: AgentBackend,
-        requests: Sequence[AgentRequest],
-        draft: Draft | None = None,
-        background: bool = False,
-    ) -> None:
-        self.delivery: Delivery[Frames] = delivery
-        self.requester = requester
-        self.id = id
-        self.agent = self.asker = agent
-        self.backend = backend
-        self.requests = requests
-        self.draft = draft
-        self.background = background
-        self.usage = Usage()
 
     @property
     def info(self) -> TurnInfo:
@@ -125,34 +116,19 @@ class TurnPlan(Generic[Frames]):
         """The id that the answer has for its client."""
         return self.id
 
-    @property
-    def slots(self) -> SlotRequest:
-        """The slots that it needs: an agent that goes on has its own."""
-        number = len(self.requests)
-        for request in self.requests:
-            if request.resume is not None and parked_run(request.resume) is not None:
-                number -= 1
-        return SlotRequest(number, self.agent, self.requester.principal)
-
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""
         self.stopped = error
         if self.runs is not None:
             self.runs.interrupt(error)
 
-    def begin(self, runs: RunGroup) -> None:
-        """A run begins; one that was interrupted before ends at once."""
-        self.runs = runs
-        self.last_state = None
-        if self.stopped is not None:
-            runs.interrupt(self.stopped)
-
     def states(self, response: str | None = None) -> tuple[AgentState, ...]:
         """What is to be kept of the state that its agent has left: with the conversation; else with `response`, if given."""
         if self.last_state is None:
             return ()
+        asker = self.asker or self.agent
         return kept_states(
-            self.last_state, self.given, self.asker, self.backend, turn=self.id, draft=self.draft, response=response
+            self.last_state, self.given, asker, self.backend, turn=self.id, draft=self.draft, response=response
         )
 
     async def before_start(self) -> None:

@@ -25,13 +25,13 @@ from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
-from ..reducer import Item, Texts, leading_texts, size_of
+from ..reducer import Item, Texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
 from ..state.approvals import GrantsByAsker
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
-from .parked_runs import ParkedRuns
+from .parked_runs import ParkedRuns, parked_run
 from .plan import Delivery, Frames, TurnPlan
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
@@ -72,11 +72,6 @@ class SeatedTurn(Protocol):
     @property
     def info(self) -> TurnInfo:
         """Its first run, as hooks are told of it."""
-        ...
-
-    @property
-    def slots(self) -> SlotRequest:
-        """The slots that it needs."""
         ...
 
 
@@ -128,7 +123,9 @@ class TurnRunner:
                 await self.hooks.admit(turn.info)
         if turn.requests and self.spending is not None:
             turn.requester.headers += await self.spending.check(turn.requester.principal)
-        seat = await self.slots.take(turn.slots)
+        # An agent that goes on has its slot already.
+        number = len([True for one in turn.requests if one.resume is None or parked_run(one.resume) is None])
+        seat = await self.slots.take(SlotRequest(number, turn.agent, turn.requester.principal))
         if turn.requester.turn is not None:
             turn.requester.turn.queued = seat.queued
         return seat
@@ -185,7 +182,7 @@ class TurnRunner:
                 requests,
                 seat=seat,
                 parked=self.parked,
-                grants=self.grants[plan.asker],
+                grants=self.grants[plan.asker or plan.agent],
                 hooks=hooks,
                 round=number,
             )
@@ -194,7 +191,7 @@ class TurnRunner:
             cause: OpenAICompatError | None = None
             runs.start()
             try:
-                plan.begin(runs)
+                plan.runs, plan.last_state = runs, None
                 if plan.single:
                     seat.close()  # each slot is free when its agent has ended
                 size = await TurnOutput(self, plan, runs, size).write()
@@ -202,8 +199,7 @@ class TurnRunner:
                     self.told.silent(plan.agent, plan.requester)
                 requests = () if plan.single else await plan.next_requests()
                 if not requests:
-                    seat.close()
-                    await self._finish(plan, runs)
+                    await self._finish(plan, runs, seat)
                     return None
             # Of no use to a client that is gone: nothing is written, and no other run is begun for it.
             except (ClientDisconnected, ClientTooSlow):
@@ -221,8 +217,10 @@ class TurnRunner:
                     await runs.stop(cause or plan.stopped)
                 runs.add_unread(plan.usage)
 
-    async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup) -> None:
+    async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup, seat: Seat) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
+        if seat.is_open:
+            seat.close()
         outcome, last = await plan.ending()
         if self.spending is not None:
             outcome = await self._spend(self.spending, plan, outcome)
@@ -343,9 +341,12 @@ class TurnOutput(Generic[Frames]):
 
     def _look_at(self, items: list[Item]) -> None:
         """Count what is to be counted, and keep the state that the agent leaves. Raises AgentError for too long an answer."""
-        plan, texts = self._plan, leading_texts(items)
-        size = sum(map(len, texts))
-        for item in items[len(texts) :]:
+        plan = self._plan
+        if type(items) is Texts:
+            size, items = sum(map(len, items)), []
+        else:
+            size = 0
+        for item in items:
             if self._log is not None:
                 self._log.note(item)
             if isinstance(item, UsageReported):

@@ -34,7 +34,7 @@ CANCELLABLE_EVERY = 16
 reader looks by itself whether it was cancelled, every so many waits."""
 
 Taken: TypeAlias = list[tuple[int, list[Item]]]
-"""New items by choice: the index of each choice, with its items."""
+"""New items by choice: the index of each choice, with a batch of its items. Texts come as `Texts`, the rest by itself."""
 
 
 class Interruptible(Protocol):
@@ -113,6 +113,11 @@ class AgentRuns(Protocol):
         ...
 
     @property
+    def stopped(self) -> OpenAICompatError | None:
+        """What it was interrupted with, before its runs were there."""
+        ...
+
+    @property
     def background(self) -> bool:
         """True if no client waits, so the longer deadline applies."""
         ...
@@ -160,7 +165,6 @@ class RunGroup:
     """
 
     _waits = 0
-    _interrupted: OpenAICompatError | None = None
 
     def __init__(
         self,
@@ -174,6 +178,7 @@ class RunGroup:
         hooks: HookSet | None = None,
         round: int = 0,
     ) -> None:
+        self._interrupted = turn.stopped  # before its runs could begin: they end at once
         # One for all runs: who reads them waits for whichever says something first.
         self._wake = new_wake_event(turn.requester.loop)
         self.clock = self._wake.clock
@@ -225,7 +230,8 @@ class RunGroup:
 
     def close(self) -> bool:
         """Nobody waits any more for what they say. Returns whether agents still run, which are to be stopped."""
-        self._wake.close()
+        if self._waits:
+            self._wake.close()
         running = False
         for run in self._runs:
             running = running or run.running
@@ -243,7 +249,7 @@ class RunGroup:
     def add_unread(self, usage: Usage) -> None:
         """Add tokens whose report was never taken, once the runs are stopped: they were used all the same."""
         for run in self._runs:
-            for item in run.items:
+            for item in run.rest:
                 if isinstance(item, UsageReported):
                     usage.add(item)
 
@@ -251,7 +257,7 @@ class RunGroup:
     def over(self) -> bool:
         """True when every agent has ended well and all of it was taken."""
         for run in self._runs:
-            if run.items or run.error is not None or not run.finished:
+            if run.texts or run.rest or run.error is not None or not run.finished:
                 return False
         return self._interrupted is None
 
@@ -283,8 +289,9 @@ class RunGroup:
             raise self._interrupted
         taken: Taken = []
         for index, run in enumerate(self._runs):
-            if run.items:
-                taken.append((index, run.take()))
+            if run.texts or run.rest:
+                for batch in run.take():
+                    taken.append((index, batch))
         # What was said before a failure is told before it.
         if not taken:
             for run in self._runs:
@@ -294,7 +301,7 @@ class RunGroup:
 
     def _has_something(self) -> bool:
         for run in self._runs:
-            if run.items or run.error is not None:
+            if run.texts or run.rest or run.error is not None:
                 return True
         return self._interrupted is not None
 

@@ -29,7 +29,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..reducer import BETWEEN_MESSAGES, Item, Texts, leading_texts
+from ..reducer import BETWEEN_MESSAGES, Item, Texts
 from .chat.call_order import CallOrder
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
@@ -47,12 +47,10 @@ class Presentation:
     """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order.
 
     `ask` makes the items that ask people about calls which wait for approval. With `call_order`, the client's calls
-    come one after the other.
+    come one after the other. `length` is that of texts that were shown before, in characters.
     """
 
-    _has_text = False
     _break_due = False
-    _length = 0
 
     def __init__(
         self,
@@ -61,7 +59,9 @@ class Presentation:
         refusal_as_text: bool = False,
         ask: Callable[[Paused], Sequence[Item]] | None = None,
         call_order: CallOrder | None = None,
+        length: int = 0,
     ) -> None:
+        self._has_text, self._length = length > 0, length
         self._visibility: Visibility = visibility
         self._ask = ask
         self._call_order = call_order
@@ -71,17 +71,11 @@ class Presentation:
 
     def show(self, items: list[Item]) -> list[Item]:
         """The items to be shown for these."""
-        if self._break_due:
-            return [shown for item in items for shown in self._one(item)]
-        texts = items if type(items) is Texts else leading_texts(items)
-        if texts:
+        if type(items) is Texts and not self._break_due:  # nearly always
             self._has_text = True
-            self._length += sum(map(len, texts))
-        if texts is items:  # nearly always
+            self._length += sum(map(len, items))
             return items
-        if len(texts) == len(items) - 1 and isinstance(items[-1], Finished):
-            return items
-        return [*texts, *[shown for item in items[len(texts) :] for shown in self._one(item)]]
+        return [shown for item in items for shown in self._one(item)]
 
     def _one(self, item: Item) -> Sequence[Item]:
         match item:

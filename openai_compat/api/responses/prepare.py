@@ -20,9 +20,7 @@ from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Item, Key, StoredResponse
-from ...turns.parked_runs import parked_run
 from ...turns.run_group import Requester
-from ...turns.slots import SlotRequest
 from ...wire.json import from_stored_json, stored_json
 from ...wire.responses.continuation import is_answers
 from ...wire.responses.parse.request import ParsedResponse, check_response_capabilities, with_context
@@ -101,13 +99,6 @@ class PreparedResponse:
     output_format: OutputFormat | None = None
     log: EventLogWriter | None = None
     last_stored: dict[str, Any] | None = None
-
-    @property
-    def slots(self) -> SlotRequest:
-        """The slot that it needs."""
-        resume = self.request.resume
-        goes_on = resume is not None and parked_run(resume) is not None  # which has a slot
-        return SlotRequest(0 if goes_on else 1, self.agent, self.requester.principal)
 
     @property
     def api(self) -> str:

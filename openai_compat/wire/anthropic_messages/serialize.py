@@ -31,7 +31,7 @@ from ...events import (
     UsageReported,
 )
 from ...messages import ToolCall
-from ...reducer import Item, Usage, leading_texts
+from ...reducer import Item, Texts, Usage
 from ..json import dumps
 from ..presentation import ACTIVITY, ACTIVITY_END, tool_ended, tool_running
 from .conversation import NOTHING_SAID
@@ -115,10 +115,7 @@ class AnswerWriter:
 
     def feed(self, items: list[Item]) -> bytes:
         """The events for these items; nothing, where there is nothing to show, or where the answer is whole."""
-        texts = leading_texts(items)
-        data = self._texts(texts) if texts else b""
-        if len(texts) < len(items):
-            data += b"".join([self._item(item) for item in items[len(texts) :]])
+        data = self._texts(items) if type(items) is Texts else b"".join([self._item(item) for item in items])
         return data if self._begun or not data else self.begin() + data
 
     def end(self, usage: Usage, *, may_be_silent: bool = False) -> bytes:

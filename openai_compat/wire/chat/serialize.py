@@ -25,7 +25,7 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import FinalMessage, Item, Texts, Usage, leading_texts
+from ...reducer import FinalMessage, Item, Texts, Usage
 from ..json import DONE, dump_texts, dumps, sse
 from ..presentation import TOOL
 from ..usage import usage_object
@@ -148,14 +148,13 @@ class ChatStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
-        if self._begun and type(items) is Texts and len(items) == 1:  # nearly always
-            return self._before_text + dump_texts(items)[0] + self._after_text
-        texts = leading_texts(items)
-        parts = [self._texts(texts), *[self._item(item) for item in items[len(texts) :]]]
+        if type(items) is Texts:  # nearly always
+            return self._texts(items) if self._begun else self.begin() + self._texts(items)
+        parts = [self._item(item) for item in items]
         data = b"".join(parts)
         if self._begun or not data:
             return data
-        first = texts[0] if texts else next(item for item, part in zip(items, parts[1:], strict=True) if part)
+        first = next(item for item, part in zip(items, parts, strict=True) if part)
         return self.begin(text=not isinstance(first, ToolCallStarted | RefusalDelta | MediaDelta)) + data
 
     def begin(self, *, text: bool = True) -> bytes:
@@ -167,9 +166,9 @@ class ChatStream:
         return self._before_text[HEAD] + (ROLE if text else ROLE_WITHOUT_TEXT) + self._tail
 
     def _texts(self, texts: list[str]) -> bytes:
-        if not texts:
-            return b""
         before, after = self._before_text, self._after_text
+        if len(texts) == 1:
+            return before + dump_texts(texts)[0] + after
         return before + (after + before).join(dump_texts(texts)) + after
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)

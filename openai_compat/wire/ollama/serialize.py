@@ -31,7 +31,7 @@ from ...events import (
     UsageReported,
 )
 from ...messages import ToolCall
-from ...reducer import Item, Usage, leading_texts
+from ...reducer import Item, Texts, Usage
 from ..json import dump_texts, dumps
 from ..presentation import Presentation, Visibility
 
@@ -117,11 +117,7 @@ class LineWriter:
     def feed(self, items: list[Item]) -> bytes:
         """The lines for these items; nothing, where there is nothing to show, or where the answer is whole."""
         shown = self._view.show(items)
-        texts = leading_texts(shown)
-        data = self._texts(texts) if texts else b""
-        if len(texts) == len(shown):
-            return data
-        return data + b"".join([self._item(item) for item in shown[len(texts) :]])
+        return self._texts(shown) if type(shown) is Texts else b"".join([self._item(item) for item in shown])
 
     def end(self, usage: Usage, durations: Durations) -> bytes:
         """The last lines of a stream, or the whole answer."""

@@ -32,7 +32,7 @@ from ....events import (
     ToolResult,
     UsageReported,
 )
-from ....reducer import Item, Usage, leading_texts
+from ....reducer import Item, Texts, Usage
 from ...items.types import ID_PREFIXES, OTHER_PREFIX
 from ...presentation import Presentation, approval_question
 from ...serialize_messages import compaction_item
@@ -217,11 +217,13 @@ class ResponseStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The events for what the agent says."""
-        texts, view = leading_texts(items), self._view
-        if texts and view is not None:
-            view.show([*texts])  # shown as they are, but it has to know of them
-        events = [self._begun(), self._texts(texts) if texts else b""]
-        for item in items[len(texts) :]:
+        view = self._view
+        if type(items) is Texts:  # nearly always
+            if view is not None:
+                view.show(items)  # shown as they are, but it has to know of them
+            return self._begun() + self._texts(items)
+        events = [self._begun()]
+        for item in items:
             # A break ends an item here; chat's view would make a blank line of it.
             if view is None or isinstance(item, MessageBreak):
                 events.append(self._item(item))
