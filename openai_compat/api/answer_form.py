@@ -1,4 +1,4 @@
-"""The form of an API's answers: how it tells errors, and how it frames streams."""
+"""The form of an API's answers: how it tells errors, and how it frames streams; the headers and the copy of a whole one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import OpenAICompatError
-from ..http import RawHeaders, encode_headers
+from ..http import RawHeaders, ResponseBody, encode_headers
 from ..wire.errors import error_body, error_frame, error_headers
 from ..wire.json import KEEP_ALIVE
 
@@ -70,3 +70,30 @@ class Framing:
 OPENAI_ERRORS = OpenAIErrors()
 SSE = Framing("text/event-stream; charset=utf-8", KEEP_ALIVE)
 NDJSON = Framing("application/x-ndjson")
+
+# A cache on the way would hand one caller's answer to another.
+WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+
+
+def whole_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a whole answer: JSON that nobody may cache."""
+    return [*WHOLE, (b"content-length", b"%d" % len(body))]
+
+
+@dataclass(slots=True)
+class RecordedAnswer:
+    """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
+
+    left: int
+    complete: bool = False
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    body: list[bytes] | None = field(default_factory=list[bytes])
+
+    def add(self, piece: ResponseBody) -> None:
+        """Copy a piece of the body."""
+        self.left -= len(piece.data)
+        self.complete = not piece.more
+        if self.left < 0:
+            self.body = None
+        elif self.body is not None:
+            self.body.append(piece.data)

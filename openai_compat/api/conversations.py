@@ -23,7 +23,7 @@ from ..wire.conversations import (
     parse_new_items,
 )
 from ..wire.json import dumps, from_stored_json, parse_object, validate
-from .body import parse_body, read_body
+from .body import parse_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services
@@ -128,7 +128,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
 
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     return await parse_body(body, parse, body)
 
 

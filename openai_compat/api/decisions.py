@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..wire.decisions.parse import check_decided_about, parse_decision
 from ..wire.decisions.serialize import Decided, decision
-from .body import parse_body, read_body
+from .body import parse_body
 from .exchange import Exchange
 from .function_run import run_function
 from .services import Services
@@ -15,7 +15,7 @@ from .services import Services
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run a decide function and answer with what it has decided."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     model, asked = await parse_body(body, parse_decision, body)
     await services.check_rate(exchange)
     name, decider = services.models.decider(model, exchange.principal)

@@ -1,4 +1,4 @@
-"""Where the answers of turns go over HTTP: to the client as a stream or as a whole, or only into the event log."""
+"""Where the answers of turns go over HTTP, beside a stream to the client, which the exchange is itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WholeAnswer:
 
 
 class StreamedAnswer:
-    """Server-sent events. With a log, they are numbered and kept there too. `end_mark` follows the last one."""
+    """Server-sent events of which a log keeps a copy, with numbers; or those that an end mark follows."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
         self._exchange = exchange
@@ -55,16 +55,14 @@ class StreamedAnswer:
     @property
     def write_now(self) -> Callable[[bytes], bool] | None:
         """Sends events, where the transport lets one see that it can do so at once."""
-        if not self._exchange.sees_room:
-            return None
-        return self._exchange.write_now if self._log is None else self._record_now
+        send_now = self._exchange.write_now
+        return send_now if send_now is None or self._log is None else self._record_now
 
     def _record_now(self, frames: bytes) -> bool:
-        if (
-            self._log is None or self._log.full or not self._exchange.can_write_now
-        ):  # the store, or the client, has to be waited for
+        # The store, or the client, may have to be waited for.
+        if self._log is None or self._log.full or not self._exchange.can_send_now:
             return False
-        return self._exchange.write_now(self._log.record(frames))
+        return self._exchange.send_now(self._log.record(frames))
 
     @property
     def due(self) -> float:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from ..wire.json import dumps, parse_object
 from . import embeddings
-from .body import parse_body, read_body
-from .chat import endpoint as chat_endpoint
-from .chat import legacy_endpoint as completions
+from .body import parse_body
+from .chat import completions as chat_completions
+from .chat import legacy_completions
 from .exchange import Exchange
 from .services import Services, Settings
 
@@ -17,13 +17,13 @@ from .services import Services, Settings
 async def chat(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /chat/completions` of a deployment."""
     await _name(services.settings, exchange, model)
-    await chat_endpoint.create(services, exchange)
+    await chat_completions.create(services, exchange)
 
 
 async def complete(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /completions` of a deployment."""
     await _name(services.settings, exchange, model)
-    await completions.create(services, exchange)
+    await legacy_completions.create(services, exchange)
 
 
 async def embed(services: Services, exchange: Exchange, model: str) -> None:
@@ -35,7 +35,7 @@ async def embed(services: Services, exchange: Exchange, model: str) -> None:
 async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
-    body = await read_body(exchange, settings.limits, settings.deadlines)
+    body = await exchange.read_body(settings.limits, settings.deadlines)
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from ..wire.embeddings import Vector, check_taken, embedding_list, parse_embedding, tokens_read
-from .body import parse_body, read_body
+from .body import parse_body
 from .exchange import Exchange
 from .function_run import run_function
 from .services import Services
@@ -14,7 +14,7 @@ from .services import Services
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     parsed = await parse_body(body, parse_embedding, body)
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)

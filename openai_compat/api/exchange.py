@@ -1,18 +1,20 @@
-"""One HTTP exchange from the endpoints' side: the request, and the answer with the headers every answer has."""
+"""One HTTP exchange from the endpoints' side: the request and its body, and the answer with the headers every answer has."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import anyio
 
 from ..agent_request import Principal
+from ..agents.adapt import close
 from ..aio.background import Cancellable, let_go, spawn_later
+from ..aio.off_loop import off_loop
 from ..aio.timers import ScopeTimeout, asyncio_loop, new_scope
-from ..errors import OpenAICompatError, RequestTimeout
+from ..errors import OpenAICompatError, RequestTimeout, RequestTooLarge
 from ..http import (
     ClientDisconnected,
     ClientTooSlow,
@@ -25,10 +27,13 @@ from ..http import (
     decode_headers,
     encode_headers,
 )
+from ..policies.content import check_content_type, content_coding, opened, too_large
 from ..policies.hooks import RefusalReason
+from ..policies.limits import Deadlines, Limits
 from ..turns.refusals import refusal_reason
 from ..turns.turn_log import TurnLog
-from .answer_form import OPENAI_ERRORS, SSE, ErrorForm
+from ..wire.json import QUICK_BYTES, check_values
+from .answer_form import OPENAI_ERRORS, SSE, ErrorForm, RecordedAnswer, whole_headers
 
 NOBODY = Principal("")
 
@@ -36,35 +41,11 @@ NOBODY = Principal("")
 WATCHED_AFTER = 0.01
 """Seconds after which somebody waits for the client to leave. Most answers come earlier, and need no task for it."""
 
+SMALL = 64 * 1024
+"""Bytes of a body that is read although it is refused."""
+
 IGNORED = "X-Ignored-Parameters"
 """The header that names what the client has sent and its agent does not pass on to its model."""
-
-# A cache on the way would hand one caller's answer to another.
-WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
-
-
-def whole_headers(body: bytes) -> list[tuple[bytes, bytes]]:
-    """The headers of a whole answer: JSON that nobody may cache."""
-    return [*WHOLE, (b"content-length", b"%d" % len(body))]
-
-
-@dataclass(slots=True)
-class RecordedAnswer:
-    """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
-
-    left: int
-    complete: bool = False
-    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
-    body: list[bytes] | None = field(default_factory=list[bytes])
-
-    def add(self, piece: ResponseBody) -> None:
-        """Copy a piece of the body."""
-        self.left -= len(piece.data)
-        self.complete = not piece.more
-        if self.left < 0:
-            self.body = None
-        elif self.body is not None:
-            self.body.append(piece.data)
 
 
 class Exchange:
@@ -168,15 +149,57 @@ class Exchange:
         if self.on_begun is not None:
             self.on_begun()
 
-    def expect_body(self, seconds: float) -> None:
-        """The body is read now, and has to arrive within so many seconds."""
+    async def read_body(self, limits: Limits, deadlines: Deadlines) -> bytes:
+        """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values.
+
+        One that a web page sends as something else is refused before it is read: see `check_content_type`.
+        """
+        if self.request.first.get(b"content-type") != b"application/json":  # nearly always it is
+            check_content_type(self.request)
+        received: list[bytes] = []
+        await self.feed_body(limits.body, deadlines.body, received.append)
+        body = b"".join(received)
+        if len(body) > QUICK_BYTES:
+            # A body of 100,000 values takes longer than other requests should wait.
+            await off_loop(check_values, body, limits.values)
+        elif len(body) > limits.values:  # each takes more than a byte
+            check_values(body, limits.values)
+        return body
+
+    async def feed_body(self, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
+        """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
+        request = self.request
+        # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
+        coding = content_coding(request) if b"content-encoding" in request.first else "identity"
+        length = request.first.get(b"content-length", b"")
+        # `int` raises ValueError for thousands of digits. What is longer, or unknown, is counted as it comes.
+        announced = int(length) if length.isdigit() and len(length) < 20 else math.inf
+        if limit < announced < math.inf:
+            raise too_large(limit)
+        pieces = request.body if coding == "identity" else opened(coding, request.body, limit)
+        # For the whole of it: a client that sends a byte a second is never silent for long.
         self._body_within = seconds
         self._watched = True
         if self._waiting:
             self.watch_client()
-
-    def body_arrived(self) -> None:
-        """All of it was read: nothing else can come from the client but that it leaves."""
+        size = 0  # a chunked body announces none, and what is opened has another
+        try:
+            async for piece in pieces:
+                size += len(piece)
+                if size > limit:
+                    raise too_large(limit)
+                feed(piece)
+        except RequestTooLarge:
+            if announced <= SMALL:
+                # To its end: what arrives after the answer has the connection reset, and the answer lost with it.
+                async for _ in request.body:
+                    pass
+            raise
+        finally:
+            # A generator that has come to its end has no frame any more, and nothing to be closed.
+            if hasattr(pieces, "aclose") and getattr(pieces, "ag_frame", pieces) is not None:
+                await close(pieces)
+        # Nothing else can come from the client now but that it leaves.
         self._body_within = None
         if self._timeout is not None:
             self._timeout.stop()
@@ -237,10 +260,6 @@ class Exchange:
             self._watcher.cancel()
             self._watcher = None  # it has this exchange
 
-    def record(self, limit: int) -> None:
-        """Keep a copy of the answer, up to `limit` bytes of body."""
-        self.recording = RecordedAnswer(limit)
-
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """Name what the agent does not pass on in a header, if the head is still to be sent."""
         self.about.append((IGNORED, ", ".join(parameters)))
@@ -270,7 +289,7 @@ class Exchange:
 
     def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> Awaitable[None]:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        usual = [*WHOLE, (b"content-length", b"%d" % len(body))]
+        usual = whole_headers(body)
         if headers:
             others = encode_headers(headers)
             said = {name for name, _ in others}
@@ -313,19 +332,35 @@ class Exchange:
         self.streaming = True
         return self._head(200, self.framing.headers)
 
-    @property
-    def sees_room(self) -> bool:
-        """Whether a stream has begun on a transport that lets one see whether there is room for a piece."""
-        return self._has_room is not None and self.streaming
+    # as the delivery of a turn: see `Delivery`
+
+    due = math.inf
+
+    def started(self) -> None:
+        """The agent must not be run for this request again in secret."""
+        self.agent_started = True
+
+    async def keep_alive(self) -> None:
+        """Send bytes that clients skip: a comment, in a stream of events."""
+        if self.framing.keep_alive:
+            await self.write(self.framing.keep_alive)
+
+    async def flush(self) -> None:
+        """There is no log to be copied."""
 
     @property
-    def can_write_now(self) -> bool:
+    def write_now(self) -> Callable[[bytes], bool] | None:
+        """Sends a piece, once a stream has begun on a transport that lets one see whether there is room for it."""
+        return self.send_now if self._has_room is not None and self.streaming else None
+
+    @property
+    def can_send_now(self) -> bool:
         """Whether nothing has to be waited for: there is room, or nobody to write to any more."""
         return self._gone or (self._has_room is not None and self._has_room())
 
-    def write_now(self, data: bytes) -> bool:
+    def send_now(self, data: bytes) -> bool:
         """Send a piece of the stream at once; False, and nothing is done, if that cannot be."""
-        # As `can_write_now`, which would be another call for each event.
+        # As `can_send_now`, which would be another call for each event.
         if not self._gone and (self._has_room is None or not self._has_room()):
             return False
         piece = ResponseBody(data)

@@ -11,7 +11,6 @@ from ..stores.port import Store
 from ..stores.records import Key, StoredFile
 from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
-from .body import feed_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services, now
@@ -27,7 +26,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     # Before the body is read, which may be long.
     await _check_room(services.state.store, exchange.principal.id, limits.files)
     form = upload_form(request.header(b"content-type") or "", limits.file)
-    await feed_body(exchange, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
+    await exchange.feed_body(limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
     upload = parse_upload(form.parts())
     created = now()
     file = StoredFile(

@@ -20,7 +20,8 @@ from ..state.degraded import LateWork
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
-from .exchange import Exchange, whole_headers
+from .answer_form import RecordedAnswer, whole_headers
+from .exchange import Exchange
 
 # Stripe's bound, from where the header comes.
 MAX_KEY = 255
@@ -103,7 +104,7 @@ class Idempotency:
         if replay is not None:
             await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
             return
-        exchange.record(MOST_BYTES)
+        exchange.recording = RecordedAnswer(MOST_BYTES)
         exchange.on_failed = lambda failed: failures.keep(key, _recorded(failed) or _unrepeatable(failed))
         await _run_and_tell(exchange, run)
 
@@ -132,7 +133,7 @@ class Idempotency:
         raise Conflict("The first request with this Idempotency-Key still runs.", code="idempotency_key_in_use")
 
     async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
-        exchange.record(MAX_RECORDED)
+        exchange.recording = RecordedAnswer(MAX_RECORDED)
         if self._store.shared:
             self._leases.hold(token, _nothing)  # a key whose lease was lost is settled all the same, or is not
         self._ended[key] = anyio.Event()

@@ -9,9 +9,9 @@ from typing import Any
 
 from . import conversations as conversations_api
 from . import decisions, deployments, embeddings, files, health, models, openapi, resource_metadata
-from .chat import endpoint as chat
+from .chat import completions as chat
 from .chat import kept_conversations as conversations
-from .chat import legacy_endpoint as completions
+from .chat import legacy_completions
 from .chat import stored_completions as stored
 from .openapi import FORM, asked, json
 from .responses import compact as compaction
@@ -107,7 +107,7 @@ V1 = (
         "/completions",
         {
             "POST": Operation(
-                completions.create,
+                legacy_completions.create,
                 "createCompletion",
                 "Ask with a bare prompt",
                 asked("TextCompletion", "TextCompletion"),

@@ -19,8 +19,8 @@ from ..policies.authenticate import Auth, OpenAccess
 from ..policies.hooks import RefusalReason
 from ..turns.refusals import refusal_reason
 from ..turns.turn_log import TurnLog
-from .answer_form import OPENAI_ERRORS, ErrorForm
-from .exchange import NOBODY, whole_headers
+from .answer_form import OPENAI_ERRORS, ErrorForm, whole_headers
+from .exchange import NOBODY
 
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009, 1011, 1012
 """Close codes (RFC 6455, 7.4.1; 1012 is in IANA's registry). Clients that reconnect do so after 1001, 1011 and 1012."""

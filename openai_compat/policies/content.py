@@ -6,9 +6,12 @@ A compressed body is opened piece by piece, so that whoever reads it can stop at
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
-from ..errors import InvalidRequest, UnsupportedMedia
+import anyio.lowlevel
+
+from ..agents.adapt import close
+from ..errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from ..http import HttpRequest
 from .auth import AZURE
 
@@ -63,6 +66,27 @@ def content_coding(request: HttpRequest) -> str:
         text = f"A request body is compressed in one of these ways: {TAKEN}."
         raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})
     return codings[0]
+
+
+async def opened(coding: str, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """Decompress a body piece by piece. Raises RequestTooLarge once more than `limit` bytes of it were sent, InvalidRequest."""
+    size, opener = 0, Opener(coding)
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise too_large(limit)
+            for part in opener.open(piece):
+                yield part
+                await anyio.lowlevel.checkpoint()  # a small piece may become a large one
+        opener.end()
+    finally:
+        await close(pieces)
+
+
+def too_large(limit: int) -> RequestTooLarge:
+    """The error for a body of more than `limit` bytes."""
+    return RequestTooLarge(f"The request body is over the limit of {limit} bytes.")
 
 
 class Opener:

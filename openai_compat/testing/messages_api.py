@@ -9,8 +9,7 @@ from pydantic_core import from_json
 
 from ..agent_request import AgentRequest, FunctionTool, ToolChoice
 from ..api.answer_form import Framing
-from ..api.body import read_body
-from ..api.delivery import StreamedAnswer, WholeAnswer
+from ..api.delivery import WholeAnswer
 from ..api.exchange import Exchange
 from ..api.routing import Api, Operation, Route
 from ..api.services import Services
@@ -69,7 +68,7 @@ class MessageTurn(TurnPlan[bytes]):
 
     def __init__(self, services: Services, exchange: Exchange, request: AgentRequest) -> None:
         agent, backend = services.models.agent(request.model, exchange.principal)
-        delivery = StreamedAnswer(exchange) if request.stream else WholeAnswer(exchange)
+        delivery = exchange if request.stream else WholeAnswer(exchange)
         super().__init__(delivery, exchange, id=new_id("msg_"), agent=agent, backend=backend, requests=[request])
         self._stream = request.stream
         self._fold = BlockFold()
@@ -166,7 +165,7 @@ class MessageTurn(TurnPlan[bytes]):
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Answer `POST /v1/messages` as Anthropic's API does, with what the script says."""
-    data = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    data = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     try:
         body: dict[str, Any] = from_json(data)
         model, said, stream = body["model"], body["messages"], body.get("stream", False)

@@ -7,8 +7,7 @@ from typing import Any
 
 from openai_compat.agent_request import AgentRequest
 from openai_compat.api.answer_form import NDJSON
-from openai_compat.api.body import read_body
-from openai_compat.api.delivery import StreamedAnswer, WholeAnswer
+from openai_compat.api.delivery import WholeAnswer
 from openai_compat.api.detach import run_once
 from openai_compat.api.exchange import Exchange
 from openai_compat.api.routing import Api, Operation, Route
@@ -41,7 +40,7 @@ class ToyErrors:
 class ToyTurn(TurnPlan[bytes]):
     def __init__(self, services: Services, exchange: Exchange, request: AgentRequest) -> None:
         agent, backend = services.models.agent(request.model, exchange.principal)
-        delivery = StreamedAnswer(exchange) if request.stream else WholeAnswer(exchange)
+        delivery = exchange if request.stream else WholeAnswer(exchange)
         super().__init__(delivery, exchange, id=new_id("toy_"), agent=agent, backend=backend, requests=[request])
         self.exchange, self.open, self.lines, self.finished = exchange, False, b"", Finished()
 
@@ -70,7 +69,7 @@ class ToyTurn(TurnPlan[bytes]):
 
 
 async def say(services: Services, exchange: Exchange) -> None:
-    body = json.loads(await read_body(exchange, services.settings.limits, services.settings.deadlines))
+    body = json.loads(await exchange.read_body(services.settings.limits, services.settings.deadlines))
     if "say" not in body:
         raise InvalidRequest("Say something.", param="say")
     await services.check_rate(exchange)

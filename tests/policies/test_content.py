@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Limits, Server
-from openai_compat.api.body import feed_body
 from openai_compat.errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from openai_compat.http import HttpRequest
 from openai_compat.policies.content import OUTPUT, Opener, content_coding
@@ -80,7 +79,7 @@ async def test_it_is_bounded_by_what_it_becomes(name: str, limit: int) -> None:
     for size, fits in ((limit, True), (limit + 1, False)):
         body = compress(bytes(size))
         try:
-            await feed_body(exchange_of(sent(body, coding.encode())), max(limit, len(body)), 5, received.append)
+            await exchange_of(sent(body, coding.encode())).feed_body(max(limit, len(body)), 5, received.append)
         except RequestTooLarge:
             assert not fits
         else:
@@ -93,9 +92,8 @@ async def test_what_comes_in_is_bounded_too(name: str) -> None:
     coding, compress = CODINGS[name]
     body = compress(random.Random(1).randbytes(1000))  # which becomes longer by it
     with pytest.raises(RequestTooLarge):
-        await feed_body(
-            exchange_of(sent(body, coding.encode(), pieces=500)), 1000, Deadlines().body, lambda piece: None
-        )
+        exchange = exchange_of(sent(body, coding.encode(), pieces=500))
+        await exchange.feed_body(1000, Deadlines().body, lambda piece: None)
 
 
 def broken() -> dict[str, bytes]:
@@ -118,7 +116,7 @@ def broken() -> dict[str, bytes]:
 @pytest.mark.parametrize("pieces", [1, 5, None])
 async def test_what_is_not_whole_is_refused(name: str, pieces: int | None) -> None:
     with pytest.raises(InvalidRequest, match=r"gzip body|not valid gzip"):
-        await feed_body(exchange_of(sent(broken()[name], b"gzip", pieces=pieces)), 10_000, 5, lambda piece: None)
+        await exchange_of(sent(broken()[name], b"gzip", pieces=pieces)).feed_body(10_000, 5, lambda piece: None)
 
 
 @requirement("body.compressed")

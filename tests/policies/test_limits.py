@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openai_compat.api.body import feed_body, read_body
 from openai_compat.errors import RequestTooLarge
 from openai_compat.http import HttpRequest
 from openai_compat.policies.limits import Deadlines, Limits
@@ -36,14 +35,14 @@ class Sending:
 @pytest.mark.parametrize("pieces", [0, 1, 10])
 async def test_a_body_up_to_the_limit_is_read(pieces: int) -> None:
     sending = Sending(pieces)
-    assert await read_body(exchange_of(sending.request), LIMITS, DEADLINES) == b"0123456789" * pieces
+    assert await exchange_of(sending.request).read_body(LIMITS, DEADLINES) == b"0123456789" * pieces
     assert sending.closed
 
 
 async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
     sending = Sending(1000)
     with pytest.raises(RequestTooLarge) as caught:
-        await read_body(exchange_of(sending.request), LIMITS, DEADLINES)
+        await exchange_of(sending.request).read_body(LIMITS, DEADLINES)
     assert (sending.read, sending.closed) == (110, True)
     assert (caught.value.status, caught.value.code) == (413, "request_too_large")
     assert caught.value.headers == {"Connection": "close"}
@@ -52,18 +51,18 @@ async def test_a_body_over_the_limit_is_not_read_to_its_end() -> None:
 async def test_a_body_that_is_announced_to_be_over_the_limit_is_not_read_at_all() -> None:
     sending = Sending(1, (b"content-length", b"101"))
     with pytest.raises(RequestTooLarge):
-        await read_body(exchange_of(sending.request), LIMITS, DEADLINES)
+        await exchange_of(sending.request).read_body(LIMITS, DEADLINES)
     assert sending.read == 0
 
 
 @pytest.mark.parametrize("length", [b"-1", b"+5", b"0x10", b"1e3", b"9" * 40, b"5,6", b"", b"\xb2"])
 async def test_a_length_that_is_none_is_not_believed(length: bytes) -> None:
     assert (
-        await read_body(exchange_of(Sending(10, (b"content-length", length)).request), LIMITS, DEADLINES)
+        await exchange_of(Sending(10, (b"content-length", length)).request).read_body(LIMITS, DEADLINES)
         == b"0123456789" * 10
     )
     with pytest.raises(RequestTooLarge):
-        await read_body(exchange_of(Sending(11, (b"content-length", length)).request), LIMITS, DEADLINES)
+        await exchange_of(Sending(11, (b"content-length", length)).request).read_body(LIMITS, DEADLINES)
 
 
 async def test_a_small_body_that_is_refused_is_read_to_its_end() -> None:
@@ -74,5 +73,5 @@ async def test_a_small_body_that_is_refused_is_read_to_its_end() -> None:
         raise RequestTooLarge("One part of it is too large.")
 
     with pytest.raises(RequestTooLarge):
-        await feed_body(exchange_of(sending.request), 100, 20, refuse)
+        await exchange_of(sending.request).feed_body(100, 20, refuse)
     assert (sending.read, sending.closed) == (90, True)

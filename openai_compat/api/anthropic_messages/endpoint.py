@@ -27,7 +27,7 @@ from ...wire.anthropic_messages.parse import (
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json import is_quick
 from ..attachments import attach
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, check_names, own_tool_names
@@ -52,7 +52,7 @@ class MessagesEndpoint:
 
     async def create(self, services: Services, exchange: Exchange) -> None:
         """Run an agent and answer with a message, streamed or plain."""
-        body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+        body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await parse_body(body, parse_messages_request, body, caller)
         request, housekeeping = parsed.request, services.settings.housekeeping

@@ -23,8 +23,9 @@ from ...wire.anthropic_messages.asked_again import AskedFor, RestOfAnswer, asked
 from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.parse import ParsedMessages
 from ...wire.anthropic_messages.serialize import MessageForm
+from ..answer_form import RecordedAnswer
 from ..detach import DetachableWork, run_once
-from ..exchange import Exchange, RecordedAnswer
+from ..exchange import Exchange
 from ..idempotency import REPLAYED
 from ..services import Services
 

@@ -12,7 +12,7 @@ from ...agents.error_mapping import to_public_error
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...wire.anthropic_messages.parse import parse_token_count
 from ...wire.json import dumps
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..exchange import Exchange
 from ..services import Services
 
@@ -22,7 +22,7 @@ async def count_tokens(services: Services, exchange: Exchange) -> None:
 
     Claude Code asks a dozen times at once, so it takes no slot, and no part of a rate.
     """
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     request = (await parse_body(body, parse_token_count, body, caller)).request
     _, backend = services.models.agent(request.model, exchange.principal)

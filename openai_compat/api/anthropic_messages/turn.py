@@ -14,7 +14,7 @@ from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from ...wire.presentation import Presentation
-from ..delivery import StreamedAnswer, WholeAnswer
+from ..delivery import WholeAnswer
 from ..exchange import Exchange
 from ..services import Services
 from ..text_approvals import ApprovalPrompts, has_approval_tool
@@ -46,7 +46,7 @@ class AnthropicTurn(TurnPlan[bytes]):
     ) -> None:
         """`answers` is what the request decides about an earlier turn's questions; `thread` keeps the turn, if given."""
         super().__init__(
-            StreamedAnswer(exchange) if form.streams else WholeAnswer(exchange),
+            exchange if form.streams else WholeAnswer(exchange),
             exchange,
             id=form.id,
             agent=served[0],

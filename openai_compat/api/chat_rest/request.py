@@ -13,7 +13,7 @@ from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse, query_of
 from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once
 from ..exchange import Exchange
@@ -27,7 +27,7 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
-    body = await read_body(exchange, settings.limits, settings.deadlines)
+    body = await exchange.read_body(settings.limits, settings.deadlines)
     return await parse_body(body, parse, model, body), body
 
 
@@ -69,7 +69,7 @@ async def run_and_answer(
         work = replace(work, request=replace(work.request, stream=True))
     # Where a turn ends with its client, there is nothing to come back to, so no log is kept.
     if not stream or services.settings.disconnect.then == "cancel":
-        delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
+        delivery = exchange if stream else WholeAnswer(exchange)
         await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, delivery))
         return
     async with recoverable_stream(services, exchange, work.id, work.draft, failed) as log:

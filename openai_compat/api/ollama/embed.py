@@ -9,7 +9,7 @@ from typing import Any
 from ...wire.embeddings import EmbeddingInput, Vector, check_taken, tokens_read
 from ...wire.json import dumps
 from ...wire.ollama.parse import parse_embed, parse_old_embed
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..exchange import Exchange
 from ..function_run import run_function
 from ..services import Services
@@ -32,7 +32,7 @@ async def embed_one(services: Services, exchange: Exchange) -> None:
 async def _embed(
     services: Services, exchange: Exchange, parse: Callable[[bytes], tuple[str, EmbeddingInput]], told: Told
 ) -> None:
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     model, asked = await parse_body(body, parse, body)
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(own_name(services.models, model), exchange.principal)

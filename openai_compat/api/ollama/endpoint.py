@@ -20,7 +20,7 @@ from ...wire.json import is_quick
 from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ..answer_form import NDJSON, Framing
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, check_names
@@ -50,7 +50,7 @@ class OllamaEndpoint:
     async def _answer(
         self, services: Services, exchange: Exchange, parse: Callable[[bytes, Caller], ParsedQuestion], *, chat: bool
     ) -> None:
-        body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+        body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await parse_body(body, parse, body, caller)
         asked, request = parsed.request.model, parsed.request

@@ -8,7 +8,7 @@ from ...errors import OpenAICompatError
 from ...wire.json import dumps
 from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed, shown_model
 from ...wire.ollama.parse import parse_model
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..exchange import Exchange
 from ..services import Models, Services
 
@@ -37,7 +37,7 @@ async def running(services: Services, exchange: Exchange) -> None:
 
 async def show(services: Services, exchange: Exchange) -> None:
     """`POST /api/show`: what a model can do. Raises NotFound."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     models = services.models
     name = own_name(models, await parse_body(body, parse_model, body))
     models.check(name, exchange.principal)

@@ -11,7 +11,7 @@ from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter
-from ..delivery import StreamedAnswer, WholeAnswer
+from ..delivery import WholeAnswer
 from ..exchange import Exchange
 from ..services import Services
 from ..text_approvals import ApprovalPrompts
@@ -35,7 +35,7 @@ class OllamaTurn(TurnPlan[bytes]):
     ) -> None:
         """`answers` is what the request decides about an earlier turn's questions."""
         super().__init__(
-            StreamedAnswer(exchange) if form.streams else WholeAnswer(exchange),
+            exchange if form.streams else WholeAnswer(exchange),
             exchange,
             id=new_id("ollama_"),
             agent=served[0],

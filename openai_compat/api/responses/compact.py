@@ -18,7 +18,7 @@ from ...wire.json import dumps
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
 from ...wire.serialize_messages import compaction_item
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Services, now
@@ -27,7 +27,7 @@ from .prepare import PreparedResponse, ResponseIds, prepare_response
 
 async def compact(services: Services, exchange: Exchange) -> None:
     """Let the agent sum up a conversation. The answer's output stands for all that was said."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_compact, body, caller, ids)
@@ -99,7 +99,7 @@ class SummaryTurn(TurnPlan[bytes]):
 
 async def input_tokens(services: Services, exchange: Exchange) -> None:
     """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_input_tokens, body, caller, ids)

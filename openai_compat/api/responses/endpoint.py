@@ -20,7 +20,6 @@ from ...turns.slots import Seat
 from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json, is_quick
 from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..access_log import log_access
-from ..body import read_body
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_once
 from ..exchange import Exchange
@@ -37,7 +36,7 @@ ANSWERED = Disconnect("cancel")
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     if is_quick(body):
