@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -43,7 +44,6 @@ from .policies.messages import MessagePolicy
 from .policies.rates import RatesOf
 from .policies.replay_failures import ReplayFailures
 from .policies.resource_metadata import ResourceMetadata
-from .state.ids import new_id
 from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store
 from .turns.slots import Admission
@@ -184,7 +184,7 @@ class Server:
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
-        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
+        exchange = Exchange(request, send, f"req_{token_hex(16)}", self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         hooks = self.services.live.runner.hooks
@@ -245,7 +245,7 @@ class Server:
         if route is not None and route.query_key:
             request = with_key_of_query(request)
         connection = WebSocketConnection(
-            request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
+            request, channel, f"req_{token_hex(16)}", self.services.settings.deadlines.write, self.auth
         )
         if route is not None:
             connection.route = route.path

@@ -15,11 +15,14 @@ ELSEWHERE = (
     "api/routes.py",
     "api/idempotency.py",
     "api/detach.py",
+    "api/delivery.py",
+    "wire/presentation.py",
+    "reducer.py",
     "state/conversation_locks.py",
     "adapters/openai_compat_adapters/starlette.py",
 )
-"""Read at start; for requests with a key, and work that goes on without its client; where conversations are kept; of
-another transport than the one that is watched."""
+"""Read at start; for requests with a key, and work that goes on without its client; for streams with a log, answers with
+more than text, and plain ones; where conversations are kept; of another transport than the one that is watched."""
 
 
 def test_every_path_on_the_page_is_there() -> None:

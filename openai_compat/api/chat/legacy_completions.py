@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from ...errors import InvalidRequest
 from ...policies.housekeeping import task_of
-from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm
-from ..body import parse_body, read_body
+from ..body import parse_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, now
-from .turn import ChoicesTurn, answer_with_text
+from .completions import ChoicesTurn, answer_with_text
 
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_completion, body, caller)
     wire, times = parsed.wire, parsed.wire.n or 1
@@ -24,7 +23,9 @@ async def create(services: Services, exchange: Exchange) -> None:
         message = f"At most {services.settings.limits.choices} prompts can be answered at once."
         raise InvalidRequest(message, param="prompt", code="invalid_value")
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
-    form = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
+    form = CompletionForm(
+        exchange.request_id.replace("req_", "cmpl-", 1), now(), wire.model, parsed.include_usage, echo
+    )
     if len(parsed.requests) == times == 1 and services.settings.housekeeping is not None:
         task = task_of(exchange.request, parsed.requests[0])
         if task is not None:

@@ -1,0 +1,398 @@
+"""`POST /v1/chat/completions`: from the body to the turn that answers it, with several choices side by side, streamed or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic_core import to_json
+
+from ...agent_request import AgentRequest
+from ...aio.off_loop import MANY, off_loop
+from ...backend import AgentBackend
+from ...errors import InvalidRequest, OpenAICompatError
+from ...events import Finished
+from ...policies.housekeeping import task_of
+from ...policies.messages import MessagePolicy
+from ...reducer import FinalMessage, Item, Reducer, Texts, Usage
+from ...state.agent_state import NO_STATE, GivenState, resume_state
+from ...state.approvals import Binding, Decisions, record_decisions
+from ...state.conversation_locks import Draft
+from ...state.event_log import EventLogWriter
+from ...stores.port import Approval, StoredCompletion, TurnCommit
+from ...turns.plan import TurnPlan
+from ...turns.run_group import Taken
+from ...turns.slots import NoSlot
+from ...wire.chat.call_order import CallOrder
+from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat
+from ...wire.chat.serialize import ChatForm
+from ...wire.conversation_rules import check_conversation
+from ...wire.json import QUICK_BYTES, decode_object, is_quick
+from ...wire.presentation import Presentation, Visibility
+from ..attachments import attach, message_places
+from ..delivery import StreamedAnswer, WholeAnswer
+from ..detach import run_once
+from ..exchange import Exchange
+from ..services import Services, check_names, now
+from ..stream_recovery import recover_stream, recoverable_stream
+from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_approval_tool, may_decide
+
+
+async def create(services: Services, exchange: Exchange) -> None:
+    """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
+    last_event = exchange.request.first.get(b"last-event-id")
+    if last_event is not None:
+        await recover_stream(services, exchange, last_event.decode("latin-1"))
+        return
+    body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
+    caller, long = services.settings.caller(exchange.principal, exchange.request), len(body) > QUICK_BYTES
+    raw = await off_loop(decode_object, body) if long else decode_object(body)
+    parsed = parse_plain_chat(raw, caller)
+    if parsed is None:
+        long = not is_quick(body)
+        parsed = await off_loop(parse_chat_object, raw, caller, long=long)
+    elif len(parsed.request.raw_messages) > MANY:
+        long = True  # they were told quickly to be plain, but a conversation or a policy looks at each of them
+    request, housekeeping = parsed.request, services.settings.housekeeping
+    # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
+    task = None if housekeeping is None else task_of(exchange.request, request)
+    # Whoever has one of both ids finds the other, in logs and metrics too.
+    identifier = exchange.request_id.replace("req_", "chatcmpl-", 1)
+    form = ChatForm(identifier, now(), request.model, parsed.custom_tools, parsed.include_usage)
+    if housekeeping is not None and task is not None:
+        exchange.note = "housekeeping"
+        await answer_with_text(exchange, form, await housekeeping.answer(task, request), stream=request.stream)
+        return
+    answering = _ChatAnswering(services, exchange, parsed, form, long)
+    work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
+    del body, caller  # or they would be kept for as long as a stream lasts
+    await work
+
+
+@dataclass(slots=True)
+class _ChatAnswering:
+    """One request while it is answered. `long` says that its messages take long to be gone through."""
+
+    services: Services
+    exchange: Exchange
+    parsed: ParsedChat
+    form: ChatForm
+    long: bool
+
+    async def answer(self) -> None:
+        """Run the turn in its conversation, if it has one."""
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        if services.live.rates is not None:
+            await services.check_rate(exchange)
+        if parsed.store:
+            # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
+            await services.state.check_available()
+        served = services.models.agent(parsed.request.model, exchange.principal)
+        draft = None if services.settings.conversations is None else await self._draft()
+        if draft is None:
+            busy = await self._run(served, None)
+        else:
+            self.long = self.long or draft.long
+            async with draft:
+                busy = await self._run(served, draft)
+        if busy is not None:  # the conversation is free before its client hears of it
+            exchange.note, exchange.refused = "busy", "slots"
+            await answer_with_text(exchange, self.form, await services.settings.busy_text(busy), stream=busy.stream)
+
+    async def _run(self, served: tuple[str, AgentBackend], draft: Draft | None) -> AgentRequest | None:
+        """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+        services, exchange, parsed, (agent, backend) = self.services, self.exchange, self.parsed, served
+        store, can, policy = services.state.store, backend.capabilities, services.settings.messages
+        request = parsed.request if draft is None else draft.request
+        if draft is None and not request.plain:
+            check_conversation(request.messages)
+        check_capabilities(parsed.request, can)
+        if parsed.tool_places:
+            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+        if (
+            len(request.raw_messages) > 1 or policy != USUAL
+        ):  # as most policies are, which leave a first message as it is
+            request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
+        if not request.plain:
+            request = await attach(services, request, can, lambda: message_places(parsed.request.messages))
+        answers, given = None, NO_STATE
+        if parsed.choices == 1 and len(request.raw_messages) > 1 and may_decide(request):
+            request, answers = await decisions_from_messages(store, agent, can, request)
+        if draft is not None or request.resume is not None:
+            found = None if draft is None else draft.conversation.latest_state
+            request, given = await resume_state(store, agent, can, request, found)
+        try:
+            if request.stream and services.settings.disconnect.then != "cancel":
+                async with recoverable_stream(services, exchange, self.form.id, draft) as log:
+                    turn = self._turn(served, request, answers=answers, given=given, draft=draft, log=log)
+                    await services.live.runner.run(turn)
+            else:
+                turn = self._turn(served, request, answers=answers, given=given, draft=draft)
+                await services.live.runner.run(turn)
+        except NoSlot:
+            if services.settings.busy is None or exchange.agent_started:
+                raise
+            return request
+        return None
+
+    def _turn(
+        self,
+        served: tuple[str, AgentBackend],
+        request: AgentRequest,
+        *,
+        answers: Decisions | None,
+        given: GivenState,
+        draft: Draft | None,
+        log: EventLogWriter | None = None,
+    ) -> ChatCompletionTurn:
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        requests, store = [request] * parsed.choices, parsed.store
+        turn = ChatCompletionTurn(
+            services, exchange, self.form, served, requests, store=store, answers=answers, draft=draft, log=log
+        )
+        turn.given = given
+        return turn
+
+    async def _draft(self) -> Draft | None:
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        conversations = services.settings.conversations
+        identifier = None if conversations is None else conversations.identify(exchange.request, parsed.body)
+        if identifier is not None and parsed.choices > 1:
+            raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
+        if parsed.choices > 1:
+            return None
+        draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=self.long)
+        if draft is not None:
+            # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
+            exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
+        return draft
+
+
+USUAL = MessagePolicy()
+
+
+class ChoiceStream(Protocol):
+    """One choice of a streamed answer."""
+
+    def begin(self) -> bytes:
+        """The first bytes of the choice, if they were not written yet."""
+        ...
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The bytes for these items."""
+        ...
+
+
+class ChoicesForm(Protocol):
+    """How an API writes its answers."""
+
+    @property
+    def id(self) -> str:
+        """The id of the answer, by which a stored one is found again."""
+        ...
+
+    def stream(self, index: int) -> ChoiceStream:
+        """The writer of one choice of a stream."""
+        ...
+
+    def stream_end(self, usage: Usage) -> bytes:
+        """The bytes after the last choice."""
+        ...
+
+    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+        """The whole body of a plain answer, one message for each choice."""
+        ...
+
+
+class ChoicesTurn(TurnPlan[bytes]):
+    """Writes the choices as they come, or all of them at the end."""
+
+    api = "completions"
+    # What a conversation keeps: all of it but what is only shown.
+    _said: Reducer | None = None
+    _said_view: Presentation | None = None
+
+    def __init__(
+        self,
+        services: Services,
+        exchange: Exchange,
+        form: ChoicesForm,
+        served: tuple[str, AgentBackend],
+        requests: Sequence[AgentRequest],
+        *,
+        draft: Draft | None = None,
+        log: EventLogWriter | None = None,
+    ) -> None:
+        """`served` is the agent's own name and the agent."""
+        stream, number = requests[0].stream, len(requests)
+        if number > services.settings.limits.choices:
+            text = f"At most {services.settings.limits.choices} answers can be asked for at once."
+            raise InvalidRequest(text, param="n", code="invalid_value")
+        super().__init__(
+            WholeAnswer(exchange) if not stream else exchange if log is None else StreamedAnswer(exchange, log),
+            exchange,
+            id=form.id,
+            agent=served[0],
+            backend=served[1],
+            requests=requests,
+            draft=draft,
+        )
+        self.bounded = not stream
+        self.fails_at_once = draft is None and log is None
+        self._exchange = exchange
+        self._form = form
+        self._streams: list[ChoiceStream] = []
+        self._views: list[Presentation | None] = [None] * number
+        self._lengths = [0] * number
+        self._shown: list[Reducer] = []
+        for index in range(number):
+            if stream:
+                self._streams.append(form.stream(index))
+            else:
+                self._shown.append(Reducer())
+
+    def view(self, length: int) -> Presentation:
+        """The view of one choice, of which so many characters of text were shown before."""
+        # Legacy completions have text and nothing else.
+        return Presentation("hidden", refusal_as_text=True, length=length)
+
+    def feed(self, taken: Taken) -> bytes:
+        """The bytes of a stream. What makes a whole answer is folded; a conversation keeps all but what is only shown."""
+        data = b""
+        for index, said in taken:
+            if self._said is not None and self._said_view is not None:
+                self._said.feed(self._said_view.show(said))
+            items = self._show(index, said)
+            if self._shown:
+                self._shown[index].feed(items)
+            if self._streams:
+                chunks = self._streams[index].feed(items)
+                if index and chunks:  # the choices before it begin first: accumulators know them by their order
+                    data += b"".join([stream.begin() for stream in self._streams[:index]])
+                data = data + chunks if data else chunks
+        return data
+
+    def _show(self, index: int, said: list[Item]) -> list[Item]:
+        """What is to be shown of it. Most turns say texts and their end, which are shown as they are: they have no view."""
+        view = self._views[index]
+        if view is None:
+            if type(said) is Texts:
+                self._lengths[index] += sum(map(len, said))
+                return said
+            if isinstance(said[0], Finished):
+                return said
+            view = self._views[index] = self.view(self._lengths[index])
+        return view.show(said)
+
+    def idle(self) -> bytes:
+        """Nothing: a choice's first bytes are written with what its agent says first."""
+        return b""
+
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
+        """The end of the stream, or the answer; nothing is kept."""
+        return None, self._form.stream_end(self.usage) if self._streams else self.whole()
+
+    def whole(self) -> bytes:
+        """The whole body of the plain answer, with the choices that are told."""
+        return self._form.whole(list(map(Reducer.message, self._shown)))
+
+    async def fail(self, error: OpenAICompatError) -> None:
+        """Answer with the error, unless the conversation or the log has to be free first."""
+        if not self.fails_at_once:
+            raise error
+        await self._exchange.fail(error)
+
+
+class ChatCompletionTurn(ChoicesTurn):
+    """Keeps what chat can ask for: the conversation, the stream's log, a stored completion, questions to people."""
+
+    api = "chat"
+
+    def __init__(
+        self,
+        services: Services,
+        exchange: Exchange,
+        form: ChatForm,
+        served: tuple[str, AgentBackend],
+        requests: Sequence[AgentRequest],
+        *,
+        store: bool,
+        answers: Decisions | None,
+        draft: Draft | None,
+        log: EventLogWriter | None,
+    ) -> None:
+        """`answers` is what the request decides about an earlier turn's questions, `store` whether the answer is kept."""
+        self._services = services
+        self._prompts = ApprovalPrompts(by_tool=bool(requests[0].tools) and has_approval_tool(requests[0]))
+        super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
+        self._chat = form
+        self._answers = answers
+        self._log = log
+        self._store = store
+        if store and not self._shown:
+            self._shown = [Reducer() for _ in requests]
+        if draft is not None:
+            self._said, self._said_view = Reducer(), self.view(0, "hidden")
+
+    def view(self, length: int, visibility: Visibility | None = None) -> Presentation:
+        """A view of one choice: as the server shows what its agents do, unless it is to be otherwise."""
+        visibility = visibility or self._services.settings.visibility
+        # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
+        order = CallOrder(self._services.settings.limits.answer) if self.requests[0].tools else None
+        return Presentation(visibility, ask=self._prompts.ask, call_order=order, length=length)
+
+    async def before_start(self) -> None:
+        """Record the decisions: from now on the agent knows them."""
+        if self._answers is not None:
+            await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
+
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
+        """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
+        last = self._form.stream_end(self.usage) if self._streams else self.whole()
+        approvals: tuple[Approval, ...] = ()
+        if self._prompts.asked:
+            bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
+            approvals = self._prompts.kept(self.id, bound)
+        states = () if self.last_state is None else self.states()
+        if self.draft is None and self._log is None and not self._store and not approvals and not states:
+            return None, last
+        turn = None
+        if self.draft is not None and self._said is not None:
+            turn = await off_loop(self.draft.turn, self._said.message(), long=self.draft.long)
+        outcome = TurnCommit(
+            principal=self.requester.principal.id,
+            token=self.id if self.draft is None else self.draft.token,
+            response=None if self._log is None else self._log.ended("completed"),
+            events=None if self._log is None else await self._log.rest(last),
+            approvals=approvals,
+            states=states,
+            conversation=turn,
+            completion=self._stored(self.whole() if self._streams else last) if self._store else None,
+        )
+        return outcome, last
+
+    def _stored(self, answer: bytes) -> StoredCompletion:
+        """The answer as `store: true` asks for it."""
+        request = self.requests[0]
+        messages: list[dict[str, Any]] = request.raw_messages
+        return StoredCompletion(
+            id=self.id,
+            created=self._chat.created,
+            model=self._chat.model,
+            metadata=dict(request.metadata),
+            body=answer.decode(),
+            messages=to_json(messages, inf_nan_mode="null").decode(),
+        )
+
+
+async def answer_with_text(exchange: Exchange, form: ChoicesForm, text: str, *, stream: bool) -> None:
+    """Answer with `text` as if an agent had said it; none is run."""
+    items: list[Item] = [*([text] if text else []), Finished("stop")]
+    if stream:
+        await exchange.write(form.stream(0).feed(items))
+        await exchange.end(form.stream_end(Usage()))
+    else:
+        reducer = Reducer()
+        reducer.feed(items)
+        await exchange.answer(200, form.whole([reducer.message()]))
