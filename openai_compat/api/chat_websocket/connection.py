@@ -141,6 +141,7 @@ class ChatConnection:
         """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
         await self._connection.draining.wait()
         self._wake.set()
+        await anyio.sleep_forever()  # who reads or writes ends it
 
     def leave(self) -> None:
         """The connection is gone. What runs goes on for a while."""
@@ -160,6 +161,7 @@ class ChatConnection:
                     self._room = self._room or new_waiter()
                     await self._room.sleep()
                 await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
+        self._children.cancel()
 
     async def _take(self, frame: Frame) -> None:
         if len(frame) > self._services.settings.limits.body:
@@ -328,12 +330,10 @@ class ChatConnection:
 
     def _model(self, thread_id: str) -> str:
         """The model that answers where none is named: the thread's last one, or the first that the caller may use."""
-        thread = self._threads.find(self._key(thread_id))
-        if thread is not None and thread.model is not None and thread.model in self._services.models.agents:
+        thread, models = self._threads.find(self._key(thread_id)), self._services.models
+        if thread is not None and thread.model is not None and thread.model in models.agents:
             return thread.model
-        return self._services.models.default_model(self._connection.principal) or next(
-            iter(self._services.models.agents)
-        )
+        return models.default_model(self._connection.principal) or next(iter(models.agents))
 
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
         await self._admit()
@@ -395,9 +395,8 @@ class ChatConnection:
 
         A page that has shown nothing yet is told what waits for a decision, too, also after a restart.
         """
-        waiting = (
-            await self._services.state.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
-        )
+        store = self._services.state.store
+        waiting = await store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
         if self._shared is not None:
             await self._shared.look(self._key(frame.thread_id), frame.last_seq)
         self._replay(frame, binary=binary)
@@ -442,9 +441,8 @@ async def serve(threads: ChatThreads, services: Services, connection: WebSocketC
     async with child_tasks() as children:
         socket = ChatConnection(threads, services, connection, children)
         children.start(socket.write, "connection's writer")
-        children.start(socket.end_when_drained, "connection's drain")
+        children.start(socket.read, "connection's reader")
         try:
-            await socket.read()
-        # Turns hear of it within their grace, and so end for want of a client.
-        finally:
+            await socket.end_when_drained()
+        finally:  # turns hear of it within their grace, and so end for want of a client
             socket.leave()
