@@ -21,7 +21,7 @@ from openai_compat import AgentRequest, ChatRest, ChatWebSocket, Conversations, 
 from openai_compat.api.chat_rest.routes import ROUTES as CHAT_API
 from openai_compat.api.routes import V1
 from openai_compat.stores.port import Store
-from openai_compat.wire.chat_websocket import types as chat_frames
+from openai_compat.wire.chat_websocket import parse as chat_frames
 from tests.api.chat_rest.support import BUYS, Shop, shopper
 from tests.api.chat_websocket.client import chat
 from tests.requirements import requirement
@@ -394,7 +394,8 @@ FRAMES: Mapping[str, str] = {
 
 
 def test_every_frame_of_the_chat_websocket_is_in_the_table() -> None:
-    frames = {name for name, kind in vars(chat_frames).items() if name.endswith("Frame") and get_type_hints(kind)}
+    classes = {name: kind for name, kind in vars(chat_frames).items() if isinstance(kind, type)}
+    frames = {name for name, kind in classes.items() if name.endswith("Frame") and get_type_hints(kind)}
     assert frames | {"PingFrame", "ListTurnsFrame"} == set(FRAMES)
 
 
