@@ -1,7 +1,7 @@
 from agent_framework import Agent, BaseChatClient, ChatResponseUpdate, Content, FunctionInvocationLayer
 
 
-class StandIn(FunctionInvocationLayer, BaseChatClient):
+class AgentFrameworkStandIn(FunctionInvocationLayer, BaseChatClient):
     """In the place of a model: calls the first tool, and then says what that said."""
 
     def _inner_get_response(self, *, messages, stream, options, **more):
@@ -20,4 +20,4 @@ def get_weather(city: str) -> str:
     return f"Sunny in {city}."
 
 
-agent = Agent(StandIn(), "Answer in one sentence.", tools=[get_weather])  # your own client here
+agent = Agent(AgentFrameworkStandIn(), "Answer in one sentence.", tools=[get_weather])  # your own client here

@@ -5,7 +5,7 @@ from agno.models.response import ModelResponse
 CALL = {"id": "call_1", "type": "function"}
 
 
-class StandIn(Model):
+class AgnoStandIn(Model):
     """In the place of a model: calls the first tool, and then says what that said."""
 
     async def ainvoke_stream(self, messages, tools=None, **more):
@@ -25,4 +25,4 @@ def get_weather(city: str) -> str:
     return f"Sunny in {city}."
 
 
-agent = Agent(model=StandIn("stand-in"), tools=[get_weather], telemetry=False)  # your model here
+agent = Agent(model=AgnoStandIn("stand-in"), tools=[get_weather], telemetry=False)  # your model here

@@ -3,7 +3,7 @@ from google.adk.models import BaseLlm, LlmResponse
 from google.genai import types
 
 
-class StandIn(BaseLlm):
+class AdkStandIn(BaseLlm):
     """In the place of a model: calls the first tool, and then says what that said."""
 
     model: str = "stand-in"
@@ -23,4 +23,5 @@ def get_weather(city: str) -> str:
     return f"Sunny in {city}."
 
 
-agent = LlmAgent(name="support", model=StandIn(), instruction="Be brief.", tools=[get_weather])  # name your model here
+# name your model here
+agent = LlmAgent(name="support", model=AdkStandIn(), instruction="Be brief.", tools=[get_weather])

@@ -2,7 +2,7 @@ from smolagents import ChatMessage, Model, ToolCallingAgent, tool
 from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction
 
 
-class StandIn(Model):
+class SmolagentsStandIn(Model):
     """In the place of a model: calls the first tool, and then answers with what that said."""
 
     def generate(self, messages, tools_to_call_from=None, **more):
@@ -25,4 +25,5 @@ def get_weather(city: str) -> str:
 
 
 def agent() -> ToolCallingAgent:
-    return ToolCallingAgent([get_weather], StandIn(), instructions="Answer in one sentence.")  # your model here
+    # your model here
+    return ToolCallingAgent([get_weather], SmolagentsStandIn(), instructions="Answer in one sentence.")

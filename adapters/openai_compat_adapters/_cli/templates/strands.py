@@ -2,7 +2,7 @@ from strands import Agent, tool
 from strands.models import Model
 
 
-class StandIn(Model):
+class StrandsStandIn(Model):
     """In the place of a model: calls the first tool, and then says what that said."""
 
     async def stream(self, messages, tool_specs=None, system_prompt=None, **more):
@@ -33,4 +33,4 @@ def get_weather(city: str) -> str:
 
 
 def agent() -> Agent:
-    return Agent(StandIn(), tools=[get_weather], system_prompt="Answer in one sentence.")  # your model here
+    return Agent(StrandsStandIn(), tools=[get_weather], system_prompt="Answer in one sentence.")  # your model here
