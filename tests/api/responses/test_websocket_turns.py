@@ -227,6 +227,20 @@ async def test_a_response_can_be_made_that_only_remembers_its_input(option: dict
     assert server.services.live.slots.used == 0
 
 
+@requirement("ws.generate")
+async def test_a_response_that_only_remembers_its_input_takes_no_slot() -> None:
+    gate = Gate()
+    async with connected(Server(gate, limits=Limits(slots=1))) as client:
+        await client.create("wait a", stream_id="a")
+        await gate.waits("a")
+        await client.create("warm", stream_id="b", generate=False)
+        assert [event["type"] for event in await client.until()][-1] == "response.completed"
+        await client.create("more", stream_id="b")
+        assert error((await client.until())[-1]) == (429, "rate_limit_exceeded", None)
+        gate.doors["a"].set()
+        await client.until()
+
+
 # what is remembered
 
 
