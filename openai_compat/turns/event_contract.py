@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, assert_never
 
 from ..agent_request import AgentRequest, FunctionTool
 from ..backend import CHARACTERS_PER_TOKEN
@@ -38,14 +38,13 @@ from ..events import (
     UsageReported,
 )
 from ..wire.json import same_json
-from ..wire.utf16 import HalfJoiner, has_halves, joined
+from ..wire.utf16 import HalfJoiner, has_halves, joined, with_joined_texts
 from .event_fields import declared_fields
 from .stop_sequences import StopScanner
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
 """The codes of the errors by which an agent breaks the contract: what it yields is wrong, whatever it means."""
 
-Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 """Events that carry text in pieces; a piece may end in the middle of a character."""
 
@@ -129,7 +128,7 @@ class EventContract:
                 return self.flush() + self._after_text(item)
             case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
                 self.silent = self.silent and not isinstance(item, MediaDelta)
-                return [_whole(item)]
+                return [with_joined_texts(item)]
             case Paused():
                 self.silent = self.silent and not item.pending
                 return self._paused(item)
@@ -217,6 +216,8 @@ class EventContract:
 
         It may be what ends the turn.
         """
+        if self.finished:
+            return []
         events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
         for kind, halves in self._halves.items():
             if halves.held and not self.finished:
@@ -226,14 +227,18 @@ class EventContract:
     def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
         if self.finished:  # by the text before it
             return []
-        if isinstance(item, ToolCallStarted):
-            return self._begun(item)
-        if isinstance(item, ToolCallReady):
-            return self._ready(item)
-        if isinstance(item, ToolResult):
-            return self._result(item)
-        self._break_due = self._spoke = False
-        return [item]
+        match item:
+            case ToolCallStarted():
+                return self._begun(item)
+            case ToolCallReady():
+                return self._ready(item)
+            case ToolResult():
+                return self._result(item)
+            case MessageBreak():
+                self._break_due = self._spoke = False
+                return [item]
+            case _:
+                assert_never(item)
 
     # tools
 
@@ -417,15 +422,6 @@ def _checked(usage: UsageReported) -> UsageReported:
     return usage
 
 
-def _whole(event: Beside) -> AgentEvent:
-    """The event with the characters whole that its texts were cut into."""
-    texts = {field.name: getattr(event, field.name) for field in fields(event)}
-    cut: dict[str, Any] = {
-        name: joined(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)
-    }
-    return replace(event, **cut) if cut else event
-
-
 def _order(text: str) -> AgentError:
     return AgentError(text, code="event_order")
 
@@ -440,11 +436,13 @@ def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
 def wrong_field(event: object) -> str | None:
     """The first field of an event whose value is not what its class says; None if there is none."""
     kind: Any = type(event)
-    for name, classes, constants, holds in declared_fields(kind, wrong_field):
+    for name, classes, constants, holds, inside in declared_fields(kind):
         value = getattr(event, name)
         if not isinstance(value, classes):
             if value not in constants:
                 return name
-        elif holds is not None and value is not None and not holds(value):
+        elif (holds is not None and value is not None and not holds(value)) or (
+            inside is not None and not all([isinstance(one, inside) and wrong_field(one) is None for one in value])
+        ):
             return name
     return None

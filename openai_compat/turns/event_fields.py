@@ -7,45 +7,41 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from ..wire.json import is_json
 
 Test: TypeAlias = Callable[[Any], bool]
-WrongField: TypeAlias = Callable[[object], str | None]
-Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None]
+Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None, type | None]
+"""Its name, the classes that a value may have, the constants that it may be, what it has to hold, and the dataclass of which
+it is a tuple."""
 
 KEPT = frozenset(["state"])
 """Fields that the store keeps: JSON has no number for infinity, and what is shown as null must not be kept as that."""
 
 
 @functools.cache
-def declared_fields(kind: type, wrong_field: WrongField) -> list[Field]:
-    """The fields of a class: the classes that a value may have, the constants it may be, and what it has to hold.
-
-    `wrong_field` is how dataclasses in a tuple are checked.
-    """
-    return [_field(name, hint, wrong_field) for name, hint in get_type_hints(kind).items()]
+def declared_fields(kind: type) -> list[Field]:
+    """The fields of a dataclass."""
+    return [_field(name, hint) for name, hint in get_type_hints(kind).items()]
 
 
-def _field(name: str, hint: Any, wrong_field: WrongField) -> Field:
+def _field(name: str, hint: Any) -> Field:
     kinds: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     constants = [constant for kind in kinds if get_origin(kind) is Literal for constant in get_args(kind)]
     classes: list[type] = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
-    holds = next((test for kind in kinds if (test := _contents(name, kind, wrong_field)) is not None), None)
-    return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None, the quickest to tell, comes first
+    holds = next((test for kind in kinds if (test := _contents(name, kind)) is not None), None)
+    inside = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
+    # reversed: None, the quickest to tell, comes first
+    return name, tuple(reversed(classes)), tuple(constants), holds, inside
 
 
-def _contents(name: str, kind: Any, wrong_field: WrongField) -> Test | None:
+def _contents(name: str, kind: Any) -> Test | None:
     """The check for a container's contents."""
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Mapping:
+    if get_origin(kind) is Mapping:
         return functools.partial(is_json, finite=name in KEPT)
-    if origin is tuple and is_dataclass(inside[0]):
-        return lambda value: all([isinstance(each, inside[0]) and wrong_field(each) is None for each in value])
-    return _is_objects if origin is Sequence else None
+    return _is_objects if get_origin(kind) is Sequence else None
 
 
 def _is_objects(value: Any) -> bool:

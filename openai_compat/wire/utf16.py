@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+Event = TypeVar("Event", bound=Any)
 
 _HALF = re.compile("[\ud800-\udfff]")
 _FIRST = ("\ud800", "\udbff")
@@ -19,6 +23,13 @@ def joined(text: str) -> str:
 def has_halves(text: str) -> bool:
     """True if there is half a character in it; nearly all text has none."""
     return not text.isascii() and _HALF.search(text) is not None
+
+
+def with_joined_texts(event: Event) -> Event:
+    """A dataclass with the characters whole that its texts were cut into."""
+    texts = {field.name: getattr(event, field.name) for field in fields(event)}
+    cut = {name: joined(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)}
+    return replace(event, **cut) if cut else event
 
 
 class HalfJoiner:
