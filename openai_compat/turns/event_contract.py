@@ -367,6 +367,8 @@ class EventContract:
     # the end
 
     def _paused(self, event: Paused) -> list[AgentEvent]:
+        if any([wrong_field(call) is not None for call in event.pending]):
+            return _refuse(event, "pending")
         events = self.flush()
         approvals = tuple([call for call in event.pending if call.waits_for == "approval"])
         if len({call.call_id for call in event.pending}) < len(event.pending):
@@ -436,13 +438,11 @@ def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
 def wrong_field(event: object) -> str | None:
     """The first field of an event whose value is not what its class says; None if there is none."""
     kind: Any = type(event)
-    for name, classes, constants, holds, inside in declared_fields(kind):
+    for name, classes, constants, holds in declared_fields(kind):
         value = getattr(event, name)
         if not isinstance(value, classes):
             if value not in constants:
                 return name
-        elif (holds is not None and value is not None and not holds(value)) or (
-            inside is not None and not all([isinstance(one, inside) and wrong_field(one) is None for one in value])
-        ):
+        elif holds is not None and value is not None and not holds(value):
             return name
     return None

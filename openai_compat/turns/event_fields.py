@@ -13,9 +13,8 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 from ..wire.json import is_json
 
 Test: TypeAlias = Callable[[Any], bool]
-Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None, type | None]
-"""Its name, the classes that a value may have, the constants that it may be, what it has to hold, and the dataclass of which
-it is a tuple."""
+Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None]
+"""Its name, the classes that a value may have, the constants that it may be, and what it has to hold."""
 
 KEPT = frozenset(["state"])
 """Fields that the store keeps: JSON has no number for infinity, and what is shown as null must not be kept as that."""
@@ -32,16 +31,17 @@ def _field(name: str, hint: Any) -> Field:
     constants = [constant for kind in kinds if get_origin(kind) is Literal for constant in get_args(kind)]
     classes: list[type] = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
     holds = next((test for kind in kinds if (test := _contents(name, kind)) is not None), None)
-    inside = next((get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple), None)
-    # reversed: None, the quickest to tell, comes first
-    return name, tuple(reversed(classes)), tuple(constants), holds, inside
+    return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None, the quickest to tell, comes first
 
 
 def _contents(name: str, kind: Any) -> Test | None:
     """The check for a container's contents."""
-    if get_origin(kind) is Mapping:
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Mapping:
         return functools.partial(is_json, finite=name in KEPT)
-    return _is_objects if get_origin(kind) is Sequence else None
+    if origin is tuple:
+        return lambda value: all([isinstance(each, inside[0]) for each in value])
+    return _is_objects if origin is Sequence else None
 
 
 def _is_objects(value: Any) -> bool:
