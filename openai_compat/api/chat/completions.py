@@ -110,9 +110,8 @@ class _ChatAnswering:
         check_capabilities(parsed.request, can)
         if parsed.tool_places:
             await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-        if (
-            len(request.raw_messages) > 1 or policy != USUAL
-        ):  # as most policies are, which leave a first message as it is
+        # The usual policy leaves what a user says first as it is.
+        if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != USUAL:
             request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
         if not request.plain:
             request = await attach(services, request, can, lambda: message_places(parsed.request.messages))

@@ -79,6 +79,10 @@ CASES = {
         ["See A, B.", Citation("http://a/", "A", 4, 5), Citation("http://b/", "B", 7, 8)],
         {"content": "See A, B.", "annotations": [citation("http://a/", "A", 4, 5), citation("http://b/", "B", 7, 8)]},
     ),
+    "a citation in the second message": Case(
+        ["One. ", MessageBreak(), "Two.", Citation("http://a/", "A", 5, 8)],
+        {"content": "One. \n\nTwo.", "annotations": [citation("http://a/", "A", 7, 10)]},
+    ),
     "two pictures": Case(
         ["Look:", MediaDelta(b"abc", "image/png"), MediaDelta(b"def", "image/png")],
         {"content": "Look:", "images": [picture(0, "YWJj"), picture(1, "ZGVm")]},
