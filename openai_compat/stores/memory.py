@@ -65,7 +65,6 @@ class MemoryStore(
         super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
     async def commit(self, outcome: TurnCommit) -> bool:  # noqa: C901  (one test for each thing that turns leave behind)
-        """Write the outcome of a turn, if `token` holds its locks."""
         if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
             return self._ended[outcome.token]
         conversation = None if outcome.conversation is None else self._locked(outcome, outcome.conversation)
@@ -112,7 +111,6 @@ class MemoryStore(
         return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted), _tokens(superseded & wanted))
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Delete what is too old."""
         swept = self._sweep_conversations() + self._sweep_responses() + self._sweep_claims()
         return swept + self._sweep_pauses() + self._drop_expired_files()
 

@@ -18,18 +18,15 @@ class MemoryApprovals(MemoryPart):
         self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Insert a question, or replace the one with the same id."""
         self._approvals.rest(principal, approval.id, approval, _size(approval))
 
     async def approval(self, key: Key) -> Approval | None:
-        """One question, `expired` once its time is over without a decision."""
         found = self._approvals.get(key.principal, key.id)
         if found is not None and found.status == "pending" and self._over(found.expires):
             return replace(found, status="expired")
         return found
 
     async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
-        """The pending ones, oldest first."""
         return [
             approval
             for _, approval in self._approvals.of(principal)
@@ -39,7 +36,6 @@ class MemoryApprovals(MemoryPart):
         ]
 
     async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
-        """Decide a question. False if it is not pending any more, or unknown."""
         found = await self.approval(key)
         if found is None or found.status != "pending":
             return False

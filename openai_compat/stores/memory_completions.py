@@ -16,12 +16,10 @@ class MemoryCompletions(MemoryPart):
         self._completions: Table[str, StoredCompletion] = Table(self._shares, self._max)
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
-        """Insert or replace a completion."""
         texts = (completion.body, completion.messages, *completion.metadata, *completion.metadata.values())
         self._completions.rest(principal, completion.id, completion, size_of_text(completion.model, *texts))
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
-        """One completion; None if it is unknown, or was dropped."""
         return self._completions.get(key.principal, key.id)
 
     async def delete_completion(self, key: Key) -> bool:
@@ -31,7 +29,6 @@ class MemoryCompletions(MemoryPart):
     async def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredCompletion] | None:
-        """A principal's completions in order of insertion, or in reverse."""
         completions = dict(self._completions.of(principal))
         listed = self._listed(principal, list(completions), after, order)
         return None if listed is None else [completions[name] for name in listed]

@@ -64,7 +64,6 @@ class MemoryConversations(MemoryPart):
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
-        """Lock and read; None while another turn holds the lock, or, with `known`, if there is nothing to lock."""
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
         # The holder may ask again: the answer to its first question can have been lost.
@@ -76,7 +75,6 @@ class MemoryConversations(MemoryPart):
         return _snapshot(key, kept)
 
     async def release(self, key: Key, token: str) -> None:
-        """Unlock. A conversation that was only locked, and never had a turn, is dropped."""
         kept = self._conversations.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return
@@ -87,7 +85,6 @@ class MemoryConversations(MemoryPart):
             self._conversations.pop(key.principal, key.id)
 
     async def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> bool:
-        """Note which turn is to have the conversation next."""
         kept = self._conversations.get(key.principal, key.id)
         if kept is None:
             return True
@@ -114,7 +111,6 @@ class MemoryConversations(MemoryPart):
         items: Sequence[Item],
         state: AgentState | None = None,
     ) -> Conversation:
-        """Insert a conversation and its first items."""
         self._sweep_conversations(principal)
         now = self._clock()
         kept = Kept(now, now, 1 if items else 0, dict(metadata), {item.id: item for item in items}, wanted=True)
@@ -123,7 +119,6 @@ class MemoryConversations(MemoryPart):
         return _snapshot(Key(principal, id), kept)
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
-        """A conversation that was created or has a turn."""
         kept = self._known(key)
         return None if kept is None else _snapshot(key, kept, items=items)
 
@@ -133,7 +128,6 @@ class MemoryConversations(MemoryPart):
         return kept if kept is not None and kept.wanted else None
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
-        """Replace the metadata; None if the conversation is unknown."""
         kept = self._known(key)
         if kept is None:
             return None
@@ -142,7 +136,6 @@ class MemoryConversations(MemoryPart):
         return _snapshot(key, kept, items=False)
 
     async def delete(self, key: Key) -> bool:
-        """Delete a conversation. A turn that holds its lock has lost."""
         known = self._known(key) is not None
         kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
@@ -169,7 +162,6 @@ class MemoryConversations(MemoryPart):
         offset: int = 0,
         before: tuple[float, str] | None = None,
     ) -> ConversationPage:
-        """The conversations with these labels, those used last first."""
         self._sweep_conversations(principal)
         theirs = self._conversations.of(principal)
         found = [(name, kept) for name, kept in theirs if kept.wanted and labels.items() <= kept.metadata.items()]
@@ -180,7 +172,6 @@ class MemoryConversations(MemoryPart):
         return ConversationPage(tuple(shown), len(ordered))
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
-        """Items after the one called `after`."""
         kept = self._known(key)
         if kept is None:
             return Page((), more=False) if after is None else None
@@ -188,7 +179,6 @@ class MemoryConversations(MemoryPart):
         return None if names is None else Page(tuple([kept.items[name] for name in names[:limit]]), len(names) > limit)
 
     async def item(self, key: Key, item: str) -> Item | None:
-        """One item; None if it is unknown, or was deleted."""
         kept = self._known(key)
         return None if kept is None else kept.items.get(item)
 

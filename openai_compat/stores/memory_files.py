@@ -21,25 +21,21 @@ class MemoryFiles(MemoryPart):
         self._files.rest(principal, file.id, (file, content), size)
 
     async def get_file(self, key: Key) -> StoredFile | None:
-        """A file without its content."""
         found = self._files.get(key.principal, key.id)
         return None if found is None or self._over(found[0].expires) else found[0]
 
     async def file_content(self, key: Key) -> bytes | None:
-        """The content of a file."""
         found = self._files.get(key.principal, key.id)
         return None if found is None or self._over(found[0].expires) else found[1]
 
     async def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredFile] | None:
-        """A principal's files that have not expired, in order of insertion, or in reverse."""
         files = {name: file for name, (file, _) in self._files.of(principal)}
         listed = self._listed(principal, list(files), after, order)
         return None if listed is None else [files[name] for name in listed if not self._over(files[name].expires)]
 
     async def delete_file(self, key: Key) -> bool:
-        """Delete a file. False if it is unknown, or has expired."""
         found = self._pop(self._files, key.principal, key.id)
         return found is not None and not self._over(found[0].expires)
 

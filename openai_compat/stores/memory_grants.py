@@ -21,7 +21,6 @@ class MemoryGrantStore(MemoryPart):
         self._grants: Table[str, Grant] = Table(Shares(GRANTED_BYTES, GRANTED_BYTES_EACH), 1000 * MOST_GRANTS)
 
     async def put_grant(self, principal: str, grant: Grant) -> None:
-        """Add a grant, or make it the newest."""
         self._grants.pop(principal, grant.id)
         size = size_of_text(grant.id, grant.agent, grant.tool, grant.body)
         self._grants.rest(principal, grant.id, replace(grant, created=self._clock()), size)
@@ -29,7 +28,6 @@ class MemoryGrantStore(MemoryPart):
             self._grants.pop(principal, old.id)
 
     async def grants(self, principal: str, tool: tuple[str, str] | None = None) -> Sequence[Grant]:
-        """A principal's grants, oldest first."""
         return [grant for _, grant in self._grants.of(principal) if tool in (None, (grant.agent, grant.tool))]
 
     async def delete_grant(self, key: Key) -> bool:

@@ -37,7 +37,6 @@ class MemoryLimits(MemoryPart):
         self._rates: OrderedDict[Key, float] = OrderedDict()
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
-        """Take an idempotency key, or return what has become of its first request."""
         self._sweep_claims(key.principal)
         claimed = self._claims.get(key.principal, key.id)  # of a running request it is held, and so never swept
         if claimed is None:
@@ -49,7 +48,6 @@ class MemoryLimits(MemoryPart):
         return claimed.replay or ("taken" if claimed.token == token else "running")
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
-        """Record the answer, or release the key."""
         claimed = self._claims.get(key.principal, key.id)
         # The first answer stands, whatever the same request comes to later.
         if claimed is None or claimed.token != token or claimed.replay is not None:
@@ -63,7 +61,6 @@ class MemoryLimits(MemoryPart):
             self._claims.rest(key.principal, key.id, claimed, size, self._clock())
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
-        """Take one of the slots of a pool."""
         taken = self._slots.setdefault(pool, set())
         if len(taken) >= size and token not in taken:
             return False
@@ -71,11 +68,9 @@ class MemoryLimits(MemoryPart):
         return True
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Release the slot that `token` has taken, if any."""
         self._slots.get(pool, set()).discard(token)
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
-        """Count a request against a rate limit (GCRA)."""
         # `due` is when all requests so far would have passed if they had been spread evenly.
         now, each = self._clock(), 1 / per_second
         due = max(self._rates.get(key, now), now) + each
@@ -86,7 +81,6 @@ class MemoryLimits(MemoryPart):
         return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
 
     async def ahead(self, key: Key) -> float:
-        """Seconds that a rate needs to catch up with what was charged to it."""
         return max(0.0, self._rates.get(key, 0.0) - self._clock())
 
     def _charge(self, principal: str, charges: Sequence[Charge]) -> None:

@@ -45,7 +45,6 @@ class MemoryOutbox(MemoryPart):
     async def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
     ) -> Sequence[WebhookNotice]:
-        """Take notices whose time has come."""
         before = self._clock() + ahead
         waiting = [one for one in self._notices.values() if one.token is None and one.notice.target == target]
         due = sorted([one for one in waiting if one.due <= before], key=lambda one: (one.due, one.notice.number))
@@ -63,5 +62,4 @@ class MemoryOutbox(MemoryPart):
         self._notices.pop(number, None)
 
     async def targets(self) -> Mapping[str, int]:
-        """How many wait for each target."""
         return Counter([one.notice.target for one in self._notices.values()])

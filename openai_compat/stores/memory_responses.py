@@ -44,12 +44,10 @@ class MemoryResponses(MemoryOutbox):
         self._responses: Table[str, KeptResponse] = Table(self._shares, self._max, self._response_dropped)
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
-        """Insert a response that `token` holds."""
         self._sweep_responses(principal)
         self._responses.hold(principal, response.id, KeptResponse(response, self._clock(), token))
 
     async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
-        """Add to the event logs."""
         return frozenset([token for key, token, events in batches if self._append(key, token, events)])
 
     def _append(self, key: Key, token: str, events: Events) -> bool:
@@ -70,7 +68,6 @@ class MemoryResponses(MemoryOutbox):
     async def take_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
-        """Set the outcome of a running response, whoever holds it."""
         kept = self._responses.get(principal, response.id)
         if kept is None or not kept.stored.running:
             return False
@@ -96,7 +93,6 @@ class MemoryResponses(MemoryOutbox):
         self._responses.rest(principal, response.id, kept, size, kept.touched)
 
     async def cancel(self, key: Key) -> bool:
-        """Request the cancellation of a response."""
         kept = self._responses.get(key.principal, key.id)
         if kept is None or not kept.stored.running:
             return False
@@ -104,13 +100,11 @@ class MemoryResponses(MemoryOutbox):
         return True
 
     async def response(self, key: Key) -> StoredResponse | None:
-        """A response with its own items."""
         self._sweep_responses(key.principal)
         kept = self._responses.get(key.principal, key.id)
         return None if kept is None else replace(kept.stored, cancel=kept.cancel)
 
     async def chain(self, key: Key) -> Chain | None:
-        """The items of a response and of all those it continues, with its state."""
         self._sweep_responses(key.principal)
         links: list[KeptResponse] = []
         following: str | None = key.id
@@ -126,12 +120,10 @@ class MemoryResponses(MemoryOutbox):
         return Chain(tuple([item for link in stored for item in (*link.input, *link.output)]), links[0].state)
 
     async def events(self, key: Key, after: int) -> Sequence[Events]:
-        """The log's batches that hold numbers beyond `after`."""
         kept = self._responses.get(key.principal, key.id)
         return [] if kept is None else [batch for batch in kept.events if batch.last > after]
 
     async def delete_response(self, key: Key) -> bool:
-        """Delete a response and its events. A turn that holds it has lost."""
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
             # A turn that still runs must not bring it back with its commit.

@@ -28,5 +28,4 @@ class MemorySpending(MemoryPart):
             self._spent.popitem(last=False)
 
     async def spent(self, principal: str, period: str, unit: str) -> int:
-        """What was spent in a period."""
         return self._spent.get((principal, period, unit), 0)

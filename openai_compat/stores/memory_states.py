@@ -26,12 +26,10 @@ class MemoryStates(MemoryPart):
         self._pauses: Table[str, KeptPause] = Table(self._shares, self._max, self._pause_dropped)
 
     async def pause(self, key: Key) -> AgentState | None:
-        """The state of calls that wait, if it is not used up."""
         kept = self._kept(key)
         return None if kept is None else kept.state
 
     async def use_pause(self, key: Key, seconds: float) -> bool:
-        """Use it, if nobody does."""
         kept = self._kept(key)
         if kept is None or kept.used > self._clock():
             return False
@@ -49,7 +47,6 @@ class MemoryStates(MemoryPart):
             kept.used = inf
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
-        """The last states of their sessions; others of which a session lives on are deleted."""
         # When a walk begins, and not for each of its pages: all sessions are looked at for it.
         if after is None and self._gone:
             live = self._sessions()
@@ -61,7 +58,6 @@ class MemoryStates(MemoryPart):
         return [(key.principal, state) for key, state in beyond[:limit]]
 
     async def forget_state(self, key: Key) -> None:
-        """Delete the last state of a session."""
         self._gone.pop(key, None)
 
     def _sessions(self) -> set[tuple[str, str]]:

@@ -30,7 +30,6 @@ class MemoryThreads(MemoryPart):
         self._signals: dict[str, list[str]] = {}
 
     async def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> StoredThread | None:
-        """Take a thread for one turn."""
         kept = self._threads.setdefault(key, KeptThread(StoredThread(key.id, 0), self._clock()))
         if kept.token not in (None, token):
             return None
@@ -58,23 +57,19 @@ class MemoryThreads(MemoryPart):
         self._signals.pop(token, None)
 
     async def thread(self, key: Key, within: float) -> StoredThread | None:
-        """A thread that was used lately."""
         kept = self._threads.get(key)
         recent = kept is not None and (kept.token is not None or kept.touched > self._clock() - within)
         return kept.stored if kept is not None and recent else None
 
     async def threads(self, principal: str) -> Sequence[StoredThread]:
-        """Those in which a turn runs."""
         running = [kept.stored for key, kept in self._threads.items() if key.principal == principal and kept.token]
         return sorted(running, key=lambda thread: thread.id)
 
     async def frames(self, key: Key, after: int) -> Sequence[Events]:
-        """The batches beyond a number."""
         kept = self._threads.get(key)
         return [] if kept is None else [batch for batch in kept.frames if batch.last > after]
 
     async def put_signal(self, key: Key, body: str) -> bool:
-        """Tell the turn that has the thread now."""
         kept = self._threads.get(key)
         if kept is None or kept.token is None:
             return False

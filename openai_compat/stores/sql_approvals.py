@@ -52,18 +52,15 @@ class SqlApprovals(SqlPart):
 
     @autocommit
     def ask(self, principal: str, approval: Approval) -> Transaction[None]:
-        """Insert a question. Asked again, it stays as it is."""
         yield write_approvals(principal, [approval])
 
     @autocommit
     def approval(self, key: Key) -> Transaction[Approval | None]:
-        """One question, `expired` once its time is over without a decision."""
         rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
         return _approval(rows[0]) if rows else None
 
     @autocommit
     def approvals(self, principal: str, conversation: str | None = None) -> Transaction[Sequence[Approval]]:
-        """The pending ones in order of insertion."""
         narrowed, parameters = "", [text(principal)]
         if conversation is not None:
             narrowed = "and conversation = $2"

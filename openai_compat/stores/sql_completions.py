@@ -40,12 +40,10 @@ class SqlCompletions(SqlPart):
 
     @autocommit
     def put_completion(self, principal: str, completion: StoredCompletion) -> Transaction[None]:
-        """Insert or replace a completion."""
         yield write_completion(principal, completion)
 
     @autocommit
     def get_completion(self, key: Key) -> Transaction[StoredCompletion | None]:
-        """One completion; None if it is unknown, or was deleted."""
         rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
         return _completion(rows[0]) if rows else None
 
@@ -63,7 +61,6 @@ class SqlCompletions(SqlPart):
     def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Transaction[Sequence[StoredCompletion] | None]:
-        """A principal's completions in order of insertion, or in reverse."""
         wanted = f"{COLUMNS} from oc_completion where {THERE}"
         rows = yield from rows_after(wanted, "oc_completion", principal, after, order)
         return None if rows is None else [_completion(row) for row in rows]

@@ -68,7 +68,6 @@ class SqlConversations(SqlPart):
     """ConversationStore on an engine, with a row for each conversation, item and turn."""
 
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
-        """Lock and read; None while another turn holds the lock, or, with `known`, if there is nothing to lock."""
         # Nearly always the lock is free, which takes one statement without a transaction.
         free = await self._take_free(key, token, lease, known)
         return free or await self._take_over(key, token, lease, known)
@@ -93,7 +92,6 @@ class SqlConversations(SqlPart):
     # Its token is part of the condition: a turn that has lost the lock must not free it for the one that has it now.
     @autocommit
     def release(self, key: Key, token: str) -> Transaction[None]:
-        """Unlock. A conversation that was only locked, and never had a turn, is deleted."""
         rows = yield (
             """update oc_conversation set token = null, until = null, touched = {now}
             where principal = $1 and id = $2 and token = $3 returning kept""",
@@ -105,7 +103,6 @@ class SqlConversations(SqlPart):
 
     @autocommit_nosync
     def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> Transaction[bool]:
-        """Note which turn is to have the conversation next."""
         if newest:
             yield WANT, (*owned(key), token, seconds)
             return True
@@ -127,7 +124,6 @@ class SqlConversations(SqlPart):
         items: Sequence[Item],
         state: AgentState | None = None,
     ) -> Conversation:
-        """Insert a conversation and its first items."""
         transaction = partial(self._create, principal, id, metadata, items, state)
         return await self.run(transaction if items else Autocommit(transaction))
 
@@ -153,7 +149,6 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def read(self, key: Key, *, items: bool = True) -> Transaction[Conversation | None]:
-        """A conversation that was created or has a turn."""
         rows = yield f"select version, created, touched, metadata, {STATE} from oc_conversation {KNOWN}", owned(key)
         if not rows:
             return None
@@ -164,7 +159,6 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
-        """Replace the metadata; None if the conversation is unknown."""
         rows = yield (
             f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
             returning version, created, touched, metadata""",
@@ -174,7 +168,6 @@ class SqlConversations(SqlPart):
 
     @atomic
     def delete(self, key: Key) -> Transaction[bool]:
-        """Delete a conversation with all that belongs to it. A turn that holds its lock has lost."""
         rows = yield "delete from oc_conversation where principal = $1 and id = $2 returning kept, token", owned(key)
         if not rows:
             return False
@@ -207,7 +200,6 @@ class SqlConversations(SqlPart):
         offset: int = 0,
         before: tuple[float, str] | None = None,
     ) -> Transaction[ConversationPage]:
-        """The conversations with these labels, those used last first."""
         where, parameters = "principal = $1 and kept = 1", [text(principal)]
         for name, value in labels.items():
             # Found in the metadata's JSON text, as a first or a later member: both engines can do that alike.
@@ -248,7 +240,6 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def item(self, key: Key, item: str) -> Transaction[Item | None]:
-        """One item; None if it is unknown, or was deleted."""
         rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
         return Item(item, rows[0][0]) if rows else None
 

@@ -22,7 +22,6 @@ class SqlFiles(SqlPart):
 
     @autocommit
     def put_file(self, principal: str, file: StoredFile, content: bytes) -> Transaction[None]:
-        """Insert a file, or replace the one with the same id."""
         yield (
             f"""insert into oc_file (principal, {COLUMNS}, content, touched)
             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, {{now}})
@@ -64,7 +63,6 @@ class SqlFiles(SqlPart):
     def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Transaction[Sequence[StoredFile] | None]:
-        """A principal's files in order of insertion, or in reverse."""
         rows = yield from rows_after(f"{COLUMNS} from oc_file where {FRESH}", "oc_file", principal, after, order)
         return None if rows is None else [_file(row) for row in rows]
 

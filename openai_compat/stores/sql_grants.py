@@ -19,7 +19,6 @@ class SqlGrants(SqlPart):
 
     @atomic
     def put_grant(self, principal: str, grant: Grant) -> Transaction[None]:
-        """Add a grant, or make it the newest."""
         key = owned(Key(principal, grant.id))
         yield "delete from oc_grant where principal = $1 and id = $2", key
         yield (
@@ -32,7 +31,6 @@ class SqlGrants(SqlPart):
 
     @autocommit
     def grants(self, principal: str, tool: tuple[str, str] | None = None) -> Transaction[Sequence[Grant]]:
-        """A principal's grants, oldest first."""
         bound, parameters = "", [text(principal)]
         if tool is not None:
             bound, parameters = "and agent = $2 and tool = $3", [*parameters, *map(text, tool)]

@@ -79,7 +79,6 @@ class SqlLimits(SqlPart):
 
     @autocommit_nosync
     def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> Transaction[bool]:
-        """Take a free slot, or the one that `token` has already."""
         if size < 1:
             return False
         statement = TAKE_SLOT.replace("{skip_locked}", self.dialect.skip_locked)
@@ -100,7 +99,6 @@ class SqlLimits(SqlPart):
 
     @autocommit_nosync
     def allow(self, key: Key, per_second: float, burst: int) -> Transaction[Allowance]:
-        """Count a request, if that makes at most `burst` ahead of the rate (GCRA)."""
         each = 1 / per_second
         rows = yield COUNT, (*owned(key), each, burst * each + ROUNDING)
         if rows:
@@ -111,7 +109,6 @@ class SqlLimits(SqlPart):
 
     @autocommit
     def ahead(self, key: Key) -> Transaction[float]:
-        """Seconds that a rate needs to catch up with what was charged to it."""
         rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", owned(key)
         return max(0.0, float(rows[0][0])) if rows else 0.0
 

@@ -40,7 +40,6 @@ class SqlOutbox(SqlPart):
     def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
     ) -> Transaction[Sequence[WebhookNotice]]:
-        """Take notices whose time has come."""
         rows = yield (
             TAKE.replace("{skip_locked}", self.dialect.skip_locked),
             (text(target), ahead, token, hold, limit),
@@ -64,6 +63,5 @@ class SqlOutbox(SqlPart):
 
     @autocommit
     def targets(self) -> Transaction[Mapping[str, int]]:
-        """How many wait for each target."""
         rows = yield "select target, count(*) from oc_outbox group by target", ()
         return {string(target): int(count) for target, count in rows}

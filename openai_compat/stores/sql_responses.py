@@ -86,12 +86,10 @@ class SqlResponses(SqlPart):
     def begin_response(
         self, principal: str, response: StoredResponse, token: str, lease: float = LEASE
     ) -> Transaction[None]:
-        """Insert a response that `token` holds."""
         yield BEGIN, (*_columns(principal, response), token, lease)
 
     @autocommit_nosync
     def append(self, batches: Sequence[tuple[Key, str, Events]]) -> Transaction[frozenset[str]]:
-        """Add batches to event logs, each if its token holds the response."""
         if self.dialect.arrays:
             rows = [
                 (*owned(key), token, events.first, events.last, events.body.decode()) for key, token, events in batches
@@ -111,14 +109,12 @@ class SqlResponses(SqlPart):
     def end_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
-        """Set the outcome of a response whose process has died."""
         return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events, notices=notices)
 
     @atomic
     def take_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
-        """Set the outcome of a running response, whoever holds it."""
         return _conclude(self.dialect, "", principal, response, events, notices=notices)
 
     @autocommit
@@ -142,7 +138,6 @@ class SqlResponses(SqlPart):
 
     @autocommit
     def response(self, key: Key) -> Transaction[StoredResponse | None]:
-        """A response with its own items."""
         rows = yield (
             f"""select created, case when status = 'queued' and {STARTED} then 'in_progress' else status end,
                 background, previous, conversation, body, input, output, cancel,
@@ -154,7 +149,6 @@ class SqlResponses(SqlPart):
 
     @autocommit
     def chain(self, key: Key) -> Transaction[Chain | None]:
-        """The items of a response and of all those it continues, with its state."""
         rows = yield CHAIN, (*owned(key), USED_LATELY)
         if not rows or rows[0][0] is not None:
             return None
@@ -167,7 +161,6 @@ class SqlResponses(SqlPart):
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
-        """The log's batches that hold numbers beyond `after`, in order."""
         rows = yield (
             "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
             (*owned(key), after),
@@ -176,7 +169,6 @@ class SqlResponses(SqlPart):
 
     @atomic
     def delete_response(self, key: Key) -> Transaction[bool]:
-        """Delete a response and its events. A turn that holds it has lost."""
         rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", owned(key)
         if not rows:
             return False

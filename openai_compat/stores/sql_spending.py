@@ -37,7 +37,6 @@ class SqlSpending(SqlPart):
 
     @autocommit
     def spent(self, principal: str, period: str, unit: str) -> Transaction[int]:
-        """What was spent in a period."""
         rows = yield (
             "select used from oc_spend where principal = $1 and period = $2 and unit = $3",
             (text(principal), period, unit),

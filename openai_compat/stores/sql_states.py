@@ -80,7 +80,6 @@ class SqlStates(SqlPart):
 
     @autocommit
     def pause(self, key: Key) -> Transaction[AgentState | None]:
-        """The state of calls that wait, if it is not used up."""
         rows = yield f"select body from oc_state where {KEPT}", owned(key)
         return read_state("pause", key.id, rows[0][0]) if rows else None
 
@@ -107,7 +106,6 @@ class SqlStates(SqlPart):
 
     @autocommit
     def gone_states(self, after: Key | None, limit: int) -> Transaction[Sequence[tuple[str, AgentState]]]:
-        """The last states of their sessions; others of which a session lives on are deleted."""
         if after is None:
             yield f"delete from oc_state where kind = 'gone' and {LIVE}", ()
         bound = "" if after is None else "and (principal, id) > ($2, $3)"
@@ -121,5 +119,4 @@ class SqlStates(SqlPart):
 
     @autocommit
     def forget_state(self, key: Key) -> Transaction[None]:
-        """Delete the last state of a session."""
         yield "delete from oc_state where principal = $1 and kind = 'gone' and id = $2", owned(key)

@@ -46,7 +46,6 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> Transaction[StoredThread | None]:
-        """Take a thread for one turn."""
         rows = yield TAKE, (*owned(key), token, lease)
         if not rows:
             return None
@@ -59,7 +58,6 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> Transaction[bool]:
-        """Add frames, before it is told that they are there."""
         if frames is not None:
             yield WRITE, (*owned(key), token, frames.first, frames.last, frames_column(self.dialect, frames.body))
         rows = yield (
@@ -79,7 +77,6 @@ class SqlThreads(SqlPart):
 
     @autocommit
     def thread(self, key: Key, within: float) -> Transaction[StoredThread | None]:
-        """A thread that was used lately."""
         rows = yield (
             f"""select {COLUMNS} from oc_thread
             where principal = $1 and id = $2 and (until > {{now}} or touched > {{now}} - $3)""",
@@ -89,7 +86,6 @@ class SqlThreads(SqlPart):
 
     @autocommit
     def threads(self, principal: str) -> Transaction[Sequence[StoredThread]]:
-        """Those in which a turn runs."""
         rows = yield (
             f"select {COLUMNS} from oc_thread where principal = $1 and token is not null and until > {{now}} order by id",
             (text(principal),),
@@ -98,7 +94,6 @@ class SqlThreads(SqlPart):
 
     @autocommit
     def frames(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
-        """The batches beyond a number."""
         rows = yield (
             "select first, last, body from oc_frame where principal = $1 and thread = $2 and last > $3 order by first",
             (*owned(key), after),

@@ -50,7 +50,6 @@ class SqlTurns(SqlPart):
     """The ends of turns and the leases of those that run, on an engine."""
 
     async def commit(self, outcome: TurnCommit) -> bool:
-        """Write the outcome of a turn, if `token` holds its locks."""
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
             try:
@@ -68,7 +67,6 @@ class SqlTurns(SqlPart):
 
     @autocommit_nosync
     def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Transaction[Renewal]:
-        """Renew the leases of everything that these tokens hold."""
         return _renew(self.dialect, tokens, lease)
 
 
