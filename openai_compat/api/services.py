@@ -47,8 +47,8 @@ from ..state.rate_limiter import RateLimiter
 from ..state.webhooks import Webhooks
 from ..stores.bounded_tables import Shares
 from ..stores.port import Key, Store
+from ..turns.plan import Interruptible
 from ..turns.run import TurnRunner
-from ..turns.run_group import Interruptible
 from ..turns.slots import Admission, Busy, Slots
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility

@@ -27,8 +27,7 @@ from ..events import (
 from ..reducer import Item
 from ..state.ids import new_id
 from ..stores.port import TurnCommit
-from ..turns.plan import TurnPlan
-from ..turns.run_group import Taken
+from ..turns.plan import Taken, TurnPlan
 from ..wire.anthropic_messages.errors import error_type
 from ..wire.anthropic_messages.events import BlockEvents, BlockFold, BlockWriter, event
 from ..wire.json import dumps

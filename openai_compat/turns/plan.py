@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
-from ..agent_request import AgentRequest
+from ..agent_request import AgentRequest, Principal
 from ..backend import AgentBackend
 from ..errors import OpenAICompatError
 from ..policies.hooks import TurnInfo
-from ..reducer import Usage
+from ..reducer import Item, Usage
 from ..state.agent_state import GivenState, LeftState, kept_states
 from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
-from .run_group import Requester, RunGroup, Taken, turn_info
+from .turn_log import TurnLog
+from .unfrozen import UnfrozenTurnInfo
+
+if TYPE_CHECKING:
+    from .run_group import RunGroup
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
 """The unit of an answer: bytes, or the frames of a WebSocket."""
 
 Frames_contra = TypeVar("Frames_contra", contravariant=True)
+
+
+Taken: TypeAlias = list[tuple[int, list[Item]]]
+"""New items by choice: the index of each choice, with a batch of its items. Texts come as `Texts`, the rest by itself."""
+
+
+class Interruptible(Protocol):
+    """Running work that can be ended with an error."""
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End it with `error`, unless it has ended already."""
+        ...
+
+
+class Requester(Protocol):
+    """Whose request it is, and where its log lines are."""
+
+    @property
+    def principal(self) -> Principal:
+        """Whose request it is: limits and stored things are counted for it."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """The `x-request-id` of the answer."""
+        ...
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of asyncio; None on trio."""
+        ...
+
+    headers: list[tuple[str, str]]
+    """Further headers of the answer, where it has any."""
+
+    turn: TurnLog | None
+    """What its access line tells of its turn; None where nobody reads that."""
+
+    def note_ignored(self, parameters: Sequence[str]) -> None:
+        """The agent does not pass these on: to be told where the answer has a place for it."""
+        ...
 
 
 class Delivery(Protocol[Frames_contra]):
@@ -167,3 +213,29 @@ class TurnPlan(Generic[Frames]):
     async def fail(self, error: OpenAICompatError) -> None:
         """Tell what went wrong, or raise it for the caller to tell."""
         raise error
+
+
+def turn_info(
+    turn: TurnPlan[Any], requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
+) -> TurnInfo:
+    """One run of a turn, as hooks are told of it."""
+    made: Any = UnfrozenTurnInfo()
+    made.id = turn.id if index == 0 else run_id(turn.id, index)
+    made.index = index
+    made.choices = len(requests)
+    made.run = run
+    made.request_id = turn.requester.request_id
+    made.api = turn.api
+    made.agent = turn.agent
+    made.request = requests[index]
+    made.principal = turn.requester.principal
+    made.response_id = turn.response_id
+    made.background = turn.background
+    made.queued = queued
+    made.__class__ = TurnInfo
+    return cast("TurnInfo", made)
+
+
+def run_id(turn: str, index: int) -> str:
+    """The id of one of the choices of a turn after the first, which has the turn's own."""
+    return f"{turn}-{index}"

@@ -32,8 +32,8 @@ from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, parked_run
-from .plan import Delivery, Frames, TurnPlan
-from .run_group import Interruptible, Requester, RunGroup, Taken
+from .plan import Delivery, Frames, Interruptible, Requester, Taken, TurnPlan
+from .run_group import RunGroup
 from .slots import Seat, SlotRequest, Slots
 from .told_once import ToldOnce
 from .turn_log import TurnLog

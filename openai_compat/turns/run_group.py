@@ -2,151 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-from ..agent_request import AgentRequest, Principal
+from ..agent_request import AgentRequest
 from ..aio.timers import Instead, new_wake_event
-from ..backend import AgentBackend, KeptGrants, RunContext
+from ..backend import KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
-from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines
-from ..reducer import Item, Usage
+from ..reducer import Usage
 from .agent_run import AgentRun
 from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns
+from .plan import Taken, TurnPlan, run_id, turn_info
 from .slots import Seat
-from .turn_log import TurnLog
-from .unfrozen import UnfrozenTurnInfo
 
 logger = logging.getLogger("openai_compat")
 
 CANCELLABLE_EVERY = 16
 """On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
 reader looks by itself whether it was cancelled, every so many waits."""
-
-Taken: TypeAlias = list[tuple[int, list[Item]]]
-"""New items by choice: the index of each choice, with a batch of its items. Texts come as `Texts`, the rest by itself."""
-
-
-class Interruptible(Protocol):
-    """Running work that can be ended with an error."""
-
-    def interrupt(self, error: OpenAICompatError) -> None:
-        """End it with `error`, unless it has ended already."""
-        ...
-
-
-class Requester(Protocol):
-    """Whose request it is, and where its log lines are."""
-
-    @property
-    def principal(self) -> Principal:
-        """Whose request it is: limits and stored things are counted for it."""
-        ...
-
-    @property
-    def request_id(self) -> str:
-        """The `x-request-id` of the answer."""
-        ...
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of asyncio; None on trio."""
-        ...
-
-    headers: list[tuple[str, str]]
-    """Further headers of the answer, where it has any."""
-
-    turn: TurnLog | None
-    """What its access line tells of its turn; None where nobody reads that."""
-
-    def note_ignored(self, parameters: Sequence[str]) -> None:
-        """The agent does not pass these on: to be told where the answer has a place for it."""
-        ...
-
-
-class AgentRuns(Protocol):
-    """The part of a turn that its runs need."""
-
-    @property
-    def id(self) -> str:
-        """The turn's id, from which each run has its own."""
-        ...
-
-    @property
-    def agent(self) -> str:
-        """The agent's own name, whatever model was asked for."""
-        ...
-
-    @property
-    def backend(self) -> AgentBackend:
-        """The backend that every run of the turn asks."""
-        ...
-
-    @property
-    def api(self) -> str:
-        """The API that it came by, as hooks are told."""
-        ...
-
-    @property
-    def response_id(self) -> str:
-        """The id that the answer has for its client."""
-        ...
-
-    @property
-    def requester(self) -> Requester:
-        """Whose request it is, for the log lines of its runs."""
-        ...
-
-    @property
-    def cuts(self) -> bool:
-        """True if an answer that is longer than the request allows is cut, by an estimate where need be."""
-        ...
-
-    @property
-    def stopped(self) -> OpenAICompatError | None:
-        """What it was interrupted with, before its runs were there."""
-        ...
-
-    @property
-    def background(self) -> bool:
-        """True if no client waits, so the longer deadline applies."""
-        ...
-
-
-def turn_info(
-    turn: AgentRuns, requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
-) -> TurnInfo:
-    """One run of a turn, as hooks are told of it."""
-    made: Any = UnfrozenTurnInfo()
-    made.id = turn.id if index == 0 else run_id(turn.id, index)
-    made.index = index
-    made.choices = len(requests)
-    made.run = run
-    made.request_id = turn.requester.request_id
-    made.api = turn.api
-    made.agent = turn.agent
-    made.request = requests[index]
-    made.principal = turn.requester.principal
-    made.response_id = turn.response_id
-    made.background = turn.background
-    made.queued = queued
-    made.__class__ = TurnInfo
-    return cast("TurnInfo", made)
-
-
-def run_id(turn: str, index: int) -> str:
-    """The id of one of the choices of a turn after the first, which has the turn's own."""
-    return f"{turn}-{index}"
 
 
 class RunGroup:
@@ -169,7 +51,7 @@ class RunGroup:
     def __init__(
         self,
         deadlines: Deadlines,
-        turn: AgentRuns,
+        turn: TurnPlan[Any],
         requests: Sequence[AgentRequest],
         *,
         seat: Seat,

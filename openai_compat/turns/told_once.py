@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..agent_request import AgentRequest
 from ..backend import Capabilities
-from .run_group import Requester
+from .plan import Requester
 
 logger = logging.getLogger("openai_compat")
 

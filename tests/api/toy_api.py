@@ -17,8 +17,7 @@ from openai_compat.events import Finished, TextDelta
 from openai_compat.messages import TextPart, UserMessage
 from openai_compat.state.ids import new_id
 from openai_compat.stores.port import TurnCommit
-from openai_compat.turns.plan import TurnPlan
-from openai_compat.turns.run_group import Taken
+from openai_compat.turns.plan import Taken, TurnPlan
 from openai_compat.wire.json import dumps
 
 

@@ -10,8 +10,7 @@ from ...reducer import Reducer
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
 from ...stores.port import TurnCommit
-from ...turns.plan import TurnPlan
-from ...turns.run_group import Taken
+from ...turns.plan import Taken, TurnPlan
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from ...wire.presentation import Presentation
 from ..delivery import WholeAnswer

@@ -21,8 +21,7 @@ from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, StoredCompletion, TurnCommit
-from ...turns.plan import TurnPlan
-from ...turns.run_group import Taken
+from ...turns.plan import Taken, TurnPlan
 from ...turns.slots import NoSlot
 from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat

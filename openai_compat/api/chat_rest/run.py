@@ -15,8 +15,7 @@ from ...state.conversation_locks import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit
-from ...turns.plan import Delivery, TurnPlan
-from ...turns.run_group import Requester, Taken
+from ...turns.plan import Delivery, Requester, Taken, TurnPlan
 from ...wire.chat_rest.forms import Turned, TurnForm
 from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message

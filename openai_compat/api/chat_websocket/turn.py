@@ -25,9 +25,8 @@ from ...state.approvals import Binding, Decisions, record_decisions, settings_of
 from ...state.conversation_locks import Draft, extended
 from ...state.ids import new_id
 from ...stores.records import Approval, TurnCommit
-from ...turns.plan import TurnPlan
+from ...turns.plan import Taken, TurnPlan
 from ...turns.refusals import refusal_reason
-from ...turns.run_group import Taken
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import ToolResultFrame, tool_output
 from ...wire.chat_websocket.serialize import StopReason, TurnFrames

@@ -8,8 +8,7 @@ from ...errors import OpenAICompatError
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.ids import new_id
 from ...stores.port import TurnCommit
-from ...turns.plan import TurnPlan
-from ...turns.run_group import Taken
+from ...turns.plan import Taken, TurnPlan
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter
 from ..delivery import WholeAnswer
 from ..exchange import Exchange

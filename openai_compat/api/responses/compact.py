@@ -12,8 +12,7 @@ from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...reducer import Reducer
 from ...stores.port import TurnCommit
-from ...turns.plan import TurnPlan
-from ...turns.run_group import Taken
+from ...turns.plan import Taken, TurnPlan
 from ...wire.json import dumps
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of

@@ -20,7 +20,7 @@ from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Item, Key, StoredResponse
-from ...turns.run_group import Requester
+from ...turns.plan import Requester
 from ...wire.json import from_stored_json, stored_json
 from ...wire.responses.continuation import is_answers
 from ...wire.responses.parse.request import ParsedResponse, check_response_capabilities, with_context

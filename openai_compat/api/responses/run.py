@@ -27,9 +27,8 @@ from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.conversation_locks import stored_items
 from ...stores.port import AgentState, ConversationTurn, TurnCommit, WebhookNotice
-from ...turns.plan import Delivery, TurnPlan
+from ...turns.plan import Delivery, Taken, TurnPlan
 from ...turns.run import commit
-from ...turns.run_group import Taken
 from ...turns.slots import Seat
 from ...wire.json import from_stored_json
 from ..services import Services, logger, now
