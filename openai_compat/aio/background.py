@@ -11,7 +11,7 @@ import asyncio
 import contextvars
 import sys
 import types
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -135,24 +135,6 @@ def let_go(error: BaseException) -> None:
             seen.add(id(each))
             each.__traceback__ = None
             waiting += [came for came in (each.__cause__, each.__context__) if came is not None]
-
-
-async def run_uncancelled(work: Callable[[], Awaitable[None]], name: str) -> None:
-    """Do `work` in a task of its own, so that no cancellation of the caller, of whatever kind, can meet it.
-
-    For giving back what others wait for. Raises what `work` raises, unless the caller has left by then.
-    """
-    failure = Failure()
-
-    async def body() -> None:
-        try:
-            await work()
-        except Exception as error:
-            failure.keep(error)
-
-    with anyio.CancelScope(shield=True):
-        await spawn(body, name, lambda: None).wait()
-    failure.raise_if_any()
 
 
 @asynccontextmanager

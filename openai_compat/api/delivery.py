@@ -42,12 +42,37 @@ class WholeAnswer:
         return self._exchange.answer(200, frames)
 
 
-class StreamedAnswer:
+class _Logged:
+    """What the answers have in common that may have a log."""
+
+    def __init__(self, exchange: Exchange, log: EventLogWriter | None = None) -> None:
+        self._exchange = exchange
+        self._log = log
+
+    @property
+    def due(self) -> float:
+        """When the log has to be copied to the store."""
+        return math.inf if self._log is None else self._log.due
+
+    def started(self) -> None:
+        """The agent must not be run for this request again in secret."""
+        self._exchange.agent_started = True
+
+    async def flush(self) -> None:
+        """Copy the log to the store."""
+        if self._log is not None:
+            await self._log.flush()
+
+    def _recorded(self, frames: bytes) -> bytes:
+        """The frames, numbered where the log does that."""
+        return frames if self._log is None else self._log.record(frames)
+
+
+class StreamedAnswer(_Logged):
     """Server-sent events of which a log keeps a copy, with numbers; or those that an end mark follows."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
-        self._exchange = exchange
-        self._log = log
+        super().__init__(exchange, log)
         beside_ids = log is not None and log.ids and exchange.framing is SSE
         self._comment = KEEP_ALIVE_BESIDE_IDS if beside_ids else exchange.framing.keep_alive
         self._end_mark = end_mark
@@ -64,25 +89,9 @@ class StreamedAnswer:
             return False
         return self._exchange.send_now(self._log.record(frames))
 
-    @property
-    def due(self) -> float:
-        """When the log has to be copied to the store."""
-        return math.inf if self._log is None else self._log.due
-
-    def started(self) -> None:
-        """The agent must not be run for this request again in secret."""
-        self._exchange.agent_started = True
-
     async def write(self, frames: bytes) -> None:
         """Send events, after the head if they are the first."""
-        if self._log is not None:
-            frames = self._log.record(frames)
-        await self._exchange.write(frames)
-        if self._log is not None:
-            await self._log.flush()
-
-    async def flush(self) -> None:
-        """Copy the log to the store."""
+        await self._exchange.write(self._recorded(frames))
         if self._log is not None:
             await self._log.flush()
 
@@ -93,71 +102,46 @@ class StreamedAnswer:
 
     async def end(self, frames: bytes) -> None:
         """Send the last events and the end mark."""
-        if self._log is not None:
-            frames = self._log.record(frames)
-        await self._exchange.end(frames + self._end_mark)
+        await self._exchange.end(self._recorded(frames) + self._end_mark)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """The last events of a stream that failed. Raises `error` if nothing was written before: it has a status."""
-        if self._log is not None:
-            frames = self._log.record(frames)
+        frames = self._recorded(frames)
         if not self._exchange.status:
             raise error  # on a real status, SDKs raise the right exception
         self._exchange.has_failed(error)
         await self._exchange.end(frames + self._end_mark)
 
 
-class NoAnswer:
+class NoAnswer(_Logged):
     """For turns whose client waits for their outcome, or for nothing. The log, if there is one, has all events.
 
     Attributes:
         error: what the turn failed with.
     """
 
-    def __init__(self, exchange: Exchange, log: EventLogWriter | None = None) -> None:
-        self._exchange = exchange
-        self._log = log
-        self.error: OpenAICompatError | None = None
+    error: OpenAICompatError | None = None
 
     def write_now(self, frames: bytes) -> bool:
         """Keep the events in the log. It is copied to the store when that is due, or when there is a batch."""
-        if self._log is None:
-            return True
-        if self._log.full:
+        if self._log is not None and self._log.full:
             return False
-        self._log.record(frames)
+        self._recorded(frames)
         return True
-
-    @property
-    def due(self) -> float:
-        """When the log has to be copied to the store."""
-        return math.inf if self._log is None else self._log.due
-
-    def started(self) -> None:
-        """The agent must not be run for this request again in secret."""
-        self._exchange.agent_started = True
 
     async def write(self, frames: bytes) -> None:
         """Keep the events in the log alone."""
-        if self._log is not None:
-            self._log.record(frames)
-            await self._log.flush()
-
-    async def flush(self) -> None:
-        """Copy the log to the store."""
-        if self._log is not None:
-            await self._log.flush()
+        self._recorded(frames)
+        await self.flush()
 
     async def keep_alive(self) -> None:
         """No connection has to be kept open."""
 
     async def end(self, frames: bytes) -> None:
         """Keep the last events in the log."""
-        if self._log is not None:
-            self._log.record(frames)
+        self._recorded(frames)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """Keep the error, and its events."""
-        if self._log is not None:
-            self._log.record(frames)
+        self._recorded(frames)
         self.error = error
