@@ -13,9 +13,8 @@ from ..agent_request import AgentRequest
 from ..aio.off_loop import off_loop
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
-from ..wire.json import check_values, parse_json
+from ..wire.json import check_values, invalid_schema, parse_json, parse_schema
 from ..wire.json_schema import TooManySteps
-from ..wire.request_schemas import invalid_schema, parse_schema
 from ..wire.serialize_messages import chat_message
 
 QUICK = 5_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from ..aio.off_loop import off_loop
 from ..errors import Conflict, NotFound
 from ..state.approvals import withdraw
 from ..state.conversation_locks import stored_items
@@ -22,8 +23,7 @@ from ..wire.conversations import (
     parse_new_conversation,
     parse_new_items,
 )
-from ..wire.json import dumps, from_stored_json, parse_object, validate
-from .body import parse_body
+from ..wire.json import dumps, from_stored_json, is_quick, parse_object, validate
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services
@@ -129,7 +129,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    return await parse_body(body, parse, body)
+    return await off_loop(parse, body, long=not is_quick(body))
 
 
 async def _find(services: Services, key: Key) -> Conversation:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from ..aio.off_loop import off_loop
 from ..wire.decisions.parse import check_decided_about, parse_decision
 from ..wire.decisions.serialize import Decided, decision
-from .body import parse_body
+from ..wire.json import is_quick
 from .exchange import Exchange
 from .function_run import run_function
 from .services import Services
@@ -16,7 +17,7 @@ from .services import Services
 async def create(services: Services, exchange: Exchange) -> None:
     """Run a decide function and answer with what it has decided."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    model, asked = await parse_body(body, parse_decision, body)
+    model, asked = await off_loop(parse_decision, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, decider = services.models.decider(model, exchange.principal)
     check_decided_about(asked, decider.takes)

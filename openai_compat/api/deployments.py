@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from ..wire.json import dumps, parse_object
+from ..aio.off_loop import off_loop
+from ..wire.json import dumps, is_quick, parse_object
 from . import embeddings
-from .body import parse_body
 from .chat import completions as chat_completions
 from .chat import legacy_completions
 from .exchange import Exchange
@@ -36,7 +36,7 @@ async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
     body = await exchange.read_body(settings.limits, settings.deadlines)
-    named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
+    named = await off_loop(lambda: dumps({**parse_object(body), "model": model}), long=not is_quick(body))
     # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+from ..aio.off_loop import off_loop
 from ..wire.embeddings import Vector, check_taken, embedding_list, parse_embedding, tokens_read
-from .body import parse_body
+from ..wire.json import is_quick
 from .exchange import Exchange
 from .function_run import run_function
 from .services import Services
@@ -15,7 +16,7 @@ from .services import Services
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    parsed = await parse_body(body, parse_embedding, body)
+    parsed = await off_loop(parse_embedding, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)

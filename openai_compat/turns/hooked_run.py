@@ -29,7 +29,6 @@ from ..policies.hooks import (
 from ..reducer import Item, Usage
 from .event_trace import EventTrace
 from .turn_log import Finish, finish_of
-from .unfrozen import UnfrozenTurnOutcome
 
 logger = logging.getLogger("openai_compat")
 
@@ -168,6 +167,12 @@ def _overriding(hooks: list[Hooks], name: str) -> list[Hooks]:
     return [hook for hook in hooks if getattr(type(hook), name) is not getattr(Hooks, name)]
 
 
+class _UnfrozenOutcome:
+    """The outcome of a run, until it is whole and becomes a `TurnOutcome`, as a run's facts become a `TurnInfo`."""
+
+    __slots__ = TurnOutcome.__slots__
+
+
 class HookedRun:
     """One run of an agent, as hooks are told of it.
 
@@ -228,7 +233,7 @@ class HookedRun:
     def ended(self, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
         """The agent has ended, or waits for a later request. Nothing is told of it from now on."""
         began, now = self._began, time.monotonic()
-        outcome: Any = UnfrozenTurnOutcome()
+        outcome: Any = _UnfrozenOutcome()
         outcome.finish = self._finish
         outcome.error = error
         outcome.usage = self._usage

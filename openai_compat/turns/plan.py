@@ -16,7 +16,6 @@ from ..state.agent_state import GivenState, LeftState, kept_states
 from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
 from .turn_log import TurnLog
-from .unfrozen import UnfrozenTurnInfo
 
 if TYPE_CHECKING:
     from .run_group import RunGroup
@@ -215,11 +214,20 @@ class TurnPlan(Generic[Frames]):
         raise error
 
 
+class _UnfrozenInfo:
+    """The facts of a run, until all are there and it becomes a `TurnInfo`: an object may change to a class with its attributes.
+
+    A frozen dataclass sets each of them by a call of `object.__setattr__`, which takes four times as long.
+    """
+
+    __slots__ = TurnInfo.__slots__
+
+
 def turn_info(
     turn: TurnPlan[Any], requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
 ) -> TurnInfo:
     """One run of a turn, as hooks are told of it."""
-    made: Any = UnfrozenTurnInfo()
+    made: Any = _UnfrozenInfo()
     made.id = turn.id if index == 0 else run_id(turn.id, index)
     made.index = index
     made.choices = len(requests)

@@ -18,9 +18,8 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, from_json, t
 
 from ..agent_request import FunctionTool, Tool
 from ..errors import InvalidRequest
-from .json_schema import InvalidSchema, References, WorkBudget
+from .json_schema import InvalidSchema, References, Schema, WorkBudget
 from .json_schema.keywords import REFERENCES
-from .request_schemas import invalid_schema
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -31,6 +30,9 @@ MAX_VALUES = 100_000
 QUICK = 5_000
 QUICK_BYTES = 1 << 20
 """Values, and bytes, that are read so fast that the event loop can wait for it."""
+
+QUICK_FRAME = 50_000
+"""Bytes of a frame that are read in no time, whatever they hold."""
 
 _BEGIN = b",[{"
 _SPACE = b" \t\r\n"
@@ -295,6 +297,19 @@ def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters")
         ]
     )
     return [tool for _, tool in tools]
+
+
+def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
+    """A schema that an answer is to fit. Raises InvalidRequest (`invalid_json_schema`)."""
+    try:
+        return Schema(schema)
+    except InvalidSchema as error:
+        raise invalid_schema(str(error), param) from None
+
+
+def invalid_schema(why: str, param: str) -> InvalidRequest:
+    """The error for a schema."""
+    return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")
 
 
 def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:

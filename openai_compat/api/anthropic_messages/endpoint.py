@@ -27,7 +27,6 @@ from ...wire.anthropic_messages.parse import (
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json import is_quick
 from ..attachments import attach
-from ..body import parse_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, check_names, own_tool_names
@@ -54,7 +53,7 @@ class MessagesEndpoint:
         """Run an agent and answer with a message, streamed or plain."""
         body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
-        parsed = await parse_body(body, parse_messages_request, body, caller)
+        parsed = await off_loop(parse_messages_request, body, caller, long=not is_quick(body))
         request, housekeeping = parsed.request, services.settings.housekeeping
         session = exchange.request.header(SESSION)
         form = self._form(services, exchange.request, parsed, refuses=session is None)

@@ -11,11 +11,11 @@ from urllib.parse import parse_qs
 
 from pydantic_core import from_json
 
+from ...aio.off_loop import off_loop
 from ...errors import NotFound
 from ...stores.port import Key, StoredCompletion
 from ...wire.chat.stored_types import Deleted, MetadataUpdate
-from ...wire.json import dumps, parse_object, validate
-from ..body import parse_body
+from ...wire.json import dumps, is_quick, parse_object, validate
 from ..exchange import Exchange
 from ..paging import list_page, page_of, page_query, unknown_cursor
 from ..services import Services
@@ -50,7 +50,7 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
+    update = validate(MetadataUpdate, await off_loop(parse_object, body, long=not is_quick(body)))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
     await services.state.store.put_completion(exchange.principal.id, changed)
     await exchange.answer(200, dumps(_object(changed)))

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from ...aio.background import let_go
+from ...aio.off_loop import off_loop
 from ...errors import OpenAICompatError
 from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse, query_of
 from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
-from ..body import parse_body
+from ...wire.json import is_quick
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once
 from ..exchange import Exchange
@@ -28,7 +29,7 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     body = await exchange.read_body(settings.limits, settings.deadlines)
-    return await parse_body(body, parse, model, body), body
+    return await off_loop(parse, model, body, long=not is_quick(body)), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:

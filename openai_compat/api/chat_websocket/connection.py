@@ -35,9 +35,9 @@ from ...wire.chat_websocket.parse import (
     parse_frame,
 )
 from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
+from ...wire.json import QUICK_FRAME
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
-from ..body import QUICK_FRAME
 from ..request_hooks import tell_refused_frame
 from ..services import Services, check_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection

@@ -6,10 +6,10 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...aio.off_loop import off_loop
 from ...wire.embeddings import EmbeddingInput, Vector, check_taken, tokens_read
-from ...wire.json import dumps
+from ...wire.json import dumps, is_quick
 from ...wire.ollama.parse import parse_embed, parse_old_embed
-from ..body import parse_body
 from ..exchange import Exchange
 from ..function_run import run_function
 from ..services import Services
@@ -33,7 +33,7 @@ async def _embed(
     services: Services, exchange: Exchange, parse: Callable[[bytes], tuple[str, EmbeddingInput]], told: Told
 ) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    model, asked = await parse_body(body, parse, body)
+    model, asked = await off_loop(parse, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(own_name(services.models, model), exchange.principal)
     check_taken(asked, embedder.takes)

@@ -20,7 +20,6 @@ from ...wire.json import is_quick
 from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ..answer_form import NDJSON, Framing
-from ..body import parse_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, check_names
@@ -52,7 +51,7 @@ class OllamaEndpoint:
     ) -> None:
         body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
-        parsed = await parse_body(body, parse, body, caller)
+        parsed = await off_loop(parse, body, caller, long=not is_quick(body))
         asked, request = parsed.request.model, parsed.request
         parsed = replace(parsed, request=replace(request, model=own_name(services.models, asked)))
         form = LineForm(

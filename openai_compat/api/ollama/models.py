@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from ...aio.off_loop import off_loop
 from ...errors import OpenAICompatError
-from ...wire.json import dumps
+from ...wire.json import dumps, is_quick
 from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed, shown_model
 from ...wire.ollama.parse import parse_model
-from ..body import parse_body
 from ..exchange import Exchange
 from ..services import Models, Services
 
@@ -39,7 +39,7 @@ async def show(services: Services, exchange: Exchange) -> None:
     """`POST /api/show`: what a model can do. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     models = services.models
-    name = own_name(models, await parse_body(body, parse_model, body))
+    name = own_name(models, await off_loop(parse_model, body, long=not is_quick(body)))
     models.check(name, exchange.principal)
     if name not in models.names:  # which the first agent answers for
         name = next(iter(models.agents))

@@ -8,16 +8,16 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
+from ...aio.off_loop import off_loop
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...reducer import Reducer
 from ...stores.port import TurnCommit
 from ...turns.plan import Taken, TurnPlan
-from ...wire.json import dumps
+from ...wire.json import dumps, is_quick
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
 from ...wire.serialize_messages import compaction_item
-from ..body import parse_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Services, now
@@ -29,7 +29,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, parse_compact, body, caller, ids)
+    parsed = await off_loop(parse_compact, body, caller, ids, long=not is_quick(body))
     await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work, ids("cmp_"))
@@ -101,7 +101,7 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, parse_input_tokens, body, caller, ids)
+    parsed = await off_loop(parse_input_tokens, body, caller, ids, long=not is_quick(body))
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)

@@ -21,8 +21,7 @@ from ...agent_request import (
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, SystemMessage, ToolMessage
-from ..json import check_length, checked_tools, parse_object, validate
-from ..request_schemas import parse_schema
+from ..json import check_length, checked_tools, parse_object, parse_schema, validate
 from ..serialize_messages import chat_message
 from .conversation import ConversationReader
 from .request_types import (

@@ -29,9 +29,8 @@ from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
 from ..conversation_rules import parse_messages
-from ..json import check_finite, check_length, checked_tools, decode_object, validate
+from ..json import check_finite, check_length, checked_tools, decode_object, parse_schema, validate
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
-from ..request_schemas import parse_schema
 from .request_types import (
     ChatCompletionRequest,
     ChatCustomToolParam,

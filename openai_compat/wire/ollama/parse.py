@@ -11,8 +11,7 @@ from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import SystemMessage, UserMessage
 from ..embeddings import EmbeddingInput
-from ..json import check_length, checked_tools, parse_object, validate
-from ..request_schemas import parse_schema
+from ..json import check_length, checked_tools, parse_object, parse_schema, validate
 from ..serialize_messages import chat_message
 from .conversation import OllamaConversation, results_at_end
 from .request_types import (

@@ -11,9 +11,11 @@ import anyio
 import anyio.lowlevel
 
 from ....aio.background import ChildTasks, child_tasks, let_go
+from ....aio.off_loop import off_loop
 from ....errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ....http import ClientDisconnected, Frame
 from ....state.ids import new_id
+from ....wire.json import QUICK_FRAME
 from ....wire.responses.parse.websocket import (
     Command,
     Create,
@@ -25,7 +27,6 @@ from ....wire.responses.parse.websocket import (
     parse_lane,
 )
 from ....wire.responses.serialize.websocket import error_event
-from ...body import parse_frame as parse_off_loop
 from ...services import Services
 from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .lanes import LaneLimits, Lanes
@@ -74,7 +75,9 @@ class ResponsesSocket:
             return
         lane = None
         try:
-            event = await parse_off_loop(len(frame), parse_frame, frame, self.services.settings.limits.values)
+            event = await off_loop(
+                parse_frame, frame, self.services.settings.limits.values, long=len(frame) > QUICK_FRAME
+            )
             lane = parse_lane(event)
             await self._obey(parse_command(event, lane, len(frame)))
         except InvalidSteer as error:

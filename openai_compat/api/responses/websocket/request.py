@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ....agent_request import AgentRequest
 from ....aio.background import let_go
+from ....aio.off_loop import off_loop
 from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
@@ -19,12 +20,11 @@ from ....policies.housekeeping import task_of
 from ....state.event_log import EventLogWriter
 from ....state.ids import new_id
 from ....turns.refusals import refusal_reason
-from ....wire.json import dumps
+from ....wire.json import QUICK_FRAME, dumps
 from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
-from ...body import QUICK_FRAME, parse_frame
 from ...detach import begun_in_time, run_detachable
 from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
@@ -151,8 +151,8 @@ class WebSocketResponse:
             await services.live.rates.count(self.principal)
         body = with_input(self.request, self._along)
         caller = services.settings.caller(self.principal, http)
-        size = self.request.size
-        parsed = await parse_frame(size, partial(parse_response, body, caller, ids, long=size > QUICK_FRAME))
+        long = self.request.size > QUICK_FRAME
+        parsed = await off_loop(partial(parse_response, body, caller, ids, long=long), long=long)
         housekeeping = services.settings.housekeeping
         if housekeeping is not None and parsed.generate and not parsed.background:
             task = task_of(http, parsed.request)
