@@ -126,6 +126,8 @@ class RunContext:
     Attributes:
         turn_id: this run's id; the answer's id for a single choice.
         request_id: the `x-request-id` of the HTTP answer, to find the log lines.
+        deadline: when the server stops the turn (`time.monotonic`); see `remaining`.
+        base_logger: the server's logger; `logger` adds the request's id to what is written.
         cancelled: True once the turn is to stop. Long loops in plain functions should look at it; any thread may.
         asker: what ends the turn for a question; None where nobody can be asked. Set by the server.
         grants: where the server keeps what people have allowed for always; None where no server runs it.
@@ -133,8 +135,8 @@ class RunContext:
 
     turn_id: str
     request_id: str
-    _deadline: float
-    _logger: logging.Logger
+    deadline: float
+    base_logger: logging.Logger
     cancelled: bool = field(default=False, init=False)
     asker: Asker | None = field(default=None, init=False)
     grants: KeptGrants | None = field(default=None, init=False)
@@ -175,17 +177,17 @@ class RunContext:
 
     def move_to(self, later: RunContext) -> None:
         """Go on as the context of a later turn, in which the agent got what it waited for. Called by the server."""
-        self.turn_id, self.request_id, self._deadline = later.turn_id, later.request_id, later._deadline
+        self.turn_id, self.request_id, self.deadline = later.turn_id, later.request_id, later.deadline
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """Writes to the server's log, with the request id."""
-        return logging.LoggerAdapter(self._logger, {"request_id": self.request_id})
+        return logging.LoggerAdapter(self.base_logger, {"request_id": self.request_id})
 
     @property
     def remaining(self) -> float:
         """Seconds left until the server stops the turn."""
-        return max(0.0, self._deadline - time.monotonic())
+        return max(0.0, self.deadline - time.monotonic())
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep up to `seconds` in a plain function, less if the turn is to stop; tells whether it is."""

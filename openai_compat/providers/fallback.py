@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -40,6 +40,7 @@ class Fallback:
         self._agents = dict(agents)
         self._cooldown = cooldown
         self._failed: dict[str, float] = {}
+        self._known: tuple[Capabilities, list[Capabilities], Capabilities] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -47,15 +48,11 @@ class Fallback:
 
         The parameters are those of the one that is asked first now: nothing is told as ignored because another one would.
         """
+        first = self._agents[self._order[0]].capabilities
         each = [agent.capabilities for agent in self._agents.values()]
-        # Whoever takes over has its own tools: a client must offer none by any of their names.
-        own = frozenset[str]().union(*[can.own_tools for can in each])
-        modes = all([can.security_modes for can in each])
-        # One that never asks gets no decision, and so cannot lose what is changed in it.
-        asking = {can.approvals for can in each} - {"none"}
-        approvals: Literal["none", "yes_no", "edit"] = "yes_no" if "yes_no" in asking else "edit" if asking else "none"
-        parameters = self._agents[self._order[0]].capabilities.parameters
-        return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes, parameters=parameters)
+        if self._known is None or self._known[:2] != (first, each):  # asked for several times with each request
+            self._known = (first, each, _common(each, first.parameters))
+        return self._known[2]
 
     @property
     def cooling(self) -> list[str]:
@@ -109,3 +106,13 @@ class Fallback:
         for agent in self._agents.values():
             if isinstance(agent, SupportsClose):
                 await agent.aclose()
+
+
+def _common(each: Sequence[Capabilities], parameters: frozenset[str] | None) -> Capabilities:
+    # Whoever takes over has its own tools: a client must offer none by any of their names.
+    own = frozenset[str]().union(*[can.own_tools for can in each])
+    modes = all([can.security_modes for can in each])
+    # One that never asks gets no decision, and so cannot lose what is changed in it.
+    asking = {can.approvals for can in each} - {"none"}
+    approvals: Literal["none", "yes_no", "edit"] = "yes_no" if "yes_no" in asking else "edit" if asking else "none"
+    return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes, parameters=parameters)

@@ -114,13 +114,13 @@ def _is_piped() -> bool:
 @contextmanager
 def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[ServerConnection, Callable[[], str]]]:
     from ..transport import SyncTransport  # noqa: PLC0415  (a server elsewhere needs nothing of the library)
-    from .chat.own_failure import own_failures  # noqa: PLC0415
+    from .chat.last_failure import last_failure  # noqa: PLC0415
     from .load_agents import as_server, load, warnings_of  # noqa: PLC0415
 
     agents = load(targets)
     for warning in warnings_of(agents):
         click.echo(warning, err=True)
-    with own_failures(options.log_level) as why, SyncTransport.lasting(as_server(agents)) as transport:
+    with last_failure(options.log_level) as why, SyncTransport.lasting(as_server(agents)) as transport:
         yield ServerConnection("http://localhost/v1", options.api_key or "", transport), why
 
 

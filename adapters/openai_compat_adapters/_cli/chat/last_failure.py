@@ -1,4 +1,4 @@
-"""Why an agent in this process has failed, which is its own user's to know."""
+"""The last failure of an agent in this process, in a line: who chats with it here may see its exceptions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LastFailure(logging.Handler):
 
 
 @contextmanager
-def own_failures(level: str) -> Generator[Callable[[], str]]:
+def last_failure(level: str) -> Generator[Callable[[], str]]:
     """Log from `level` on, and give what tells the last failure."""
     logger, kept = logging.getLogger("openai_compat"), LastFailure()
     before = logger.level, logger.propagate
