@@ -131,8 +131,9 @@ class NoAnswer(_Logged):
 
     async def write(self, frames: bytes) -> None:
         """Keep the events in the log alone."""
-        self._recorded(frames)
-        await self.flush()
+        if self._log is not None:
+            self._log.record(frames)
+            await self._log.flush()
 
     async def keep_alive(self) -> None:
         """No connection has to be kept open."""

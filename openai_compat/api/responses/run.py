@@ -83,11 +83,13 @@ class ResponseTurn(TurnPlan[bytes]):
 
     def feed(self, taken: Taken) -> bytes:
         """The events for what the agent says, after those that were held back."""
-        events = b"".join([self._feed(items) for _, items in taken])
+        events = b""
+        for _, items in taken:
+            events += self._feed(items)
         return self.idle() + events if events else b""
 
     def _feed(self, items: list[Item]) -> bytes:
-        last = items[-1] if items else None
+        last = items[-1]
         if isinstance(last, Paused):
             self._state = last.state
         elif isinstance(last, Finished):
