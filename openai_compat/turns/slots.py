@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 import anyio
 
@@ -14,6 +14,9 @@ from ..agent_request import AgentRequest, Principal
 from ..agents.setting_types import check_fields
 from ..errors import RateLimited, Unavailable
 from ..policies.limits import Limits
+
+if TYPE_CHECKING:
+    from .shared_slots import SharedSlots
 
 Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
 
@@ -46,22 +49,6 @@ class SlotRequest:
     agent: str
     principal: Principal
     most: int | None = None
-
-
-class Shared(Protocol):
-    """Slots that other processes take from too."""
-
-    async def take(self, number: int) -> bool:
-        """Take `number` slots or none; False if too few are free."""
-        ...
-
-    def release(self) -> None:
-        """Give one back in the background: nobody waits for it but `settle`."""
-        ...
-
-    async def settle(self) -> None:
-        """Return once what was given back is free for others."""
-        ...
 
 
 class Seat:
@@ -147,7 +134,7 @@ class Slots:
         are_shared: whether other processes take from them too.
     """
 
-    def __init__(self, limits: Limits, admission: Admission, shared: Shared | None = None) -> None:
+    def __init__(self, limits: Limits, admission: Admission, shared: SharedSlots | None = None) -> None:
         self._limits = limits
         self._admission = admission
         self._shared = shared
@@ -196,7 +183,7 @@ class Slots:
             await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request, time.monotonic() - asked)
 
-    async def _share(self, shared: Shared, request: SlotRequest, patient_until: float) -> None:
+    async def _share(self, shared: SharedSlots, request: SlotRequest, patient_until: float) -> None:
         """Take of the shared slots too; those of this process are given back if there are none."""
         try:
             while not await shared.take(request.number):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -15,7 +15,7 @@ from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...policies.housekeeping import task_of
 from ...policies.messages import MessagePolicy
-from ...reducer import FinalMessage, Item, Reducer, Texts, Usage
+from ...reducer import Item, Reducer, Texts, Usage
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
@@ -24,8 +24,9 @@ from ...stores.port import Approval, StoredCompletion, TurnCommit
 from ...turns.plan import Taken, TurnPlan
 from ...turns.slots import NoSlot
 from ...wire.chat.call_order import CallOrder
+from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat
-from ...wire.chat.serialize import ChatForm
+from ...wire.chat.serialize import ChatForm, ChatStream
 from ...wire.conversation_rules import check_conversation
 from ...wire.json import QUICK_BYTES, decode_object, is_quick
 from ...wire.presentation import Presentation, Visibility
@@ -170,39 +171,6 @@ class _ChatAnswering:
 USUAL = MessagePolicy()
 
 
-class ChoiceStream(Protocol):
-    """One choice of a streamed answer."""
-
-    def begin(self) -> bytes:
-        """The first bytes of the choice, if they were not written yet."""
-        ...
-
-    def feed(self, items: list[Item]) -> bytes:
-        """The bytes for these items."""
-        ...
-
-
-class ChoicesForm(Protocol):
-    """How an API writes its answers."""
-
-    @property
-    def id(self) -> str:
-        """The id of the answer, by which a stored one is found again."""
-        ...
-
-    def stream(self, index: int) -> ChoiceStream:
-        """The writer of one choice of a stream."""
-        ...
-
-    def stream_end(self, usage: Usage) -> bytes:
-        """The bytes after the last choice."""
-        ...
-
-    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
-        """The whole body of a plain answer, one message for each choice."""
-        ...
-
-
 class ChoicesTurn(TurnPlan[bytes]):
     """Writes the choices as they come, or all of them at the end."""
 
@@ -215,7 +183,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         self,
         services: Services,
         exchange: Exchange,
-        form: ChoicesForm,
+        form: ChatForm | CompletionForm,
         served: tuple[str, AgentBackend],
         requests: Sequence[AgentRequest],
         *,
@@ -240,7 +208,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         self.fails_at_once = draft is None and log is None
         self._exchange = exchange
         self._form = form
-        self._streams: list[ChoiceStream] = []
+        self._streams: list[ChatStream | CompletionStream] = []
         self._views: list[Presentation | None] = [None] * number
         self._lengths = [0] * number
         self._shown: list[Reducer] = []
@@ -384,7 +352,7 @@ class ChatCompletionTurn(ChoicesTurn):
         )
 
 
-async def answer_with_text(exchange: Exchange, form: ChoicesForm, text: str, *, stream: bool) -> None:
+async def answer_with_text(exchange: Exchange, form: ChatForm | CompletionForm, text: str, *, stream: bool) -> None:
     """Answer with `text` as if an agent had said it; none is run."""
     items: list[Item] = [*([text] if text else []), Finished("stop")]
     if stream:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
@@ -22,10 +22,10 @@ from ...reducer import LARGE
 from ...state.conversation_locks import ConversationLocks
 from ...stores.bounded_tables import VALUE_SIZE, Shares, Table, size_of_value
 from ...stores.records import Key
-from ...wire.chat_websocket.parse import ToolResultFrame
 
 if TYPE_CHECKING:
     from .shared_threads import SharedThreads
+    from .turn import ChatTurn
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -239,48 +239,6 @@ class ThreadDelivery:
         self.log.settled = self.log.last
 
 
-class RunningTurn(Protocol):
-    """A turn of a thread, as others see it."""
-
-    @property
-    def begun(self) -> bool:
-        """True once it has its thread to itself; before, it waits for it."""
-        ...
-
-    @property
-    def over(self) -> bool:
-        """True once its last frame is out; it may still have to leave the thread."""
-        ...
-
-    async def wait(self) -> None:
-        """Return when it is over."""
-        ...
-
-    def stop(self) -> bool:
-        """End it, since the user wants to. False if it is too late."""
-        ...
-
-    def left(self) -> None:
-        """Nobody follows it any more."""
-        ...
-
-    def joined(self) -> None:
-        """Somebody follows it again, so that it need not end for want of a client."""
-        ...
-
-    def waits_for(self, call_id: str) -> bool:
-        """True if it waits for the result of this call."""
-        ...
-
-    def answer(self, frame: ToolResultFrame) -> None:
-        """Take the client's result of a call that it waits for."""
-        ...
-
-    def describe(self) -> Fields:
-        """The frame that describes it."""
-        ...
-
-
 @dataclass(slots=True)
 class Thread:
     """One conversation's frames, and the turns that make them.
@@ -295,12 +253,12 @@ class Thread:
     key: Key
     log: ThreadLog
     unused: Callable[[Thread], None]
-    turns: list[RunningTurn] = field(default_factory=list[RunningTurn])
+    turns: list[ChatTurn] = field(default_factory=list["ChatTurn"])
     model: str | None = None
     elsewhere: bool = False
 
     @property
-    def current(self) -> RunningTurn | None:
+    def current(self) -> ChatTurn | None:
         """The turn that has the thread to itself; None while none has begun."""
         return next((turn for turn in self.turns if turn.begun), None)
 
@@ -367,7 +325,7 @@ class ChatThreads:
             thread = self._threads[key] = Thread(key, log, self._unused)
         return thread
 
-    def add(self, key: Key, turn: RunningTurn) -> Thread:
+    def add(self, key: Key, turn: ChatTurn) -> Thread:
         """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
         thread = self._made(key)
         # Each of them has a task and its message in memory, and is answered one after the other.
@@ -379,7 +337,7 @@ class ChatThreads:
         self._running[key] = thread
         return thread
 
-    def ended(self, thread: Thread, turn: RunningTurn) -> None:
+    def ended(self, thread: Thread, turn: ChatTurn) -> None:
         """A turn is over; after the last one, the frames of the thread are kept for a while."""
         thread.turns.remove(turn)
         if thread.turns:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
@@ -41,6 +41,9 @@ from ..websocket import WebSocketRequester
 from .approvals import asked_about
 from .threads import ChatThreads, Thread, ThreadDelivery
 
+if TYPE_CHECKING:
+    from .connection import ChatConnection
+
 Fields: TypeAlias = dict[str, Any]
 
 MOST_ROUNDS = 100
@@ -60,14 +63,6 @@ QUESTION_SIGNS = ("appr_", "mcpr_", TOOL)
 
 WORKFLOW = "workflow"
 """Where the settings of a turn that has asked name its workflow."""
-
-
-class Origin(Protocol):
-    """The connection on which a turn was asked for."""
-
-    def post(self, frame: Fields, *, binary: bool) -> None:
-        """Send a frame that belongs to no turn that has begun."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +85,7 @@ class AskedTurn:
     workflow: str | None
     answers: Decisions | None
     places: Places
-    origin: Origin
+    origin: ChatConnection
     binary: bool
     path: str
     long: bool = False

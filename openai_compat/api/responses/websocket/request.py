@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ....agent_request import AgentRequest
 from ....aio.background import let_go
@@ -26,49 +26,22 @@ from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
 from ...detach import begun_in_time, run_detachable
-from ...services import Services, logger
-from ...websocket import WebSocketConnection, WebSocketRequester
+from ...services import logger
+from ...websocket import WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
 from ..prepare import Before, PreparedResponse, ResponseIds, prepare_response
 from ..run import run_response
-from .local_responses import ConnectionResponses
-from .steering import Steering, as_items, with_input
+from .steering import as_items, with_input
 
-
-class WebSocketHost(Protocol):
-    """The connection, with what its responses share."""
-
-    services: Services
-    connection: WebSocketConnection
-    nearby: ConnectionResponses
-    steering: Steering
-
-    def began(self, turn: WebSocketResponse, identifier: str) -> None:
-        """Note that a response has its id: from now on it can be steered and cancelled."""
-        ...
-
-    async def failed(self, identifier: str) -> None:
-        """Forget a response that has failed; the input that was to steer it is handed back."""
-        ...
-
-    async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
-        """A response is complete, or as complete as it will be."""
-        ...
-
-    async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
-        """Say that a request has failed."""
-        ...
-
-    async def send(self, frames: Iterable[str]) -> None:
-        """Write frames in this order, with nothing of other lanes between them."""
-        ...
+if TYPE_CHECKING:
+    from .connection import ResponsesSocket
 
 
 class WebSocketResponse:
     """One request on a connection, and the sink that its response is written to."""
 
-    def __init__(self, socket: WebSocketHost, request: Create) -> None:
+    def __init__(self, socket: ResponsesSocket, request: Create) -> None:
         self.request = request
         self.request_id = new_id("req_")
         self.principal = socket.connection.principal
