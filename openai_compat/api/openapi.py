@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote
 
+from ..aio.off_loop import off_loop
 from ..package import __version__
 from ..wire.chat.request_types import ChatCompletionRequest, CompletionRequest, WireModel
 from ..wire.chat.response_types import ChatCompletion, ChatCompletionChunk, TextCompletion
@@ -115,6 +116,11 @@ ANSWERS: Mapping[str, Any] = {
 
 async def document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
+    # The first one takes longer than other requests should wait, and anybody may ask for it.
+    await exchange.answer(200, await off_loop(_document, routes, needs_key, services, exchange.request.root))
+
+
+def _document(routes: Sequence[Route], needs_key: bool, services: Services, root: str) -> bytes:
     schemas, about = with_rules(_schemas(), services.settings.limits), services.settings.chat_rest
     if about is not None:
         from .chat_rest import openapi as chat_rest  # noqa: PLC0415  (APIs are imported when they are served)
@@ -130,7 +136,7 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
         # Where it is mounted: clients put this before each path.
-        "servers": [{"url": quote(exchange.request.root) or "/"}],
+        "servers": [{"url": quote(root) or "/"}],
         "paths": paths(routes),
         "components": {
             "schemas": {
@@ -143,7 +149,7 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
     if needs_key:
         found["security"] = KEYS
         found["components"]["securitySchemes"] = _key_schemes(None if about is None else about.cookie)
-    await exchange.answer(200, dumps(found))
+    return dumps(found)
 
 
 def build_request_models() -> None:

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import ApiKeys, ChatRest, ChatWebSocket, Conversations, Principal, Server, from_header, from_scope
+from openai_compat.api import openapi
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
 from openai_compat.http import Frame, HttpRequest, RawHeaders
 from openai_compat_adapters.prometheus import Prometheus
 from tests.requirements import requirement
 from tests.support.exchanges import LOCALHOST, answer, one
+from tests.trust.loop import watched_loop
 from tests.trust.probe import Counting
 
 
@@ -119,6 +121,15 @@ async def test_nobody_is_told_so_on_every_route(method: str) -> None:
             asked = HttpRequest(method, filled(path, "x", ""), "", [LOCALHOST], one(b"{}"))
             status = (await answer(server, asked)).status
             assert (status != 401) is route.open, f"{method} {path}: {status}"
+
+
+@requirement("openapi.document")
+@pytest.mark.anyio
+async def test_whoever_asks_for_the_api_description_first_keeps_nobody_waiting() -> None:
+    openapi._schemas.cache_clear()
+    asked = HttpRequest("GET", "/openapi.json", "", [LOCALHOST], one(b""))
+    with watched_loop(longest=0.02):
+        assert (await answer(SERVERS["both"], asked)).status == 200
 
 
 class Refused:
