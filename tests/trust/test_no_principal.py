@@ -124,12 +124,11 @@ async def test_nobody_is_told_so_on_every_route(method: str) -> None:
 
 
 @requirement("openapi.document")
-@pytest.mark.anyio
-async def test_whoever_asks_for_the_api_description_first_keeps_nobody_waiting() -> None:
+def test_whoever_asks_for_the_api_description_first_keeps_nobody_waiting() -> None:
     openapi._schemas.cache_clear()
     asked = HttpRequest("GET", "/openapi.json", "", [LOCALHOST], one(b""))
     with watched_loop(longest=0.02):
-        assert (await answer(SERVERS["both"], asked)).status == 200
+        assert anyio.run(answer, SERVERS["both"], asked).status == 200
 
 
 class Refused:
