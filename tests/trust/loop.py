@@ -87,6 +87,5 @@ def watched_loop(longest: float = LONGEST) -> Iterator[None]:
 
 def _slowness() -> float:
     """How much slower this machine is now. Where many threads wait for a processor, their own times are told wrongly."""
-    # The load is a mean of the last minute: three workers on two processors have 1.6 after a while, too.
-    crowded = os.getloadavg()[0] > 0.75 * (os.cpu_count() or 1)
+    crowded = os.getloadavg()[0] > (os.cpu_count() or 1)
     return max(1.0, max([_work() for _ in range(5)]) / USUAL) * (4 if crowded else 1)
