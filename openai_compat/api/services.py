@@ -264,7 +264,7 @@ class Models:
         return name
 
 
-async def check_names(
+async def check_tool_names(
     backend: AgentBackend, request: AgentRequest, names: AbstractSet[str], place: Callable[[str], str]
 ) -> None:
     """Raise InvalidRequest if the client offers a tool by a name that is one of the agent's own.

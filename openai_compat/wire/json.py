@@ -1,6 +1,7 @@
 """JSON: what clients send is read, bounded before objects are made of it, and checked; what they get is written, and framed.
 
-What is wrong is told in OpenAI's words and our own: pydantic's speak of classes.
+What is wrong is told in OpenAI's words and our own: pydantic's speak of classes. What all APIs check of the tools and the JSON
+Schemas in a request is here too.
 """
 
 from __future__ import annotations
@@ -275,6 +276,19 @@ def in_words(detail: ErrorDetails) -> str | None:
     return _PLAIN.get(kind)
 
 
+def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
+    """A schema that an answer is to fit. Raises InvalidRequest (`invalid_json_schema`)."""
+    try:
+        return Schema(schema)
+    except InvalidSchema as error:
+        raise invalid_schema(str(error), param) from None
+
+
+def invalid_schema(why: str, param: str) -> InvalidRequest:
+    """The error for a schema."""
+    return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")
+
+
 def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
     """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name.
 
@@ -297,19 +311,6 @@ def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters")
         ]
     )
     return [tool for _, tool in tools]
-
-
-def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
-    """A schema that an answer is to fit. Raises InvalidRequest (`invalid_json_schema`)."""
-    try:
-        return Schema(schema)
-    except InvalidSchema as error:
-        raise invalid_schema(str(error), param) from None
-
-
-def invalid_schema(why: str, param: str) -> InvalidRequest:
-    """The error for a schema."""
-    return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")
 
 
 def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:

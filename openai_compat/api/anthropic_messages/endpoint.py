@@ -29,7 +29,7 @@ from ...wire.json import is_quick
 from ..attachments import attach
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services, check_names, own_tool_names
+from ..services import Services, check_tool_names, own_tool_names
 from ..text_approvals import decisions_from_messages
 from .reconnect import BESIDE, SentTurn, SentTurns
 from .threads import AnsweredThread, thread_of
@@ -197,7 +197,7 @@ async def _checked(
     if parsed.server_tools:
         request = refuse_server_tools(parsed, await own_tool_names(backend, request), can)
     if parsed.tool_places:
-        await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+        await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
     if draft is not None:
         request = replace(draft.request, web_search_options=request.web_search_options)
         long = long or draft.long

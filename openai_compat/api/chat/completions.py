@@ -34,7 +34,7 @@ from ..attachments import attach, message_places
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services, check_names, now
+from ..services import Services, check_tool_names, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_approval_tool, may_decide
 
@@ -109,7 +109,7 @@ class _ChatAnswering:
             check_conversation(request.messages)
         check_capabilities(parsed.request, can)
         if parsed.tool_places:
-            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+            await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         # The usual policy leaves what a user says first as it is.
         if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != USUAL:
             request = await off_loop(policy.apply, request) if self.long else policy.apply(request)

@@ -39,7 +39,7 @@ from ...wire.json import QUICK_FRAME
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
 from ..request_hooks import tell_refused_frame
-from ..services import Services, check_names, logger
+from ..services import Services, check_tool_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .approvals import asked_about, load_question, request_as_before
 from .threads import ChatThreads, Follower, Thread
@@ -250,7 +250,7 @@ class ChatConnection:
             parsed = await off_loop(parse_chat_object, body, caller) if long else parse_chat_object(body, caller)
             check_capabilities(parsed.request, backend.capabilities)
             places = parsed.tool_places
-            await check_names(backend, parsed.request, places.keys(), places.__getitem__)
+            await check_tool_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
             # The client has sent a frame, and knows of no `messages`.
             error.param = (error.param or "").removeprefix("messages[0].") or None
@@ -353,7 +353,7 @@ class ChatConnection:
             raise Conflict(text, code="conversation_busy", should_retry=False)
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
         request = request_as_before(model, settings, self._tools, caller)
-        await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
+        await check_tool_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
         asked = AskedTurn(
             request=request,
             agent=agent,

@@ -22,7 +22,7 @@ from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsSh
 from ..answer_form import NDJSON, Framing
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services, check_names
+from ..services import Services, check_tool_names
 from ..text_approvals import decisions_from_messages
 from .models import own_name
 from .turn import OllamaTurn
@@ -117,7 +117,7 @@ class _AnsweringQuestion:
         parsed, request = self.parsed, self.parsed.request
         check_ollama_request(parsed, backend.capabilities)
         if parsed.tool_places:
-            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+            await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         long = self.long or len(request.messages) > MANY
         return await off_loop(self.services.settings.messages.apply, request, long=long)
 

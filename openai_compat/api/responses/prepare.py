@@ -27,7 +27,7 @@ from ...wire.responses.parse.request import ParsedResponse, check_response_capab
 from ...wire.responses.parse.tools import tool_place
 from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
 from ..attachments import attach, item_places
-from ..services import Services, check_names, now
+from ..services import Services, check_tool_names, now
 from ..text_approvals import decisions_from_messages
 
 Items: TypeAlias = Sequence[dict[str, Any]]
@@ -187,7 +187,7 @@ async def prepare_response(
         long = parsed.long or len(context) > MANY
         request = await off_loop(policy.apply, parsed.request) if long else policy.apply(parsed.request)
         if parsed.tools.names:
-            await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
+            await check_tool_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
         request, answers = await _decided(services, agent, backend.capabilities, request, answers)
         if answers is not None:
             # Without anything kept, what was asked stands in the client's own history, which is checked instead.
