@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +26,14 @@ async def remembers(messages: list[dict[str, Any]]) -> str:
     """The process that it runs in, and what the user has said so far, as JSON."""
     said = [message["content"] for message in messages if message["role"] == "user"]
     return json.dumps({"pid": os.getpid(), "seen": said})
+
+
+async def blocks(prompt: str) -> str:
+    """Blocks its event loop until the other end of its connection to port `prompt` closes, which hears the process."""
+    with socket.create_connection(("127.0.0.1", int(prompt))) as connection:
+        connection.sendall(str(os.getpid()).encode())
+        connection.recv(1)
+    return str(os.getpid())
 
 
 async def fails(prompt: str) -> str:
@@ -58,5 +67,5 @@ class Numbered:
         return str(self.number)
 
 
-agents = {"seen": seen, "pid": pid, "remembers": remembers, "fails": fails, "leashed": leashed}
+agents = {"seen": seen, "pid": pid, "remembers": remembers, "blocks": blocks, "fails": fails, "leashed": leashed}
 remembering = Server(agents, conversations=Conversations())

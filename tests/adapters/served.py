@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -315,3 +315,34 @@ class Leash:
         while piece := self._agent.recv(100):
             words += piece
         return words.decode()
+
+
+@contextmanager
+def held_worker(served: Served, key: str = "") -> Iterator[int]:
+    """A worker that takes no connection meanwhile, since an agent blocks its event loop: its process.
+
+    Which one of several takes a connection is for the kernel to say, and may be the same one a hundred times.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener, served.connect() as connection:
+        listener.settimeout(PATIENCE)
+        connection.send(chat("blocks", str(listener.getsockname()[1]), close=True, key=key))
+        agent, _ = listener.accept()
+        with agent:
+            agent.settimeout(PATIENCE)
+            pid = int(agent.recv(100))
+            yield pid
+        (answer,) = answers(connection.rest())
+        assert answer.text == str(pid)
+
+
+@contextmanager
+def without_worker(served: Served, pid: int) -> Iterator[None]:
+    """Of two workers, the one that is not `pid` takes all connections meanwhile."""
+    with ExitStack() as first:
+        if first.enter_context(held_worker(served)) == pid:
+            yield
+            return
+        with held_worker(served) as second:
+            assert second == pid
+            first.close()
+            yield

@@ -21,7 +21,7 @@ import pytest
 from openai_compat import Deadlines, Server
 from openai_compat_adapters._serving.supervisor import LISTENER
 from openai_compat_adapters.starlette import endpoint
-from tests.adapters.served import PATIENCE, Leash, Served, chat, run, serve
+from tests.adapters.served import PATIENCE, Leash, Served, chat, held_worker, run, serve
 from tests.transports import AsgiTransport
 
 AGENTS = "operated_agents:agents"
@@ -126,16 +126,11 @@ def alive(pid: int) -> bool:
         return False
 
 
-def answering(served: Served) -> int:
-    return int(served.ask("pid").text)
-
-
 def test_several_workers_share_the_port_and_each_lets_its_turns_end(tmp_path: Path) -> None:
     with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         pids = workers(served, 2)
-        seen: set[int] = set()
-        eventually(lambda: seen.add(answering(served)) or seen == set(pids))
-        assert served.process.pid not in seen
+        with held_worker(served) as one, held_worker(served) as other:
+            assert {one, other} == set(pids)
         with Leash() as leash, served.connect() as connection:
             connection.send(chat("leashed", leash.prompt, stream=True))
             leash.wait_for_agent()
@@ -154,8 +149,8 @@ def test_a_worker_that_dies_is_replaced_and_the_log_says_so(tmp_path: Path) -> N
         os.kill(first, signal.SIGKILL)
         served.wait_for(f"ERROR worker {first} ended with exit code -9")
         (third,) = workers(served, 1)
-        seen: set[int] = set()
-        eventually(lambda: seen.add(answering(served)) or seen == {second, third})
+        with held_worker(served) as one, held_worker(served) as other:
+            assert {one, other} == {second, third}
         served.signal(signal.SIGINT)
         assert served.ended(5) == 0
 
@@ -163,7 +158,7 @@ def test_a_worker_that_dies_is_replaced_and_the_log_says_so(tmp_path: Path) -> N
 def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
     with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         pids = workers(served, 2)
-        assert answering(served) in pids
+        assert int(served.ask("pid").text) in pids
         served.process.kill()
         eventually(lambda: not any(map(alive, pids)))
 

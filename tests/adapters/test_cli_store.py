@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from tests.adapters.in_process import invoke, working_in
-from tests.adapters.served import HERE, PATIENCE, Answer, Leash, Served, chat, head, run, serve
+from tests.adapters.served import HERE, PATIENCE, Answer, Leash, Served, chat, head, run, serve, without_worker
 from tests.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 from tests.transports import asgi_socket
@@ -78,47 +78,44 @@ def response(served: Served, text: str, **options: Any) -> tuple[str, int, list[
 @requirement("store.workers")
 def test_a_conversation_goes_on_whichever_worker_has_its_next_turn(tmp_path: Path) -> None:
     with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
-        pids: set[int] = set()
-        told: list[str] = []
-        while len(pids) < 2 or len(told) < 6:
-            text = f"turn {len(told)}"
-            pid, seen = turn(served, text)
+        pid, _ = turn(served, "one")
+        told = ["one"]
+        for text in ("two", "three"):
             told.append(text)
-            pids.add(pid)
-            assert seen == told
-            assert len(told) < 60, "one worker takes it all"
+            with without_worker(served, pid):
+                other, seen = turn(served, text)
+            assert (other != pid, seen) == (True, told)
+            pid = other
         kept = get(served, "/v1/chat/conversations/c").json
         served.signal(signal.SIGTERM)
         assert served.ended(10) == 0
-    assert kept["turns"] == len(told)
+    assert kept["turns"] == 3
 
 
 @requirement("store.workers")
 def test_a_response_is_continued_and_a_background_one_is_read_on_any_worker(tmp_path: Path) -> None:
     with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         previous, pid, _ = response(served, "one")
-        pids, told = {pid}, ["one"]
-        while len(pids) < 2 or len(told) < 4:
-            text = f"turn {len(told)}"
-            previous, pid, seen = response(served, text, previous_response_id=previous)
-            told.append(text)
-            pids.add(pid)
-            assert seen == told
-            assert len(told) < 60, "one worker takes it all"
-        begun = ask(served, "/v1/responses", {"input": "later", "background": True}).json
-        found = {get(served, f"/v1/responses/{begun['id']}").status for _ in range(12)}
-        eventually(lambda: get(served, f"/v1/responses/{begun['id']}").json["status"] == "completed")
-    assert found == {200}
+        with without_worker(served, pid):
+            previous, other, seen = response(served, "two", previous_response_id=previous)
+        assert (other != pid, seen) == (True, ["one", "two"])
+        begun = f"/v1/responses/{ask(served, '/v1/responses', {'input': 'later', 'background': True}).json['id']}"
+        eventually(lambda: get(served, begun).json["status"] == "completed")
+        for worker in (pid, other):
+            with without_worker(served, worker):
+                assert get(served, begun).json["status"] == "completed"
 
 
 @requirement("store.workers")
 def test_an_idempotency_key_and_a_stored_completion_are_known_to_all_workers(tmp_path: Path) -> None:
     body = said("hi") | {"store": True}
-    with serve(AGENTS, "--workers", "3", "--store", f"sqlite:///{tmp_path}/state.db") as served:
-        answers = [ask(served, "/v1/chat/completions", body, "Idempotency-Key: k") for _ in range(12)]
-        stored = {get(served, f"/v1/chat/completions/{answers[0].json['id']}").status for _ in range(12)}
-    assert len({answer.body for answer in answers}) == 1
-    assert stored == {200}
+    with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
+        first = ask(served, "/v1/chat/completions", body, "Idempotency-Key: k")
+        with without_worker(served, json.loads(first.text)["pid"]):
+            second = ask(served, "/v1/chat/completions", body, "Idempotency-Key: k")
+            stored = get(served, f"/v1/chat/completions/{first.json['id']}")
+    assert second.body == first.body
+    assert stored.status == 200
 
 
 @requirement("store.workers")

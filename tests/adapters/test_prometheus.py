@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from openai_compat import Server, WebhookAttempt
 from openai_compat.events import ToolCallReady, ToolResult, UsageReported
 from openai_compat_adapters.prometheus import Prometheus
-from tests.adapters.served import Leash, Served, chat, head, serve
+from tests.adapters.served import Leash, Served, chat, head, held_worker, serve
 from tests.adapters.test_cli_operators import workers
 from tests.clients.programs import need
 from tests.docs.served import ROOT, Program, environment, free_port
@@ -218,10 +218,9 @@ def test_prometheus_has_the_sum_of_four_workers_through_their_deaths_and_the_das
 
         def every_worker_answers() -> None:
             nonlocal count
-            seen = set[int]()
-            while seen != set(pids):  # each has figures of its own
-                seen.add(int(served.ask("pid", key=METRICS_KEY).text))
-                count += 1
+            with ExitStack() as held:  # each has figures of its own
+                assert {held.enter_context(held_worker(served, METRICS_KEY)) for _ in pids} == set(pids)
+            count += len(pids)
             in_time(lambda: scraper.value(turns) == count)
 
         every_worker_answers()
