@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast
 
 from ..agent_request import AgentRequest, Resume
-from ..aio.worker_thread import ThreadRun
 from ..backend import AgentBackend, Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import EVENT_TYPES, AgentEvent
@@ -17,6 +16,7 @@ from ..wire.json import same_json
 from .describe import describe, first_line
 from .frameworks import framework_backend
 from .signatures import arguments_of, bare_function
+from .worker_thread import ThreadRun
 
 
 class HasRun(Protocol):

@@ -12,8 +12,8 @@ from ..agent_request import AgentRequest, ToolChoice
 from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, Capabilities, RunContext, offer_methods_of
 from ..events import AgentEvent, Compacted, MessageBreak, TextDelta, ToolResult, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
-from ..reducer import BETWEEN_MESSAGES
 from ..wire.items.parse import SUMMARY
+from ..wire.reducer import BETWEEN_MESSAGES
 from ..wire.serialize_messages import chat_message
 from .adapt import close
 from .setting_types import check_fields

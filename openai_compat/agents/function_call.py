@@ -7,9 +7,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
-from ..aio.worker_thread import ThreadRun
 from .describe import describe
 from .signatures import bare_function
+from .worker_thread import ThreadRun
 
 
 def parameters_of(function: object, what: str) -> list[inspect.Parameter]:

@@ -1,1 +1,1 @@
-"""Timers, background tasks, worker threads and subprocesses: the parts that know an event loop and nothing of agents."""
+"""Timers, background tasks, work beside the event loop, and subprocesses: the parts that know an event loop and nothing of agents."""

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias, cast
 
 import anyio
+import anyio.lowlevel
 
 
 class Task(Protocol):
@@ -90,6 +91,19 @@ def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
 
         return _TrioTask(later, name, lambda: None)
     return _LaterTask(loop, seconds, body, name)
+
+
+def from_threads() -> Callable[[Callable[[], object]], object]:
+    """A function that makes the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
+
+    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
+    """
+    try:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    except RuntimeError:
+        trio_token: Any = anyio.lowlevel.current_token().native_token
+        soon: Callable[[Callable[[], object]], object] = trio_token.run_sync_soon
+        return soon
 
 
 class Failure:

@@ -20,7 +20,6 @@ from ..backend import Capabilities
 from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
-from ..reducer import Item
 from ..state.approvals import (
     SUPERSEDED,
     Binding,
@@ -35,6 +34,7 @@ from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
 from ..wire.json import dumps
 from ..wire.presentation import QUESTION, approval_question
+from ..wire.reducer import Item
 from ..wire.serialize_messages import chat_message
 from .services import now
 

@@ -16,7 +16,7 @@ import anyio.from_thread
 import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Decision, FunctionTool, Tool
-from ..aio.worker_thread import ThreadRun
+from ..agents.worker_thread import ThreadRun
 from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, MessageBreak, ReasoningDelta, TextDelta, ToolCallReady, ToolResult, UsageReported

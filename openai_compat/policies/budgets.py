@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from ..agent_request import Principal
 from ..agents.setting_types import check_fields
-from ..reducer import Usage
+from ..wire.reducer import Usage
 from .rates import TOKEN_HEADERS, duration
 
 

@@ -12,7 +12,7 @@ from ..backend import AgentBackend
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, FinishReason
 from ..http import HttpRequest
-from ..reducer import Usage
+from ..wire.reducer import Usage
 
 CancelledBy: TypeAlias = Literal["client", "superseded", "deadline", "shutdown"]
 """Who has ended a run before its agent did: its client has left or cancelled it, a newer message has taken its place, it

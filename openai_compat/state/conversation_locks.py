@@ -22,12 +22,12 @@ from ..messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolM
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
 from ..policies.messages import without_drawings
-from ..reducer import FinalMessage
 from ..stores.port import Conversation, ConversationTurn, Item, Key, Store
 from ..wire.chat.parse import resume_of
 from ..wire.conversation_rules import check_conversation
 from ..wire.items.parse import parse_items
 from ..wire.json import from_stored_json, stored_json
+from ..wire.reducer import FinalMessage
 from ..wire.responses.continuation import NOT_RUN
 from ..wire.serialize_messages import chat_message, compaction_item, items_of, reply_message
 from .degraded import LateWork

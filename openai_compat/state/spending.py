@@ -14,10 +14,10 @@ from ..agent_request import Principal
 from ..errors import RateLimited, Unavailable
 from ..policies.budgets import Budget, BudgetsOf, utc_now
 from ..policies.rates import Rate, RatesOf, too_many
-from ..reducer import Usage
 from ..stores.memory import MemoryStore
 from ..stores.port import Store
 from ..stores.records import Charge, Key, Spend, TurnCommit
+from ..wire.reducer import Usage
 from .degraded import StoreFallback
 from .ids import new_id
 

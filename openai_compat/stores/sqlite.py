@@ -25,9 +25,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..aio.background import Failure
+from ..aio.background import Failure, from_threads
 from ..aio.timers import WakeEvent, asyncio_loop, call_soon, new_wake_event
-from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
 from .engine import Autocommit, ConditionFailed, Result, Row, Statement, Together, Transaction
 from .schema import UnusableStore

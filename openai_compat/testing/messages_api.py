@@ -24,13 +24,13 @@ from ..events import (
     ToolCallStarted,
     UsageReported,
 )
-from ..reducer import Item
 from ..state.ids import new_id
 from ..stores.port import TurnCommit
 from ..turns.plan import Taken, TurnPlan
 from ..wire.anthropic_messages.errors import error_type
 from ..wire.anthropic_messages.events import BlockEvents, BlockFold, BlockWriter, event
 from ..wire.json import dumps
+from ..wire.reducer import Item
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 

@@ -10,8 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ..aio.background import Failure
-from ..aio.worker_thread import from_threads
+from ..aio.background import Failure, from_threads
 from .tool_error import ToolError
 
 T = TypeVar("T")

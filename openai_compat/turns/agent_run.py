@@ -30,9 +30,9 @@ from ..backend import AgentBackend, RunContext, SupportsCancel
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, Paused, PendingCall
 from ..messages import ToolMessage
-from ..reducer import LARGE, Item, Texts, size_of
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id
+from ..wire.reducer import LARGE, Item, Texts, size_of
 from .awaited_calls import AwaitedCall, brought_before
 from .event_contract import BROKEN, EventContract
 from .hooked_run import HookedRun, cancelled_by

@@ -26,7 +26,7 @@ from ..policies.hooks import (
     TurnOutcome,
     WebhookAttempt,
 )
-from ..reducer import Item, Usage
+from ..wire.reducer import Item, Usage
 from .event_trace import EventTrace
 from .turn_log import Finish, finish_of
 

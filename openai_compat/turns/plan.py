@@ -11,10 +11,10 @@ from ..agent_request import AgentRequest, Principal
 from ..backend import AgentBackend
 from ..errors import OpenAICompatError
 from ..policies.hooks import TurnInfo
-from ..reducer import Item, Usage
 from ..state.agent_state import GivenState, LeftState, kept_states
 from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
+from ..wire.reducer import Item, Usage
 from .turn_log import TurnLog
 
 if TYPE_CHECKING:

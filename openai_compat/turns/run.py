@@ -25,11 +25,11 @@ from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
-from ..reducer import Item, Texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
 from ..state.approvals import GrantsByAsker
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
+from ..wire.reducer import Item, Texts, size_of
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, parked_run
 from .plan import Delivery, Frames, Interruptible, Requester, Taken, TurnPlan

@@ -17,7 +17,7 @@ from ..backend import KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
 from ..policies.limits import Deadlines
-from ..reducer import Usage
+from ..wire.reducer import Usage
 from .agent_run import AgentRun
 from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns

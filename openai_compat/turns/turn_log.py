@@ -9,7 +9,7 @@ from ..agent_request import AgentRequest
 from ..errors import OpenAICompatError
 from ..events import Finished, FinishReason, Paused, ToolCallReady
 from ..policies.hooks import CancelledBy
-from ..reducer import Item, Usage
+from ..wire.reducer import Item, Usage
 
 Finish: TypeAlias = FinishReason | Literal["paused"]
 

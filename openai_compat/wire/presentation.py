@@ -29,8 +29,8 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..reducer import BETWEEN_MESSAGES, Item, Texts
 from .chat.call_order import CallOrder
+from .reducer import BETWEEN_MESSAGES, Item, Texts
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 """Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""

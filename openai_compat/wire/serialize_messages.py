@@ -25,9 +25,9 @@ from ..messages import (
     ToolMessage,
     UserMessage,
 )
-from ..reducer import FinalMessage
 from .items.parse import NewId, parse_items
 from .items.types import ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
+from .reducer import FinalMessage
 
 
 def chat_message(message: Message) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..reducer import Usage
 from .chat.response_types import CompletionUsage
+from .reducer import Usage
 
 
 def usage_object(usage: Usage) -> CompletionUsage:

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from openai_compat.agent_request import AgentRequest, Principal
 from openai_compat.api.access_log import log_access
 from openai_compat.api.access_record import FIELDS, Line, access_record, fields_of, line_of, make_line
-from openai_compat.reducer import Usage
 from openai_compat.turns.turn_log import TurnLog
+from openai_compat.wire.reducer import Usage
 from openai_compat_adapters.logs import JsonFormatter, LineHandler, TextFormatter
 from tests.requirements import requirement
 

@@ -17,7 +17,7 @@ ELSEWHERE = (
     "api/detach.py",
     "api/delivery.py",
     "wire/presentation.py",
-    "reducer.py",
+    "wire/reducer.py",
     "state/conversation_locks.py",
     "adapters/openai_compat_adapters/starlette.py",
 )

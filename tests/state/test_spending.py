@@ -329,7 +329,7 @@ async def test_a_period_begins_anew_at_midnight_or_with_the_month() -> None:
 
 
 def usage_of(tokens: int) -> Any:
-    from openai_compat.reducer import Usage
+    from openai_compat.wire.reducer import Usage
 
     usage = Usage()
     usage.add(UsageReported(tokens, 0))

@@ -14,9 +14,9 @@ from openai import OpenAI
 from openai_compat.agent_request import Sampling, ToolChoice
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Compacted, MediaDelta, Paused, PendingCall, TextDelta
-from openai_compat.reducer import Item
 from openai_compat.testing.strategies import event_lists
 from openai_compat.turns.event_contract import EventContract
+from openai_compat.wire.reducer import Item
 from openai_compat.wire.responses.serialize.stream import ResponseForm, ResponseStream
 from tests.support import strategies
 from tests.support.exchanges import strict_json

@@ -11,11 +11,11 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Capabilities, Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
+from openai_compat.agents.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.aio.timers import asyncio_loop, new_wake_event
-from openai_compat.aio.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.http import ResponseBody, ResponseStart
-from openai_compat.reducer import LARGE
 from openai_compat.turns.agent_run import BUFFER
+from openai_compat.wire.reducer import LARGE
 from tests.loops import anyio_backend as anyio_backend
 from tests.support.exchanges import Recorder, answer, chat
 from tests.support.stepping import agent_threads, eventually, tasks

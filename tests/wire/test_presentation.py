@@ -20,8 +20,8 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.reducer import Item
 from openai_compat.wire.presentation import Presentation, Visibility
+from openai_compat.wire.reducer import Item
 from tests.support import strategies
 from tests.wire.chat.test_serialize import VISIBILITIES, turns
 

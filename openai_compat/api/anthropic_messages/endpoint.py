@@ -12,7 +12,6 @@ from ...errors import OpenAICompatError
 from ...events import Finished
 from ...http import HttpRequest
 from ...policies.housekeeping import task_of
-from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
@@ -26,6 +25,7 @@ from ...wire.anthropic_messages.parse import (
 )
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json import is_quick
+from ...wire.reducer import Usage
 from ..attachments import attach
 from ..detach import run_once
 from ..exchange import Exchange

@@ -15,13 +15,13 @@ from typing import Any
 from ...aio.off_loop import MANY, off_loop
 from ...errors import Conflict, NotFound, OpenAICompatError
 from ...messages import Message
-from ...reducer import FinalMessage
 from ...state.conversation_locks import stored_items
 from ...state.ids import new_id
 from ...stores.port import AgentState, Key, Replay, StoredResponse
 from ...wire.anthropic_messages.parse import ParsedMessages, continued
 from ...wire.items.parse import parse_items
 from ...wire.json import from_stored_json, stored_json
+from ...wire.reducer import FinalMessage
 from ...wire.serialize_messages import items_of, reply_message
 from ..services import Services, now
 

@@ -6,13 +6,13 @@ from ...agent_request import AgentRequest
 from ...aio.off_loop import off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
-from ...reducer import Reducer
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
 from ...stores.port import TurnCommit
 from ...turns.plan import Taken, TurnPlan
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from ...wire.presentation import Presentation
+from ...wire.reducer import Reducer
 from ..delivery import WholeAnswer
 from ..exchange import Exchange
 from ..services import Services

@@ -15,7 +15,6 @@ from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...policies.housekeeping import task_of
 from ...policies.messages import MessagePolicy
-from ...reducer import Item, Reducer, Texts, Usage
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
@@ -30,6 +29,7 @@ from ...wire.chat.serialize import ChatForm, ChatStream
 from ...wire.conversation_rules import check_conversation
 from ...wire.json import QUICK_BYTES, decode_object, is_quick
 from ...wire.presentation import Presentation, Visibility
+from ...wire.reducer import Item, Reducer, Texts, Usage
 from ..attachments import attach, message_places
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once

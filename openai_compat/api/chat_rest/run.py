@@ -8,7 +8,6 @@ from typing import Any
 
 from ...agent_request import AgentRequest
 from ...backend import AgentBackend
-from ...reducer import FinalMessage
 from ...state.agent_state import NO_STATE, GivenState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.conversation_locks import Draft, stored_items, transcript
@@ -19,6 +18,7 @@ from ...turns.plan import Delivery, Requester, Taken, TurnPlan
 from ...wire.chat_rest.forms import Turned, TurnForm
 from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message
+from ...wire.reducer import FinalMessage
 from ...wire.serialize_messages import reply_message
 from ..services import now
 from .lookup import give_title, pending_approval

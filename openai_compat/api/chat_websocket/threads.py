@@ -18,10 +18,10 @@ from ...aio.timers import Waiter, new_waiter
 from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
-from ...reducer import LARGE
 from ...state.conversation_locks import ConversationLocks
 from ...stores.bounded_tables import VALUE_SIZE, Shares, Table, size_of_value
 from ...stores.records import Key
+from ...wire.reducer import LARGE
 
 if TYPE_CHECKING:
     from .shared_threads import SharedThreads

@@ -19,7 +19,6 @@ from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import MessageBreak, Paused, PendingCall
 from ...messages import Message, ToolMessage
 from ...policies.hooks import RefusalReason
-from ...reducer import Reducer
 from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.conversation_locks import Draft, extended
@@ -31,6 +30,7 @@ from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import ToolResultFrame, tool_output
 from ...wire.chat_websocket.serialize import StopReason, TurnFrames
 from ...wire.json import dumps, from_stored_json
+from ...wire.reducer import Reducer
 from ...wire.serialize_messages import reply_message
 from ..access_log import log_access
 from ..attachments import Places, attach

@@ -13,12 +13,12 @@ from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
 from ...policies.housekeeping import task_of
-from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
 from ...wire.json import is_quick
 from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
+from ...wire.reducer import Usage
 from ..answer_form import NDJSON, Framing
 from ..detach import run_once
 from ..exchange import Exchange

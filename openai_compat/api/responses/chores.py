@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...events import Finished
-from ...reducer import Item
 from ...wire.json import DONE, dumps
+from ...wire.reducer import Item
 from ...wire.responses.parse.request import ParsedResponse
 from ...wire.responses.serialize.stream import ResponseStream
 from ..delivery import StreamedAnswer

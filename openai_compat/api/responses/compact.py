@@ -11,10 +11,10 @@ from ...agents.error_mapping import to_public_error
 from ...aio.off_loop import off_loop
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
-from ...reducer import Reducer
 from ...stores.port import TurnCommit
 from ...turns.plan import Taken, TurnPlan
 from ...wire.json import dumps, is_quick
+from ...wire.reducer import Reducer
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
 from ...wire.serialize_messages import compaction_item

@@ -23,7 +23,6 @@ from ...aio.off_loop import off_loop
 from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
-from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.conversation_locks import stored_items
 from ...stores.port import AgentState, ConversationTurn, TurnCommit, WebhookNotice
@@ -31,6 +30,7 @@ from ...turns.plan import Delivery, Taken, TurnPlan
 from ...turns.run import commit
 from ...turns.slots import Seat
 from ...wire.json import from_stored_json
+from ...wire.reducer import Item, Reducer
 from ..services import Services, logger, now
 from .prepare import PreparedResponse
 

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 
 from ...events import UsageReported
-from ...reducer import Usage
+from ...wire.reducer import Usage
 from ..answer import NOTHING
 from ..subject import ObservedExchange, ask
 from ..watch import Run

@@ -20,8 +20,8 @@ from ...api.anthropic_messages import AnthropicMessages
 from ...api.ollama import Ollama
 from ...backend import AgentBackend
 from ...events import ReasoningDelta
-from ...reducer import Item
 from ...server import Server
+from ...wire.reducer import Item
 from ..answer import Answer
 from ..client_call import http_request
 from ..faults import raise_at

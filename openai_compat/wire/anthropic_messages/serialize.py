@@ -31,9 +31,9 @@ from ...events import (
     UsageReported,
 )
 from ...messages import ToolCall
-from ...reducer import Item, Texts, Usage
 from ..json import dumps
 from ..presentation import ACTIVITY, ACTIVITY_END, tool_ended, tool_running
+from ..reducer import Item, Texts, Usage
 from .conversation import NOTHING_SAID
 from .events import PING, BlockEvents, BlockFold, BlockWriter, event
 from .parse import Thinking

@@ -25,8 +25,8 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import FinalMessage, Item, Usage
 from ..json import DONE, dumps, sse
+from ..reducer import FinalMessage, Item, Usage
 from ..usage import usage_object
 from .response_types import TextChoice, TextCompletion
 

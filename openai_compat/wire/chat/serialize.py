@@ -25,9 +25,9 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import FinalMessage, Item, Texts, Usage
 from ..json import DONE, dump_texts, dumps, sse
 from ..presentation import TOOL
+from ..reducer import FinalMessage, Item, Texts, Usage
 from ..usage import usage_object
 from .response_types import (
     Annotation,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...events import ReasoningDelta, RefusalDelta, TextDelta
-from ...reducer import Item
 from ..json import dumps, sse
+from ..reducer import Item
 from .serialize import TurnRecord
 from .types import Artifact, Message, PendingApproval, TokenUsage
 

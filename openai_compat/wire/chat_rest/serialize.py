@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias, cast
 
 from ...events import Paused, PendingCall, ToolCallReady, ToolResult
 from ...messages import Message as TypedMessage
-from ...reducer import FinalMessage, Item, Reducer, Usage
 from ..presentation import Presentation
+from ..reducer import FinalMessage, Item, Reducer, Usage
 from ..serialize_messages import compaction_item, items_of, output_text, reply_message
 from .types import FinishReason, Message, RestCompaction, RestConversation, TokenUsage, ToolCallRecord
 

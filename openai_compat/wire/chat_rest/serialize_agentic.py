@@ -25,10 +25,10 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import Item
 from ..errors import envelope
 from ..json import sse
 from ..presentation import Presentation
+from ..reducer import Item
 from .forms import Turned, text_in
 from .serialize import read, status_of
 from .types import Message

@@ -29,11 +29,11 @@ from ...events import (
     UsageReported,
 )
 from ...http import Frame
-from ...reducer import BETWEEN_MESSAGES, Item, Usage
 from ..errors import envelope
 from ..json import dumps
 from ..messagepack import packb
 from ..presentation import tool_ended, tool_running
+from ..reducer import BETWEEN_MESSAGES, Item, Usage
 from ..usage import usage_object
 
 Fields: TypeAlias = dict[str, Any]

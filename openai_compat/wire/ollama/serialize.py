@@ -31,9 +31,9 @@ from ...events import (
     UsageReported,
 )
 from ...messages import ToolCall
-from ...reducer import Item, Texts, Usage
 from ..json import dump_texts, dumps
 from ..presentation import Presentation, Visibility
+from ..reducer import Item, Texts, Usage
 
 OwnToolsShown: TypeAlias = Literal["thinking", "text", "hidden"]
 """Where people see which of its own tools the agent runs: in what it thinks, in its text, or nowhere."""

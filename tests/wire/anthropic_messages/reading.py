@@ -10,9 +10,9 @@ import anthropic.types.beta as types
 from pydantic import TypeAdapter
 
 from openai_compat.events import Paused
-from openai_compat.reducer import Item, Usage
 from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from openai_compat.wire.presentation import approval_question
+from openai_compat.wire.reducer import Item, Usage
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(types.BetaRawMessageStreamEvent)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_compat import Finished, MessageBreak, ReasoningDelta, ToolCallReady, ToolResult
-from openai_compat.reducer import Item
 from openai_compat.wire.anthropic_messages.asked_again import RestOfAnswer, asked_for, whole_answer
+from openai_compat.wire.reducer import Item
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import check_order, folded, streamed, written
 

@@ -29,13 +29,13 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.reducer import Item, Usage
 from openai_compat.testing.strategies import event_lists
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
 from openai_compat.wire.anthropic_messages.errors import AnthropicErrors
 from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from openai_compat.wire.anthropic_messages.signatures import opened, sealed
+from openai_compat.wire.reducer import Item, Usage
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import EVENTS, ask, check_order, check_types, folded, streamed, written
 

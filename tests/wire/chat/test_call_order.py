@@ -15,11 +15,11 @@ from openai.types.chat import ChatCompletionChunk
 from openai_compat.agent_request import Sampling
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta, ToolCallReady, ToolCallStarted
-from openai_compat.reducer import Item, Reducer
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.call_order import CALL, CallOrder
 from openai_compat.wire.chat.serialize import ChatForm, ChatStream
 from openai_compat.wire.presentation import Presentation
+from openai_compat.wire.reducer import Item, Reducer
 from tests.requirements import requirement
 from tests.support import strategies
 from tests.support.exchanges import sse_events, strict_json

@@ -29,11 +29,11 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.reducer import FinalMessage, Item, Reducer, Usage
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.legacy_serialize import CompletionForm, CompletionStream
 from openai_compat.wire.chat.serialize import ChatForm, ChatStream
 from openai_compat.wire.presentation import Presentation, Visibility
+from openai_compat.wire.reducer import FinalMessage, Item, Reducer, Usage
 from tests.requirements import requirement
 from tests.support import strategies
 from tests.support.accumulator import chat_messages, completion_choices

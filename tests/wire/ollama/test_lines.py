@@ -28,12 +28,12 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.reducer import Item, Usage
 from openai_compat.testing.strategies import event_lists
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.ollama.errors import OllamaErrors
 from openai_compat.wire.ollama.serialize import Durations, LineForm, LineWriter
 from openai_compat.wire.presentation import approval_question
+from openai_compat.wire.reducer import Item, Usage
 from tests.requirements import requirement
 
 CALLED: list[Item] = [

@@ -23,7 +23,7 @@ from openai_compat.events import (
     ToolCallStarted,
     ToolResult,
 )
-from openai_compat.reducer import Item
+from openai_compat.wire.reducer import Item
 from openai_compat.wire.responses.event_order import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of
 from openai_compat.wire.responses.event_types import StreamEvent
 from openai_compat.wire.responses.response_types import OutputItem

@@ -28,8 +28,8 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.reducer import Item
 from openai_compat.wire.items.parse import summary_of
+from openai_compat.wire.reducer import Item
 from openai_compat.wire.responses.serialize.stream import ApprovedCall, ResponseStream
 from tests.support.responses_stream import Ending, Json, form, frames, names, of, told
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from ....errors import OpenAICompatError
 from ....events import FinishReason
-from ....reducer import Usage
 from ...errors import RETRIED_TYPES
+from ...reducer import Usage
 from ..event_types import ErrorEvent, NestedError
 from ..request_types import ResponseRequest
 from ..response_types import IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage

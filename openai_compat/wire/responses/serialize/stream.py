@@ -32,9 +32,9 @@ from ....events import (
     ToolResult,
     UsageReported,
 )
-from ....reducer import Item, Texts, Usage
 from ...items.types import ID_PREFIXES, OTHER_PREFIX
 from ...presentation import Presentation, approval_question
+from ...reducer import Item, Texts, Usage
 from ...serialize_messages import compaction_item
 from ..event_types import LifecycleType
 from ..response_types import (

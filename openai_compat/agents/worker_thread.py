@@ -6,7 +6,6 @@ agent that never returns cannot keep the interpreter from exiting.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import threading
 from collections import deque
@@ -15,26 +14,12 @@ from contextlib import closing
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 
-from ..reducer import LARGE, size_of
-from .background import Failure
+from ..aio.background import Failure, from_threads
+from ..wire.reducer import LARGE, size_of
 
 BUFFER = 64
 """Items a plain generator may be ahead of its reader."""
-
-
-def from_threads() -> Callable[[Callable[[], object]], object]:
-    """A function that makes the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
-
-    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
-    """
-    try:
-        return asyncio.get_running_loop().call_soon_threadsafe
-    except RuntimeError:
-        trio_token: Any = anyio.lowlevel.current_token().native_token
-        soon: Callable[[Callable[[], object]], object] = trio_token.run_sync_soon
-        return soon
 
 
 class _Abandoned(Exception):

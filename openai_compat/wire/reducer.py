@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
-from .events import (
+from ..events import (
     AgentEvent,
     Citation,
     Compacted,

@@ -20,7 +20,7 @@ from openai_compat.events import (
     ToolCallStarted,
     UsageReported,
 )
-from openai_compat.reducer import FinalMessage, Item, Reducer, Usage, size_of
+from openai_compat.wire.reducer import FinalMessage, Item, Reducer, Usage, size_of
 from tests.requirements import requirement
 from tests.support import strategies
 from tests.wire.chat.test_serialize import turns

@@ -13,8 +13,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.worker_thread import BUFFER, ThreadRun
-from openai_compat.reducer import LARGE
+from openai_compat.agents.worker_thread import BUFFER, ThreadRun
+from openai_compat.wire.reducer import LARGE
 from tests.support.stepping import agent_threads, eventually
 
 pytestmark = pytest.mark.anyio
