@@ -31,6 +31,7 @@ figures of the shape, of the same files
   twice       public names of classes that are defined in two places or more
   comments    lines that have a comment, of all lines with something on them
   docstrings  those of at most 4 words
+  what        those, also of constants and fields, that begin with "What" or "Whether" and so do not say what a thing is
 
 Another checkout of this repository is measured with PYTHONPATH=PATH:PATH/adapters.
 The same code gives the same figures, but for some calls of SQLite's thread: nothing is timed. Needs the extra `test`.
@@ -367,6 +368,9 @@ def shape() -> dict[str, Any]:
         "twice": sorted([name for name, count in classes.items() if count > 1]),
         "comments": round(100 * comments / written, 1),
         "docstrings": len([text for text in docstrings if len(text.split()) <= SHORT_DOCSTRING]),
+        "what": len(
+            [text for tree in trees.values() for text in bare_strings(tree) if re.match(r"What\b|Whether\b", text)]
+        ),
     }
 
 
@@ -395,6 +399,14 @@ def functions_of(path: Path, tree: ast.Module) -> Iterator[Function]:
             body = node.body[1:] if docstring(node) is not None else node.body
             end = node.end_lineno or node.lineno
             yield Function(path, node.name, end - body[0].lineno + 1 if body else 0)
+
+
+def bare_strings(tree: ast.Module) -> Iterator[str]:
+    """All docstrings, and the strings below constants and fields."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield text.strip()
 
 
 def docstring(node: ast.AST) -> str | None:
