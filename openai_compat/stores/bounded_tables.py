@@ -1,7 +1,7 @@
-"""Tables in memory, bounded in bytes for each principal and for all, so that nobody can displace the data of others.
+"""In-memory tables, bounded in bytes per principal and in total, so that no principal can displace the data of others.
 
-Only values at rest are counted and can be dropped. Those that running turns hold are bounded by the number of turns.
-The base of all parts of the memory store is here too: the tables of these share the same bounds.
+Only values at rest are counted and can be dropped. The number of turns bounds the values that running turns hold.
+The base class of all parts of the memory store is here too: their tables share the same bounds.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ Id = TypeVar("Id", bound=Hashable)
 Value = TypeVar("Value")
 
 OVERHEAD = 1024
-"""Bytes that a value counts for in addition to its text."""
+"""Bytes counted for a value in addition to its text."""
 
 VALUE_SIZE = 64
-"""Bytes that a number, list or object counts for."""
+"""Bytes counted for a number, list or object."""
 
 ITEM = 256
-"""Bytes that an item of a list counts for in addition to its text."""
+"""Bytes counted for an item of a list in addition to its text."""
 
 MAX_BYTES = 512 * 1024 * 1024
-"""Default bound of all data in a memory store, in bytes."""
+"""Default limit of all data in a memory store, in bytes."""
 
 MAX_BYTES_EACH = 128 * 1024 * 1024
-"""Default bound of one principal's data in it, in bytes."""
+"""Default limit of one principal's data in a memory store, in bytes."""
 
 MAX_GONE = 1000
-"""Deleted things of each principal whose position is kept, so that pages can begin after them; the latest."""
+"""Deleted entries per principal whose position is stored, so that pages can begin after them; the latest ones."""
 
 MAX_GONE_STATES = 10_000
-"""States that wait for their agents to forget them, the latest."""
+"""States that wait for their agents to forget them; only the latest are stored."""
 
 MAX_ENDED = 10_000
-"""Ended turns that are kept, the latest."""
+"""Ended turns that are remembered; only the latest are stored."""
 
 PLACE = 2048
-"""Most bytes that a kept position counts for."""
+"""Maximum number of bytes counted for a stored position."""
 
 
 def size_of_text(*texts: str | None) -> int:
@@ -85,10 +85,10 @@ class _Row(Generic[Id, Value]):
 
 
 class Shares:
-    """A bound that tables share: `each` bytes of one principal, `total` bytes of all.
+    """A memory limit that tables share: `each` bytes for one principal, `total` bytes for all.
 
-    Above `each` the principal's least recently used value is dropped; above `total`, that of the principal who holds
-    most. The latest value stays, so each bound may be exceeded by one value.
+    Above `each`, the principal's least recently used value is dropped; above `total`, that of the principal with the most
+    data. The latest value stays, so each limit may be exceeded by one value.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -120,11 +120,11 @@ class Shares:
             del self._rows[row.principal], self._sizes[row.principal]
 
     def fit(self, latest: _Row[Any, Any]) -> None:
-        """Drop rows until the bounds hold again, after `latest` was added."""
+        """Drop rows until the limits hold again, after `latest` was added."""
         while self.size_of(latest.principal) > self.each and self._drop(latest.principal, latest):
             pass
         while self.size > self.total:
-            # The one who holds most pays, so that many small principals cannot be displaced by a large one.
+            # The principal with the most data loses some, so that a large principal cannot displace many small ones.
             largest = max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest.principal))
             if not self._drop(largest, latest):
                 return
@@ -138,9 +138,9 @@ class Shares:
 
 
 class Table(Generic[Id, Value]):
-    """Values by principal and id: at most `most` of each principal, and as many bytes as `shares` allows.
+    """Values by principal and id: at most `most` per principal, and as many bytes as `shares` allows.
 
-    `dropped` is called with each value that has left the table, for any reason.
+    `dropped` is called with each value that leaves the table, for any reason.
     """
 
     def __init__(self, shares: Shares, most: int, dropped: Callable[[str, Id, Value], None] | None = None) -> None:
@@ -155,12 +155,12 @@ class Table(Generic[Id, Value]):
         return held + sum([len(rows) for rows in self._resting.values()])
 
     def get(self, principal: str, identifier: Id) -> Value | None:
-        """A value, held or at rest; None if there is none."""
+        """A value, held or at rest; None if it does not exist."""
         row = self._row(principal, identifier)
         return self._held.get(principal, {}).get(identifier) if row is None else row.value
 
     def of(self, principal: str) -> list[tuple[Id, Value]]:
-        """A principal's values: those that running turns hold, then those at rest, the latest last."""
+        """A principal's values: those held by running turns, then those at rest, the latest last."""
         resting = [(row.id, row.value) for row in self._resting.get(principal, {}).values()]
         return [*self._held.get(principal, {}).items(), *resting]
 
@@ -169,12 +169,12 @@ class Table(Generic[Id, Value]):
         return [(row.principal, row.id, row.value) for rows in self._resting.values() for row in rows.values()]
 
     def all(self) -> list[tuple[str, Value]]:
-        """All values, at rest or not, with their principals."""
+        """All values, held or at rest, with their principals."""
         held = [(principal, value) for principal, ids in self._held.items() for value in ids.values()]
         return [*held, *[(principal, value) for principal, _, value in self.resting()]]
 
     def held(self) -> list[Value]:
-        """All values that running turns hold."""
+        """All values held by running turns."""
         return [value for ids in self._held.values() for value in ids.values()]
 
     def hold(self, principal: str, identifier: Id, value: Value) -> None:
@@ -184,7 +184,7 @@ class Table(Generic[Id, Value]):
         self._drop_surplus(principal, 0)
 
     def rest(self, principal: str, identifier: Id, value: Value, size: int, touched: float = 0.0) -> None:
-        """Insert or change a value at rest, of `size` bytes. A changed one keeps its place in the order."""
+        """Insert or change a value at rest, of `size` bytes. A changed value keeps its place in the order."""
         row = self._row(principal, identifier)
         if row is None:
             # A running turn may have held it until now.
@@ -209,14 +209,14 @@ class Table(Generic[Id, Value]):
             self._shares.add(row)
 
     def pop(self, principal: str, identifier: Id) -> Value | None:
-        """Remove a value and return it; None if there is none."""
+        """Remove a value and return it; None if it does not exist."""
         value = self._take(principal, identifier)
         if value is not None and self._dropped is not None:
             self._dropped(principal, identifier, value)
         return value
 
     def pop_unused(self, since: float, principal: str | None = None) -> int:
-        """Remove values at rest that were not used after `since`, of one principal or of all. Returns their number."""
+        """Remove values at rest that were not used after `since`, of one principal or of all. Return their number."""
         popped = 0
         for owner in list(self._resting) if principal is None else [principal]:
             rows = self._resting.get(owner, {})
@@ -238,9 +238,9 @@ class Table(Generic[Id, Value]):
         return row.value
 
     def _drop_surplus(self, principal: str, latest: int) -> None:
-        """Drop the oldest of too many, except the `latest` ones."""
+        """Drop the oldest surplus values, but never the newest `latest` ones."""
         held = len(self._held.get(principal, {}))
-        # The latest stays even if running turns hold as many as there may be: it was just promised.
+        # The latest value stays even if running turns hold the maximum number: storing it was just confirmed.
         while len(rows := self._resting.get(principal, {})) > max(latest, self._most - held):
             self.pop(principal, next(iter(rows)))
 
@@ -255,7 +255,7 @@ def _remove(values: dict[str, dict[Id, Any]], principal: str, identifier: Id) ->
 
 @dataclass(frozen=True, slots=True)
 class MemoryBounds:
-    """How much a memory store keeps, and for how long; see MemoryStore."""
+    """The capacity and retention of a memory store; see MemoryStore."""
 
     max_items: int
     ttl: float
@@ -265,7 +265,7 @@ class MemoryBounds:
 
 
 class MemoryPart:
-    """A part of the memory store. All parts share the same bounds."""
+    """A part of the memory store. All parts share the same limits."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         self._max = bounds.max_items
@@ -273,7 +273,7 @@ class MemoryPart:
         self._clock = bounds.clock
         self._shares = Shares(bounds.max_bytes, min(bounds.max_bytes, bounds.max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
-        # Positions have bounds of their own: deleting must not displace data.
+        # Positions have their own limits: deleting must not displace data.
         places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
         self._before: Table[str, str] = Table(places, MAX_GONE)
         self._gone: dict[Key, AgentState] = {}
@@ -288,7 +288,7 @@ class MemoryPart:
         return self._shares.size_of(principal)
 
     def _pop(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
-        """Delete something from a table, and keep its position for pages."""
+        """Delete an entry from a table, and store its position for pages."""
         names = [other for other, _ in table.of(principal)]
         found = table.pop(principal, name)
         if found is not None:
@@ -301,14 +301,14 @@ class MemoryPart:
         return names_after(after, names, order, lambda name: self._before.get(principal, name))
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
-        """Record how a turn ended. The first entry counts: a turn that has lost one lock has lost."""
+        """Record how a turn ended. The first entry wins: a turn that has lost one lock has lost."""
         if token is not None:
             self._ended.setdefault(token, committed)
             if len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)
 
     def _lose_state(self, principal: str, state: AgentState | None) -> None:
-        """Note that nothing leads to an agent's state any more: its session may not be needed now."""
+        """Mark an agent's state as unreachable: its session may no longer be needed."""
         if state is None:
             return
         gone = state if state.of == "gone" else state.gone()

@@ -1,4 +1,4 @@
-"""Positions of things that were deleted from a list, so that a page can still begin after one of them."""
+"""Cursors on deleted list entries, so that a page can still begin after one of them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def one_before(name: str, names: Iterable[str]) -> str:
 def names_after(
     after: str | None, names: Sequence[str], order: Order, gone: Callable[[str], str | None]
 ) -> Sequence[str] | None:
-    """Those of `names`, given oldest first, that come after `after` in this order; None if it never existed.
+    """The entries of `names`, given oldest first, that follow `after` in this order; None if `after` never existed.
 
-    `gone` returns, of a deleted name, the name that stood before it; None if it never existed.
+    `gone` maps a deleted name to the name before it, or to None if that name never existed.
     """
     if after is None:
         return names if order == "asc" else names[::-1]
     if after == BEGINNING:  # an empty cursor names nothing
         return None
     here, known = after, set(names)
-    while here not in known and here != BEGINNING:  # the one before may have been deleted as well
+    while here not in known and here != BEGINNING:  # the one before may have been deleted too
         before = gone(here)
         if before is None:
             return None

@@ -4,13 +4,13 @@
         rows = yield "delete from conversation where principal = $1 and id = $2 returning id", (key.principal, key.id)
         return bool(rows)
 
-The generator is sent the rows of each statement that it yields, and returns the transaction's result. It holds no
-connection and awaits nothing, so the same transactions run on every engine, in a thread or in an event loop, and tests
-can interrupt them at any statement. Engines retry transactions (serialization failure, deadlock), so a transaction must
-have no other side effects.
+The engine sends the generator the rows of each statement that it yields; the generator returns the transaction's
+result. A generator holds no connection and awaits nothing, so the same transactions run on every engine, in a thread or
+in an event loop, and tests can interrupt them at any statement. Engines retry transactions (serialization failure,
+deadlock), so a transaction must have no other side effects.
 
-`Autocommit(transaction)` is one of a single statement, or of several that need not be atomic: without `begin` and
-`commit` it saves two round trips. `Together(statements)` can be yielded in place of a statement: several in one round
+`Autocommit(transaction)` runs a single statement, or several that need not be atomic, without `begin` and `commit`,
+which saves two round trips. `Together(statements)` can be yielded in place of a statement: it runs several in one round
 trip. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 
@@ -29,16 +29,16 @@ Statement: TypeAlias = tuple[str, Sequence[Any]]
 class Together:
     """Statements that are executed as one: all of them, or none.
 
-    Those with `returning` have to return a row; if one does not, the engine rolls back and raises ConditionFailed. Each
-    sees the rows as they were before: PostgreSQL gets them as one statement. SQLite executes them in this order, so a
-    statement that writes what another one reads comes after it. The generator is sent no rows.
+    Each statement with `returning` must return a row; if one does not, the engine rolls back and raises ConditionFailed.
+    Each sees the rows as they were before: PostgreSQL gets them as one statement. SQLite executes them in this order, so a
+    statement must come after those that read what it writes. The generator is sent no rows.
     """
 
     statements: Sequence[Statement]
 
 
 class ConditionFailed(Exception):
-    """A statement has returned no row, so that nothing of its Together was executed."""
+    """A statement of a Together has returned no row, so that none of its statements took effect."""
 
 
 Transaction: TypeAlias = Generator[Statement | Together, Sequence[Row], Result]
@@ -48,20 +48,20 @@ Transaction: TypeAlias = Generator[Statement | Together, Sequence[Row], Result]
 class Autocommit(Generic[Result]):
     """A transaction that need not be atomic, and can be repeated after some of its statements were executed.
 
-    One that is not `durable` survives a crash of the process, but not of the machine: the engine does not wait for the
-    disk. That suits locks, which nobody holds then, and events, which are only needed until the outcome is stored.
+    With `durable=False` the engine does not wait for the disk: the changes survive a crash of the process, but not of the
+    machine. That suits locks, which nobody holds after a crash, and events, which are only needed until the outcome is stored.
     """
 
     transaction: Callable[[], Transaction[Result]]
     durable: bool = True
 
     def __call__(self) -> Transaction[Result]:
-        """Begin the statements anew, at each attempt."""
+        """Start the statements again, for each attempt."""
         return self.transaction()
 
 
 class Engine(Protocol):
-    """Runs transactions. Raises Unavailable (503 `store_unavailable`) when the database cannot be used."""
+    """Runs transactions. Raises Unavailable (503 `store_unavailable`) if the database cannot be used."""
 
     @property
     def name(self) -> str:
@@ -76,5 +76,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close all connections. Further use opens them again."""
+        """Close all connections. Further use opens new ones."""
         ...

@@ -1,4 +1,4 @@
-"""The memory engine: all state in this process, bounded, lost when it ends."""
+"""The memory engine: all state in this process, bounded, and lost when the process ends."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class MemoryStore(
 ):
     """All state in memory.
 
-    At most `max_items` of each principal and kind are kept; the least recently used is dropped first. Conversations,
-    responses and answers to idempotency keys (kept for a day at least) are also dropped after `ttl` idle seconds.
+    At most `max_items` of each kind are stored per principal; the least recently used is dropped first. Conversations,
+    responses and answers to idempotency keys (kept for at least a day) are also dropped after `ttl` idle seconds.
 
-    All kinds together take at most `max_bytes`, those of one principal `max_bytes_per_principal`. Above its own bound a
-    principal loses what it used least recently, of any kind; above the bound of all, the principal who holds most does,
-    so that nobody can displace those who hold less. What belongs to a running turn is neither dropped nor counted. A
-    conversation that would exceed a principal's bound is refused (409 `conversation_full`).
+    All kinds together use at most `max_bytes`, those of one principal `max_bytes_per_principal`. Above its own limit, a
+    principal loses its least recently used data of any kind. Above the total limit, the principal with the most data loses
+    some, so that nobody can displace those with less. Data of a running turn is neither dropped nor counted. A conversation
+    that would exceed a principal's limit is refused (409 `conversation_full`).
 
-    Locks do not expire: they die with this process. `clock` gives seconds.
+    Locks do not expire: they end with this process. `clock` returns seconds.
     """
 
-    # Several workers would each have a truth of their own, so they are refused.
+    # Each of several workers would have its own data, so they are refused.
     shared = False
 
     def __init__(
@@ -64,8 +64,8 @@ class MemoryStore(
     ) -> None:
         super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
-    async def commit(self, outcome: TurnCommit) -> bool:  # noqa: C901  (one test for each thing that turns leave behind)
-        if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
+    async def commit(self, outcome: TurnCommit) -> bool:  # noqa: C901  (one test for each kind of record)
+        if outcome.token in self._ended:  # a repeated commit, or a turn that has lost a lock
             return self._ended[outcome.token]
         conversation = None if outcome.conversation is None else self._locked(outcome, outcome.conversation)
         response = None if outcome.response is None else self._held(outcome, outcome.response)
@@ -96,7 +96,7 @@ class MemoryStore(
         return True
 
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
-        """Return which tokens hold something, and which turns were cancelled. Locks do not expire here."""
+        """Return the tokens that hold anything, and those of cancelled and superseded turns. Locks do not expire here."""
         wanted = set(tokens)
         responses = self._responses.held()
         conversations, now = self._conversations.held(), self._clock()
@@ -124,7 +124,7 @@ class MemoryStore(
         """Return at once: memory is always available."""
 
     async def aclose(self) -> None:
-        """Nothing to close: the data lasts as long as the store."""
+        """Do nothing: the data lasts as long as the store."""
 
 
 def _tokens(found: set[str | None]) -> frozenset[str]:

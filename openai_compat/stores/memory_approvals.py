@@ -1,4 +1,4 @@
-"""Approvals in memory: questions with their decisions, by principal."""
+"""Approvals in memory, with their decisions, by principal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .records import Approval, Key
 
 
 class MemoryApprovals(MemoryPart):
-    """ApprovalStore in a table, which is no larger than a principal's part."""
+    """ApprovalStore in a table, bounded by the principal's share."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)

@@ -27,7 +27,7 @@ FULL = "This conversation is as long as this server can keep one. Begin a new on
 
 @dataclass(slots=True)
 class Kept:
-    """A conversation as it is kept."""
+    """A stored conversation."""
 
     created: float
     touched: float = 0.0
@@ -35,28 +35,28 @@ class Kept:
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     items: dict[str, Item] = field(default_factory=dict[str, Item])
     before: dict[str, str] = field(default_factory=dict[str, str])
-    """For each deleted item, the one before it."""
+    """The item before each deleted item."""
     transcripts: dict[str, int] = field(default_factory=dict[str, int])
-    """The version at which it stood at each transcript."""
+    """The version of the conversation at each transcript."""
     token: str | None = None
     wanted: bool = False
-    """Created, or with a turn: kept even while it is empty."""
+    """True if it was created explicitly or has a turn: it is then stored even while it is empty."""
     next: str = ""
-    """The token of the turn that is to have it next."""
+    """The token of the turn that gets the conversation next."""
     next_until: float = 0.0
     size: int = 0
-    """Bytes of items, deleted ones and transcripts."""
+    """Bytes of items, deleted items and transcripts."""
     state: AgentState | None = None
 
     @property
     def bytes(self) -> int:
-        """Bytes of all of it."""
+        """Total size in bytes."""
         state = None if self.state is None else self.state.body
         return self.size + size_of_text(state, *self.metadata, *self.metadata.values())
 
 
 class MemoryConversations(MemoryPart):
-    """ConversationStore in tables: conversations, and which of them stood at a transcript."""
+    """ConversationStore in tables: conversations, and an index of them by transcript."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
@@ -66,7 +66,7 @@ class MemoryConversations(MemoryPart):
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
-        # The holder may ask again: the answer to its first question can have been lost.
+        # The holder may repeat its call: the answer to the first call may have been lost.
         if kept.token not in (None, token) or (known and not kept.wanted):
             return None
         kept.token, kept.touched = token, self._clock()
@@ -78,7 +78,7 @@ class MemoryConversations(MemoryPart):
         kept = self._conversations.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return
-        # Of a first turn that failed nothing is to be left, not even an empty conversation.
+        # A first turn that fails must leave nothing behind, not even an empty conversation.
         if kept.wanted:
             self._unlock(key, kept)
         else:
@@ -99,7 +99,7 @@ class MemoryConversations(MemoryPart):
         self._keep(key, kept)
 
     def _keep(self, key: Key, kept: Kept) -> None:
-        # What a turn holds is not swept, and is counted when it is given back.
+        # A conversation that a turn holds is not swept, and is counted when the turn releases it.
         if kept.token is None:
             self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 
@@ -139,15 +139,15 @@ class MemoryConversations(MemoryPart):
         known = self._known(key) is not None
         kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
-            # A turn that still runs must not bring it back with its commit.
+            # A running turn must not recreate the conversation with its commit.
             self._end_turn(kept.token, committed=False)
         return known
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
-        """The conversation that once stood at this transcript."""
+        """The conversation that once had this transcript."""
         self._sweep_conversations(principal)
         newest = None
-        # The newest first; one that still stands there wins.
+        # The newest first; one where the transcript is still current wins.
         for identifier, kept in reversed(self._transcripts.get(Key(principal, transcript), {}).items()):
             if kept.transcripts[transcript] == kept.version:
                 return identifier, True
@@ -187,7 +187,7 @@ class MemoryConversations(MemoryPart):
         kept = self._known(key)
         if kept is None or item not in kept.items:
             return False
-        self._lose_state(key.principal, kept.state)  # which may tell of it
+        self._lose_state(key.principal, kept.state)  # the state may mention the item
         kept.state = None
         kept.before.pop(item, None)  # an id can be added and deleted again
         kept.before[item] = one_before(item, kept.items)
@@ -201,18 +201,18 @@ class MemoryConversations(MemoryPart):
     def _locked(self, outcome: TurnCommit, turn: ConversationTurn) -> Kept | Literal[False]:
         """The conversation that the turn holds; False if the turn has lost it.
 
-        Raises Conflict (`conversation_full`) if it would exceed the bound of one principal.
+        Raises Conflict (`conversation_full`) if it would exceed the limit of one principal.
         """
         kept = self._conversations.get(outcome.principal, turn.id)
         if kept is None or kept.token != outcome.token:
             return False
         if kept.bytes + size_of_items(*turn.items) > self._shares.each:
-            # Refused, not dropped: its turns were promised to be kept. SDKs would repeat a bare 409.
+            # Refused, not dropped: its turns were confirmed as stored. SDKs would retry a bare 409.
             raise Conflict(FULL, code="conversation_full", should_retry=False)
         return kept
 
     def _append_turn(self, principal: str, turn: ConversationTurn, kept: Kept) -> None:
-        # An item with a known id takes the place of the old one.
+        # An item with a known id replaces the old one in place.
         if known := [kept.items[item.id] for item in turn.items if item.id in kept.items]:
             kept.size -= size_of_items(*known)
         kept.items |= {item.id: item for item in turn.items}
@@ -223,7 +223,7 @@ class MemoryConversations(MemoryPart):
             kept.size += ITEM * (turn.transcript not in kept.transcripts)
             kept.transcripts[turn.transcript] = kept.version
             standing = self._transcripts.setdefault(Key(principal, turn.transcript), {})
-            standing.pop(turn.id, None)  # to its end: the newest is looked at first
+            standing.pop(turn.id, None)  # moved to the end: the newest is checked first
             standing[turn.id] = kept
         self._unlock(Key(principal, turn.id), kept)
 

@@ -16,7 +16,7 @@ class MemoryFiles(MemoryPart):
         self._files: Table[str, tuple[StoredFile, bytes]] = Table(self._shares, self._max)
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
-        """Insert a file. If there is no room, what the principal used least recently is dropped."""
+        """Insert a file. If it does not fit, the principal's least recently used data is dropped."""
         size = len(content) + size_of_text(file.filename, file.purpose, file.media_type)
         self._files.rest(principal, file.id, (file, content), size)
 

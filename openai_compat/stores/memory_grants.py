@@ -1,4 +1,4 @@
-"""What people have allowed for always, in memory."""
+"""Always-allow grants, stored in memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .port import MOST_GRANTS
 from .records import Grant, Key
 
 GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
-"""Bytes of all grants, and of one principal's: apart from all else, so that what is said does not displace them."""
+"""Bytes of all grants, and of one principal's: limited separately, so that conversations do not displace grants."""
 
 
 class MemoryGrantStore(MemoryPart):
-    """The grants of `GrantStore`, in a table that is bounded by bytes and by principal."""
+    """GrantStore in a table, bounded in bytes and per principal."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)

@@ -11,16 +11,16 @@ from .bounded_tables import MemoryBounds, MemoryPart, Table, size_of_text
 from .records import Allowance, Charge, Claim, Key, Replay
 
 DAY = 24 * 3600.0
-"""Seconds for which an idempotency key is kept at least, if there is room."""
+"""Minimum retention of an idempotency key, in seconds, if there is room."""
 
-# Dropping one forgives a caller's last minute at most.
+# Dropping one rate limit forgives at most a caller's last minute.
 MAX_RATES = 100_000
-"""Rate limits that are kept, one for each principal; the one unused for longest is dropped."""
+"""Maximum number of rate limits, one for each principal; the one unused for longest is dropped."""
 
 
 @dataclass(slots=True)
 class Claimed:
-    """An idempotency key that is taken."""
+    """A claimed idempotency key."""
 
     request: str
     token: str
@@ -38,7 +38,7 @@ class MemoryLimits(MemoryPart):
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
         self._sweep_claims(key.principal)
-        claimed = self._claims.get(key.principal, key.id)  # of a running request it is held, and so never swept
+        claimed = self._claims.get(key.principal, key.id)  # a running request holds its key, so it is never swept
         if claimed is None:
             self._claims.hold(key.principal, key.id, Claimed(request, token))
             return "taken"
@@ -49,13 +49,13 @@ class MemoryLimits(MemoryPart):
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         claimed = self._claims.get(key.principal, key.id)
-        # The first answer stands, whatever the same request comes to later.
+        # The first answer stands, even if the same request later has another outcome.
         if claimed is None or claimed.token != token or claimed.replay is not None:
             return
         if replay is None:
             self._claims.pop(key.principal, key.id)
         else:
-            # Failures are kept as well: a failed run may have done half of its work.
+            # Failures are stored too: a failed run may have done half of its work.
             claimed.replay = replay
             size = len(replay.body) + size_of_text(*[text for header in replay.headers for text in header])
             self._claims.rest(key.principal, key.id, claimed, size, self._clock())
@@ -71,14 +71,14 @@ class MemoryLimits(MemoryPart):
         self._slots.get(pool, set()).discard(token)
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
-        # `due` is when all requests so far would have passed if they had been spread evenly.
+        # `due` is the time when all requests so far would have passed, had they been spread evenly.
         now, each = self._clock(), 1 / per_second
         due = max(self._rates.get(key, now), now) + each
         room = burst * each - (due - now)
         if room < 0:
             return Allowance(-room, 0)
         self._put_due(key, due)
-        return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
+        return Allowance(0.0, int(room / each + 1e-9))  # floating point may fall just below a whole number
 
     async def ahead(self, key: Key) -> float:
         return max(0.0, self._rates.get(key, 0.0) - self._clock())

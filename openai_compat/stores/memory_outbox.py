@@ -1,4 +1,4 @@
-"""What other servers are to be told, in memory."""
+"""Webhook notices to other servers, in memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from .bounded_tables import MemoryBounds, MemoryPart
 from .records import WebhookNotice
 
-# A receiver that is down for a day must not fill the memory; in a database they have room, and a sweep.
+# A receiver that is down for a day must not fill the memory; a database has room for notices, and a sweep.
 MAX_NOTICES = 10_000
-"""Notices that wait; of more, the oldest are dropped."""
+"""Maximum number of waiting notices; beyond it, the oldest are dropped."""
 
 logger = logging.getLogger("openai_compat")
 
 
 @dataclass(slots=True)
 class WaitingNotice:
-    """A notice, when it is due, and who has taken it."""
+    """A notice, the time when it is due, and the token of its taker."""
 
     notice: WebhookNotice
     due: float
@@ -27,7 +27,7 @@ class WaitingNotice:
 
 
 class MemoryOutbox(MemoryPart):
-    """OutboxStore in a dictionary. What is taken stays taken: who has it lives as long as this store."""
+    """OutboxStore in a dictionary. A taken notice stays taken: its taker lives as long as this store."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)

@@ -16,7 +16,7 @@ from .records import AgentState, Chain, Events, Key, StoredResponse, TurnCommit,
 
 @dataclass(slots=True)
 class KeptResponse:
-    """A response as it is kept."""
+    """A stored response."""
 
     stored: StoredResponse
     touched: float
@@ -28,10 +28,10 @@ class KeptResponse:
     state: AgentState | None = None
 
     def add(self, events: Events) -> None:
-        """Append to the log; its oldest events are dropped if it is too long."""
+        """Append to the log, and drop its oldest events if it is too long."""
         self.events.append(events)
         self.size += _size(events)
-        # A log grows while its turn runs, and what turns hold is not counted in the shares.
+        # A log grows while its turn runs, and data held by turns is not counted in the shares.
         while self.size > LOG_BYTES and len(self.events) > 1:
             self.size -= _size(self.events.popleft())
 
@@ -62,7 +62,7 @@ class MemoryResponses(MemoryOutbox):
     async def end_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
-        """False: a response here cannot outlive its process."""
+        """Return False: a response in memory cannot outlive its process."""
         return False
 
     async def take_response(
@@ -77,13 +77,13 @@ class MemoryResponses(MemoryOutbox):
         return True
 
     async def lost_responses(self, limit: int) -> Sequence[Key]:
-        """None: a response here cannot outlive its process."""
+        """Return nothing: a response in memory cannot outlive its process."""
         return ()
 
     def _settle_response(
         self, principal: str, kept: KeptResponse, response: StoredResponse, events: Events | None
     ) -> None:
-        # Without its token nothing more can be written: the outcome is the first one that was told.
+        # Clearing the token blocks all further writes: the first outcome stands.
         kept.stored, kept.token, kept.touched = response, None, self._clock()
         if events is not None:
             kept.add(events)
@@ -112,7 +112,7 @@ class MemoryResponses(MemoryOutbox):
             kept = self._responses.get(key.principal, following)
             if kept is None:
                 return None
-            # A chain is used as a whole: one link that was dropped would make all behind it worthless.
+            # Using a chain uses all of it: one dropped response would make all that continue it useless.
             self._responses.use(key.principal, following, self._clock())
             links.append(kept)
             following = kept.stored.previous
@@ -126,12 +126,12 @@ class MemoryResponses(MemoryOutbox):
     async def delete_response(self, key: Key) -> bool:
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
-            # A turn that still runs must not bring it back with its commit.
+            # A running turn must not recreate the response with its commit.
             self._end_turn(kept.token, committed=False)
         return kept is not None
 
     def _held(self, outcome: TurnCommit, response: StoredResponse) -> KeptResponse | Literal[False] | None:
-        """The response that the turn has begun; False if the turn has lost it, None if it has begun none."""
+        """The response that the turn has begun; False if the turn has lost it, None if the turn has begun none."""
         kept = self._responses.get(outcome.principal, response.id)
         if kept is None:
             return False if outcome.events is not None else None

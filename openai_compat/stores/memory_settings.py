@@ -1,4 +1,4 @@
-"""What was changed of a server's settings while it ran, in memory."""
+"""Changes made to a server's settings at run time, in memory."""
 
 from __future__ import annotations
 

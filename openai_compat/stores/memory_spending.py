@@ -1,4 +1,4 @@
-"""Tokens that principals have spent, in memory."""
+"""Tokens used by principals, in memory."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .bounded_tables import MemoryBounds, MemoryPart
 from .records import Spend
 
 MAX_SPENDS = 100_000
-"""Periods of principals that are kept; the one unused for longest is dropped."""
+"""Maximum number of stored periods of principals; the one unused for longest is dropped."""
 
 
 class MemorySpending(MemoryPart):
-    """What `SpendStore` counts, in a dictionary: it ends with the process."""
+    """SpendStore in a dictionary, which ends with the process."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)

@@ -1,4 +1,4 @@
-"""What agents have left with their turns, in memory: pauses, and what nothing leads to any more."""
+"""Agent state left by turns, in memory: pauses, and unreachable states."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .records import AgentState, Key
 
 @dataclass(slots=True)
 class KeptPause:
-    """The state of calls that wait, and until when somebody uses it."""
+    """The state of paused calls, and the time until which a caller uses it."""
 
     state: AgentState
     used: float = 0
 
 
 class MemoryStates(MemoryPart):
-    """StateStore in a table for pauses; the other states are with their conversations and responses."""
+    """StateStore in a table for pauses; other states are stored in their conversations and responses."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
@@ -47,7 +47,7 @@ class MemoryStates(MemoryPart):
             kept.used = inf
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
-        # When a walk begins, and not for each of its pages: all sessions are looked at for it.
+        # Once at the start of a walk, not for each page: it checks all sessions.
         if after is None and self._gone:
             live = self._sessions()
             self._gone = {key: state for key, state in self._gone.items() if (key.principal, state.session) not in live}
@@ -61,7 +61,7 @@ class MemoryStates(MemoryPart):
         self._gone.pop(key, None)
 
     def _sessions(self) -> set[tuple[str, str]]:
-        """The sessions that something leads to, each with its principal."""
+        """The sessions of reachable states, with their principals."""
         return {(principal, kept.state.session) for principal, _, kept in self._pauses.resting()}
 
     def _keep_pause(self, principal: str, state: AgentState) -> None:

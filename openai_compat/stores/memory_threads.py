@@ -13,7 +13,7 @@ from .records import Events, Key, StoredThread
 
 @dataclass(slots=True)
 class KeptThread:
-    """A thread as it is kept."""
+    """A stored thread."""
 
     stored: StoredThread
     touched: float
@@ -22,7 +22,7 @@ class KeptThread:
 
 
 class MemoryThreads(MemoryPart):
-    """ThreadStore in a dictionary. A server whose store is not shared keeps its frames itself, and needs none of it."""
+    """ThreadStore in a dictionary. Not used by a server: with a store that is not shared, it buffers the frames itself."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
@@ -45,7 +45,7 @@ class MemoryThreads(MemoryPart):
             return False
         kept.stored, kept.touched = replace(thread, running=True), self._clock()
         if frames is not None:
-            # Written again where the answer to the first attempt was lost: it has the same first number.
+            # A batch is written again if the answer to the first attempt was lost: it has the same first number.
             kept.frames = deque([*[batch for batch in kept.frames if batch.first != frames.first], frames])
         return True
 

@@ -11,9 +11,9 @@ FORMS = "memory:, sqlite:///relative/path, sqlite:////absolute/path or postgresq
 
 
 def open_store(url: str) -> Store:
-    """Return the store of a URL. It connects when it is used first.
+    """Return the store of a URL. It connects on first use.
 
-    Raises ValueError for a URL of another form, ImportError if the engine's driver is not installed.
+    Raises ValueError for an unsupported URL, ImportError if the engine's driver is not installed.
     """
     scheme = url.partition(":")[0]
     if url == "memory:":
@@ -22,7 +22,7 @@ def open_store(url: str) -> Store:
         return _sqlite(url)
     if scheme in ("postgresql", "postgres"):
         return _postgresql(url)
-    # Cut off, since without a colon the scheme is all of the text, whatever that is.
+    # Truncated: without a colon, the scheme is the whole text.
     raise ValueError(f"A store's URL is {FORMS}; not one with the scheme {scheme[:40]!r}.")
 
 
@@ -36,7 +36,7 @@ def _sqlite(url: str) -> Store:
 def sqlite_path(url: str) -> str:
     """The path in the URL of a SQLite store. Raises ValueError."""
     parts = urlsplit(url)
-    # As SQLAlchemy has it: the third slash ends the empty host, a fourth begins the path.
+    # As in SQLAlchemy: the third slash ends the empty host, a fourth begins the path.
     path = unquote(parts.path)[1:]
     if parts.netloc or parts.query or parts.fragment or not path:
         raise ValueError("The URL of a SQLite store is sqlite:///relative/path or sqlite:////absolute/path.")

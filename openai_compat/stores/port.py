@@ -1,11 +1,11 @@
 """The store port, which every engine implements.
 
-Everything is keyed by its owner: another principal's id is an unknown id. Bodies are JSON text in ASCII, so that NUL
+Every record is keyed by its owner: another principal's id counts as unknown. Bodies are JSON text in ASCII, so that NUL
 and lone surrogates survive in any database. Times are unix seconds of the engine's clock, never the process's.
 
-A running turn has a random *token*, by which it holds the lock of its conversation, its response's event log, a slot
-and an idempotency key. A lock lasts `lease` seconds unless it is renewed; those of dead processes expire. The outcome
-of a turn is written by one `commit`, which checks the token, writes everything and releases the locks, atomically.
+A running turn has a random *token*. With this token it holds its conversation's lock, its response's event log, a slot
+and an idempotency key. A lock expires after `lease` seconds unless it is renewed, so locks of dead processes expire.
+One `commit` writes the outcome of a turn: it checks the token, writes everything and releases the locks, atomically.
 """
 
 from __future__ import annotations
@@ -85,25 +85,25 @@ __all__ = (
     "WebhookNotice",
 )
 
-# As long as OpenAI keeps responses.
+# OpenAI stores responses for the same time.
 RETENTION = 30 * 24 * 3600.0
-"""Seconds for which unused data is kept."""
+"""Retention of unused data, in seconds."""
 
-# Each call that is asked about is compared with all of them.
+# Each call that needs approval is compared with all of them.
 MOST_GRANTS = 100
-"""Grants of one principal for one tool."""
+"""Maximum number of grants of one principal for one tool."""
 
 LOG_BYTES = 16 * 1024 * 1024
-"""Bytes of a response's events that are kept in memory for its readers; the oldest are dropped first."""
+"""Bytes of a response's events that are buffered in memory for its readers; the oldest are dropped first."""
 
 
 class ConversationStore(Protocol):
-    """Conversations: a lock, and items that are only added to."""
+    """Conversations: a lock and an append-only list of items."""
 
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
-        """Lock a conversation, known or new, for one turn and read it; None while another turn holds it.
+        """Lock a conversation, known or new, for one turn and read it; None while another turn holds the lock.
 
-        With `known`, also None if there is none that was created or has a turn.
+        With `known`, also None unless the conversation was created explicitly or has a turn.
         """
         ...
 
@@ -112,10 +112,10 @@ class ConversationStore(Protocol):
         ...
 
     async def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> bool:
-        """Note for so many seconds that the turn of this token is to have the conversation next.
+        """Register the turn with this token, for `seconds` seconds, as the next one to get the conversation.
 
-        Who holds it meanwhile learns by `renew` that it is superseded. With `newest`, the token takes the place of others
-        that were noted before. Without, it is only noted again: False if a newer one was noted since.
+        `renew` reports to the lock's holder that it is superseded. With `newest`, the token replaces earlier registrations.
+        Otherwise its registration is only refreshed: False if a newer turn has registered since.
         """
         ...
 
@@ -127,14 +127,14 @@ class ConversationStore(Protocol):
         items: Sequence[Item],
         state: AgentState | None = None,
     ) -> Conversation:
-        """Create a conversation, which is kept even while it is empty. `items`, if any, are its first turn.
+        """Create a conversation, which is stored even while it is empty. `items`, if any, are its first turn.
 
-        `state` is what that turn has left.
+        `state` is the agent's state after that turn.
         """
         ...
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
-        """Read a conversation that was created or has a turn."""
+        """Read a conversation that was created explicitly or has a turn."""
         ...
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
@@ -142,11 +142,11 @@ class ConversationStore(Protocol):
         ...
 
     async def delete(self, key: Key) -> bool:
-        """Delete a conversation; the commit of a turn that runs in it fails then. False if unknown."""
+        """Delete a conversation; the commit of a turn that runs in it then fails. False if unknown."""
         ...
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
-        """The conversation that once stood at this transcript, and whether it still does."""
+        """The conversation that once had this transcript, and True if that is still its current one."""
         ...
 
     async def conversations(
@@ -157,15 +157,15 @@ class ConversationStore(Protocol):
         offset: int = 0,
         before: tuple[float, str] | None = None,
     ) -> ConversationPage:
-        """The conversations with these labels in their metadata, those used last first.
+        """Conversations with these labels in their metadata, most recently used first.
 
-        Ties are ordered by id, the greatest first. `before` is the `touched` and id of one: the page begins after it;
+        Ties are ordered by id, descending. `before` is the `touched` and id of a conversation: the page begins after it;
         `offset` skips more.
         """
         ...
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
-        """Items after the one called `after`, which may have been deleted; None if it never existed."""
+        """Items after the item with the id `after`, which may have been deleted; None if it never existed."""
         ...
 
     async def item(self, key: Key, item: str) -> Item | None:
@@ -173,7 +173,7 @@ class ConversationStore(Protocol):
         ...
 
     async def delete_item(self, key: Key, item: str) -> bool:
-        """Delete one item, which makes the state of the conversation an outdated one. False if unknown."""
+        """Delete one item, which invalidates the conversation's agent state. False if unknown."""
         ...
 
 
@@ -185,30 +185,30 @@ class ResponseStore(Protocol):
         ...
 
     async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
-        """Add to the event logs of several responses, each with the token that holds it. Returns the tokens that do.
+        """Append to the event logs of several responses, each with its holder's token. Return the tokens that still hold theirs.
 
-        Of the others nothing is written. The first batch makes a queued response one in progress.
+        Nothing is written for the other tokens. The first batch sets a queued response to in progress.
         """
         ...
 
     async def end_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
-        """Set the outcome of a response whose process has died. False if it is still held, or has an outcome."""
+        """Set the outcome of a response whose process has died. False if a turn still holds it, or if it has an outcome."""
         ...
 
     async def take_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
-        """Set the outcome of a running response; its holder's commit fails then. False if it has an outcome."""
+        """Set the outcome of a running response; its holder's commit then fails. False if it has an outcome."""
         ...
 
     async def lost_responses(self, limit: int) -> Sequence[Key]:
-        """Responses in the background whose process has died, and which have no outcome yet."""
+        """Background responses whose process has died, and which have no outcome yet."""
         ...
 
     async def cancel(self, key: Key) -> bool:
-        """Request the cancellation of a response; its holder learns of it by `renew`. False if unknown or not running."""
+        """Request the cancellation of a response; `renew` reports it to the holder. False if unknown or not running."""
         ...
 
     async def response(self, key: Key) -> StoredResponse | None:
@@ -216,18 +216,18 @@ class ResponseStore(Protocol):
         ...
 
     async def chain(self, key: Key) -> Chain | None:
-        """A response with all those it continues: each one's input, then its output.
+        """A response together with all the responses it continues: the input of each, then its output.
 
         None if one of them is unknown or was deleted.
         """
         ...
 
     async def events(self, key: Key, after: int) -> Sequence[Events]:
-        """The log's batches that hold numbers beyond `after`, in order; the first may begin before it."""
+        """The log's batches with events numbered above `after`, in order; the first batch may begin before `after`."""
         ...
 
     async def delete_response(self, key: Key) -> bool:
-        """Delete a response. False if unknown. Responses that continue it cannot be continued any more."""
+        """Delete a response. False if unknown. Responses that continue it can no longer be continued."""
         ...
 
 
@@ -249,15 +249,15 @@ class CompletionStore(Protocol):
     async def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredCompletion] | None:
-        """A principal's completions, oldest first with `asc`, after the one called `after`, which may have been deleted.
+        """A principal's completions, oldest first with `asc`, after the one with the id `after`, which may have been deleted.
 
-        None if it never existed, or was deleted too long ago.
+        None if `after` never existed, or was deleted too long ago.
         """
         ...
 
 
 class FileStore(Protocol):
-    """Uploaded files, each with its content."""
+    """Uploaded files with their content."""
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
         """Insert or replace a file."""
@@ -274,7 +274,7 @@ class FileStore(Protocol):
     async def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredFile] | None:
-        """A principal's files, in the same way."""
+        """A principal's files, with the same pagination as `list_completions`."""
         ...
 
     async def delete_file(self, key: Key) -> bool:
@@ -283,97 +283,97 @@ class FileStore(Protocol):
 
 
 class ApprovalStore(Protocol):
-    """Tool calls that wait for a decision. Each is decided once."""
+    """Approvals: tool calls that wait for a decision. Each is decided once."""
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Insert a question. Asked again, it stays one question."""
+        """Insert a pending approval. Repeating the call does not add a second one."""
         ...
 
     async def approval(self, key: Key) -> Approval | None:
-        """One question. Its `status` is "expired" after `expires`, unless it was decided."""
+        """One approval. Its `status` is "expired" after `expires`, unless it was decided."""
         ...
 
     async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
-        """The pending ones, oldest first, of one conversation or of all."""
+        """Pending approvals, oldest first, of one conversation or of all."""
         ...
 
     async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
-        """Decide a question. False unless it is pending: only one caller ever gets True."""
+        """Decide an approval. False unless it is pending: only one caller ever gets True."""
         ...
 
 
 class GrantStore(Protocol):
-    """What people have allowed for always."""
+    """Always-allow grants."""
 
     async def put_grant(self, principal: str, grant: Grant) -> None:
-        """Add a grant, or make it the newest. Of one agent's tool, the MOST_GRANTS newest are kept."""
+        """Add a grant, or make it the newest. Only the MOST_GRANTS newest of one agent's tool are stored."""
         ...
 
     async def grants(self, principal: str, tool: tuple[str, str] | None = None) -> Sequence[Grant]:
-        """A principal's grants, oldest first: those for a tool, given as its agent and its name, or all."""
+        """A principal's grants, oldest first: all of them, or those for `tool`, an agent's name and a tool's name."""
         ...
 
     async def delete_grant(self, key: Key) -> bool:
-        """Take a grant back. False if unknown."""
+        """Revoke a grant. False if unknown."""
         ...
 
 
 class StateStore(Protocol):
-    """What agents have left with their turns. It is written by `commit`, and goes with what it is kept with."""
+    """Agent state left by turns. `commit` writes it; it is deleted with its conversation, response or pause."""
 
     async def pause(self, key: Key) -> AgentState | None:
-        """The state of calls that wait, neither in a conversation nor after a response; None if it is used up or expired."""
+        """The state of paused calls that belong to no conversation or response; None if it is used up or expired."""
         ...
 
     async def use_pause(self, key: Key, seconds: float) -> bool:
-        """Use that state. False unless it can be used: of several callers, one gets True.
+        """Reserve that state for use. Only one of several concurrent callers gets True; False if it cannot be used.
 
-        Nobody else can use it for so many seconds: then the process that does has died.
+        Nobody else can use it for `seconds` seconds; after that, its user is presumed dead.
         """
         ...
 
     async def return_pause(self, key: Key) -> None:
-        """Make a state usable again, since nothing came of its use."""
+        """Make a state usable again, since its use had no outcome."""
         ...
 
     async def end_pause(self, key: Key) -> None:
-        """It is used up: what it was used for is done."""
+        """Mark a state as used up: the turn that used it is done."""
         ...
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
-        """States that nothing leads to any more, with their principals, in the order of their keys, beyond `after`.
+        """Unreachable states with their principals, ordered by key, beyond `after`.
 
-        Only those of whose session no other state is left: the session is not needed any more. Other ones are deleted.
+        Only the last state of each session is returned: its session is no longer needed. The other states are deleted.
         """
         ...
 
     async def forget_state(self, key: Key) -> None:
-        """Delete the last state of a session, once its agent has been told to forget it."""
+        """Delete the last state of a session, once its agent has forgotten the session."""
         ...
 
 
 class OutboxStore(Protocol):
-    """What other servers are to be told. It is written with the outcome that it tells of."""
+    """Webhook notices to other servers. Each is written in the same transaction as the outcome it reports."""
 
     async def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
     ) -> Sequence[WebhookNotice]:
-        """Take notices for a target whose time has come, or comes within `ahead` seconds; nobody else gets them.
+        """Take notices for a target that are due now or within `ahead` seconds; no other caller gets them.
 
-        For `hold` seconds; then they are free again, since who has taken them has died.
+        The lease lasts `hold` seconds. After that the notices are free again, since their taker has died.
         """
         ...
 
     async def defer_notice(self, number: int, token: str, seconds: float) -> None:
-        """It was sent in vain: give it back, to be taken in so many seconds. Nothing if `token` does not have it."""
+        """Return a notice after a failed delivery, to be retried in `seconds` seconds. No effect unless `token` holds it."""
         ...
 
     async def end_notice(self, number: int) -> None:
-        """Delete it: it was delivered, or given up."""
+        """Delete a notice that was delivered or given up."""
         ...
 
     async def targets(self) -> Mapping[str, int]:
-        """How many notices wait for each target."""
+        """Number of waiting notices per target."""
         ...
 
 
@@ -395,13 +395,13 @@ class Store(
 
     @property
     def shared(self) -> bool:
-        """True if several processes can use it."""
+        """True if several processes can share the store."""
         ...
 
     async def commit(self, outcome: TurnCommit) -> bool:
-        """Write the outcome of a turn and release its locks. False, and nothing is written, if `token` lost a lock.
+        """Write the outcome of a turn and release its locks. If `token` has lost a lock, write nothing and return False.
 
-        It can be repeated after a lost answer: True if the same token was committed before.
+        The call can be repeated after a lost answer: True if the same token was committed before.
         """
         ...
 
@@ -414,7 +414,7 @@ class Store(
         ...
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
-        """Record the answer, or, with None, release the key: nothing was run."""
+        """Record the answer of an idempotency key; with None, release the key because nothing was run."""
         ...
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
@@ -422,19 +422,19 @@ class Store(
         ...
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Release the slot that `token` has taken, if any."""
+        """Release the slot that `token` holds, if any."""
         ...
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
-        """Count a request against a rate limit (GCRA): `burst` at once, then `per_second`."""
+        """Count a request against a rate limit (GCRA): a burst of `burst` requests, then `per_second`."""
         ...
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Delete what was not used for `retention` seconds, and what has expired. Returns the number of rows."""
+        """Delete data that is expired or was unused for `retention` seconds. Return the number of rows."""
         ...
 
     async def check(self) -> None:
-        """Return if the engine answers, raise Unavailable if it does not."""
+        """Return if the engine answers; raise Unavailable if it does not."""
         ...
 
     async def aclose(self) -> None:

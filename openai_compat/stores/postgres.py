@@ -1,4 +1,4 @@
-"""PostgreSQL, through asyncpg.
+"""The PostgreSQL engine, on asyncpg.
 
 Nothing depends on the session: no LISTEN, no session locks, no settings that outlive a transaction. So it works behind
 a pooler that gives each transaction another connection, such as pgbouncer.
@@ -29,14 +29,14 @@ from .postgres_pool import CLOSE_TIMEOUT, Pool, PoolConnection
 _CONNECT: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
 _TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
 
-# Of the database's clock: those of several hosts differ.
+# The database's clock: the clocks of several hosts differ.
 NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
 
 ATTEMPTS = 4
-"""Attempts at a transaction: it may conflict with others, or find its connection closed."""
+"""Maximum number of attempts at a transaction: it may conflict with others, or find its connection closed."""
 
 MOST = 10_000
-"""Bound of the numbers in a URL: larger ones are mistakes."""
+"""Upper bound of the numbers in a URL: larger ones are mistakes."""
 
 SLOW = 600.0
 """Timeout of statements that change the schema, in seconds: they may have to rewrite a table."""
@@ -44,12 +44,12 @@ SLOW = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options in the URL that are ours, and the rest, which is asyncpg's.
+    """The store's own options in the URL, and the rest of the URL, which asyncpg parses.
 
     Attributes:
         dsn: the URL for asyncpg.
-        pool_size: connections of each event loop; a process usually has one loop.
-        timeout: seconds for getting a connection, and for each statement.
+        pool_size: maximum number of connections of each event loop; a process usually has one loop.
+        timeout: timeout for getting a connection, and for each statement, in seconds.
         statement_cache_size: prepared statements of each connection; 0 for poolers that do not support them.
     """
 
@@ -60,7 +60,7 @@ class Options:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Parse a URL. Raises ValueError, which does not quote the URL: it has a password."""
+        """Parse a URL. Raises ValueError, whose message does not quote the URL, since it contains a password."""
         parts = urlsplit(url)
         if parts.scheme not in ("postgresql", "postgres") or not _has_port(parts):
             raise ValueError("The URL of a PostgreSQL store is postgresql://user:password@host:port/database.")
@@ -74,8 +74,8 @@ _OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "s
 
 
 def _has_port(parts: SplitResult) -> bool:
-    """Whether the port, if any, is a number."""
-    # One that is not is often the rest of a password with a slash in it.
+    """True unless the port is something other than a number."""
+    # A port that is no number is often the rest of a password with a slash in it.
     hosts = parts.netloc.rpartition("@")[2].split(",")
     ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
     return all([port.isascii() and port.isdigit() for port in ports if port])
@@ -92,20 +92,20 @@ def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
 class PostgresEngine:
     """Runs transactions on PostgreSQL; on asyncio only.
 
-    Each event loop has its own connections, which are opened when they are needed and closed when the loop ends.
+    Each event loop has its own connections, which are opened on demand and closed when the loop ends.
 
     Args:
         url: `postgresql://user:password@host:port/database`; may set `pool_size`, `timeout` and
-            `statement_cache_size` (see Options), and what asyncpg knows, such as `sslmode`.
+            `statement_cache_size` (see Options), and asyncpg's own options, such as `sslmode`.
 
-    Raises ValueError for a wrong URL.
+    Raises ValueError for an invalid URL.
     """
 
     name = "postgresql"
 
     def __init__(self, url: str) -> None:
         self._options = Options.of(url)
-        # An asyncpg connection belongs to the event loop that made it, and under WSGI or in tests there are several.
+        # An asyncpg connection belongs to the event loop that opened it, and under WSGI or in tests there are several loops.
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
@@ -144,7 +144,7 @@ class PostgresEngine:
         return connection
 
     async def _repeated(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
-        # It can be begun again, since a transaction changes nothing but the database.
+        # A retry is safe, since a transaction changes nothing but the database.
         for _ in range(ATTEMPTS - 1):
             with suppress(RetryTransaction):
                 return await self._attempt(pool, transaction)
@@ -154,7 +154,7 @@ class PostgresEngine:
             raise unavailable() from error.__cause__
 
     async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
-        # An Autocommit has no begin and commit: each of its statements commits by itself.
+        # An Autocommit has no begin and commit: each of its statements commits on its own.
         work = _Transaction(await _acquired(pool), self._options.timeout, isinstance(transaction, Autocommit))
         try:
             result = await work.do(transaction())
@@ -167,7 +167,7 @@ class PostgresEngine:
         except asyncio.CancelledError:  # the event loop ends
             await pool.discard(work.connection)
             raise
-        except BaseException:  # such as KeyboardInterrupt: nothing can be awaited any more
+        except BaseException:  # such as KeyboardInterrupt: nothing can be awaited from here on
             pool.cut(work.connection)
             raise
         await pool.release(work.connection)
@@ -185,7 +185,7 @@ class _Transaction:
         self._begun = False
 
     async def do(self, statements: Transaction[Result]) -> Result:
-        """Run all statements and commit. Returns the generator's result."""
+        """Run all statements and commit. Return the generator's result."""
         with closing(statements):
             try:
                 step = next(statements)
@@ -204,7 +204,7 @@ class _Transaction:
         if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
-        # Outside of a transaction a statement that writes commits by itself.
+        # Outside of a transaction, a statement that writes commits on its own.
         self.in_doubt = not (self._begun or statement.reads)
         try:
             rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
@@ -222,7 +222,7 @@ class _Transaction:
 
 
 def merged(together: Together) -> Statement:
-    """One statement that executes all of these, or, with an error, none."""
+    """One statement that executes all of the Together's statements, or, if an error occurs, none."""
     parameters = [parameter for _, own in together.statements for parameter in own]
     return _merged(tuple([(sql, len(own)) for sql, own in together.statements])), parameters
 
@@ -235,7 +235,7 @@ def _merged(statements: Sequence[tuple[str, int]]) -> str:
     for number, (sql, count) in enumerate(statements):
         parts.append(f"part{number} as ({_renumbered(sql, before)})")
         if "returning" in sql:
-            # An error is all that undoes the other parts. The division by zero is one that nothing else here raises.
+            # Only an error undoes the other parts. Nothing else here can raise a division by zero.
             conditions.append(f"1 / (select count(*) from part{number})")  # noqa: S608  (a number)
         before += count
     return f"with {', '.join(parts)} select {', '.join(conditions)}"
@@ -245,7 +245,7 @@ _PARAMETER = re.compile(r"\$(\d+)")
 
 
 def _renumbered(sql: str, before: int) -> str:
-    """A statement whose parameters come after so many of other statements."""
+    """A statement whose parameters are renumbered to follow `before` others."""
     return _PARAMETER.sub(lambda found: f"${int(found[1]) + before}", sql)
 
 
@@ -261,9 +261,9 @@ class _Prepared(NamedTuple):
 
 @functools.lru_cache(maxsize=1000)
 def _prepared(sql: str) -> _Prepared:
-    """A statement for PostgreSQL, whether it only reads and so can run before `begin`, and a timeout of its own."""
+    """Prepare a statement for PostgreSQL; `reads` is True if it only reads, and can run before `begin`."""
     words = _WORD.findall(sql.casefold())
-    # A lock that is taken before `begin` would be gone when its statement ends. What only reads is never in doubt.
+    # A lock taken before `begin` would be released when its statement ends. A statement that only reads is never in doubt.
     reads = words[0] in ("select", "with") and _WRITING.isdisjoint(words) and not words[1].startswith("pg_advisory")
     return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
 
@@ -278,7 +278,7 @@ async def _acquired(pool: Pool) -> PoolConnection:
 
 
 async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
-    """Roll back, and return the connection if it can be used again."""
+    """Roll back, and return the connection to the pool if it can be reused."""
     if silent(error) or work.connection.is_closed():
         pool.invalidate_idle()
         await pool.discard(work.connection)
@@ -294,7 +294,7 @@ async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
 async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
     """Wait for `work` to end even if the caller is cancelled, then raise the cancellation.
 
-    An interrupted statement would leave its answer on the connection, for the next statement.
+    An interrupted statement would leave its answer on the connection, where the next statement would read it.
     """
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None

@@ -1,7 +1,7 @@
-"""Errors of PostgreSQL and of the connection to it, as errors of the store.
+"""Maps errors of PostgreSQL, and of the connection to it, to errors of the store.
 
-A failed transaction was certainly not committed, or its outcome is unknown: the connection ended during the statement
-that commits.
+A failed transaction was either certainly not committed, or its outcome is unknown because the connection ended during the
+statement that commits.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ IN_THE_WAY = ("40001", "40P01", "0A000")
 """Serialization failure, deadlock, and a statement that was prepared for an older schema."""
 
 UNUSABLE = ("08", "25006", "25P", "28", "3D", "3F000", "42501", "42P01", "53", "55P03", "57", "58", "F0", "XX")
-"""Prefixes of the codes of errors that no statement causes: connections, a read-only standby, rights, missing databases
+"""Prefixes of error codes that no statement causes: connections, a read-only standby, permissions, missing databases
 and tables, memory, disks and limits, an administrator's intervention, internal errors."""
 
 NOT_EVEN_THEN = ("08", "40003", "57P02", "58", "XX")
-"""Prefixes of the codes after which a commit may have happened: a crash, or a pooler that has lost the server."""
+"""Prefixes of error codes after which a commit may have happened: a crash, or a pooler that has lost the server."""
 
 
 class RetryTransaction(Exception):
-    """Nothing was committed, and a retry may work."""
+    """Nothing was committed, and a retry may succeed."""
 
 
 def unavailable() -> Unavailable:
-    """The error if nothing was committed."""
+    """The error to raise if nothing was committed."""
     return Unavailable("The store cannot be used now.", code="store_unavailable", retry_after=RETRY_AFTER)
 
 
 def unknown() -> Unavailable:
-    """The error if the outcome is unknown."""
+    """The error to raise if the outcome is unknown."""
     text = "The store did not say whether it has done this."
     return Unavailable(text, code="store_outcome_unknown", retry_after=RETRY_AFTER)
 
 
 def failure(error: Exception, *, in_doubt: bool) -> Exception | None:
-    """The error to raise instead of `error`; None for mistakes in the program, which are raised as they are.
+    """The error to raise instead of `error`; None for programming errors, which are raised unchanged.
 
     Args:
         error: the error of a statement or of connecting.
-        in_doubt: whether the statement was one that commits.
+        in_doubt: True if the statement was one that commits.
     """
     answer = answered(error)
     if answer is not None:
@@ -80,7 +80,7 @@ def answered(error: Exception) -> Any:
 
 
 def silent(error: Exception) -> bool:
-    """Whether the connection was lost, or the server does not answer."""
+    """True if the connection was lost, or the server does not answer."""
     if isinstance(
         error, InterfaceError
     ):  # also the base of the driver's errors about parameters, which are ValueErrors

@@ -9,18 +9,18 @@ from time import monotonic
 from typing import Any, Protocol
 
 IDLE = 300.0
-"""Seconds after which an idle connection is not used again: a firewall in between may have dropped it."""
+"""Seconds after which an idle connection is not reused: a firewall in between may have dropped it."""
 
 CLOSE_TIMEOUT = 1.0
-"""Timeout in seconds for closing a connection, and for a rollback."""
+"""Timeout for closing a connection, and for a rollback, in seconds."""
 
 _keepers: set[asyncio.Task[None]] = set()
-"""The tasks that close a pool with its event loop, which holds tasks weakly: that of a server that nobody has closed would be
-destroyed, and its connections with it, whenever the garbage collector finds them."""
+"""The tasks that close a pool with its event loop. A loop holds its tasks weakly: without this set, the garbage collector
+would destroy the task of a server that nobody has closed, and its connections with it."""
 
 
 class PoolConnection(Protocol):
-    """The methods of an asyncpg connection that are used here."""
+    """The methods of an asyncpg connection that the pool uses."""
 
     async def fetch(self, query: str, *args: Any, timeout: float) -> list[Any]:  # noqa: ASYNC109  (asyncpg's own)
         """Run a statement and return its rows."""
@@ -31,15 +31,15 @@ class PoolConnection(Protocol):
         ...
 
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109  (asyncpg's own)
-        """Stop the running statement, and close the connection in order."""
+        """Stop the running statement, and close the connection cleanly."""
         ...
 
     def terminate(self) -> None:
-        """Abort the connection, without waiting for anything."""
+        """Abort the connection without waiting."""
         ...
 
     def is_closed(self) -> bool:
-        """Whether either side has closed it."""
+        """True if either side has closed the connection."""
         ...
 
 
@@ -48,7 +48,7 @@ class Pool:
 
     Args:
         connect: opens a connection.
-        size: the number of connections.
+        size: the maximum number of connections.
         limit: timeout for getting a connection, in seconds.
         too_many_connections: the error with which the server refuses further connections.
     """
@@ -63,13 +63,13 @@ class Pool:
         self._connect = connect
         self._limit = limit
         self._too_many_connections = too_many_connections
-        # One place for each connection, None where it is not open yet. Last in, first out, so that the rest idles out.
+        # One place per connection, None if it is not open yet. Last in, first out, so that surplus connections become idle.
         self._places: asyncio.LifoQueue[tuple[PoolConnection, float] | None] = asyncio.LifoQueue()
         for _ in range(size):
             self._places.put_nowait(None)
         self._open = 0
         self._closed = False
-        # An event loop that ends cancels its tasks: this one closes the pool then.
+        # An event loop that ends cancels its tasks: this task then closes the pool.
         self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="PostgreSQL connections")
         _keepers.add(self._keeper)
         self._keeper.add_done_callback(_keepers.discard)
@@ -78,7 +78,7 @@ class Pool:
         """Take a connection. Raises TimeoutError, OSError and asyncpg's errors."""
         if not self._places.empty():
             place = self._places.get_nowait()
-            if place is not None and self._can_be_used(*place):  # nearly always, and then nothing is waited for
+            if place is not None and self._can_be_used(*place):  # the usual case, without waiting
                 return place[0]
             self._places.put_nowait(place)
         async with asyncio.timeout(self._limit):
@@ -101,7 +101,7 @@ class Pool:
             raise
 
     async def _new(self) -> PoolConnection:
-        """Open a connection, or, where the server takes no more, wait for one of ours."""
+        """Open a connection, or, if the server refuses more, wait for one of the pool's own."""
         self._open += 1
         try:
             return await self._connect()
@@ -110,18 +110,18 @@ class Pool:
             if not isinstance(error, self._too_many_connections) or not self._open:
                 raise
         connection = await self._acquire()
-        self._places.put_nowait(None)  # the place that was to be opened
+        self._places.put_nowait(None)  # the place reserved for the new connection
         return connection
 
     async def release(self, connection: PoolConnection) -> None:
-        """Return a connection that can be used again."""
+        """Return a reusable connection to the pool."""
         if self._closed or connection.is_closed():
             await self.discard(connection)
         else:
             self._places.put_nowait((connection, monotonic()))
 
     async def discard(self, connection: PoolConnection) -> None:
-        """Close a connection that cannot be used again. A running statement is stopped, if the server answers."""
+        """Close a connection that cannot be reused. A running statement is stopped, if the server answers."""
         try:
             with suppress(Exception):
                 async with asyncio.timeout(CLOSE_TIMEOUT):  # older asyncpg exceeds its own timeout
@@ -130,7 +130,7 @@ class Pool:
             self.cut(connection)
 
     def cut(self, connection: PoolConnection) -> None:
-        """Abort a connection, without waiting."""
+        """Abort a connection without waiting."""
         self._forget(connection)
         self._places.put_nowait(None)
 
@@ -139,7 +139,7 @@ class Pool:
         connection.terminate()
 
     def invalidate_idle(self) -> None:
-        """Close the idle connections: where one was lost, the others most likely are as well."""
+        """Close the idle connections: if one was lost, the others most likely are too."""
         for connection in self._unused():
             self.cut(connection)
 
@@ -163,6 +163,6 @@ class Pool:
         self._keeper.cancel()
 
     async def close(self) -> None:
-        """Close all idle connections, and wait for that. Those in use are closed when they are returned."""
+        """Close all idle connections, and wait until they are closed. Connections in use are closed when they are returned."""
         self._keeper.cancel()
         await asyncio.wait([self._keeper])

@@ -1,4 +1,4 @@
-"""What a store keeps, gives and takes. Public as names of `openai_compat.stores.port`."""
+"""The records that a store reads and writes. Public as names of `openai_compat.stores.port`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentState:
-    """What an agent has left with a turn, for the turn that continues it.
+    """The state that an agent leaves after a turn, for the turn that continues it.
 
     Attributes:
-        of: what it is kept with: a conversation, a response, or calls that wait in neither of them. "gone" is what nothing
-            leads to any more.
-        id: the id of that.
+        of: what the state belongs to: a conversation, a response, or paused calls that have neither ("pause"). "gone" marks
+            an unreachable state.
+        id: the id of the conversation, response or pause.
         agent: the name of the agent.
         session: shared by all states that follow from one another.
         body: the state, as JSON.
-        version: the form of the state, as the agent has declared it.
-        paused: whether calls wait for results or decisions there.
-        turn: the turn of the conversation that has left it, counted from 1: one that is followed by others is outdated.
-        expires: when the calls can be answered no longer.
+        version: the version of the state's format, as declared by the agent.
+        paused: True if calls wait there for results or decisions.
+        turn: the turn of the conversation after which it was stored, counted from 1; outdated if turns follow.
+        expires: the time after which the calls can no longer be answered.
     """
 
-    # What it is found by again, and deleted with: no agent is asked to look its own states up.
+    # The lookup key, deleted together with its owner: no agent has to look up its own states.
     of: Literal["conversation", "response", "pause", "gone"]
     id: str
     agent: str
@@ -44,13 +44,13 @@ class AgentState:
     expires: float | None = None
 
     def gone(self) -> AgentState:
-        """The same once nothing leads to it any more."""
+        """The same state, marked as unreachable."""
         return replace(self, of="gone", id=f"{self.of}:{self.id}:{self.session}", expires=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of a conversation as the Responses API writes it: `body` is its JSON, which has the same `id`."""
+    """One conversation item in Responses API format: `body` is its JSON, which has the same `id`."""
 
     id: str
     body: str
@@ -70,13 +70,13 @@ class Conversation:
 
     @property
     def latest_state(self) -> AgentState | None:
-        """What its last turn has left; None if that has left nothing."""
+        """The agent's state after the last turn; None if that turn left none."""
         return self.state if self.state is not None and self.state.turn == self.version else None
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The items of a response and of all those it continues, oldest first, and the state that it has left."""
+    """The items of a response and of all the responses it continues, oldest first, and the response's agent state."""
 
     items: tuple[Item, ...]
     state: AgentState | None = None
@@ -84,7 +84,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class ConversationPage:
-    """A part of a principal's conversations, without their items, and how many there are in all."""
+    """A page of a principal's conversations, without their items, and their total number."""
 
     conversations: tuple[Conversation, ...]
     total: int
@@ -92,7 +92,7 @@ class ConversationPage:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a list: the items after the cursor, and whether there are more."""
+    """A page of a list: the items after the cursor, and `more`, which is True if others follow."""
 
     items: tuple[Item, ...]
     more: bool
@@ -108,12 +108,12 @@ class StoredResponse:
 
     Attributes:
         body: the Response object, as JSON.
-        previous: the response that it continues, None if it begins a chain.
+        previous: the response that it continues; None if it begins a chain.
         conversation: the conversation that it belongs to, if any.
         input: the request's own items.
         output: the items of the answer.
-        alive: False if it has no outcome and its process has died: nobody holds it.
-        cancel: whether its cancellation was requested.
+        alive: False if it has no outcome and its process has died, so that no turn holds it.
+        cancel: True if its cancellation was requested.
     """
 
     id: str
@@ -160,12 +160,12 @@ class Approval:
     """A tool call that waits for approval.
 
     Attributes:
-        turn: the response or completion that has asked.
+        turn: the response or completion that requested the approval.
         agent: the name of the agent.
         digest: a hash of tool and arguments.
         state: the agent's state when it paused, as JSON.
         decision: the decision, as JSON.
-        request: how the agent was asked, as JSON, for a decision that resumes the turn without sending it again.
+        request: the agent's request, as JSON, so that a decision can resume the turn without the client sending it again.
     """
 
     id: str
@@ -186,9 +186,9 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a person has allowed for always: calls of a tool of an agent, `body` says which, as JSON.
+    """An always-allow grant for calls of an agent's tool; `body` is JSON that says which calls.
 
-    The same grant has the same id.
+    Equal grants have the same id.
     """
 
     id: str
@@ -203,11 +203,11 @@ class StoredThread:
     """A thread of the chat WebSocket, as all processes see it.
 
     Attributes:
-        last: the number of the last frame that is kept.
-        settled: the number of the last one whose content the stored conversation has.
-        model: what was asked last.
+        last: the number of the last stored frame.
+        settled: the number of the last frame whose content is in the stored conversation.
+        model: the model of the latest request.
         active: the frame that describes the running turn, as JSON.
-        running: whether a turn runs in it, in a process that lives.
+        running: True if a turn runs in it, in a live process.
     """
 
     id: str
@@ -220,7 +220,7 @@ class StoredThread:
 
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
-    """The items that a turn adds to a conversation. `transcript` is a hash by which it can be found afterwards."""
+    """The items that a turn adds to a conversation. `transcript` is a hash by which the conversation can be found later."""
 
     id: str
     items: tuple[Item, ...]
@@ -229,14 +229,14 @@ class ConversationTurn:
 
 @dataclass(frozen=True, slots=True)
 class WebhookNotice:
-    """Something that another server is to be told.
+    """A webhook notice for another server.
 
     Attributes:
-        id: stays the same however often it is sent.
-        target: the name of whom it is for, which has no secret in it.
-        body: what is sent, as JSON.
-        attempt: how often it was sent in vain.
-        number: its number in the store; 0 before it is there.
+        id: the same in every attempt.
+        target: the name of the recipient, which contains no secret.
+        body: the payload, as JSON.
+        attempt: number of failed deliveries so far.
+        number: its number in the store; 0 before it is stored.
     """
 
     id: str
@@ -248,7 +248,7 @@ class WebhookNotice:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Spend:
-    """Tokens that a turn adds to what its principal has spent: in a period (`2026-11-30`, `2026-11`), of a unit."""
+    """Tokens that a turn adds to its principal's use, in a period (`2026-11-30`, `2026-11`) and a unit."""
 
     period: str
     unit: str
@@ -257,7 +257,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Charge:
-    """What a turn adds to one of its principal's rates: as many seconds as that takes to allow for it."""
+    """The seconds that a turn adds to one of its principal's rates: the time until the rate allows for them."""
 
     rate: str
     seconds: float
@@ -267,7 +267,7 @@ class Charge:
 class TurnCommit:
     """Everything that a turn writes, atomically.
 
-    `events` are the last of the log of `response`, which needs a `begin_response` before if there are any.
+    `events` are the last ones of the log of `response`. They require an earlier `begin_response`.
     """
 
     principal: str
@@ -285,7 +285,7 @@ class TurnCommit:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The tokens that still hold what they took, and those of turns that are to end: cancelled, or superseded by newer ones."""
+    """Tokens that still hold their locks, and tokens of turns that must end: cancelled, or superseded by newer turns."""
 
     held: frozenset[str]
     cancelled: frozenset[str]
@@ -302,13 +302,14 @@ class Replay:
 
 
 Claim: TypeAlias = Literal["taken", "running", "other request", "lost"] | Replay
-"""The result of claiming an idempotency key: the request runs; the first one still runs; the key belongs to another
-request; the first one's process has died, so that its outcome is unknown; or a replay."""
+"""The result of claiming an idempotency key. "taken": run the request. "running": the first request still runs.
+"other request": the key belongs to another request. "lost": the first request's process has died, so that its outcome
+is unknown. Otherwise a replay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """An uploaded file. `size` is in bytes; with `expires` None it is kept while it is used."""
+    """An uploaded file. `size` is in bytes; if `expires` is None, the file is stored as long as it is used."""
 
     id: str
     created: float
@@ -321,7 +322,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """The answer of a rate limit: seconds to wait, 0 if the request may pass, and how many more could pass now."""
+    """A rate limit's answer: seconds to wait, 0 if the request may pass, and the number of further requests that may pass."""
 
     wait: float
     remaining: int

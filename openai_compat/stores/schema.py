@@ -1,7 +1,7 @@
 """The schema of the SQL engines, and its migrations, which only go forward.
 
 The types are PostgreSQL's; SQLite maps them by affinity, and bytes stay bytes. `{serial}` is a number in order of
-insertion. Never edit a migration that was released: add one.
+insertion. Never edit a released migration: add a new one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ VERSION_TABLE = "oc_schema"
 
 
 class UnusableStore(Unavailable):
-    """This version of the library cannot use the database. Nothing in it was changed."""
+    """This version of the library cannot use the database. The database is unchanged."""
 
     code = "store_unavailable"
     should_retry = False
 
 
-# The principal comes first in every key of what is a caller's: no statement can name a row without saying whose it is.
+# The principal comes first in every key of a caller's data: no statement can name a row without naming its owner.
 FIRST = (
     """create table oc_conversation (
         principal text not null, id text not null,
@@ -34,12 +34,12 @@ FIRST = (
     "create index oc_conversation_touched on oc_conversation (touched)",
     "create index oc_conversation_never_kept on oc_conversation (touched) where kept = 0",
     "create index oc_conversation_token on oc_conversation (token) where token is not null",
-    # By number and not by time: two items of one turn have the same time, and clocks of processes differ.
+    # Ordered by number, not by time: two items of one turn have the same time, and the clocks of processes differ.
     """create table oc_item (
         principal text not null, conversation text not null, n bigint not null, id text not null, body text not null,
         primary key (principal, conversation, n))""",
     "create unique index oc_item_id on oc_item (principal, conversation, id)",
-    # A turn ends with this row, which can be inserted once: by its commit, or by whoever takes it for dead.
+    # A turn ends with this row, which can be inserted once: by its commit, or by the process that declares it dead.
     """create table oc_turn (
         token text primary key, principal text not null, conversation text, version bigint, transcript text,
         lost bigint not null default 0, ended double precision not null)""",
@@ -90,11 +90,11 @@ FIRST = (
 )
 
 ASKING_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
-"""The agent that has asked. Older questions have none, so they cannot be decided any more."""
+"""The agent that requested an approval. Older approvals have none, so they can no longer be decided."""
 
 REQUESTS = ("alter table oc_approval add column request text",)
-"""How the agent was asked. Older versions have that in `state`, where it is still read until those questions expire: an
-older version may run beside this one, and PostgreSQL cannot extract from JSON that has `\\u0000` in it."""
+"""The request to the agent. Older versions store it in `state`, where it is still read until those approvals expire: an
+older version may run beside this one, and PostgreSQL cannot extract from JSON that contains `\\u0000`."""
 
 STATES = (
     """create table oc_state (
@@ -105,7 +105,7 @@ STATES = (
     "create index oc_state_expires on oc_state (expires) where expires is not null",
     "create index oc_state_gone on oc_state (touched) where kind = 'gone'",
 )
-"""What agents have left with their turns. Apart from conversations and responses, since most have none."""
+"""Agent state left by turns. In a separate table, since most conversations and responses have none."""
 
 OUTBOX = (
     """create table oc_outbox (
@@ -115,13 +115,13 @@ OUTBOX = (
     "create index oc_outbox_due on oc_outbox (target, due)",
     "create index oc_outbox_created on oc_outbox (created)",
 )
-"""What other servers are to be told: a row goes in with the outcome that it tells of, and out when it was delivered."""
+"""Webhook notices: a row is inserted with the outcome it reports and deleted after delivery."""
 
 WANTED = (
     "alter table oc_conversation add column wanted text",
     "alter table oc_conversation add column wanting double precision",
 )
-"""The turn that is to have a conversation next, and until when that counts: it supersedes the one that holds it."""
+"""The turn that gets a conversation next, and the end of its registration. It supersedes the turn that holds the lock."""
 
 GRANTS = (
     """create table oc_grant (
@@ -129,14 +129,14 @@ GRANTS = (
         body text not null, created double precision not null, unique (principal, id))""",
     "create index oc_grant_tool on oc_grant (principal, agent, tool)",
 )
-"""What people have allowed for always. No sweep takes it: it is theirs to take back."""
+"""Always-allow grants. No sweep deletes them: only their owner revokes them."""
 
 SETTINGS = (
     """create table oc_setting (
         kind text not null, name text not null, body text not null, touched double precision not null,
         primary key (kind, name))""",
 )
-"""What was changed of a server's settings while it ran."""
+"""Changes made to a server's settings at run time."""
 
 SPENDS = (
     """create table oc_spend (
@@ -144,7 +144,7 @@ SPENDS = (
         touched double precision not null, unique (principal, period, unit))""",
     "create index oc_spend_touched on oc_spend (touched)",
 )
-"""Tokens that were used, by principal and period. Each turn adds to it with its outcome."""
+"""Tokens used, by principal and period. Each turn adds to them with its outcome."""
 
 THREADS = (
     """create table oc_thread (
@@ -161,10 +161,10 @@ THREADS = (
     "create index oc_signal_token on oc_signal (token)",
     "create index oc_signal_created on oc_signal (created)",
 )
-"""Threads of the chat WebSocket: who runs a turn there, its frames, and what it is told from elsewhere."""
+"""Threads of the chat WebSocket: the turn that holds each, its frames, and the signals sent to it."""
 
 COMPRESSED_FRAMES: Sequence[str] = ()
-"""In SQLite, a large batch of events is bytes from here on, which earlier versions cannot read."""
+"""From this version on, SQLite stores a large batch of events as bytes, which earlier versions cannot read."""
 
 MIGRATIONS: Sequence[Sequence[str]] = (
     FIRST,
@@ -183,7 +183,7 @@ MIGRATIONS: Sequence[Sequence[str]] = (
 
 
 def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> Transaction[int]:
-    """Bring the schema up to date. Returns the version it had. Processes that start together wait for each other.
+    """Bring the schema up to date and return the version it had. Processes that start together wait for each other.
 
     Raises UnusableStore for the database of another program, or of a newer version of the library.
     """

@@ -1,4 +1,4 @@
-"""Looks at a store without changing anything in it: for `openai-compat doctor`."""
+"""Reads the schema version of a store without changing the store, for `openai-compat doctor`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ NEWEST = len(MIGRATIONS)
 
 
 async def schema_version(url: str) -> int | None:
-    """The version of a database's schema; None where there is none yet, or no file.
+    """The version of a database's schema; None if the database has no schema yet, or the file does not exist.
 
-    Raises ValueError for the URL of no database, ImportError if the engine's driver is not installed, Unavailable if it does not
-    answer, and UnusableStore for the database of another program, and where there can be none.
+    Raises ValueError for an unsupported URL, ImportError if the engine's driver is not installed, Unavailable if the database
+    does not answer, and UnusableStore for the database of another program and for a path where no file can be created.
     """
     if url.partition(":")[0] == "sqlite":
         return _of_file(Path(sqlite_path(url)))
     if url.partition(":")[0] not in ("postgresql", "postgres"):
-        open_store(url)  # which says what is wrong with it
+        open_store(url)  # raises if the URL is invalid
         return None
     from .postgres import PostgresEngine  # noqa: PLC0415  (its driver is optional)
 

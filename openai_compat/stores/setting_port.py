@@ -7,12 +7,12 @@ from typing import Protocol
 
 
 class SettingStore(Protocol):
-    """What was changed of a server's settings while it ran. It is the server's, and no principal's."""
+    """Changes made to a server's settings at run time. They belong to the server, not to a principal."""
 
     async def put_setting(self, kind: str, name: str, body: str) -> None:
-        """Insert or replace one, as JSON."""
+        """Insert or replace one setting, as JSON."""
         ...
 
     async def settings(self, kind: str) -> Mapping[str, str]:
-        """All of a kind, by name."""
+        """All settings of a kind, by name."""
         ...

@@ -1,4 +1,4 @@
-"""The part of the store port for the tokens that principals use."""
+"""The part of the store port that counts the tokens used by principals."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .records import Key
 
 
 class SpendStore(Protocol):
-    """Tokens that principals have spent. They are added by `commit`: with the outcome of a turn, or not at all."""
+    """Tokens used by principals. `commit` adds them in the same transaction as the outcome of a turn."""
 
     async def spent(self, principal: str, period: str, unit: str) -> int:
-        """What was spent in a period; 0 if nothing was."""
+        """Tokens used in a period; 0 if none were."""
         ...
 
     async def ahead(self, key: Key) -> float:
-        """Seconds that a rate needs to allow for all that was charged to it; 0 if it has caught up (GCRA)."""
+        """Seconds until a rate has paid off everything charged to it; 0 if it has caught up (GCRA)."""
         ...

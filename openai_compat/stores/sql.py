@@ -1,4 +1,4 @@
-"""The store on a SQL database: transactions that an engine runs. See `schema` for the tables."""
+"""The store on a SQL database: an engine runs its transactions. The tables are in `schema`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class SqlStore(
     shared = True
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Delete what is too old, in small transactions."""
+        """Delete outdated rows, in small transactions."""
         swept = 0
         for transaction in _sweeps(retention):
             while deleted := await self.run(transaction):
@@ -65,7 +65,7 @@ class SqlStore(
 
     @autocommit
     def check(self) -> Transaction[None]:
-        """Ask the engine for its time, which needs no table."""
+        """Query the engine's clock, which needs no table."""
         yield "select {now}", ()
 
     async def aclose(self) -> None:

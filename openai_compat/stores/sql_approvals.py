@@ -1,4 +1,4 @@
-"""Approvals in SQL: decided by one statement, once."""
+"""Approvals in SQL: each is decided once, by one statement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ = COLUMNS.replace(
 
 
 def write_approvals(principal: str, approvals: Sequence[Approval]) -> Statement:
-    """Insert questions, in this order. One that is there already stays as it is: the answer to its insert was lost."""
+    """Insert approvals, in this order. An existing one is left unchanged: the answer to its insert was lost."""
     rows = [_columns(principal, approval) for approval in approvals]
     numbers = [range(number * len(row) + 1, (number + 1) * len(row) + 1) for number, row in enumerate(rows)]
     values = ", ".join([f"({', '.join([f'${n}' for n in row])})" for row in numbers])
@@ -48,7 +48,7 @@ def _columns(principal: str, approval: Approval) -> tuple[object, ...]:
 
 
 class SqlApprovals(SqlPart):
-    """ApprovalStore on an engine, a row for each question."""
+    """ApprovalStore on an engine, with a row for each approval."""
 
     @autocommit
     def ask(self, principal: str, approval: Approval) -> Transaction[None]:
@@ -71,7 +71,7 @@ class SqlApprovals(SqlPart):
 
     @autocommit
     def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> Transaction[bool]:
-        """Decide a pending question. Of several requests at once, the one whose statement finds it pending wins."""
+        """Decide a pending approval. Of several concurrent requests, the one whose statement finds it pending wins."""
         rows = yield (
             f"""update oc_approval set status = $3, decision = $4 where principal = $1 and id = $2 and {PENDING}
             returning id""",

@@ -36,7 +36,7 @@ def write_completion(principal: str, completion: StoredCompletion) -> Statement:
 
 
 class SqlCompletions(SqlPart):
-    """CompletionStore on an engine, a row for each completion."""
+    """CompletionStore on an engine, with a row for each completion."""
 
     @autocommit
     def put_completion(self, principal: str, completion: StoredCompletion) -> Transaction[None]:
@@ -49,7 +49,7 @@ class SqlCompletions(SqlPart):
 
     @autocommit
     def delete_completion(self, key: Key) -> Transaction[bool]:
-        """Delete what is in the row; the row stays until the sweep."""
+        """Empty the row; the row itself stays until the sweep."""
         rows = yield (
             f"""update oc_completion set body = '', messages = '', metadata = '', model = '', touched = {{now}}
             {ONE} returning id""",

@@ -17,14 +17,14 @@ from .sql_text import mapping, owned, string, text
 STATE = state_of("conversation")
 
 HEARD = "wanted = case when oc_conversation.wanted = $3 then null else oc_conversation.wanted end"
-"""Who has wanted a conversation, and gets it, wants it no more."""
+"""Clears a turn's registration once that turn gets the conversation."""
 
 WANT = """
     update oc_conversation set wanted = $3, wanting = {now} + $4 where principal = $1 and id = $2"""
 
 WANTED_BY_ANOTHER = "wanted <> $3 and wanting > {now}"
 
-# One statement makes the row, or takes the lock of one that is there, and reads it: a turn begins with one round trip.
+# One statement inserts the row, or takes the lock of an existing row, and reads it: a turn begins with one round trip.
 LOCK = f"""
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
     values ($1, $2, $3, {{now}} + $4, {{now}}, {{now}}, '{{}}')
@@ -33,7 +33,7 @@ LOCK = f"""
         where oc_conversation.token is null or oc_conversation.token = excluded.token
     returning version, created, touched, metadata, {STATE}"""
 
-# Of a conversation that has to be there: an insert would make one that nobody has asked for.
+# For a conversation that must exist: an insert would create one that nobody requested.
 LOCK_KNOWN = f"""
     update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {HEARD}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
@@ -48,11 +48,11 @@ TAKE_OVER = f"""
 LOSE = """
     insert into oc_turn (token, principal, lost, ended) values ($1, $2, 1, {now})
     on conflict (token) do nothing"""
-"""Ends the turn with this token: it cannot commit any more, whatever it still holds."""
+"""Ends the turn with this token: the turn can no longer commit, even if it holds other locks."""
 
 FORGET_TURNS = """
     update oc_turn set conversation = null, transcript = null where principal = $1 and conversation = $2"""
-"""Not deleted: a commit whose answer was lost is repeated, and has to hear that it was done. They go with the sweep."""
+"""Not deleted: a commit whose answer was lost is repeated, and must find its row. The sweep deletes these rows."""
 
 KNOWN = "where principal = $1 and id = $2 and kept = 1"
 
@@ -68,11 +68,11 @@ class SqlConversations(SqlPart):
     """ConversationStore on an engine, with a row for each conversation, item and turn."""
 
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
-        # Nearly always the lock is free, which takes one statement without a transaction.
+        # Nearly always the lock is free, and one statement without a transaction takes it.
         free = await self._take_free(key, token, lease, known)
         return free or await self._take_over(key, token, lease, known)
 
-    # After a power failure nobody holds a lock anyway, so it need not wait for the disk.
+    # No lock outlives a power failure anyway, so this need not wait for the disk.
     @autocommit_nosync
     def _take_free(self, key: Key, token: str, lease: float, known: bool) -> Transaction[Conversation | None]:
         rows = yield (LOCK_KNOWN if known else LOCK) + self.dialect.items, (*owned(key), token, lease)
@@ -80,16 +80,16 @@ class SqlConversations(SqlPart):
 
     @atomic
     def _take_over(self, key: Key, token: str, lease: float, known: bool) -> Transaction[Conversation | None]:
-        """Take the lock from a turn whose lease has expired. That turn has lost, and cannot commit any more."""
+        """Take the lock from a turn whose lease has expired. That turn has lost its lock and can no longer commit."""
         expired = yield f"{EXPIRED} {'and kept = 1' if known else ''} {self.dialect.lock}", owned(key)
         if not expired:
             return None
         rows = yield TAKE_OVER, (*owned(key), token, lease)
-        # Its process may only have been frozen, and would commit when it wakes.
+        # The other process may only have been frozen, and would commit after it resumes.
         yield LOSE, (expired[0][0], text(key.principal))
         return (yield from _with_items(key, rows[0]))
 
-    # Its token is part of the condition: a turn that has lost the lock must not free it for the one that has it now.
+    # The token is part of the condition: a turn that has lost the lock must not release it for the current holder.
     @autocommit
     def release(self, key: Key, token: str) -> Transaction[None]:
         rows = yield (
@@ -109,7 +109,7 @@ class SqlConversations(SqlPart):
         free = f"{WANT} and not coalesce({WANTED_BY_ANOTHER}, false) returning id"
         if (yield free, (*owned(key), token, seconds)):
             return True
-        # There may be no row any more, since nothing was kept of the turn that held it.
+        # The row may be gone, if the turn that held it stored nothing.
         rows = yield (
             f"select 1 from oc_conversation where principal = $1 and id = $2 and {WANTED_BY_ANOTHER}",
             (*owned(key), token),
@@ -175,14 +175,14 @@ class SqlConversations(SqlPart):
         yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
         yield FORGET_TURNS, owned(key)
         yield lose_state("conversation", owned(key))
-        # A turn that still runs must not bring it back with its commit.
+        # A running turn must not recreate the conversation with its commit.
         if token is not None:
             yield LOSE, (token, text(key.principal))
         return bool(kept)
 
     @autocommit
     def find(self, principal: str, transcript: str) -> Transaction[tuple[str, bool] | None]:
-        """The conversation that once stood at this transcript: one that still does first, then the newest."""
+        """The conversation that once had this transcript: first one where it is still current, then the newest."""
         rows = yield (
             """select t.conversation, case when t.version = c.version then 1 else 0 end as standing
             from oc_turn t join oc_conversation c on c.principal = t.principal and c.id = t.conversation
@@ -202,7 +202,7 @@ class SqlConversations(SqlPart):
     ) -> Transaction[ConversationPage]:
         where, parameters = "principal = $1 and kept = 1", [text(principal)]
         for name, value in labels.items():
-            # Found in the metadata's JSON text, as a first or a later member: both engines can do that alike.
+            # Searched in the metadata's JSON text, as the first or a later member: this works the same in both engines.
             written = mapping({name: value})[1:-1]
             at = len(parameters) + 1
             where += f" and (replace(metadata, ${at}, '') <> metadata or replace(metadata, ${at + 1}, '') <> metadata)"
@@ -222,8 +222,8 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def page(self, key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:
-        """Items after the one called `after`. One row more is read, to know whether there are more."""
-        # One more than is asked for tells whether there are more.
+        """Items after the item with the id `after`. One extra row is read, to know if others follow."""
+        # The extra row shows if others follow.
         bound, parameters = "", [*owned(key), limit + 1]
         if after is not None:
             rows = yield (f"select n from oc_item {NAMED}", (*owned(key), text(after)))
@@ -251,14 +251,14 @@ class SqlConversations(SqlPart):
             (*owned(key), text(item)),
         )
         if rows:
-            yield lose_state("conversation", owned(key))  # which may tell of it
+            yield lose_state("conversation", owned(key))  # the state may mention the item
         return bool(rows)
 
 
 def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
     version, created, touched, metadata, state, *seen = row
     items: tuple[Item, ...] = ()
-    # The statement may have waited for the commit of another turn, which it then did not see.
+    # The statement may have waited for another turn's commit, in which case it did not see that turn's items.
     if seen and seen[0] == version:
         items = _as_items(seen[1] or ())
     elif version:
@@ -287,11 +287,11 @@ def _conversation(id_: str, row: Row, items: tuple[Item, ...], state: AgentState
 
 
 def add_items(dialect: Dialect, key: Key, last: str, items: Sequence[Item]) -> Statement:
-    """Add items after the one whose number is the expression `last`. One whose id is there already is replaced where it stands.
+    """Append items after the number given by the expression `last`. An item with an existing id is replaced in place.
 
-    One that was deleted counts as new.
+    A deleted item counts as new.
     """
-    # One statement must not touch a row twice, so of several with the same id the last one counts.
+    # One statement must not change a row twice, so the last of several items with the same id wins.
     different = {item.id: item for item in items}.values()
     return (
         f"""insert into oc_item (principal, conversation, n, id, body)

@@ -18,7 +18,7 @@ ONE = f"where principal = $1 and id = $2 and {FRESH}"
 
 
 class SqlFiles(SqlPart):
-    """FileStore on an engine, a row for each file."""
+    """FileStore on an engine, with a row for each file."""
 
     @autocommit
     def put_file(self, principal: str, file: StoredFile, content: bytes) -> Transaction[None]:
@@ -43,13 +43,13 @@ class SqlFiles(SqlPart):
 
     @autocommit
     def get_file(self, key: Key) -> Transaction[StoredFile | None]:
-        """One row without the content."""
+        """Read one row without the content."""
         rows = yield f"select {COLUMNS} from oc_file {ONE}", owned(key)
         return _file(rows[0]) if rows else None
 
     @autocommit
     def file_content(self, key: Key) -> Transaction[bytes | None]:
-        """The content. Reading it counts as a use."""
+        """The content of a file. Reading it counts as a use."""
         rows = yield f"select content from oc_file {ONE}", owned(key)
         if not rows:
             return None
@@ -68,7 +68,7 @@ class SqlFiles(SqlPart):
 
     @autocommit
     def delete_file(self, key: Key) -> Transaction[bool]:
-        """Delete the content and what is known of it; the row stays for a day."""
+        """Delete the content and the metadata of a file; the row stays for a day."""
         rows = yield (
             f"""update oc_file set size = -1, content = $3, filename = '', media_type = '', expires = {{now}} + $4
             {ONE} returning id""",

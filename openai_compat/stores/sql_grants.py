@@ -1,4 +1,4 @@
-"""What people have allowed for always, in SQL."""
+"""Always-allow grants, stored in SQL."""
 
 from __future__ import annotations
 

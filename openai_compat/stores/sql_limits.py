@@ -22,22 +22,22 @@ MAKE_SLOTS = """
     with recursive numbers (n) as (select 0 union all select n + 1 from numbers where n + 1 < $2)
     insert into oc_slot (pool, n) select $1, n from numbers where n < $2 on conflict (pool, n) do nothing"""
 
-# PostgreSQL has `greatest` for it and SQLite `max`; both know `case`.
+# PostgreSQL calls this `greatest` and SQLite `max`; both support `case`.
 AHEAD = "(case when oc_rate.due > {now} then oc_rate.due else {now} end)"
 
 COUNT = f"""
     insert into oc_rate (principal, id, due) values ($1, $2, {{now}} + $3)
     on conflict (principal, id) do update set due = {AHEAD} + $3 where {AHEAD} + $3 - {{now}} <= $4
     returning due - {{now}}"""
-"""`due` is when all requests so far would have passed if they had been spread evenly."""
+"""`due` is the time when all requests so far would have passed, had they been spread evenly."""
 
 CHARGE = f"""
     insert into oc_rate (principal, id, due) values ($1, $2, {{now}} + $3)
     on conflict (principal, id) do update set due = {AHEAD} + $3"""
-"""What is known only afterwards is added whatever it comes to: it may be more than the rate allows at once."""
+"""A cost known only afterwards is always added in full: it may exceed the burst that the rate allows."""
 
 ROUNDING = 1e-6
-"""Seconds by which clock readings in floating point may be off."""
+"""Floating-point error of clock readings, in seconds."""
 
 
 class SqlLimits(SqlPart):
@@ -45,8 +45,8 @@ class SqlLimits(SqlPart):
 
     @autocommit
     def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Transaction[Claim]:
-        """Insert a row for the key: whoever succeeds runs the request, the others read the row."""
-        while True:  # the row may be deleted between the two statements: the key was given back
+        """Insert a row for the key: the caller that succeeds runs the request, the others read the row."""
+        while True:  # the row may be deleted between the two statements, when the key is released
             rows = yield (
                 """insert into oc_claim (principal, id, request, token, until, touched)
                 values ($1, $2, $3, $4, {now} + $5, {now}) on conflict (principal, id) do nothing returning id""",
@@ -64,7 +64,7 @@ class SqlLimits(SqlPart):
 
     @autocommit
     def settle(self, key: Key, token: str, replay: Replay | None) -> Transaction[None]:
-        """Record the answer, of several the first; or, with None, delete the row, so that the key is free again."""
+        """Record the first answer; or, with None, delete the row, so that the key is free again."""
         if replay is None:
             yield (
                 "delete from oc_claim where principal = $1 and id = $2 and token = $3 and status is null",
@@ -88,7 +88,7 @@ class SqlLimits(SqlPart):
             made = yield "select count(*) from oc_slot where pool = $1 and n < $2", (text(pool), size)
             if made[0][0] < size:
                 yield MAKE_SLOTS, (text(pool), size)
-            # Again even if there were enough: `skip locked` passes over a free row that another transaction looks at.
+            # Again even if there were enough: `skip locked` skips a free row that another transaction is checking.
             rows = yield statement, parameters
         return bool(rows)
 
@@ -114,8 +114,8 @@ class SqlLimits(SqlPart):
 
 
 def charges_to(principal: str, charges: Sequence[Charge]) -> Iterator[Statement]:
-    """Add to rates, for the commit of a turn."""
-    for charge in sorted(charges):  # in one order, so that two turns of a principal cannot wait for each other
+    """Add charges to rates, for the commit of a turn."""
+    for charge in sorted(charges):  # in a fixed order, so that two turns of a principal cannot deadlock
         yield CHARGE, (*owned(Key(principal, charge.rate)), charge.seconds)
 
 
@@ -127,5 +127,5 @@ def _claimed(row: Row, request: str, token: str) -> Claim:
         return Replay(status, tuple([(name, value) for name, value in json.loads(headers)]), bytes(body))
     if holder == token:  # the answer to our own claim was lost
         return "taken"
-    # The process has died, and its agent may have done things: nobody may run it again.
+    # The process has died, and its agent may have had side effects: the request must not run again.
     return "lost" if expired else "running"

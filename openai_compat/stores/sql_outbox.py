@@ -1,4 +1,4 @@
-"""What other servers are to be told, in SQL: a row for each, until it was delivered."""
+"""Webhook notices to other servers, in SQL: a row for each, until it is delivered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .sql_text import string, text
 
 DUE = "target = $1 and due <= {now} + $2 and (until is null or until < {now})"
 
-# By skipping what others have locked: several processes take from one outbox, and none waits for another's rows.
+# Rows locked by others are skipped: several processes share one outbox, and none waits for another's rows.
 TAKE = f"""
     update oc_outbox set token = $3, until = {{now}} + $4 where n in (
         select n from oc_outbox where {DUE} order by due, n limit $5 {{skip_locked}})
@@ -19,11 +19,11 @@ TAKE = f"""
 
 OLD = """delete from oc_outbox where n in (
     select n from oc_outbox where created < {now} - $1 order by created limit $2) returning 1"""
-"""Notices for targets that no server has any more."""
+"""Deletes notices for targets that no server has any more."""
 
 
 def write_notices(principal: str, notices: Sequence[WebhookNotice]) -> Statement:
-    """Insert notices, which can be taken from now on."""
+    """Insert notices, which are due at once."""
     values: list[str] = []
     parameters: list[object] = []
     for notice in notices:
@@ -34,7 +34,7 @@ def write_notices(principal: str, notices: Sequence[WebhookNotice]) -> Statement
 
 
 class SqlOutbox(SqlPart):
-    """OutboxStore on an engine. What a power failure undoes here is only sent again."""
+    """OutboxStore on an engine. If a power failure undoes a write, the notice is only sent again."""
 
     @autocommit_nosync
     def take_notices(

@@ -1,4 +1,4 @@
-"""The base of all parts of the SQL store, and the decorators that make methods of transactions.
+"""The base class of all parts of the SQL store, and the decorators that turn transactions into methods.
 
     @autocommit
     def get_file(self, key: Key) -> Transaction[StoredFile | None]:
@@ -32,14 +32,14 @@ class SqlPart:
         self._migrated = False
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
-        """Run a transaction, after the schema is up to date."""
+        """Run a transaction, after any pending migration of the schema."""
         if not self._migrated:
             await self.engine.run(lambda: migrate(self.dialect))
             self._migrated = True
         try:
             return await self.engine.run(transaction)
         except Unavailable:
-            self._migrated = False  # when it is back, it may be another database, such as a restored one
+            self._migrated = False  # the next connection may reach another database, such as a restored one
             raise
 
 
@@ -57,14 +57,14 @@ def atomic(
 def autocommit(
     method: Callable[Concatenate[Part, Given], Transaction[Result]],
 ) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
-    """Run the method's one statement, or several of which each is right by itself, without a transaction around them."""
+    """Run the method's one statement, or several that each leave valid data, without a transaction around them."""
     return _coroutine(method, Autocommit)
 
 
 def autocommit_nosync(
     method: Callable[Concatenate[Part, Given], Transaction[Result]],
 ) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
-    """Like `autocommit`, without waiting for the disk: for locks, counts and events, which are worth little after a crash."""
+    """Like `autocommit`, without waiting for the disk: for locks, counts and events, which matter little after a crash."""
     return _coroutine(method, partial(Autocommit, durable=False))
 
 
@@ -76,7 +76,7 @@ def _coroutine(
     def run(self: Part, /, *args: Given.args, **named: Given.kwargs) -> Coroutine[Any, Any, Result]:
         return self.run(mode(partial(method, self, *args, **named)))
 
-    # mypy and pyright do not agree on the type of a coroutine.
+    # mypy and pyright disagree on the type of a coroutine.
     typed: Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]] = cast("Any", run)
     return typed
 
@@ -84,12 +84,12 @@ def _coroutine(
 def rows_after(
     wanted: str, table: str, principal: str, after: str | None, order: Order
 ) -> Transaction[Sequence[Row] | None]:
-    """A principal's rows in order of insertion, after the one with this id; None if there is no such row."""
+    """A principal's rows in order of insertion, after the row with the id `after`; None if that row does not exist."""
     bound, parameters = "", [text(principal)]
     if after is not None:
         bound = f"and n {'>' if order == 'asc' else '<'} (select n from {table} where principal = $1 and id = $2)"
         parameters.append(text(after))
-        # Deleted things keep their rows for a while, so `after` may be one of those.
+        # Deleted entries keep their rows for a while, so `after` may name one of them.
         known = yield f"select 1 from {table} where principal = $1 and id = $2", owned(Key(principal, after))
         if not known:
             return None

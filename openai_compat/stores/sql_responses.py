@@ -18,9 +18,9 @@ RUNNING = "status in ('queued', 'in_progress')"
 ABANDONED = "(token is null or until < {now})"
 
 USED_LATELY = 60.0
-"""Seconds within which another use is not noted again, so that not every read costs a write."""
+"""Seconds within which another use is not recorded, so that not every read costs a write."""
 
-# Also what a commit writes that is repeated because its answer was lost: its own row is overwritten, no other's.
+# A commit is repeated if its answer was lost: it then overwrites its own row, and no other.
 INSERT = """
     insert into oc_response (principal, id, created, status, background, previous, conversation, body, input, output,
         token, until, touched)
@@ -42,17 +42,17 @@ SETTLE = """
     where principal = $1 and id = $2"""
 
 WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
-"""Overwrites the batch of an append whose answer was lost."""
+"""Overwrites the batch of an earlier append whose answer was lost."""
 
-# One statement to look and to write: between two, the thread would wait for the interpreter once more.
+# One statement that checks and writes: with two, the thread would wait for the GIL once more.
 APPEND_ONE = f"""
     insert into oc_event (principal, response, first, last, body)
         select principal, id, $4, $5, $6 from oc_response
         where principal = $1 and id = $2 and token = $3 and {RUNNING}
     {WRITTEN_BEFORE} returning first"""
 
-# From a select, so that only who holds a response can write to its log. `limit`, so that each response is looked up by
-# its key: how many there are is not known when the statement is planned.
+# From a select, so that only a response's holder can write to its log. `limit`, so that each response is looked up by
+# its key: their number is unknown when the statement is planned.
 APPEND = f"""
     insert into oc_event (principal, response, first, last, body)
         select held.principal, held.id, added.first, added.last, added.body
@@ -99,7 +99,7 @@ class SqlResponses(SqlPart):
             held = {(principal, response) for principal, response in written}
             return frozenset([token for principal, response, token, *_ in rows if (principal, response) in held])
         tokens: list[str] = []
-        for key, token, events in batches:  # SQLite's transaction keeps all others out
+        for key, token, events in batches:  # SQLite's transaction excludes all others
             frames = frames_column(self.dialect, events.body)
             if (yield APPEND_ONE, (*owned(key), token, events.first, events.last, frames)):
                 tokens.append(token)
@@ -119,7 +119,7 @@ class SqlResponses(SqlPart):
 
     @autocommit
     def lost_responses(self, limit: int) -> Transaction[Sequence[Key]]:
-        """Responses in the background that nobody holds any more. Only rows with a token are looked at."""
+        """Background responses that no live process holds. Only rows with a token are scanned."""
         rows = yield (
             f"""select principal, id from oc_response
             where token is not null and until < {{now}} and background = 1 and {RUNNING} limit $1""",
@@ -129,7 +129,7 @@ class SqlResponses(SqlPart):
 
     @autocommit
     def cancel(self, key: Key) -> Transaction[bool]:
-        """Request the cancellation of a response. Its process sees that when it renews the lease."""
+        """Request the cancellation of a response. Its process notices when it renews the lease."""
         rows = yield (
             f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
             owned(key),
@@ -152,7 +152,7 @@ class SqlResponses(SqlPart):
         rows = yield CHAIN, (*owned(key), USED_LATELY)
         if not rows or rows[0][0] is not None:
             return None
-        # The earlier ones need no touch: the sweep spares responses that another one continues.
+        # Earlier responses need no touch: the sweep spares responses that another one continues.
         if rows[-1][3]:
             yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
         items = [item for _, input_, output, *_ in rows for item in (*unpacked(input_), *unpacked(output))]
@@ -174,14 +174,14 @@ class SqlResponses(SqlPart):
             return False
         yield "delete from oc_event where principal = $1 and response = $2", owned(key)
         yield lose_state("response", owned(key))
-        # A turn that still runs must not bring it back with its commit.
+        # A running turn must not recreate the response with its commit.
         if rows[0][0] is not None:
             yield LOSE, (rows[0][0], text(key.principal))
         return True
 
 
 def keep_response(principal: str, response: StoredResponse, token: str) -> Statement:
-    """Write a response with its outcome; returns no row if it was begun, and `token` does not hold it."""
+    """Write a response with its outcome; returns no row if the response was begun and `token` does not hold it."""
     return KEEP, (*_columns(principal, response), token)
 
 
@@ -202,9 +202,9 @@ def _conclude(
     *,
     notices: Sequence[WebhookNotice],
 ) -> Transaction[bool]:
-    """Set the outcome of a running response from outside. The turn that holds it has lost."""
+    """Set the outcome of a running response from outside. The turn that holds it loses it."""
     key = Key(principal, response.id)
-    # Locked before it is settled: of two processes that find it abandoned, one writes its end.
+    # Locked before it is settled: if two processes find it abandoned, only one writes its outcome.
     rows = yield (
         f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
         owned(key),
@@ -212,7 +212,7 @@ def _conclude(
     if not rows:
         return False
     yield SETTLE, _columns(principal, response)
-    # Its process may run, or have been frozen, and must not commit another outcome.
+    # Its process may still run, or be frozen, and must not commit another outcome.
     if rows[0][0] is not None:
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:

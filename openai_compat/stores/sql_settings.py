@@ -1,4 +1,4 @@
-"""What was changed of a server's settings while it ran, in SQL."""
+"""Changes made to a server's settings at run time, in SQL."""
 
 from __future__ import annotations
 

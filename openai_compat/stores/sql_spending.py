@@ -1,4 +1,4 @@
-"""Tokens that principals have spent, in SQL: a row for each period, added to by the commit of each turn."""
+"""Tokens used by principals, in SQL: a row for each period, which the commit of each turn adds to."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .sql_part import SqlPart, autocommit
 from .sql_text import text
 
 KEPT_SPENDS = 400 * 24 * 3600.0
-"""Seconds for which a period is kept after the last turn in it: a year of months can be read."""
+"""Retention of a period after its last turn, in seconds: a year of months can be read."""
 
 OLD_SPENDS = """delete from oc_spend where n in (
     select n from oc_spend where touched < {now} - $1 order by touched limit $2) returning 1"""
 
 
 def add_spends(principal: str, spends: Sequence[Spend]) -> Statement:
-    """Add to what was spent."""
+    """Add tokens to the periods' totals."""
     values: list[str] = []
     parameters: list[object] = []
-    # In one order, so that two turns of a principal cannot wait for each other.
+    # In a fixed order, so that two turns of a principal cannot deadlock.
     for spend in sorted(spends):
         at = len(parameters)
         values.append(f"(${at + 1}, ${at + 2}, ${at + 3}, ${at + 4}, {{now}})")
@@ -33,7 +33,7 @@ def add_spends(principal: str, spends: Sequence[Spend]) -> Statement:
 
 
 class SqlSpending(SqlPart):
-    """What `SpendStore` counts, as rows of a period and a caller."""
+    """SpendStore on an engine, with a row for each principal, period and unit."""
 
     @autocommit
     def spent(self, principal: str, period: str, unit: str) -> Transaction[int]:

@@ -1,4 +1,4 @@
-"""What agents have left with their turns, in SQL: a row for each conversation, response and pause that has a state."""
+"""Agent state left by turns, in SQL: a row for each conversation, response and pause that has a state."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ LIVE = """exists (
     where live.principal = oc_state.principal and live.session = oc_state.session and live.kind <> 'gone')"""
 
 USED_UP = 2**53
-"""Instead of the second until which a pause is in use."""
+"""Stored in place of the second until which a pause is in use."""
 
 KEPT = f"principal = $1 and kind = 'pause' and id = $2 and used < {USED_UP} and expires > {{now}}"
 
 EXPIRE = f"""update oc_state set {GONE} where (principal, kind, id) in (
     select principal, kind, id from oc_state where expires < {{now}} - $1 order by expires limit $2) returning 1"""
-"""States of calls that nobody has answered in time."""
+"""Marks states of paused calls as unreachable once nobody has answered them in time."""
 
 OLD = """delete from oc_state where (principal, kind, id) in (
     select principal, kind, id from oc_state where kind = 'gone' and touched < {now} - $1
     order by touched limit $2) returning 1"""
-"""States that no agent was there to forget."""
+"""Deletes unreachable states whose agent never came to forget them."""
 
 
 def state_of(kind: Literal["conversation", "response"]) -> str:
-    """The column of a statement for the state of the conversation or response `$1`, `$2`; null if there is none."""
+    """The column expression for the state of the conversation or response `$1`, `$2`; null if it has none."""
     return f"(select body from oc_state where oc_state.principal = $1 and kind = '{kind}' and oc_state.id = $2)"
 
 
 def lose_state(kind: Literal["conversation", "response"], owner: Sequence[object]) -> Statement:
-    """Note that a conversation or a response is deleted, whose state is not needed any more."""
+    """Mark the state of a deleted conversation or response as unreachable."""
     return f"update oc_state set {GONE} where principal = $1 and kind = '{kind}' and id = $2", owner
 
 
@@ -46,7 +46,7 @@ def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
     """Insert states, or replace those with the same keys."""
     rows: list[tuple[object, ...]] = []
     for state in states:
-        # All in one column, so that another statement can bring it along as one value.
+        # All in one column, so that another statement can select a state as one value.
         body = [state.agent, state.session, state.version, state.paused, state.turn, state.body, state.expires]
         rows.append((text(principal), state.of, text(state.id), state.session, json.dumps(body), state.expires))
     numbers = [range(number * len(row) + 1, (number + 1) * len(row) + 1) for number, row in enumerate(rows)]
@@ -60,7 +60,7 @@ def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
 
 
 def read_state(kind: str, id_: str, body: str) -> AgentState:
-    """A state as its row has it."""
+    """Decode a state from its row."""
     agent, session, version, paused, turn, state, expires = json.loads(body)
     return AgentState(
         of=cast("Any", kind),
@@ -76,7 +76,7 @@ def read_state(kind: str, id_: str, body: str) -> AgentState:
 
 
 class SqlStates(SqlPart):
-    """The states of agents, one row for each conversation, response and question they are kept for."""
+    """StateStore on an engine, with a row for each conversation, response and pause that has a state."""
 
     @autocommit
     def pause(self, key: Key) -> Transaction[AgentState | None]:
@@ -85,7 +85,7 @@ class SqlStates(SqlPart):
 
     @autocommit
     def use_pause(self, key: Key, seconds: float) -> Transaction[bool]:
-        """Use it. Of several requests at once, the one whose statement finds it unused wins."""
+        """Reserve a pause. Of several concurrent requests, the one whose statement finds it unused wins."""
         until = "cast({now} + $3 as bigint) + 1"
         rows = yield (
             f"update oc_state set used = {until} where {KEPT} and used <= {{now}} returning id",

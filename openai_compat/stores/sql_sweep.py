@@ -1,4 +1,4 @@
-"""Sweeps of the SQL store, with a bounded number of rows in each transaction, so that nobody waits for long."""
+"""Sweeps of the SQL store. Each transaction deletes a bounded number of rows, so that no turn waits long."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from .engine import Transaction
 from .sql_states import lose_state
 
-# Small, so that no turn waits long behind one; what is left is deleted by the next transaction.
+# Small, so that no turn waits long behind one transaction; the next one deletes the rest.
 BATCH = 200
-"""Rows that one transaction deletes."""
+"""Rows deleted by one transaction."""
 
 DAY = 24 * 3600.0
-"""Seconds for which idempotency keys and the ends of turns are kept."""
+"""Retention of idempotency keys and of the end rows of turns, in seconds."""
 
 FREE = "(token is null or until < {now})"
 OLD = "touched < {now} - $1"
 
 UNUSED = f"{FREE} and {OLD}"
 NEVER_KEPT = f"kept = 0 and until < {{now}} and {OLD}"
-"""Conversations that were only locked, by a process that has died."""
+"""Conversations that were only ever locked, by a process that has died."""
 
 CONVERSATIONS = """
     delete from oc_conversation where (principal, id) in (
         select principal, id from oc_conversation where {these} order by touched limit $2)
     and {these} returning principal, id"""
-"""The condition is checked twice, since a turn may begin in between. All sweeps follow an index and read no whole table."""
+"""The condition is checked twice, since a turn may begin in between. All sweeps use an index and scan no whole table."""
 
 RESPONSES = f"""
     delete from oc_response where (principal, id) in (
@@ -33,7 +33,7 @@ RESPONSES = f"""
         and not exists (select 1 from oc_response newer where newer.principal = old.principal
             and newer.previous = old.id) order by touched limit $2)
     and {UNUSED} returning principal, id"""
-"""Only responses that no other continues: a chain is kept whole while its newest response is used."""
+"""Only responses that no other continues: the whole chain is stored as long as its newest response is used."""
 
 ROWS = (
     f"""delete from oc_completion where n in (
@@ -78,6 +78,6 @@ def sweep_responses(retention: float) -> Transaction[int]:
 
 
 def sweep_rows(statement: str, age: float) -> Transaction[int]:
-    """Delete rows to which no others belong."""
+    """Delete rows that have no dependent rows."""
     rows: Sequence[object] = yield statement, (age, BATCH)
     return len(rows)

@@ -1,7 +1,7 @@
-"""Texts and items as columns.
+"""Conversion of strings and items to columns and back.
 
-Neither engine takes every Python string: lone surrogates have no UTF-8, and PostgreSQL refuses NUL. Bodies are ASCII
-JSON already. In ids and names only these characters are escaped: an index of PostgreSQL has room for 2,700 bytes.
+Neither engine accepts every Python string: lone surrogates have no UTF-8, and PostgreSQL refuses NUL. Bodies are ASCII
+JSON already. In ids and names only these characters are escaped: a PostgreSQL index entry has room for 2,700 bytes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any
 from .port import Item, Key
 from .sql_dialect import Dialect
 
-# The backslash is escaped as well, so that the escapes can be told from text.
+# The backslash is escaped too, so that escapes can be told from text.
 _REFUSED = re.compile(r"[\0\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(....)")
 
 SMALL = 16 * 1024
-"""Bytes of frames that are written as they are. To make them smaller would cost more than to write them."""
+"""Frames below this size, in bytes, are written uncompressed: compressing them would cost more than writing them."""
 
 RAW = -zlib.MAX_WBITS
-"""Deflate without a checksum, which would be a fourth of the work: the engine's pages have their own."""
+"""Raw deflate. A checksum would be a quarter of the work, and the engine's pages have their own."""
 
 
 def text(value: str) -> str:
@@ -58,7 +58,7 @@ def mapping(values: Mapping[str, str]) -> str:
 
 
 def packed(items: Iterable[Item]) -> str:
-    """Items in one column, as JSON: `unpacked` reads it."""
+    """Items in one column, as JSON; `unpacked` reads it."""
     return json.dumps([(item.id, item.body) for item in items])
 
 
@@ -69,9 +69,9 @@ def unpacked(column: str) -> tuple[Item, ...]:
 
 
 def frames_column(dialect: Dialect, frames: bytes) -> str | bytes:
-    """A batch of frames as a column. Where the engine leaves large texts as they are, it is compressed here.
+    """A batch of frames as a column, compressed here if the engine does not compress large texts.
 
-    Frames of one stream are so alike that writing one of them costs more than compressing it.
+    Frames of one stream are so alike that compressing them costs less than writing them.
     """
     return frames.decode() if dialect.compresses or len(frames) < SMALL else zlib.compress(frames, 1, RAW)
 

@@ -12,7 +12,7 @@ from .sql_part import SqlPart, autocommit, autocommit_nosync
 from .sql_text import frames_column, frames_of, owned, string, string_or_none, text, text_or_none
 from .thread_port import SKIPPED
 
-# Who takes it from a process that has died goes on some numbers later: its last frames may have been seen and not written.
+# Taken over from a dead process, a thread skips some numbers: clients may have seen its last frames before they were written.
 TAKE = f"""
     insert into oc_thread (principal, id, token, until, touched) values ($1, $2, $3, {{now}} + $4, {{now}})
     on conflict (principal, id) do update set token = excluded.token, until = excluded.until, touched = excluded.touched,
@@ -22,7 +22,7 @@ TAKE = f"""
 
 HELD = "principal = $1 and id = $2 and token = $3"
 
-# From a select: of a thread that another turn has by now, nothing is written.
+# From a select: nothing is written to a thread that another turn holds by now.
 WRITE = f"""
     insert into oc_frame (principal, thread, first, last, body)
         select principal, id, $4, $5, $6 from oc_thread where {HELD}
@@ -42,7 +42,7 @@ OLD_THREADS = """
 
 
 class SqlThreads(SqlPart):
-    """ThreadStore on an engine. Nothing waits for the disk: what counts is in the conversation."""
+    """ThreadStore on an engine. Nothing waits for the disk: the lasting data is in the conversation."""
 
     @autocommit_nosync
     def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> Transaction[StoredThread | None]:
@@ -102,7 +102,7 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def put_signal(self, key: Key, body: str) -> Transaction[bool]:
-        """Tell the turn that has the thread now, and no later one."""
+        """Send a signal to the turn that holds the thread now, and to no later one."""
         rows = yield (
             """insert into oc_signal (principal, token, body, created)
                 select principal, token, cast($3 as text), {now} from oc_thread
@@ -114,9 +114,9 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def take_signals(self, tokens: Sequence[str]) -> Transaction[Sequence[tuple[str, str]]]:
-        """Read and delete; nothing is written where there are none."""
+        """Read and delete signals; nothing is written if there are none."""
         wanted = json.dumps(list(tokens))
-        # Asked four times a second by every process with a turn, and nearly always in vain.
+        # Called four times a second by every process with a turn, nearly always without a result.
         found = yield f"select 1 from oc_signal where token {self.dialect.among} limit 1", (wanted,)
         if not found:
             return []
@@ -125,7 +125,7 @@ class SqlThreads(SqlPart):
 
 
 def sweep_threads(age: float, batch: int) -> Transaction[int]:
-    """Delete threads that nobody has used for so many seconds, with their frames."""
+    """Delete threads, with their frames, that were unused for `age` seconds."""
     rows = yield OLD_THREADS, (age, batch)
     for owner in rows:
         yield "delete from oc_frame where principal = $1 and thread = $2", owner

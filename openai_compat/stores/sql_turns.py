@@ -1,4 +1,4 @@
-"""Commits of turns and renewals of their leases, in SQL."""
+"""Commits of turns, and lease renewals, in SQL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .sql_spending import add_spends
 from .sql_states import write_states
 from .sql_text import owned, text
 
-# Without the conversation there is no lock either, which a later statement notices.
+# Without the conversation there is no lock either, which a later statement detects.
 LAST_ITEM = "coalesce((select last_item from oc_conversation where principal = $1 and id = $2), 0)"
 
 ADD_TURN = """
@@ -40,14 +40,14 @@ END = """
 
 
 COMMIT_PATIENCE = 2.0
-"""Seconds for which a commit is retried, so that the restart of a database loses no turn."""
+"""Seconds for which a commit is retried, so that a database restart loses no turn."""
 
 PAUSE = 0.1
-"""Seconds between the retries."""
+"""Seconds between retries."""
 
 
 class SqlTurns(SqlPart):
-    """The ends of turns and the leases of those that run, on an engine."""
+    """The outcomes of turns, and the leases of running turns, on an engine."""
 
     async def commit(self, outcome: TurnCommit) -> bool:
         until = anyio.current_time() + COMMIT_PATIENCE
@@ -58,9 +58,9 @@ class SqlTurns(SqlPart):
                 except ConditionFailed:
                     return await self.run(Autocommit(partial(_was_committed, outcome.token)))
                 return True
-            except UnusableStore:  # no retry helps
+            except UnusableStore:  # a retry cannot help
                 raise
-            except Unavailable:  # can be repeated: the row of its token goes in once
+            except Unavailable:  # safe to repeat: the row of its token can be inserted only once
                 if anyio.current_time() > until:
                     raise
             await anyio.sleep(PAUSE)
@@ -71,9 +71,9 @@ class SqlTurns(SqlPart):
 
 
 def _commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
-    """Write all of an outcome and release the locks. Raises ConditionFailed if the token has lost one, or was used before.
+    """Write the whole outcome and release the locks. Raises ConditionFailed if the token has lost a lock, or was used before.
 
-    A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses.
+    A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses a lock.
     """
     yield Together(list(_statements(dialect, outcome)))
 
@@ -102,19 +102,19 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:  
         key = Key(principal, turn.id)
         if turn.items:
             yield add_items(dialect, key, LAST_ITEM, turn.items)
-        # The lock is checked by what writes: a process that was frozen past its lease comes too late. It is the last
-        # statement, since the others read the row as it was.
+        # The lock is checked by the statement that writes: a process that was frozen past its lease comes too late. It is the
+        # last statement, since the others read the row as it was.
         yield ADD_TURN, (*owned(key), outcome.token, len(turn.items))
 
 
 def _was_committed(token: str) -> Transaction[bool]:
-    """Whether the turn has ended with a commit."""
-    # Asked when the answer of a commit was lost: without it, nobody could say whether to write it again.
+    """True if the turn has ended with a commit."""
+    # Needed when the answer of a commit was lost: otherwise nobody knows if it must be written again.
     rows = yield "select lost from oc_turn where token = $1", (token,)
     return bool(rows) and not rows[0][0]
 
 
-# Why a turn is to stop, as `HELD_BY_TOKENS` tells it beside each token; 0 for none.
+# The reason why a turn must stop, as `HELD_BY_TOKENS` reports it beside each token; 0 for none.
 CANCELLED, SUPERSEDED = 1, 2
 
 HELD_BY_TOKENS = """
@@ -142,14 +142,14 @@ RENEW = (
 
 
 def _renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
-    """Renew the leases of these tokens, and return which still hold what they took.
+    """Renew the leases of these tokens, and return the tokens that still hold everything they took.
 
-    A turn that has lost one thing has lost, whatever else it still holds.
+    A turn that has lost one lock has lost, even if it still holds others.
     """
     wanted = json.dumps(list(tokens))
     rows = yield HELD_BY_TOKENS.replace("{among}", dialect.among), (wanted, lease / 2)
     gone = yield LOST.replace("{among}", dialect.among), (wanted,)
-    # Called several times a second, so it writes only once half of a lease is over.
+    # Called several times a second, so it only writes once half of a lease is over.
     if any([due for _, _, due in rows]):
         for statement in RENEW:
             yield statement.replace("{among}", dialect.among), (wanted, lease)

@@ -1,6 +1,6 @@
 """The SQLite engine: one file, one thread, several transactions in one commit (group commit).
 
-A durable commit waits for the disk. Transactions that come meanwhile queue up, and are then committed together. Several
+A durable commit waits for the disk. Transactions that arrive meanwhile queue up, and are then committed together. Several
 processes can use the file; SQLite lets one of them write at a time.
 """
 
@@ -41,10 +41,10 @@ STUCK = 10.0
 """Timeout for the outcome of a transaction, in seconds, if the disk hangs."""
 
 MAX_TOGETHER = 64
-"""Most transactions in one commit."""
+"""Maximum number of transactions in one commit."""
 
 FULL, NORMAL = "pragma synchronous = full", "pragma synchronous = normal"
-"""With full, a commit waits for the disk; with normal, the next full one writes it. Neither can corrupt the file."""
+"""With full, a commit waits for the disk; with normal, the next full commit writes it. Neither can corrupt the file."""
 
 # `unixepoch` came with SQLite 3.38, and its fractions of a second with 3.42.
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -55,13 +55,13 @@ class Job(Generic[Result]):
     """A queued transaction, and the caller that waits for it in its own event loop.
 
     Attributes:
-        durable: whether it has to survive a power failure.
-        until: when its timeout for the lock is over (`time.monotonic`).
-        woken: what its caller waits for.
-        soon: calls something in the caller's event loop.
-        begun: whether it is no longer queued.
-        over: whether it has an outcome: `result`, after the commit; or `failure`, and then nothing was committed, unless
-            the error says that nobody knows.
+        durable: True if it must survive a power failure.
+        until: the deadline for getting the lock (`time.monotonic`).
+        woken: the event that its caller waits for.
+        soon: schedules a callback in the caller's event loop.
+        begun: True if it is no longer queued.
+        over: True if it has an outcome: `result`, after the commit; or `failure`, and then nothing was committed, unless
+            the error says that the outcome is unknown.
     """
 
     transaction: Callable[[], Transaction[Result]]
@@ -75,23 +75,23 @@ class Job(Generic[Result]):
     failure: Failure | None = None
 
     def fail(self, error: BaseException) -> None:
-        """Its outcome is `error`: nothing was committed, unless that says that nobody knows."""
+        """Set the outcome to `error`: nothing was committed, unless `error` says that the outcome is unknown."""
         self.failure = Failure()
         self.failure.keep(error)
         self.over = True
 
 
 def _wake(jobs: Sequence[Job[Any]]) -> None:
-    """Wake the callers of jobs that are over, with one call into each event loop.
+    """Wake the callers of finished jobs, with one call into each event loop.
 
-    A call wakes the loop through a socket, and lets go of the interpreter's lock: the thread would then wait for that,
-    up to 5 ms where the loop is busy, once for each job.
+    Each call wakes the loop through a socket and releases the GIL. With one call per job, the thread would wait for the GIL
+    each time, up to 5 ms if the loop is busy.
     """
     callers: dict[Callable[[Callable[[], object]], object], list[WakeEvent]] = {}
     for job in jobs:
         callers.setdefault(job.soon, []).append(job.woken)
     for soon, events in callers.items():
-        with suppress(RuntimeError):  # the callers' event loop has ended, and they with it
+        with suppress(RuntimeError):  # the callers' event loop has ended, and the callers with it
             soon(partial(_set_all, events))
 
 
@@ -120,9 +120,9 @@ class SqliteEngine:
         _engines.add(self)
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
-        """Run a transaction. If the caller is cancelled, it runs to its end, or does not begin."""
+        """Run a transaction. If the caller is cancelled, the transaction runs to its end, or does not begin."""
         durable = True
-        if isinstance(transaction, Autocommit):  # no round trips are to be saved here
+        if isinstance(transaction, Autocommit):  # there are no round trips to save here
             durable, transaction = transaction.durable, transaction.transaction
         loop = asyncio_loop()
         woken = new_wake_event(loop)
@@ -130,7 +130,7 @@ class SqliteEngine:
         job = Job(transaction, durable, time.monotonic() + self._patience, woken, soon)
         self._queue.append(job)
         gathering = loop or anyio.lowlevel.current_token()
-        if self._gathering != gathering:  # else the job before this one sees to it for all
+        if self._gathering != gathering:  # else an earlier job has scheduled the wake-up
             self._gathering = gathering
             self._gather(loop, 0, 0)
         try:
@@ -149,34 +149,34 @@ class SqliteEngine:
         return result
 
     def _gather(self, loop: asyncio.AbstractEventLoop | None, two_ago: int, one_ago: int) -> None:
-        """Wake the thread once the event loop's turns bring no further jobs; `two_ago` there were so many.
+        """Wake the thread once an iteration of the event loop adds no jobs. `two_ago` is the queue's length two iterations ago.
 
-        Sooner, the thread would have a small batch, and wait for the interpreter as long as the loop is busy with the rest.
+        Woken sooner, the thread would get a small batch, and then wait for the GIL while the loop is busy with the rest.
         """
         now = len(self._queue)
-        if two_ago < now < MAX_TOGETHER:  # of one turn, those come after this call that came after it
+        if two_ago < now < MAX_TOGETHER:  # jobs queued later in this iteration are not counted yet
             call_soon(loop, lambda: self._gather(loop, one_ago, now))
             return
         self._gathering = None
-        with suppress(RuntimeError):  # no thread can be started now: those who wait are told when STUCK is over
+        with suppress(RuntimeError):  # no thread can be started now: the callers time out after STUCK seconds
             self._wake_thread()
 
     def _wake_thread(self) -> None:
         with self._changed:
             if self._thread is None:
                 self._closing = False
-                # A daemon, so that an engine that nobody closes does not keep the process alive.
+                # A daemon thread, so that an engine that nobody closes does not keep the process alive.
                 self._thread = threading.Thread(target=self._work, name="openai-compat sqlite", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     async def aclose(self) -> None:
-        """Run what is queued, close the file and end the thread. Further use opens the file again."""
+        """Run the queued jobs, close the file and end the thread. Further use opens the file again."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
     def stop(self) -> None:
-        """What `aclose` does, for callers that may block."""
+        """The blocking form of `aclose`."""
         with self._changed:
             thread = self._thread
             self._closing = True
@@ -185,12 +185,12 @@ class SqliteEngine:
             thread.join(STUCK)
 
     def before_fork(self) -> None:
-        """Stop, and block other starts: an open SQLite file must not be carried into a forked process."""
+        """Stop, and block restarts: an open SQLite file must not be carried into a forked process."""
         self.stop()
         self._changed.acquire()
 
     def after_fork(self) -> None:
-        """Go on, in the parent and in the child."""
+        """Allow restarts again, in the parent and in the child."""
         self._changed.release()
 
     # in the thread
@@ -200,19 +200,19 @@ class SqliteEngine:
             while self._write_next():
                 pass
         except BaseException:
-            self._thread = None  # the next job starts another
+            self._thread = None  # the next job starts another thread
             raise
 
     def _write_next(self) -> bool:
-        """Run the next jobs. False at the end."""
-        # A function of its own, so that no frame keeps the jobs alive while the thread waits for others.
+        """Run the next jobs. False once the engine is closed."""
+        # A separate function, so that no frame keeps the jobs alive while the thread waits for more.
         jobs = self._next()
         for answered in self._file.write(jobs):
             _wake(answered)
         return bool(jobs)
 
     def _next(self) -> list[Job[Any]]:
-        """The jobs of the next commit; none, with the file closed, at the end."""
+        """The jobs of the next commit; if the engine is closing and there are none, close the file and return an empty list."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_TOGETHER))]
@@ -247,10 +247,10 @@ def _each(method: Callable[[SqliteEngine], None]) -> None:
 
 
 class SqliteFile:
-    """Opens the file when it is needed, and again after errors.
+    """Opens the file on first use, and again after errors.
 
-    A job waits for the file's lock until its timeout. Once the file was locked for that long, further jobs fail at the
-    first attempt: a failed request also has to release what it took, and would wait twice.
+    A job waits for the file's lock until its timeout. Once the file was locked for that long, further jobs fail at the first
+    attempt: a failed request must also release what it holds, and would otherwise wait twice.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -291,15 +291,15 @@ class SqliteFile:
             self._inode = _inode(self._path)
             self._durable = None
         if self._durable is not durable:
-            self._connection.execute(FULL if durable else NORMAL)  # possible outside of a transaction only
+            self._connection.execute(FULL if durable else NORMAL)  # only possible outside of a transaction
             self._durable = durable
-        # Immediate: a transaction that first reads and then writes could fail when another process has written.
+        # Immediate: a transaction that reads first and writes later could fail if another process has written in between.
         self._connection.execute("begin immediate")
         self._looked = 0.0
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file. Raises UnusableStore if it could never be opened, as in a folder that does not exist."""
+        """Open the file. Raises UnusableStore if it can never be opened, for example because its folder does not exist."""
         try:
             connection = opened(self._path)
         except (OSError, sqlite3.OperationalError) as error:
@@ -311,7 +311,7 @@ class SqliteFile:
         return connection
 
     def _not_begun(self, jobs: Sequence[Job[Any]], error: Exception) -> Sequence[Job[Any]]:
-        """Fail the jobs that cannot wait any longer. Returns the others."""
+        """Fail the jobs that cannot wait any longer, and return the others."""
         if code_of(error) != sqlite3.SQLITE_BUSY:
             self.close()
             waiting: list[Job[Any]] = []
@@ -339,7 +339,7 @@ class SqliteFile:
         code = "store_unavailable"
         try:
             result = _drive(connection, job.transaction)
-            # From here on nobody knows: an error may come before or after the commit was written.
+            # From here on the outcome is in doubt: an error may come before or after the commit was written.
             code = "store_outcome_unknown"
             connection.execute("commit")
         except BaseException as error:  # also the transaction's own errors
@@ -350,12 +350,12 @@ class SqliteFile:
         yield [job]
 
     def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
-        """Commit all jobs together. One that fails is left out: it runs alone, between those before and after it."""
-        # No savepoints: two more statements for each job, for what hardly ever happens.
+        """Commit all jobs together. A job that fails is left out: it runs alone, between those before and after it."""
+        # No savepoints: they would add two statements to each job, for a rare case.
         results: list[Any] = []
         try:
             for job in jobs:
-                results.append(_drive(connection, job.transaction))  # noqa: PERF401  (how many there were is needed)
+                results.append(_drive(connection, job.transaction))  # noqa: PERF401  (the number of results is needed)
         except BaseException as error:  # also the transaction's own errors
             self._undo(connection, error)
             failed = len(results)
@@ -381,7 +381,7 @@ class SqliteFile:
 
     def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
         with suppress(sqlite3.Error):
-            if connection.in_transaction:  # some errors have rolled back already
+            if connection.in_transaction:  # some errors roll back automatically
                 connection.execute("rollback")
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
             logger.warning("The store %s failed: %s", self._path, error)

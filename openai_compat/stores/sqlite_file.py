@@ -1,4 +1,4 @@
-"""Opening a SQLite file, and what its errors mean for those who use the store."""
+"""Opens a SQLite file, and maps its errors to errors of the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIN_VERSION = (3, 35, 0)
 """The first version with `returning`."""
 
 NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM})
-"""Errors of a commit after which certainly nothing was written."""
+"""Errors of a commit after which nothing was written, for certain."""
 
 
 def opened(path: Path) -> sqlite3.Connection:
@@ -28,7 +28,7 @@ def opened(path: Path) -> sqlite3.Connection:
     with suppress(FileExistsError):
         # With the usual umask, other users of the machine could read the conversations.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    # Without `isolation_level=None` the module begins transactions of its own. Statements are few and used again: parsing one
+    # Without `isolation_level=None` the module begins transactions on its own. Statements are few and reused: parsing one
     # costs as much as running it.
     connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None, cached_statements=200)
     try:
@@ -47,13 +47,13 @@ def opened(path: Path) -> sqlite3.Connection:
 def code_of(error: BaseException) -> int | None:
     """SQLite's primary code of an error (`SQLITE_BUSY` for `SQLITE_BUSY_SNAPSHOT`)."""
     code = getattr(error, "sqlite_errorcode", None)
-    # The low byte is the kind of error; those above it tell which of the kind (SQLite's extended codes).
+    # The low byte is the kind of error; the higher bytes specify it (SQLite's extended codes).
     return None if code is None else code & 0xFF
 
 
 def failure_of(error: BaseException, code: str = "store_unavailable") -> BaseException:
-    """The error for the caller: those of the database become Unavailable, those of the transaction stay."""
-    # Never to be wiped or repaired: it may be somebody's file.
+    """The error for the caller: database errors become Unavailable, the transaction's own errors stay."""
+    # Never wiped or repaired: it may be somebody's file.
     if code_of(error) == sqlite3.SQLITE_NOTADB:
         failed: Unavailable = UnusableStore("The store's file is no SQLite database.")
     elif isinstance(error, sqlite3.OperationalError | OSError) or type(error) is sqlite3.DatabaseError:
