@@ -1,1 +1,1 @@
-"""Adapts what people hand over (functions, generators, objects) to the backend port, and wraps backends."""
+"""Adapts user objects (functions, generators, objects with `run`) to the backend port, and wraps backends."""

@@ -1,4 +1,4 @@
-"""Turns what people have (functions, generators, objects with `run`, factories) into backends."""
+"""Turns functions, generators, objects with `run` and factories into backends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .worker_thread import ThreadRun
 
 
 class HasRun(Protocol):
-    """An object with a method `run`, which is a function of any kind."""
+    """An object with a `run` method: a function of any supported kind."""
 
     @property
     def run(self) -> Callable[..., Any]:
@@ -29,45 +29,45 @@ class HasRun(Protocol):
 
 
 class Graph(Protocol):
-    """A compiled graph of LangGraph, by what it has: types import no framework either."""
+    """A compiled graph of LangGraph, typed by its methods so that no framework is imported."""
 
     @property
     def astream(self) -> Callable[..., Any]:
-        """Runs the graph and yields what it does, called once for each turn."""
+        """Runs the graph and yields its stream; called once for each turn."""
         ...
 
     @property
     def aget_state(self) -> Callable[..., Any]:
-        """Reads what its checkpointer has kept of a thread."""
+        """Reads the state of a thread from the checkpointer."""
         ...
 
 
 Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun | Graph
-"""Anything `as_backend` takes."""
+"""Anything `as_backend` accepts."""
 
 Learn: TypeAlias = Callable[[AgentBackend], None]
-"""Told of the backend of a framework's agent that a function has made."""
+"""Callback that receives the backend of a framework's agent, once a function has made the agent."""
 
 ITEM_TYPES = (str, *EVENT_TYPES)
 
 RUN_BY = frozenset({"run", "__call__", "__aiter__", "__iter__", "__await__", "__getattr__"})
-"""Methods of which an object has one that an agent makes for a turn."""
+"""Methods by which an object can be run; the product of a factory has at least one of them."""
 
 
 def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> AgentBackend:
     """Make a backend of an agent.
 
-    Takes a function, a coroutine function, a generator function of either kind, an object with a `run` method of any
-    of these kinds, an object of an agent framework that a backend runs, a backend, or a factory: a function or class that makes one of these (for agents that hold one
-    conversation, so that every turn needs its own).
+    Accepts a function, a coroutine function, a sync or async generator function, an object whose `run` method is one of
+    these, a supported object of an agent framework, a backend, or a factory: a function or class that makes one of the
+    above (for agents that hold one conversation, so that every turn needs a new agent).
 
-    Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
-    chat API has them), `request` (AgentRequest), `context` (RunContext). Without the first three of these, the first
-    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides what is derived from
-    the parameters: an agent that sees only the prompt can take no pictures or `response_format`, and requests with
-    them are refused; it is not shown the client's tools. A backend has its own.
+    Arguments are passed by parameter name: `prompt` (text of the last user message), `messages` (dicts in the format of
+    OpenAI's chat API), `request` (AgentRequest), `context` (RunContext). Without any of the first three, the first
+    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides the capabilities
+    derived from the parameters: an agent that sees only the prompt does not get the client's tools, and requests with
+    pictures or `response_format` are refused. A backend declares its own capabilities.
 
-    Raises TypeError, which says what was wrong with `agent`.
+    Raises TypeError, with the reason, if `agent` is none of these.
     """
     # A class has the methods of its instances, so a factory of backends would pass for one.
     if not isinstance(agent, type) and isinstance(agent, AgentBackend):
@@ -88,8 +88,8 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
 
 
 def _makes_agents(kind: type) -> bool:
-    """Whether the objects of a class can be run, or are what an agent may return, as far as the class tells."""
-    if issubclass(kind, ITEM_TYPES) or kind.__new__ is not object.__new__:  # which may make anything
+    """True if the objects of a class can be run or are valid items, as far as the class shows."""
+    if issubclass(kind, ITEM_TYPES) or kind.__new__ is not object.__new__:  # `__new__` may make anything
         return True
     made_of = [name for base in kind.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))]
     sets: Any = getattr(kind.__init__, "__code__", None)  # `self.run = …`
@@ -97,7 +97,7 @@ def _makes_agents(kind: type) -> bool:
 
 
 class CallableBackend:
-    """Runs a function, once for each turn; plain functions in a thread of their own, off the event loop."""
+    """Runs a function once for each turn; a plain (blocking) one in a dedicated thread, off the event loop."""
 
     def __init__(
         self, function: Callable[..., Any], capabilities: Capabilities | None = None, *, may_make_agents: bool = True
@@ -116,15 +116,15 @@ class CallableBackend:
             {name: _value(what, request, context) for name, what in arguments.named.items()} if arguments.named else {}
         )
 
-        if self._kind == "async generator":  # handed on as it is: a wrapper would cost each item a step
+        if self._kind == "async generator":  # passed on unwrapped: a wrapper would cost each item a step
             return cast("AsyncIterator[AgentEvent | str]", self._function(*positional, **named))
         if self._kind == "coroutine":
             return _items(self._function(*positional, **named), request, context, self._learn)
-        # Plain functions may block: they run off the event loop, each in a thread of its own.
+        # Plain functions may block, so each runs in a dedicated thread, off the event loop.
         return _threaded(lambda: self._function(*positional, **named), request, context, self._learn)
 
     def _learn(self, made: AgentBackend) -> None:
-        """What its frameworks' agents can do is only known once it has made one."""
+        """Adopt the capabilities of a framework's agent, which are unknown until the function has made the agent."""
         if self._is_derived:
             self.capabilities = _described(made.capabilities, self.capabilities.description)
 
@@ -156,7 +156,7 @@ def _blocking_items(result: Any) -> Generator[Any]:
 async def _threaded(
     call: Callable[[], Any], request: AgentRequest, context: RunContext, learn: Learn
 ) -> AsyncIterator[Any]:
-    """Run a plain function in its thread; what it returns may need the event loop after all."""
+    """Run a plain function in its thread; its result (an awaitable, an agent) may still need the event loop."""
     async with _closing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
         async for result in results:
             if isinstance(result, ITEM_TYPES):
@@ -168,10 +168,10 @@ async def _threaded(
 
 
 async def _items(result: Any, request: AgentRequest, context: RunContext, learn: Learn) -> AsyncIterator[Any]:
-    """The result of an agent as items: awaited, iterated, or run if it is an agent itself."""
+    """The result of an agent as items: awaited, iterated, or run if the result is another agent."""
     if inspect.isawaitable(result):
         result = await result
-    if isinstance(result, ITEM_TYPES):  # nearly always, and what may be iterated takes long to be told
+    if isinstance(result, ITEM_TYPES):  # the usual case; the checks for iterables are slow
         yield result
         return
     if not isinstance(result, AsyncIterable):
@@ -185,7 +185,7 @@ async def _items(result: Any, request: AgentRequest, context: RunContext, learn:
                 yield part
         finally:
             await close(parts)
-    # Not any iterable: characters of a text and keys of a dict are no items.
+    # Only these iterables: the characters of a string and the keys of a dict are no items.
     elif isinstance(result, list | tuple | Iterator):
         for part in cast("Iterable[Any]", result):
             yield part
@@ -194,7 +194,7 @@ async def _items(result: Any, request: AgentRequest, context: RunContext, learn:
 
 
 def _made(result: Any, request: AgentRequest, learn: Learn) -> AgentBackend | None:
-    """The backend of an agent that a function has made; None if it is something else."""
+    """The backend of an agent that a function has made; None if the result is no agent."""
     backend = framework_backend(result, is_fresh=True)
     if backend is not None:
         learn(backend)
@@ -205,7 +205,7 @@ def _made(result: Any, request: AgentRequest, learn: Learn) -> AgentBackend | No
 
 
 def _refuse_edits(backend: AgentBackend, resume: Resume | None) -> None:
-    """Raise InvalidRequest for changed arguments that the agent would not run, where that was not known before it was made."""
+    """Raise InvalidRequest for edited arguments if the agent, whose capabilities are known only now, cannot run edited calls."""
     if resume is None or backend.capabilities.approvals == "edit":
         return
     for call_id, decision in resume.decisions.items():
@@ -222,7 +222,7 @@ def _closing(items: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:
 
 
 async def close(items: object) -> None:
-    """Close an async iterator in the task that reads it, if it is one that can be closed."""
+    """Close an async iterator, if it has `aclose`, in the task that reads the iterator."""
     aclose = getattr(items, "aclose", None)
     if aclose is not None:
         await aclose()
@@ -238,18 +238,18 @@ def _kind(function: Callable[..., Any]) -> str:
 
 
 def _described(capabilities: Capabilities, text: str | None) -> Capabilities:
-    """With a description, unless they have one."""
+    """The capabilities with `text` as description, unless they have a description."""
     return capabilities if text is None or capabilities.description else replace(capabilities, description=text)
 
 
 def _derived(wanted: frozenset[str]) -> Capabilities:
-    """Capabilities derived from an agent's parameters. A factory has none, and may take everything."""
+    """Derive capabilities from an agent's parameters. A factory has no parameters and gets all capabilities."""
     if not wanted or "request" in wanted:
         return Capabilities()
     sees_parts = "messages" in wanted
     return Capabilities(
         history="full" if sees_parts else "last_user",
-        client_tools=False,  # no error: clients send their tools with every request, and a call is only an offer
+        client_tools=False,  # no error for the client, which sends its tools with every request: tools are only an offer
         vision=sees_parts,
         audio_input=sees_parts,
         files=sees_parts,

@@ -1,4 +1,4 @@
-"""Conversations that are made shorter before they are too long for their agent."""
+"""Shortens conversations before they overflow the context window of their agent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .setting_types import check_fields
 
 TOKENS_PER_MESSAGE = 10
 TOKENS_PER_PART = 1000
-"""What a picture or a file is taken for."""
+"""Estimated tokens of a picture or a file."""
 
 CUT = "\n[The rest of this result was left out to make room.]"
 
@@ -29,15 +29,15 @@ Parts: TypeAlias = tuple[list[Message], list[Message], list[Message]]
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """When and how a conversation is made shorter, for agents that declare a `context_window`.
+    """When and how to shorten a conversation, for agents that declare a `context_window`.
 
-    First long results of tools are cut, all but the newest. If that is not enough, a summary takes the place of
-    everything before the user's last message; it is kept with the conversation, and told to the client.
+    First, long tool results before the user's last message are cut. If that is not enough, a summary replaces all
+    messages before the user's last one; the summary is stored with the conversation and sent to the client.
 
     Attributes:
-        at: the part of the context window that a conversation may fill.
-        results: tokens of an older tool result that are left.
-        summarise: makes the summary instead of the agent itself.
+        at: the fraction of the context window that a conversation may fill.
+        results: tokens that remain of a long tool result.
+        summarise: makes the summary instead of the agent.
     """
 
     at: float = 0.7
@@ -49,7 +49,7 @@ class Compaction:
 
 
 class CompactingBackend:
-    """An agent whose conversations are made shorter in time. It has the agent's own optional methods."""
+    """Wraps an agent and shortens its conversations in time. Offers the optional methods of the wrapped agent."""
 
     def __init__(self, agent: AgentBackend, policy: Compaction) -> None:
         self._agent = agent
@@ -60,14 +60,14 @@ class CompactingBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the agent inside: shortening takes none away."""
+        """The capabilities of the wrapped agent: compaction removes none."""
         return self._agent.capabilities
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
-        # A paused turn continues with call ids that only its own history has.
+        """Run the agent, after a summary if needed. The conversation of a resumed turn is never shortened."""
+        # A paused turn continues with call ids that only its full history has.
         if request.resume is None and tokens_of(request) > self._most:
-            # First what costs nothing: a summary is another run of the agent.
+            # Cutting costs nothing, while a summary is another run of the agent.
             request = _cut(request, self._policy.results)
             instructions, earlier, since = _parts(request)
             if tokens_of(request) > self._most and earlier:
@@ -75,7 +75,7 @@ class CompactingBackend:
                 async for event in self._summary(_with(request, [*instructions, *earlier]), context, said):
                     yield event
                 summary = "".join(said).strip()
-                # An agent that said nothing gets the conversation as it is, and may refuse it itself.
+                # Without a summary the agent gets the conversation as it is, and may refuse it.
                 if summary:
                     yield Compacted(summary)
                     answer = AssistantMessage((TextPart(SUMMARY + summary),))
@@ -90,7 +90,7 @@ class CompactingBackend:
     async def _summary(
         self, request: AgentRequest, context: RunContext, said: list[str]
     ) -> AsyncGenerator[UsageReported]:
-        """Put the summary into `said`; yields what it has cost."""
+        """Append the summary to `said`; yields the token usage."""
         if self._policy.summarise is not None:
             summary = self._policy.summarise(request)
             said.append(await summary if inspect.isawaitable(summary) else summary)
@@ -102,7 +102,7 @@ class CompactingBackend:
                     said.append(item if isinstance(item, str) else item.text)
                 elif isinstance(item, MessageBreak | ToolResult):
                     said.append(BETWEEN_MESSAGES)
-                # The turn has used these tokens too.
+                # The tokens of the summary count for the turn.
                 elif isinstance(item, UsageReported):
                     yield item
         finally:
@@ -110,7 +110,7 @@ class CompactingBackend:
 
 
 def tokens_of(request: AgentRequest) -> int:
-    """About how many tokens the conversation has."""
+    """Estimate the tokens of the conversation."""
     return sum([TOKENS_PER_MESSAGE + _tokens(message) for message in request.messages])
 
 
@@ -126,7 +126,7 @@ def _tokens(message: Message) -> int:
 
 
 def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
-    """The request with long results of tools cut, but for those since the user spoke last."""
+    """The request with long tool results before the user's last message cut."""
     most = tokens * CHARACTERS_PER_TOKEN
     instructions, earlier, since = _parts(request)
     short = [
@@ -137,7 +137,7 @@ def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
 
 
 def _parts(request: AgentRequest) -> Parts:
-    """Instructions, what was said before the user's last message, and the conversation from that on."""
+    """Instructions, the messages before the user's last message, and the messages from there on."""
     instructions: list[Message] = [message for message in request.messages if isinstance(message, SystemMessage)]
     said: list[Message] = [message for message in request.messages if not isinstance(message, SystemMessage)]
     users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
@@ -158,7 +158,7 @@ ASKED = (
 
 
 def summary_request(request: AgentRequest) -> AgentRequest:
-    """The request that makes an agent sum up what `request` would have gone on with; without tools."""
+    """The request for a summary of the conversation in `request`, without tools."""
     message = UserMessage((TextPart(ASKED),))
     return replace(
         request,
@@ -166,7 +166,7 @@ def summary_request(request: AgentRequest) -> AgentRequest:
         raw_messages=[*request.raw_messages, chat_message(message)],
         raw_items=None,
         tools=(),
-        # A call in a summary would be run, or leave the conversation with an open call.
+        # A call made during a summary would be run, or would stay open in the conversation.
         tool_choice=ToolChoice(frozenset()),
         response_format=None,
         is_kept=False,
@@ -178,12 +178,12 @@ def summary_request(request: AgentRequest) -> AgentRequest:
 
 
 def drop_oldest_half(request: AgentRequest) -> AgentRequest | None:
-    """The request without the older half of what was said; None if only the user's last message would be left.
+    """The request without the older half of its messages; None if that cannot shorten the conversation.
 
-    Instructions stay. What stays of the rest begins with a message of the user, so that no result is without its call.
+    Instructions stay. The remaining messages begin with a user message, so that every tool result has its call.
     """
     said = [message for message in request.messages if not isinstance(message, SystemMessage)]
-    # Cut before a user's message only: APIs refuse a result without its call.
+    # Cut only before a user message: APIs refuse a tool result without its call.
     users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
     later = [index for index in users if index >= len(said) / 2]
     start = later[0] if later else users[-1] if users else 0

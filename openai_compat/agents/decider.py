@@ -1,4 +1,4 @@
-"""Decide functions: questions about an input in, one answer to each of them out."""
+"""Decide functions: questions about an input in, one answer per question out."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ DecideFunction: TypeAlias = Callable[..., Any]
 DECIDE_ARGUMENTS = ("text", "messages", "questions", "user")
 
 TOLERANCE = 0.01
-"""How far the probabilities of all options may be from one together."""
+"""Allowed distance of the sum of all probabilities from 1."""
 
 
 class Decider:
-    """Calls a decide function; a plain one in a thread of its own, off the event loop.
+    """Calls a decide function; a plain (blocking) one in a dedicated thread, off the event loop.
 
-    Arguments are given by parameter name: `questions`, and `text` or `messages`, or both; `user`. Raises TypeError for
-    what is no such function.
+    Arguments are passed by parameter name: `questions` and at least one of `text` and `messages`; optionally `user`.
+    Raises TypeError for anything but a decide function.
 
     Attributes:
-        takes: the names of ours that the function has.
+        takes: the names in `DECIDE_ARGUMENTS` that the function accepts.
     """
 
     def __init__(self, function: DecideFunction) -> None:
@@ -45,9 +45,9 @@ class Decider:
         self.takes = frozenset(named)
 
     async def decide(self, asked: DecisionInput) -> list[Decided]:
-        """One answer to each question.
+        """Return one answer to each question.
 
-        Raises AgentError (500 `invalid_decision`) for anything else that is returned, and what the function raises.
+        Raises AgentError (500 `invalid_decision`) for any other return value; the function's exceptions pass through.
         """
         given = {"text": asked.text, "messages": list(asked.messages), "questions": list(asked.questions)}
         sent: dict[str, Any] = {**given, "user": asked.user}
@@ -61,7 +61,7 @@ class Decider:
 
 
 def _decided(question: DecisionQuestion, answer: Any) -> Decided:
-    """How likely each option is. Raises ValueError, or whatever comes of odd objects."""
+    """The probability of each option. Raises ValueError, or any exception of an unexpected object."""
     if answer is None:
         return None
     if question.kind == "predicate":
@@ -77,7 +77,7 @@ def _decided(question: DecisionQuestion, answer: Any) -> Decided:
 
 
 def _place(question: DecisionQuestion, option: Any) -> int:
-    """The place of an option; a score's levels may be named by their places, too."""
+    """The index of an option; a level of a score may also be given by its index."""
     if question.kind == "score" and isinstance(option, int) and not isinstance(option, bool):
         if not 0 <= option < len(question.options):
             raise ValueError(f"no level {option}")

@@ -1,4 +1,4 @@
-"""Names for what people hand over, for error messages: short, and never with an address in memory."""
+"""Describes user objects in error messages: short, and never with a memory address."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import inspect
 from typing import Any, cast
 
 LONGEST = 60
-"""Characters of a value that are shown."""
+"""Maximum number of characters shown of a value."""
 
 LONGEST_LINE = 300
-"""Characters of a docstring's first line that are told."""
+"""Maximum length of a description taken from a docstring."""
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 def describe(thing: object) -> str:
-    """Describes `thing` for an error: `'upper'` for a function or class, a plain value itself, else its class."""
+    """Describe `thing` for an error: the quoted name of a function or class, a plain value as `repr`, or `a ClassName`."""
     while isinstance(thing, functools.partial):
         thing = cast("functools.partial[Any]", thing).func
     if inspect.isroutine(thing) or isinstance(thing, type):
@@ -29,15 +29,15 @@ def describe(thing: object) -> str:
 
 
 def first_line(agent: object) -> str | None:
-    """The first line of the docstring of a function or class, or of the class of another object; None if it has none."""
+    """The first docstring line of a function or class, or of any other object's class; None without a docstring."""
     while isinstance(agent, functools.partial):
         agent = cast("functools.partial[Any]", agent).func
-    # Not `inspect.getdoc`, which tells what the class above says of itself.
+    # Not `inspect.getdoc`, which inherits the docstring of a base class.
     text = agent.__doc__
     owner: object = getattr(agent, "__self__", None)
     if not text and owner is not None:  # a method: `run`, mostly
         text = type(owner).__doc__
     line = next(iter((text or "").strip().splitlines()), "").strip()
-    # What a dataclass without a docstring gets is its signature.
+    # A dataclass without a docstring gets its signature as docstring.
     named = agent if isinstance(agent, type) else type(owner if owner is not None else agent)
     return line[:LONGEST_LINE] if line and not line.startswith(f"{named.__name__}(") else None

@@ -1,4 +1,4 @@
-"""Embed functions: texts in, one vector for each of them out."""
+"""Embed functions: texts in, one vector per text out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ARGUMENTS = ("texts", "tokens", "dimensions", "user")
 
 
 class Embedder:
-    """Calls an embed function; a plain one in a thread of its own, off the event loop.
+    """Calls an embed function; a plain (blocking) one in a dedicated thread, off the event loop.
 
-    Arguments are given by parameter name: `texts`, `tokens`, `dimensions`, `user`. A single parameter of any other
-    name gets the texts. Those that have a default are given only if the client sent them. Raises TypeError for what
-    is no such function.
+    Arguments are passed by parameter name: `texts`, `tokens`, `dimensions`, `user`. A single parameter of any other
+    name gets the texts. A parameter with a default is passed only if the client sent a value. Raises TypeError for
+    anything but an embed function.
 
     Attributes:
-        takes: the names of ours that the function has.
+        takes: the names in `ARGUMENTS` that the function accepts.
     """
 
     def __init__(self, function: EmbedFunction) -> None:
@@ -35,9 +35,9 @@ class Embedder:
         self._caller = FunctionCaller(function)
 
     async def embed(self, asked: EmbeddingInput) -> list[Vector]:
-        """One vector for each input.
+        """Return one vector for each input.
 
-        Raises AgentError (500 `invalid_embedding`) for anything else that is returned, and what the function raises.
+        Raises AgentError (500 `invalid_embedding`) for any other return value; the function's exceptions pass through.
         """
         result = await self._caller.result(self._call(asked))
         try:
@@ -56,7 +56,7 @@ class Embedder:
 
 
 def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
-    """Those of our names that must be given, and all that there are; the texts may go to another one."""
+    """The required and all accepted names of `ARGUMENTS`; the texts may go to a parameter of another name."""
     found = parameters_of(function, "an embed function takes texts and returns vectors")
     named = by_name(found, ARGUMENTS)
     more = others(found, named)
@@ -70,7 +70,7 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
-    """Raises ValueError, or whatever comes of odd objects."""
+    """Convert a result to vectors. Raises ValueError, or any exception of an unexpected object."""
     vectors = [array("d", _listed(vector)) for vector in _listed(result)]
     length = asked.dimensions or (len(vectors[0]) if vectors else 0)
     if len(vectors) != asked.number or not length:
@@ -82,7 +82,7 @@ def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    """Sequences of any library (`__len__` and `__getitem__`), but none that is no list of numbers or vectors."""
+    """A sequence of any library (`__len__` and `__getitem__`). Raises TypeError for strings, bytes, mappings and sets."""
     other = isinstance(value, str | bytes | bytearray | memoryview | Mapping | AbstractSet)
     if other or not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):
         raise TypeError("no list")

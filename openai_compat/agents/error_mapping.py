@@ -1,7 +1,7 @@
 """Maps exceptions raised inside an agent to errors for the client.
 
-Exceptions of models' clients, and of frameworks that wrap them, are told by the names and attributes they are documented
-to have, so that none of these packages is needed here.
+Exceptions of model SDKs, and of frameworks that wrap them, are recognised by their documented names and attributes, so
+that none of these packages is a dependency.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, cast
 from ..errors import AgentError, OpenAICompatError
 
 VENDORS = frozenset({"openai", "anthropic", "groq", "cerebras", "together", "httpx2", "httpx"})
-"""Packages whose exceptions are all about the API that they call."""
+"""Packages whose exceptions all concern the API that they call."""
 
 FRAMEWORKS = frozenset(
     ["pydantic_ai", "agno", "google", "litellm", "mistralai", "cohere", "ollama", "huggingface_hub", "botocore"]
 )
-"""Packages of whose exceptions those are about a model's API that have an HTTP status."""
+"""Packages whose exceptions concern a model's API only if they have an HTTP status."""
 
 STATUS_NAMES = ("status_code", "code", "http_status")
 
 MOST_CAUSES = 10
-"""How far down it is looked for what an exception was made of: somebody may have tied them into a circle."""
+"""Limit of the `__cause__` chain that is followed, which may be a cycle."""
 
 STATUS_IN_STREAM = {
     "invalid_request_error": 400,
@@ -34,7 +34,7 @@ STATUS_IN_STREAM = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
-"""The status that an error told within a stream, whose own status is 200, would have had, by its type."""
+"""HTTP status by error type, for errors inside a stream that began with status 200."""
 
 CONTEXT_LENGTH_PHRASES = (
     "prompt is too long",
@@ -46,9 +46,9 @@ CONTEXT_LENGTH_PHRASES = (
 
 
 def to_public_error(error: BaseException) -> OpenAICompatError:
-    """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
+    """Map an exception to the error for the client: the agent's declared error, an upstream error, or "agent_error".
 
-    None of them carries the text of an exception that was not written for the client. Never raises, however broken
+    The error never carries the text of an exception that was not written for the client. Never raises, however broken
     the exception is.
     """
     try:
@@ -61,7 +61,7 @@ def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
         return without_retry(error)
-    # The agent's own: the server's deadlines raise DeadlineExceeded.
+    # A timeout of the agent: the server's deadlines raise DeadlineExceeded.
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
     told = [cause for cause in _causes(error) if _is_of_a_model(cause)]
@@ -69,7 +69,7 @@ def _mapped(error: BaseException) -> OpenAICompatError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, and those that it was raised `from`: frameworks wrap what a model's client raises."""
+    """An exception and its chain of causes (`raise … from`): frameworks wrap the exceptions of a model's SDK."""
     cause: BaseException | None = error
     for _ in range(MOST_CAUSES):
         if cause is None:
@@ -80,16 +80,16 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_of_a_model(error: BaseException) -> bool:
-    # Base classes too: litellm's exceptions are openai's, and users make their own of a framework's.
+    # Base classes too: litellm subclasses openai's exceptions, and users subclass a framework's.
     packages = {str(kind.__module__).partition(".")[0] for kind in type(error).__mro__}
     return not packages.isdisjoint(VENDORS) or (not packages.isdisjoint(FRAMEWORKS) and _status(error) is not None)
 
 
 def _single(error: BaseException) -> BaseException:
-    """The one leaf of nested exception groups that hold just one (anyio and mcp wrap theirs)."""
+    """Unwrap nested exception groups of one exception (anyio and mcp wrap theirs)."""
     while isinstance(error, BaseExceptionGroup):
         leaves: Sequence[BaseException] = cast("Any", error).exceptions
-        # Which of several is the cause, nobody knows.
+        # Of several exceptions, none is known to be the cause.
         if len(leaves) > 1:
             return cast("BaseException", error)
         error = leaves[0]
@@ -97,16 +97,16 @@ def _single(error: BaseException) -> BaseException:
 
 
 def without_retry(error: OpenAICompatError) -> OpenAICompatError:
-    """The same, telling the client not to repeat the request, unless it says itself what to do: the agent has run."""
+    """Tell the client not to retry, since the agent has run, unless the error already has a `should_retry`."""
     if error.should_retry is None:
         error.should_retry = False
     return error
 
 
 def _upstream(errors: Sequence[BaseException]) -> AgentError:
-    """What the exceptions of one failure tell, the outermost one that tells anything first."""
+    """The error for one failure, from its exceptions; the outermost exception with a known name or status decides."""
     for error in errors:
-        # By name: importing the vendors' SDKs to recognise their errors would make them dependencies.
+        # By name: importing the SDKs to recognise their errors would make them dependencies.
         names = {kind.__name__ for kind in type(error).__mro__}
         if names & {"APITimeoutError", "TimeoutException"}:
             return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
@@ -114,7 +114,7 @@ def _upstream(errors: Sequence[BaseException]) -> AgentError:
             return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
         status = _status(error)
         if status is not None:
-            # A framework's own exception has the status, and the client's behind it the answer with its headers.
+            # A framework's exception has the status; the SDK's exception behind it has the response headers.
             waits = [seconds for each in errors if (seconds := _retry_after(each)) is not None]
             too_long = status == 400 and any([_is_too_long(each) for each in errors])
             return AgentError.upstream(status, retry_after=waits[0] if waits else None, too_long=too_long)
@@ -129,20 +129,20 @@ def _status(error: BaseException) -> int | None:
         told.append(cast("Any", response).get("ResponseMetadata", {}).get("HTTPStatusCode"))
     else:
         told.append(getattr(response, "status_code", None))
-    # An error inside a stream that began with 200 has its type only in the body.
+    # An error inside a stream that began with 200 has only a type, in the body.
     told.append(STATUS_IN_STREAM.get(str(getattr(error, "type", None))))
     return next((status for status in told if isinstance(status, int) and 400 <= status <= 599), None)
 
 
 def _is_too_long(error: BaseException) -> bool:
-    """True if it says that the conversation did not fit into the model."""
+    """True if the error says that the conversation exceeds the context window."""
     said = str(error).lower()
     coded = getattr(error, "code", None) == "context_length_exceeded"
     return coded or any([phrase in said for phrase in CONTEXT_LENGTH_PHRASES])
 
 
 def _retry_after(error: BaseException) -> float | None:
-    """The `Retry-After` of the upstream answer in seconds, if it is a number the SDKs would accept (0 to 120)."""
+    """The `Retry-After` of the upstream response in seconds, if the SDKs would accept the value (0 to 120)."""
     headers: Any = getattr(getattr(error, "response", error), "headers", None)
     try:
         seconds = float("" if headers is None else headers.get("retry-after", ""))

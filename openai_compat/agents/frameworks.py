@@ -1,7 +1,7 @@
-"""Objects of agent frameworks, recognised by the names of their classes: no framework is imported to find out.
+"""Recognises objects of agent frameworks by the names of their classes, without importing any framework.
 
-Those that a backend of ours runs become one. The others have methods of their own to be run by, which take and give
-other things than an agent here does, so they are refused at start, with the line that serves them.
+An object that a backend of this package can run is wrapped in that backend. Other objects have run methods with other
+arguments and results than an agent here, so they are refused at start, with the line of code that serves them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from .describe import describe
 from .signatures import bare_function
 
 GROUP = "openai_compat.backends"
-"""The entry points by which other packages bring backends: `module.Class` of what one runs is its name."""
+"""The entry point group for backends of other packages; the name of an entry point is the `module.Class` that it runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Framework:
-    """A framework, how one of its objects, `it`, is served, and the classes (of `package`) it is known by.
+    """A framework: the `classes` of its `package` that identify an object, and how to serve the object (`it`).
 
-    `mark` is an attribute of the package, where the package's name is one that others may have too. `backend` is the
-    class that runs its objects, below `openai_compat.backends`. With both `backend` and `serves`, an object holds one
-    conversation: only those that a function makes for a turn are run. `made` says that the backend takes that function.
+    `serves` is the line of code that serves the object. `mark` is an attribute of the package that tells it from other
+    packages of the same name. `backend` is the class below `openai_compat.backends` that runs the objects. With both
+    `backend` and `serves`, an object holds one conversation, so a function must make one for each turn. `made` is True
+    if the backend accepts that function instead of the object.
     """
 
     name: str
@@ -40,13 +41,13 @@ class Framework:
     made: bool = False
 
     def has(self, kind: type) -> bool:
-        """True if `kind` is one of its classes."""
+        """True if `kind` is a class of this framework."""
         within = kind.__module__ == self.package or kind.__module__.startswith(f"{self.package}.")
         known = within and kind.__name__ in self.classes
         return known and (not self.mark or hasattr(sys.modules.get(self.package), self.mark))
 
     def refusal(self, thing: object) -> str:
-        """Why `thing` is no agent, and what is."""
+        """The error message for `thing`, with the way to serve it."""
         if not self.serves:
             return f"{describe(thing)} of {self.name} is served by handing over the object, or a function that makes it"
         does = "makes it for each turn" if self.backend else "runs it"
@@ -101,7 +102,7 @@ FRAMEWORKS = (
         "Strands",
         "strands",
         "Agent",
-        # It keeps the conversation, so each turn needs one of its own.
+        # An agent holds one conversation, so each turn needs a new agent.
         "def agent() -> Agent: return Agent(…)",
         backend="strands:StrandsBackend",
         made=True,
@@ -122,7 +123,7 @@ FRAMEWORKS = (
         "Microsoft Agent Framework",
         "agent_framework",
         "WorkflowAgent",
-        # A workflow does one run at a time.
+        # A workflow runs one turn at a time.
         "lambda: make_workflow().as_agent()",
         backend="agent_framework:AgentFrameworkBackend",
     ),
@@ -161,7 +162,7 @@ FRAMEWORKS = (
         "smolagents",
         "smolagents",
         "MultiStepAgent",
-        # It keeps the conversation, so each turn needs one of its own.
+        # An agent holds one conversation, so each turn needs a new agent.
         "def agent() -> ToolCallingAgent: return ToolCallingAgent(…)",
         backend="smolagents:SmolagentsBackend",
         made=True,
@@ -221,21 +222,21 @@ FRAMEWORKS = (
 
 
 def is_of_framework(thing: object) -> bool:
-    """True for an object, class or method of a framework, whether a backend runs it or not."""
+    """True for an object, class or method of a framework, even if no backend can run it."""
     thing = bare_function(thing)
     return _framework_of(thing) is not None or _entry_point_of(thing) is not None
 
 
 def makes_agents_of_framework(thing: object) -> bool:
-    """True for a function that says by its annotation that it makes a framework's agent, which a backend runs."""
+    """True for a function whose return annotation is a framework's agent that a backend can run."""
     return _framework_made_by(thing) is not None
 
 
 def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend | None:
-    """The backend that runs an object of a framework; None if it is of none that is known.
+    """The backend that runs an object of a framework; None if the framework is unknown.
 
-    `is_fresh` says that it was made for one turn, so that it may keep the conversation. Raises TypeError, which says
-    how it is served, for an object that no backend runs, and for a class or method of a framework.
+    `is_fresh` means that the object was made for one turn, so it may hold the conversation. Raises TypeError for an
+    object that no backend can run, and for a class or method of a framework; the message says how to serve it.
     """
     maker = _framework_made_by(thing)
     if maker is not None:
@@ -255,7 +256,7 @@ def _made(framework: Framework, thing: object) -> AgentBackend:
     module, _, name = framework.backend.partition(":")
     try:
         backend: Any = getattr(importlib.import_module(f"openai_compat.backends.{module}"), name)
-    except ImportError as error:  # the framework is there: its object is
+    except ImportError as error:  # the framework is installed, since its object exists
         extra = module.replace("_", "-")
         text = f"this version of {framework.name} is not known here: pip install -U 'openai-compat[{extra}]'"
         raise ImportError(text, name=error.name) from error
@@ -263,14 +264,14 @@ def _made(framework: Framework, thing: object) -> AgentBackend:
 
 
 def _framework_made_by(thing: object) -> Framework | None:
-    """The framework whose backend takes a function that says that it makes one of its objects, `def agent() -> Agent`."""
+    """The framework whose backend accepts this function, by its return annotation (`def agent() -> Agent`)."""
     function = bare_function(thing)
     if not inspect.isroutine(function) or "return" not in getattr(function, "__annotations__", ()):
         return None
     try:
         made = get_type_hints(function)["return"]
         parameters = inspect.signature(cast("Any", thing)).parameters
-    except Exception:  # it names what is not there, which is its own affair
+    except Exception:  # an annotation that cannot be resolved names no framework
         return None
     if not isinstance(made, type) or not parameters.keys() <= {"request"}:
         return None
@@ -284,12 +285,12 @@ def _framework_of(thing: object) -> Framework | None:
     """The framework of an object, a class, or a method of either."""
     bound = inspect.ismethod(thing)
     module = f"{getattr(thing, '__module__', '')}."
-    # a method that a user's subclass adds may well suit
+    # a method that a user's subclass adds may be a suitable agent
     if bound and not any([module.startswith(f"{framework.package}.") for framework in FRAMEWORKS]):
         return None
     owner: object = getattr(thing, "__self__", None) if bound else thing
     kind = cast("type[Any]", owner) if isinstance(owner, type) else type(owner)
-    # Base classes too: users subclass what a framework gives them.
+    # Base classes too: users subclass the framework's classes.
     for base in kind.__mro__:
         for framework in FRAMEWORKS:
             if framework.has(base):
@@ -298,7 +299,7 @@ def _framework_of(thing: object) -> Framework | None:
 
 
 def _entry_point_of(thing: object) -> importlib.metadata.EntryPoint | None:
-    """What another package runs an object with. The table goes first, so that no package takes over what is in it."""
+    """Another package's backend for an object. Callers try the table first, so that no package can take over its frameworks."""
     if inspect.isroutine(thing) or isinstance(thing, type):
         return None
     names = [f"{base.__module__}.{base.__qualname__}" for base in type(thing).__mro__]
@@ -307,5 +308,5 @@ def _entry_point_of(thing: object) -> importlib.metadata.EntryPoint | None:
 
 @functools.cache
 def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
-    """What other packages have installed, by name; looked for once, and only for objects that no table knows."""
+    """The entry points of other packages, by name; loaded once, and only for objects that the table does not know."""
     return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}

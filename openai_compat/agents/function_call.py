@@ -1,4 +1,4 @@
-"""Functions of users that answer a request beside the agents: what they are given, and where they run."""
+"""Calls user functions that are no agents (embed and decide functions): their arguments and their threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .worker_thread import ThreadRun
 
 
 def parameters_of(function: object, what: str) -> list[inspect.Parameter]:
-    """The parameters of a function, those that take all the rest left out. Raises TypeError for what is none."""
+    """The parameters of a function, without `*args` and `**kwargs`. Raises TypeError for anything but a function."""
     if not callable(function) or isinstance(function, type):
         raise TypeError(f"{what}, {describe(function)} does not")
     try:
@@ -24,31 +24,31 @@ def parameters_of(function: object, what: str) -> list[inspect.Parameter]:
 
 
 def by_name(parameters: Sequence[inspect.Parameter], names: Sequence[str]) -> dict[str, inspect.Parameter]:
-    """Those of them that have one of `names`, and can be given by it."""
+    """The parameters with one of `names` that can be passed by keyword."""
     return {each.name: each for each in parameters if each.name in names and each.kind is not each.POSITIONAL_ONLY}
 
 
 def others(parameters: Sequence[inspect.Parameter], named: dict[str, inspect.Parameter]) -> list[str]:
-    """The names of those that have to be given and are none of `named`."""
+    """The names of the required parameters that are not in `named`."""
     return [each.name for each in parameters if each.default is each.empty and each.name not in named]
 
 
 class FunctionCaller:
-    """Calls a function, a plain one in a thread of its own, off the event loop."""
+    """Calls a function; a plain (blocking) one runs in a dedicated thread, off the event loop."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         bare = bare_function(function)
         self._is_async = inspect.iscoroutinefunction(bare if inspect.isroutine(bare) else type(bare).__call__)
 
     async def result(self, call: Callable[[], Any]) -> Any:
-        """What `call`, which calls the function, returns."""
+        """Return the result of `call`, which calls the function."""
         return await (call() if self._is_async else _threaded(call))
 
 
 async def _threaded(call: Callable[[], Any]) -> Any:
     kept: list[Any] = []
 
-    # Kept here too: where nobody reads it any more, a coroutine among it has to be closed.
+    # Kept here too, so that a coroutine is closed even if nobody reads the result.
     def returned() -> Generator[Any]:
         kept.append(call())
         yield kept[0]
@@ -59,6 +59,6 @@ async def _threaded(call: Callable[[], Any]) -> Any:
         return await result if inspect.isawaitable(result) else result
     except BaseException:
         for result in kept:
-            if inspect.iscoroutine(result):  # nobody is left to await it
+            if inspect.iscoroutine(result):  # nothing will await it
                 result.close()
         raise

@@ -1,4 +1,4 @@
-"""Settings of the wrong type are found where they are made, and not by the first request."""
+"""Rejects settings of the wrong type when they are created, not at the first request."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ WORDS: Mapping[Any, str] = {bool: "True or False", str: "a string", types.NoneTy
 
 
 def check_fields(settings: Any) -> None:
-    """Look at the numbers, strings and choices of a dataclass with settings, for its `__post_init__`.
+    """Check the numbers, strings and choices of a settings dataclass, in its `__post_init__`.
 
-    Raises TypeError for one of the wrong type, ValueError for a number below 0 or a choice that there is not.
+    Raises TypeError for a value of the wrong type, ValueError for a number below 0 or an unknown choice.
     """
     kind = cast("type[Any]", type(settings))
     for name, allowed in _fields(cast("Any", kind)).items():
@@ -34,7 +34,7 @@ def check_setting(name: str, value: object, *kinds: type) -> None:
 
 
 def check_strings(name: str, values: Iterable[Text]) -> tuple[Text, ...]:
-    """The strings of a setting that takes several. Raises TypeError for anything else, a single string included."""
+    """Return the strings of a setting as a tuple. Raises TypeError for anything else, including a single string."""
     if isinstance(values, str):
         raise TypeError(f"{name} takes several strings: [{describe(values)}], not {describe(values)}")
     if not isinstance(cast("Any", values), Iterable):
@@ -46,7 +46,7 @@ def check_strings(name: str, values: Iterable[Text]) -> tuple[Text, ...]:
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Raise ValueError unless a setting is one of `choices`."""
+    """Raise ValueError unless `value` is one of `choices`."""
     known = list(choices)
     if value not in known:
         raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {describe(value)}")
@@ -54,7 +54,7 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 
 @functools.cache
 def _fields(kind: type) -> dict[str, tuple[Any, ...]]:
-    """The fields of numbers, strings, choices and None, with the types and choices that each may have."""
+    """The fields that hold numbers, strings, choices or None, with the types and choices allowed for each."""
     hints = get_type_hints(kind)
     found: dict[str, tuple[Any, ...]] = {}
     for field in dataclasses.fields(cast("Any", kind)):
@@ -72,11 +72,11 @@ def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if choices:
         check_choice(name, value, [*choices, *([None] if types.NoneType in allowed else [])])
         return
-    # A whole number is good for a float, as type checkers have it; True is neither.
+    # An int is accepted for a float, as by type checkers; True is accepted for neither.
     kinds = [int if member is float else member for member in allowed] + list(allowed)
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in allowed):
         known = " or ".join([NUMBERS.get(member) or WORDS[member] for member in allowed])
         raise TypeError(f"{name} is {known}, not {describe(value)}")
-    # Said so that NaN is refused too.
+    # Phrased so that NaN is refused too.
     if isinstance(value, int | float) and not value >= 0:
         raise ValueError(f"{name} is 0 or more, not {value}")

@@ -1,4 +1,4 @@
-"""Which of our values an agent gets, from the parameters of its function."""
+"""Maps the parameters of an agent's function to the values that the function is called with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .describe import describe
 
 ARGUMENTS = ("prompt", "messages", "request", "context")
 CARRIERS = ("prompt", "messages", "request")
-"""Those that bring what the user said."""
+"""The arguments that carry the user's message."""
 
 Parameter = inspect.Parameter
 
@@ -22,25 +22,25 @@ VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True, slots=True)
 class AgentArguments:
-    """The values that a function gets: what each of `positional` and of the keywords `named` is to be."""
+    """The values to call a function with: names of `ARGUMENTS`, by position and (in `named`) by keyword."""
 
     positional: tuple[str, ...]
     named: Mapping[str, str]
 
     @property
     def values(self) -> frozenset[str]:
-        """The values that the function wants."""
+        """The names of all values that the function accepts."""
         return frozenset({*self.positional, *self.named.values()})
 
 
 def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentArguments:
-    """Finds the arguments to call `function` with.
+    """Find the arguments to call `function` with.
 
-    Parameters with one of our names get what they are named after. If none of those says where the user's message
-    goes, it is given to the first positional parameter, whatever its default, or to `*args`. A function that takes
-    nothing at all makes an agent for each turn, if it `may_take_none`, and classes may have parameters with defaults.
+    A parameter with a name of `ARGUMENTS` gets the value of that name. If none of these carries the user's message,
+    the prompt goes to the first positional parameter, whatever its default, or to `*args`. With `may_take_none`, a
+    function without parameters makes an agent for each turn, as does a class whose parameters all have defaults.
 
-    Raises TypeError, which says what to do, for a function that would not get the message, or not all that it needs.
+    Raises TypeError, with advice, for a function that would miss the user's message or a required argument.
     """
     parameters = _parameters(function)
     free = _free(function, parameters)
@@ -50,7 +50,7 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
         given[taker.name] = "prompt"
     _refuse(function, free, given, may_take_none=may_take_none)
     positional: list[str] = []
-    for parameter in parameters:  # by position as far as that goes: a decorator's parameters may have other names
+    for parameter in parameters:  # positional while possible: a decorator may rename its parameters
         if parameter.kind is Parameter.KEYWORD_ONLY or parameter.name not in given:
             break
         positional.append(given.pop(parameter.name))
@@ -61,12 +61,12 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
 
 
 def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -> Parameter | None:
-    """The parameter that gets the prompt without being named so: the first one, or the only one that is needed."""
+    """The parameter that gets the prompt under another name: the first one, or the only required one."""
     carriers = [p for p in free if p.name in given and p.name in CARRIERS]
     if "prompt" in given:
         return None
     first = next((p for p in free if p.name != "context" and p.kind is not Parameter.VAR_KEYWORD), None)
-    # What a class is made of is not the message, which is for its object.
+    # The first parameter of a class configures its object; the message goes to the object.
     if first is not None and first not in carriers and not is_class:
         is_needed = first.kind in BY_POSITION and first.default is first.empty
         is_asked = any([p.default is p.empty for p in carriers])
@@ -81,7 +81,7 @@ def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -
 def _refuse(
     function: Callable[..., Any], free: list[Parameter], given: Mapping[str, str], *, may_take_none: bool
 ) -> None:
-    """Raise TypeError where the message would be lost, or something that is needed would be missing."""
+    """Raise TypeError if the user's message would be lost or a required argument would be missing."""
     name, known = describe(function), ", ".join(ARGUMENTS)
     missing = [p.name for p in free if p.default is p.empty and p.name not in given and p.kind not in VARIABLE]
     if missing:
@@ -92,7 +92,7 @@ def _refuse(
         raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")
     if isinstance(bare_function(function), type) or not set(CARRIERS).isdisjoint(given.values()):
         return
-    if [p.name for p in free] == ["context"]:  # it knows who calls it, and asks for nothing else
+    if [p.name for p in free] == ["context"]:  # it accepts only the context of the caller
         return
     if free or not may_take_none:
         text = f"{name} has no parameter for the user's message: give it a first one for the text"
@@ -100,16 +100,16 @@ def _refuse(
 
 
 def bare_function(function: Any) -> Any:
-    """The function behind any `functools.partial`; anything else itself."""
+    """Unwrap `functools.partial`; return anything else unchanged."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function
 
 
 def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Parameter]:
-    """The parameters that are still to be given: what a partial gives is settled.
+    """The parameters that a `functools.partial` has not bound yet.
 
-    Behind a keyword that is given, a partial takes what follows by keyword only; it is still the function's first.
+    `inspect` shows the parameters behind a bound keyword as keyword-only; here they keep their original kind.
     """
     settled: dict[str, Any] = {}
     while isinstance(function, functools.partial):
@@ -120,12 +120,12 @@ def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Par
     before = {p.name for p in _parameters(function) if p.kind in BY_POSITION}
     free = [p for p in parameters if p.name not in settled]
     kept = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) if p.name in before else p for p in free]
-    # In the order that a signature must have; those made keyword-only are now behind the others.
+    # Restore the order of a valid signature: keyword-only parameters come last.
     return sorted(kept, key=lambda p: p.kind)
 
 
 def _parameters(function: Callable[..., Any]) -> list[Parameter]:
-    """The parameters of what is called: a decorator's own, and those behind it only where it hands all on."""
+    """The parameters of a callable: those of a decorator, or of the wrapped function if the decorator passes all arguments on."""
     own = _signature(function, follow_wrapped=False)
     kinds = {p.kind for p in own or ()}
     if own is None or (kinds and kinds <= set(VARIABLE) and not hasattr(function, "__wrapped__")):

@@ -1,4 +1,4 @@
-"""Checks that an answer is the JSON that its request asked for (`text.format`, `response_format`).
+"""Checks that an answer is the JSON that the request demanded (`text.format`, `response_format`).
 
 `pattern` and `format` are not checked: a regular expression from a client could keep the whole server busy.
 """
@@ -18,14 +18,14 @@ from ..wire.json_schema import TooManySteps
 from ..wire.serialize_messages import chat_message
 
 QUICK = 5_000
-"""Steps, and characters of an answer, that the event loop has time for; what is longer is done in a thread."""
+"""Limit of steps and of characters for a check on the event loop; longer checks run in a thread."""
 
 STEPS = 100_000
-"""Steps that the check of one answer may take: some tenths of a second."""
+"""Limit of steps for the check of one answer: some tenths of a second."""
 
 
 class OutputFormat:
-    """The format that an answer must have. Raises InvalidRequest for an invalid schema; `param` is where it was sent."""
+    """The required format of an answer. Raises InvalidRequest for an invalid schema; `param` names the request field."""
 
     def __init__(self, wanted: Mapping[str, Any], param: str) -> None:
         schema = wanted["json_schema"].get("schema") if wanted["type"] == "json_schema" else {"type": "object"}
@@ -33,11 +33,11 @@ class OutputFormat:
         self._schema = None if schema is None else parse_schema(schema, param)
 
     async def problem(self, text: str) -> str | None:
-        """The fault of an answer, for the agent to read; None if there is none.
+        """Describe the fault of an answer, for the agent to read; None for a valid answer.
 
-        Raises InvalidRequest if it would take too long to find out: the schema is to blame.
+        Raises InvalidRequest if the check takes too long, since the client's schema is to blame.
         """
-        # Most answers are short: checked at once, a thread would cost more.
+        # Most answers are short: a thread would cost more than the check.
         if len(text) <= QUICK:
             try:
                 return self._problem(text, QUICK)
@@ -59,9 +59,9 @@ class OutputFormat:
 
 
 def repair(request: AgentRequest, text: str, problem: str) -> AgentRequest:
-    """The same request once more, after an answer that was not what it asked for."""
+    """The request for a second attempt: the first answer and its fault are appended to the conversation history."""
     asked = f"Your answer does not have the required form. {problem} Answer again, with the JSON alone."
     more = (AssistantMessage((TextPart(text),)), UserMessage((TextPart(asked),)))
     raw = [*request.raw_messages, *[chat_message(message) for message in more]]
-    # Results and decisions were used up by the answer that is repaired.
+    # The first attempt has consumed the results and decisions.
     return replace(request, messages=(*request.messages, *more), raw_messages=raw, resume=None)

@@ -1,7 +1,7 @@
-"""Plain (blocking) agents: each turn has a thread of its own, read from the event loop.
+"""Runs plain (blocking) agents: each turn in a dedicated thread, read from the event loop.
 
-How many there can be is bounded by the server's slots, not by anyio's shared pool of 40. Threads are daemons, so an
-agent that never returns cannot keep the interpreter from exiting.
+The server's slots bound the number of threads, not anyio's shared pool of 40. Threads are daemons, so an agent that
+never returns cannot keep the interpreter from exiting.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ..aio.background import Failure, from_threads
 from ..wire.reducer import LARGE, size_of
 
 BUFFER = 64
-"""Items a plain generator may be ahead of its reader."""
+"""Number of items that a plain generator may be ahead of its reader."""
 
 
 class _Abandoned(Exception):
-    """Raised inside the thread when nobody reads any more."""
+    """Raised inside the thread when the reader has gone."""
 
 
 class ThreadRun:
-    """Calls a function in a thread and yields the items of the generator that it returns.
+    """Calls a function in a thread and yields the items of the returned generator.
 
-    That generator is iterated and closed in the thread too. A function that blocks cannot be interrupted: leaving
-    waits for it.
+    The generator is iterated and closed in the same thread. A blocking function cannot be interrupted, so a reader that
+    leaves waits until the function returns.
     """
 
     def __init__(self, call: Callable[[], Generator[Any]]) -> None:
@@ -46,8 +46,8 @@ class ThreadRun:
         self._soon = from_threads()
 
     async def items(self) -> AsyncIterator[Any]:
-        """Start the thread and yield its items, then raise what it raised."""
-        # The function sees the context variables of its request, as a coroutine would.
+        """Start the thread and yield its items, then re-raise its exception, if any."""
+        # Like a coroutine, the function sees the context variables of its request.
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name="openai-compat agent", daemon=True).start()
         try:
@@ -74,7 +74,7 @@ class ThreadRun:
         with self._room:
             self._abandoned = True
             self._room.notify()
-            if self._ended:  # where it is closed late, there may be no event loop any more to wait in
+            if self._ended:  # closed late: the event loop may be gone, so do not wait
                 return
         with anyio.CancelScope(shield=True):
             while not self._ended:
@@ -97,20 +97,20 @@ class ThreadRun:
 
     def _put(self, item: Any) -> None:
         with self._room:
-            # Woken also when the reader has gone: a thread that waits for room would wait for ever.
+            # Also wake when the reader has gone, or a thread that waits for room would wait for ever.
             self._room.wait_for(lambda: not self._full or self._abandoned)
             if self._abandoned:
                 raise _Abandoned
             self._items.append(item)
-            # Back-pressure: a generator that is ahead waits in its thread. One large item is enough, or they would
-            # pile up in memory.
+            # Back-pressure: a generator that is ahead waits in its thread. One large item fills the buffer, or large
+            # items would pile up in memory.
             self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE
         self._wake()
 
     def _wake(self) -> None:
         with self._room:
             waiting, self._waiting = self._waiting, False
-        # Only a reader that waits is woken: each call into the loop costs as much as several items.
+        # Wake the reader only if it waits: each call into the loop costs as much as several items.
         if waiting:
             try:
                 self._soon(self._ready.set)

@@ -1,4 +1,4 @@
-"""Models of fifteen providers as agents: by one table, the two official SDKs, and a config file if you like.
+"""Models of fifteen providers as agents: one table, the two official SDKs and, if you like, a config file.
 
     providers = Providers({"groq": ProviderSettings(api_key="…"), "ollama": ProviderSettings()})
     Server({"fast": providers.backend("groq/llama-3.3-70b-versatile")}, providers=providers)

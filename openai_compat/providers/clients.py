@@ -1,4 +1,4 @@
-"""The SDK clients of providers: one of each for every event loop, closed when nobody will use it any more."""
+"""The SDK clients of providers: one per provider and event loop, closed once unused and outdated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Owner = TypeVar("Owner")
 
 @dataclass(slots=True)
 class _Lent:
-    """A client and how many use it now. `stale` ones are closed by the last of them."""
+    """A client and its number of current users. The last user closes a `stale` client."""
 
     client: Any
     users: int = 0
@@ -26,11 +26,11 @@ class _Lent:
 
 
 class Clients(Generic[Owner]):
-    """Lends clients to those who use them. Connections cannot move from one event loop to another, so each has its own.
+    """Lends out clients, one per owner and event loop: connections cannot move from one event loop to another.
 
     Args:
         make: makes the client of an owner.
-        is_current: whether an owner still is in use; clients of one that is not are closed.
+        is_current: returns True while an owner is in use; afterwards its client is closed.
     """
 
     def __init__(self, make: Callable[[Owner], Any], is_current: Callable[[Owner], bool]) -> None:
@@ -48,14 +48,14 @@ class Clients(Generic[Owner]):
 
     @asynccontextmanager
     async def use(self, owner: Owner) -> AsyncGenerator[Any]:
-        """The owner's client on this event loop, which is not closed meanwhile."""
+        """Lend the owner's client on this event loop; the client stays open inside the `async with` block."""
         here = self._here()
         lent = here.get(owner)
         if lent is None:
             lent = here[owner] = _Lent(self._make(owner))
         lent.users += 1
         try:
-            # Clients of settings that were replaced go when the next turn comes: nothing else wakes up for them.
+            # Clients of replaced settings are closed at the next turn: nothing else would trigger that.
             await self._close_unused()
             yield lent.client
         finally:
@@ -63,11 +63,11 @@ class Clients(Generic[Owner]):
             await self._close_unused()
 
     def here(self, owner: Owner) -> Any:
-        """The client that is in use now. Raises KeyError if none is."""
+        """The client that is lent now. Raises KeyError if none is."""
         return self._here()[owner].client
 
     async def aclose(self) -> None:
-        """Close this event loop's clients; those in use are closed by their last users."""
+        """Close this event loop's clients; the last user closes a client that is in use."""
         for lent in self._here().values():
             lent.stale = True
         await self._close_unused()
@@ -77,6 +77,6 @@ class Clients(Generic[Owner]):
         unused = [(owner, lent) for owner, lent in here.items() if not lent.users]
         ended = [owner for owner, lent in unused if lent.stale or not self._is_current(owner)]
         for client in [here.pop(owner).client for owner in ended]:
-            # Shielded: a turn that was cancelled would leave its connections open.
-            with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):  # nobody needs it any more
+            # Shielded: a cancelled turn would leave its connections open.
+            with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):  # the client is no longer needed
                 await client.close()

@@ -1,4 +1,4 @@
-"""One configured provider: its client, backends for its models, which models it has, and whether it answers."""
+"""One configured provider: its client, its backends, its list of models and its health check."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CHECKED_FOR = 30.0
-"""Seconds for which what a provider has said about itself is taken for true."""
+"""Seconds for which a health check and a list of models are cached."""
 
 PATIENCE = 5.0
-"""Seconds in which a provider has to say that it is there."""
+"""Timeout of a request for the list of models, in seconds."""
 
 AZURE_API_VERSION = "2024-10-21"
 
@@ -36,11 +36,11 @@ MESSAGES = {
     "upstream_auth": "It refused the key.",
     "rate_limit_exceeded": "It has reached its rate limit.",
 }
-"""What is told of a provider that did not say that it is well, by the code of the error."""
+"""Messages for an unhealthy provider, by error code."""
 
 
 class ProviderConnection:
-    """A provider with its settings, which stay as they are: other settings make another connection."""
+    """A provider with its settings, which never change: new settings make a new connection."""
 
     def __init__(
         self, provider: ProviderType, settings: ProviderSettings, clients: Clients[ProviderConnection]
@@ -53,12 +53,12 @@ class ProviderConnection:
 
     @property
     def key(self) -> str | None:
-        """Its key: the one of the settings, or the environment's."""
+        """The API key, from the settings or the environment."""
         return self.settings.api_key or next(filter(None, map(os.environ.get, self.provider.key_env)), None)
 
     @property
     def url(self) -> str | None:
-        """The base URL: of the settings, the environment or the table; None for the SDK's own."""
+        """The base URL, from the settings, the environment or the table; None for the SDK's default."""
         resource = self.settings.resource_name
         return (
             self.settings.base_url
@@ -69,7 +69,7 @@ class ProviderConnection:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot be used; None if it can."""
+        """The reason why the provider cannot be used; None if it can."""
         if not self.settings.enabled:
             return "It is switched off."
         if self.provider.needs_key and self.key is None:
@@ -80,16 +80,16 @@ class ProviderConnection:
 
     @property
     def usable(self) -> bool:
-        """True if it is switched on and has what it needs."""
+        """True if the provider is enabled and has its key and URL."""
         return self.missing is None
 
     def make_client(self) -> Any:
-        """A client of its SDK. Raises ImportError if that is not installed."""
+        """Make a client of the provider's SDK. Raises ImportError if the SDK is not installed."""
         return self._client_maker()()
 
     def _client_maker(self) -> Callable[[], Any]:
-        """Imports the SDK; returns what makes its client. Retries are off: whoever falls back must not wait for them."""
-        key = self.key or "none"  # the SDK would take the one in OPENAI_API_KEY, which is for OpenAI alone
+        """Import the SDK and return a factory of its client. Retries are off, since they would delay a fallback."""
+        key = self.key or "none"  # without a key the SDK would use OPENAI_API_KEY, which is for OpenAI alone
         if self.provider.sdk == "anthropic":
             with needs(f"the provider {self.provider.type}"):
                 from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
@@ -108,15 +108,15 @@ class ProviderConnection:
             else:
                 client = AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0)
             if self.provider.type != "openai":
-                client.organization = client.project = None  # the environment's are OpenAI's, and not for strangers
+                client.organization = client.project = None  # those in the environment are for OpenAI alone
             return client
 
         return make
 
     def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
-        """An agent of one of its models, to be run within `in_use`. Raises ImportError, AgentError."""
+        """Make a backend for one of its models; run the backend within `in_use`. Raises ImportError, AgentError."""
         chosen = self._model(model)
-        self._client_maker()  # imported now, not by the first turn: that takes a second
+        self._client_maker()  # import now: the import takes a second, which the first turn would have to wait
 
         def client() -> Any:
             return self._clients.here(self)
@@ -139,7 +139,7 @@ class ProviderConnection:
 
     @property
     def deployment(self) -> str | None:
-        """Azure's: asked for in place of any model, which is what its API takes the name for."""
+        """Azure's deployment name, sent in place of the model name, as its API expects."""
         return self.settings.deployment_name if self.provider.sdk == "azure" else None
 
     def _extra(self, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -147,15 +147,15 @@ class ProviderConnection:
             return extra
         from openai import omit  # noqa: PLC0415
 
-        # Some providers refuse a request for a parameter that they do not know.
+        # Some providers refuse a request with an unknown parameter.
         return {"stream_options": omit, **(extra or {})}
 
     def in_use(self) -> Any:
-        """A context in which its backends run, and its client stays open."""
+        """A context manager that keeps the client open while a backend of this provider runs."""
         return self._clients.use(self)
 
     async def models(self) -> Sequence[str]:
-        """The models that can be asked for, as it said lately. Raises OpenAICompatError if it cannot say."""
+        """Return the names of the available models, cached. Raises OpenAICompatError if the provider does not list them."""
         if not self.provider.lists_models:
             return [name for name in [self.deployment or self.settings.default_model] if name]
         if self._models is None or time.monotonic() - self._models[0] >= CHECKED_FOR:
@@ -163,11 +163,11 @@ class ProviderConnection:
         return self._models[1]
 
     async def _ask(self) -> Sequence[str]:
-        """Ask for its models, whether it lists them or not."""
+        """Request the list of models, even from a provider that has no such list."""
         if not self.usable:
             raise not_configured(self.provider.type)
         try:
-            # The SDKs' own timeout is ten minutes.
+            # The default timeout of the SDKs is ten minutes.
             with anyio.fail_after(PATIENCE):
                 async with self.in_use() as client:
                     return model_names(await client.get(models_url(client, self.provider.models_at), cast_to=object))
@@ -177,10 +177,10 @@ class ProviderConnection:
             raise to_public_error(error) from error
 
     async def health(self, *, fresh: bool = False) -> Health:
-        """Asks it for its models. The outcome counts for a while unless `fresh` is wanted."""
+        """Check the provider by requesting its models. The result is cached; `fresh` skips the cache."""
         if self.missing is not None:
             return Health(healthy=False, message=self.missing)
-        # A health page that is polled must not cost a call to each provider each time.
+        # Polling a health page must not cost a call to each provider each time.
         if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
             self._health = time.monotonic(), await self._checked()
         return self._health[1]
@@ -190,7 +190,7 @@ class ProviderConnection:
         try:
             self._models = began, await self._ask()
         except OpenAICompatError as error:
-            # a 404 from a provider that has no list is an answer too: it can only send it while it is there
+            # a 404 from a provider without a list of models also shows that the provider is up
             answered = getattr(error.__cause__, "status_code", None) == 404
             if self.provider.lists_models or not answered:
                 return Health(healthy=False, message=MESSAGES.get(error.code or "", "It did not answer as it should."))
@@ -198,6 +198,6 @@ class ProviderConnection:
 
 
 def not_configured(name: str) -> AgentError:
-    """The client's error for a provider that is not set up. The reason is only for those who run the server."""
+    """The error for a client if a provider is not set up. The reason is shown only to the operator."""
     text = f"The model provider '{name}' is not set up."
     return AgentError(text, status=503, code="provider_not_configured")

@@ -1,4 +1,4 @@
-"""An agent that has others to take its place when the model behind it cannot be used."""
+"""An agent with fallbacks for when its model is unavailable."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ..backend import AgentBackend, Capabilities, RunContext, SupportsCancel, Su
 from ..events import AgentEvent, Progress, UsageReported
 
 COOLDOWN = 60.0
-"""Seconds for which an agent that could not be used is not asked again while there is another."""
+"""Seconds for which a failed agent is passed over while another one is available."""
 
 UPSTREAM = frozenset(
     {"upstream_timeout", "upstream_unreachable", "upstream_unavailable", "upstream_auth", "provider_not_configured"}
 )
-"""Failures that another model may not have."""
+"""Error codes of failures that another model may not have."""
 
 
 class Fallback:
-    """Asks the first agent that can be used, in order.
+    """Asks the first available agent, in order.
 
-    Another one takes over only before anything was said, and only where the model behind the agent is at fault: it is
-    down, overloaded, over its rate limit, or refuses the key. That is told as `Progress` of the kind "fallback", with
-    `from`, `to` and `reason` in its data, and `ignored`: the parameters of the request that this one does not pass on.
+    The next agent takes over only before any output, and only if the model behind the agent is at fault: down,
+    overloaded, over its rate limit, or refusing the key. The client gets a `Progress` of the kind "fallback", whose data
+    has `from`, `to`, `reason` and `ignored`: the parameters of the request that the new agent does not pass on.
 
     Args:
         agents: backends by name, the preferred one first.
-        cooldown: seconds for which one that failed is passed over.
+        cooldown: seconds for which a failed agent is passed over.
     """
 
     def __init__(self, agents: Mapping[str, AgentBackend], cooldown: float = COOLDOWN) -> None:
@@ -44,41 +44,41 @@ class Fallback:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the preferred one, the own tools of all, and bounds that all of them obey.
+        """The preferred agent's capabilities, with the own tools of all agents and only the limits that all can keep.
 
-        The parameters are those of the one that is asked first now: nothing is told as ignored because another one would.
+        The parameters are those of the agent that is asked first now, so none is reported as ignored on account of another.
         """
         first = self._agents[self._order[0]].capabilities
         each = [agent.capabilities for agent in self._agents.values()]
-        if self._known is None or self._known[:2] != (first, each):  # asked for several times with each request
+        if self._known is None or self._known[:2] != (first, each):  # read several times per request
             self._known = (first, each, _common(each, first.parameters))
         return self._known[2]
 
     @property
     def cooling(self) -> list[str]:
-        """Names of those that are passed over now."""
+        """Names of the agents that are passed over now."""
         now = time.monotonic()
         return [name for name, since in self._failed.items() if now - since < self._cooldown]
 
     @property
     def _order(self) -> list[str]:
         cooling = self.cooling
-        # Those that cool down come last, not never: if all others fail, one of them may be well again.
+        # Cooling agents come last: if all others fail, a cooling one may work again.
         return [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask them, one after another."""
+        """Ask the agents, one after another, until one answers."""
         names = self._order
         for name, following in zip(names, [*names[1:], None], strict=True):
             said = False
             items = self._agents[name].run(request, context)
             try:
                 async for item in items:
-                    # Text that is out cannot be taken back, so no other agent may begin anew. Usage and empty text
-                    # show nothing.
+                    # Sent text cannot be taken back, so no other agent may start over. Usage and empty text are
+                    # invisible.
                     said = said or not (item == "" or isinstance(item, UsageReported))
                     yield item
-                self._failed.pop(name, None)  # it is well again
+                self._failed.pop(name, None)  # it works again
                 return
             except Exception as error:
                 reason = to_public_error(error)
@@ -92,27 +92,27 @@ class Fallback:
                 data = {"from": name, "to": following, "reason": reason.code, "ignored": ignored}
                 yield Progress("fallback", following, text, done=True, data=data)
             finally:
-                # In the task that has opened it: task groups and context variables inside break in another.
+                # Close in the task that opened the run: its task groups and context variables break in another task.
                 await close(items)
 
     def request_cancel(self, context: RunContext) -> None:
-        """Pass it on to all; only one of them runs."""
+        """Pass the cancellation on to all agents; at most one of them runs this turn."""
         for agent in self._agents.values():
             if isinstance(agent, SupportsCancel):
                 agent.request_cancel(context)
 
     async def aclose(self) -> None:
-        """Close those that can be closed."""
+        """Close the agents that have `aclose`."""
         for agent in self._agents.values():
             if isinstance(agent, SupportsClose):
                 await agent.aclose()
 
 
 def _common(each: Sequence[Capabilities], parameters: frozenset[str] | None) -> Capabilities:
-    # Whoever takes over has its own tools: a client must offer none by any of their names.
+    # Any agent may take over, so a client must offer no tool with the name of any agent's own tool.
     own = frozenset[str]().union(*[can.own_tools for can in each])
     modes = all([can.security_modes for can in each])
-    # One that never asks gets no decision, and so cannot lose what is changed in it.
+    # Agents that never ask for approval get no decisions, so they cannot lose edited arguments.
     asking = {can.approvals for can in each} - {"none"}
     approvals: Literal["none", "yes_no", "edit"] = "yes_no" if "yes_no" in asking else "edit" if asking else "none"
     return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes, parameters=parameters)

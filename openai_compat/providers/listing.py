@@ -1,4 +1,4 @@
-"""The lists of models that providers give: OpenAI's, a bare array, and Cohere's."""
+"""Parses the model lists of providers: OpenAI's format, a bare array, and Cohere's format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def models_url(client: Any, path: str) -> str:
 
 
 def model_names(listed: object) -> Sequence[str]:
-    """The names in what a provider has answered. Raises AgentError if there are none to find in it."""
+    """The model names in a provider's response. Raises AgentError if the response is no list of models."""
     # Together answers with a bare array.
     found = cast("dict[str, object]", listed) if isinstance(listed, dict) else {"data": listed}
     entries = found.get("data", found.get("models"))
@@ -23,4 +23,4 @@ def model_names(listed: object) -> Sequence[str]:
         raise AgentError("The model provider did not list its models.", code="upstream_error")
     named = [cast("dict[str, object]", entry) for entry in cast("list[object]", entries) if isinstance(entry, dict)]
     names = [entry.get("id", entry.get("name")) for entry in named]
-    return [name.removeprefix("models/") for name in names if isinstance(name, str)]  # Google writes it in front
+    return [name.removeprefix("models/") for name in names if isinstance(name, str)]  # Google's prefix

@@ -1,4 +1,4 @@
-"""The provider port: what a server can tell, and change, of the model providers behind its agents."""
+"""The provider port: how a server reads and changes the model providers behind its agents."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """Settings of a provider. What is None comes from the table or the environment; the key is never shown.
+    """Settings of a provider. None means the value of the table or the environment; the API key is never shown.
 
     Attributes:
-        base_url: where its API is.
-        default_model: the model of requests that name only the provider.
-        resource_name: Azure's: the name in `https://NAME.openai.azure.com`.
-        deployment_name: Azure's: the deployment that answers, whatever the model is called.
-        api_version: Azure's.
-        enabled: whether it is used at all.
+        base_url: base URL of the API.
+        default_model: the model for requests that name only the provider.
+        resource_name: Azure only: the name in `https://NAME.openai.azure.com`.
+        deployment_name: Azure only: the deployment that answers, for any model name.
+        api_version: Azure only: the version of the API.
+        enabled: False if the provider must not be used.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -39,43 +39,43 @@ class Health:
 
 
 class ProviderControl(Protocol):
-    """Model providers by type ("anthropic", "groq" …). What names one that is not there raises NotFound."""
+    """Model providers by type ("anthropic", "groq" …). Methods raise NotFound for an unknown provider."""
 
     @property
     def default(self) -> str | None:
-        """The provider of models that are named without one."""
+        """The provider for model names without a provider."""
         ...
 
     @property
     def configured(self) -> Sequence[str]:
-        """Those that can be used: they are switched on and have their key."""
+        """The types of the providers that can be used: enabled, with their key."""
         ...
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Other names of models, each for a `provider/model`."""
+        """Alternative model names, each for a `provider/model`."""
         ...
 
     def set_default(self, name: str) -> None:
-        """Choose the provider of models that are named without one."""
+        """Choose the provider for model names without a provider."""
         ...
 
     def settings(self, name: str) -> ProviderSettings:
-        """The settings that a provider has now."""
+        """The current settings of a provider."""
         ...
 
     def configure(self, name: str, settings: ProviderSettings) -> None:
-        """Give a provider other settings; agents that use it see them with their next turn."""
+        """Replace a provider's settings, from the next turn of its agents on."""
         ...
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Check the configured ones, all at once; a recent outcome counts unless `fresh`."""
+        """Check the configured providers, all concurrently; `fresh` skips the cached results."""
         ...
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Check one of them; a recent outcome counts unless `fresh`."""
+        """Check one provider; `fresh` skips the cached result."""
         ...
 
     async def models(self, name: str) -> Sequence[str]:
-        """The models of one of them. Raises OpenAICompatError if it cannot say."""
+        """Return the models of a provider. Raises OpenAICompatError if the provider does not list them."""
         ...

@@ -1,4 +1,4 @@
-"""The providers that a server may use: their settings, changed while it runs, and what is known of them."""
+"""The registry of providers that a server may use: settings (changeable at run time), models and health."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Providers:
     """Providers by type.
 
     Args:
-        settings: those that are configured from the start. All others can be used once their key is in the
-            environment, or they are configured.
-        default: the provider of models that are named without one.
-        aliases: other names of models, as `provider/model`.
+        settings: settings of the providers configured at start. Any other provider can be used once its key is in the
+            environment, or once it is configured.
+        default: the provider for model names without a provider.
+        aliases: alternative model names, each for a `provider/model`.
 
     Raises NotFound for a provider that does not exist.
     """
@@ -55,8 +55,8 @@ class Providers:
 
     @property
     def default(self) -> str | None:
-        """The default provider: the one that was chosen, or the first that has a key, or else can do without."""
-        # Servers on this machine need no key, so they look usable though nobody runs one: they come last.
+        """The default provider: the chosen one, else the first with a key, else the first that needs no key."""
+        # Local servers need no key, so they look usable even if none runs: they come last.
         with_key = [name for name in self.configured if self._connections[name].key is not None]
         return self._default or next(iter([*with_key, *self.configured]), None)
 
@@ -66,31 +66,32 @@ class Providers:
         self._default = name
 
     def connection(self, name: str) -> ProviderConnection:
-        """A provider with its settings. Raises NotFound (404 `provider_not_found`)."""
+        """The connection of a provider. Raises NotFound (404 `provider_not_found`)."""
         found = self._connections.get(name)
         if found is None:
-            # Cut off: what a client sends is not echoed at length.
+            # Cut off: input of a client is not echoed at length.
             raise NotFound(f"There is no provider '{name[:64]}'.", code="provider_not_found", param="provider")
         return found
 
     def configure(self, name: str, settings: ProviderSettings) -> None:
-        """Give a provider other settings; agents that use it see them with their next turn. Raises NotFound.
+        """Replace a provider's settings, from the next turn of its agents on. Raises NotFound.
 
-        Running turns keep the old ones, whose client is closed after them, when the provider is used next.
+        Running turns keep the old settings. The old client is closed after the last of them, or at the next use of any
+        provider.
         """
-        # A new connection, not a changed one: turns that run keep the key and the URL they began with.
+        # A new connection, not a changed one: running turns keep the key and the URL they began with.
         self._connections[name] = ProviderConnection(self.connection(name).provider, settings, self._clients)
 
     @property
     def configured(self) -> Sequence[str]:
-        """The types of those that can be used."""
+        """The types of the providers that can be used."""
         return [name for name, connection in self._connections.items() if connection.usable]
 
     def resolve(self, model: str) -> tuple[str, str | None]:
-        """Provider and model of `provider/model`, an alias, or a model of the default provider. Raises AgentError."""
+        """Split `provider/model`, an alias, or a model of the default provider into provider and model. Raises AgentError."""
         model = self.aliases.get(model, model)
         name, slash, rest = model.partition("/")
-        # Only a known provider counts: models have slashes in their own names (`meta-llama/llama-3`).
+        # Only a known provider counts as a prefix: model names contain slashes (`meta-llama/llama-3`).
         if slash and name in self._connections:
             return name, rest or None
         if model in self._connections:
@@ -104,15 +105,15 @@ class Providers:
         return self.connection(name).settings
 
     def backend(self, model: str, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
-        """An agent of a model: "anthropic/claude-opus-5", an alias, or a provider, whose default model it is then.
+        """Make an agent of a model: "anthropic/claude-opus-5", an alias, or a provider (for its default model).
 
-        `system` are instructions that go before the client's messages, `extra` further arguments for the SDK. Raises
-        ImportError if the SDK of a provider that can be used is not installed.
+        `system` are instructions before the client's messages, `extra` are further arguments for the SDK. Raises
+        ImportError if the provider can be used but its SDK is not installed.
         """
         return ProviderModel(self, model, system, extra)
 
     async def models(self, name: str) -> Sequence[str]:
-        """The models of a provider. Raises NotFound, and OpenAICompatError if it cannot say."""
+        """Return the models of a provider. Raises NotFound, and OpenAICompatError if the provider does not list them."""
         return await self.connection(name).models()
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
@@ -120,25 +121,25 @@ class Providers:
         return await self.connection(name).health(fresh=fresh)
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Check the providers that can be used, all at once."""
+        """Check the providers that can be used, all concurrently."""
         names, found = list(self.configured), dict[str, Health]()
 
         async def ask(name: str) -> None:
             found[name] = await self.connection(name).health(fresh=fresh)
 
-        # At once: one that hangs would add its patience to that of all others.
+        # Concurrently: otherwise the timeouts of hanging providers would add up.
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(ask, name)
         return {name: found[name] for name in names}
 
     async def aclose(self) -> None:
-        """Close the clients of this event loop, those in use after their last turn."""
+        """Close the clients of this event loop; a client in use is closed after its last turn."""
         await self._clients.aclose()
 
 
 class ProviderModel:
-    """Who answers is looked up for every turn, so that settings, aliases and the default may change."""
+    """A model that is resolved for every turn, so that settings, aliases and the default may change."""
 
     def __init__(self, providers: Providers, model: str, system: str, extra: Mapping[str, Any] | None) -> None:
         self._providers = providers
@@ -146,16 +147,16 @@ class ProviderModel:
         self._system = system
         self._extra = extra
         self._made: tuple[ProviderConnection, str | None, AgentBackend] | None = None
-        _ = self.capabilities  # an SDK that is not there is to be found out now
+        _ = self.capabilities  # fail now if the SDK is not installed
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the backend that it has now; what any model may have while there is none. It has no own tools to bound."""
+        """The current backend's capabilities, or the defaults. `security_modes` is True, since a model has no own tools."""
         try:
             connection, backend = self._backend()
             return replace(backend.capabilities, security_modes=True, upstream=self._upstream(connection))
         except OpenAICompatError:
-            # Agents can be listed and asked while their provider is down; the turn then fails with a 503.
+            # An agent stays listed while its provider is not set up; its turns fail with a 503.
             return Capabilities(security_modes=True, upstream=self._upstream(None))
 
     def _upstream(self, connection: ProviderConnection | None) -> str | None:
@@ -167,7 +168,7 @@ class ProviderModel:
         return f"{name}/{model}" if model else name
 
     def _backend(self) -> tuple[ProviderConnection, AgentBackend]:
-        """Kept as long as it is the same one: some remember what was said."""
+        """The backend, reused while connection and model stay the same: some backends remember earlier answers."""
         name, model = self._providers.resolve(self._model)
         connection = self._providers.connection(name)
         made = self._made
@@ -177,9 +178,9 @@ class ProviderModel:
         return made[0], made[2]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask the model. Raises AgentError if there is none to ask."""
+        """Ask the model. Raises AgentError if no provider is set up for the model."""
         connection, backend = self._backend()
-        # The settings may change during the turn: the client that it has begun with stays open until its end.
+        # The settings may change during the turn; `in_use` keeps its client open until the end.
         async with connection.in_use():
             items = backend.run(request, context)
             try:
@@ -189,5 +190,5 @@ class ProviderModel:
                 await close(items)
 
     async def aclose(self) -> None:
-        """Close the clients of this event loop that nobody uses."""
+        """Close the unused clients of this event loop."""
         await self._providers.aclose()

@@ -1,6 +1,6 @@
-"""The providers, as data: where their API is, which SDK speaks it, and where their key is looked for.
+"""The table of providers: base URL, SDK, and the environment variables with their API keys.
 
-All but Anthropic offer OpenAI's Chat Completions at a base URL of theirs; Azure has a client of its own in OpenAI's SDK.
+All but Anthropic serve OpenAI's Chat Completions at their base URL; Azure has a separate client class in OpenAI's SDK.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class ProviderType:
     Attributes:
         type: its name in configurations and model names (`groq/llama-3.3-70b`).
         sdk: the client that speaks its API.
-        base_url: where its API is, None for the SDK's own default.
-        key_env: environment variables that may hold the key, in the order in which they are looked at.
-        url_env: the environment variable that may hold another base URL; the name of its type by default.
-        needs_key: whether it cannot be used without a key.
-        limit_name: its name for the longest answer.
-        stream_options: whether it takes `stream_options`; those that do not report the tokens used anyway.
-        lists_models: whether it can say which models can be asked for.
-        models_at: where it is asked that, as seen from the base URL.
+        base_url: base URL of the API, None for the SDK's default.
+        key_env: environment variables that may hold the key, in order of precedence.
+        url_env: the environment variable that may hold another base URL; `{TYPE}_BASE_URL` by default.
+        needs_key: True if the provider cannot be used without a key.
+        limit_name: the request parameter that limits the length of an answer.
+        stream_options: True if `stream_options` is accepted; other providers report the usage without it.
+        lists_models: True if the provider can list its models.
+        models_at: path of the list of models, relative to the base URL.
     """
 
     type: str
@@ -46,7 +46,7 @@ class ProviderType:
 
 
 _ALL = (
-    # Twenty at a time unless it is told otherwise.
+    # A page has twenty models by default.
     ProviderType("anthropic", "anthropic", None, ("ANTHROPIC_API_KEY",), models_at="v1/models?limit=1000"),
     # Its reasoning models refuse `max_tokens`.
     ProviderType("openai", "openai", None, ("OPENAI_API_KEY",), limit_name="max_completion_tokens"),
@@ -57,7 +57,7 @@ _ALL = (
         ("AZURE_OPENAI_API_KEY",),
         url_env="AZURE_OPENAI_ENDPOINT",
         limit_name="max_completion_tokens",
-        lists_models=False,  # deployments are asked for, by names that its list of models does not have
+        lists_models=False,  # requests name deployments, which its list of models does not have
     ),
     ProviderType(
         "google",
@@ -73,7 +73,7 @@ _ALL = (
         "cohere",
         base_url="https://api.cohere.ai/compatibility/v1",
         key_env=("COHERE_API_KEY", "CO_API_KEY"),
-        models_at="../../v1/models?endpoint=chat&page_size=1000",  # its own API's: this one has none
+        models_at="../../v1/models?endpoint=chat&page_size=1000",  # the list of Cohere's own API: the compatibility API has none
     ),
     ProviderType(
         "perplexity", base_url="https://api.perplexity.ai", key_env=("PERPLEXITY_API_KEY",), lists_models=False
@@ -85,4 +85,4 @@ _ALL = (
 )
 
 PROVIDERS: Mapping[str, ProviderType] = MappingProxyType({provider.type: provider for provider in _ALL})
-"""By type, in the order in which they are listed."""
+"""All providers by type, in the order in which they are listed."""

@@ -1,4 +1,4 @@
-"""Agents from a file: provider, model, instructions and tools of each, or a Python object.
+"""Loads agents from a TOML file: each with provider, model, instructions and tools, or a Python object.
 
 default = "assistant"
 
@@ -38,17 +38,17 @@ from .table import PROVIDERS
 from .team_tables import AgentTable, TeamTable
 
 Import = Callable[[str], Any]
-"""Gets what is at `module:attr`. Raises ValueError, which says in a line why it cannot."""
+"""Imports the object at `module:attr`. Raises ValueError with a reason of one line."""
 
 Make = Callable[[Any], AgentBackend]
-"""Makes a backend of an agent. Raises TypeError if it is none."""
+"""Makes a backend of an agent. Raises TypeError if the object is no agent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The agents of a file by the names under which they are served, the default one first.
+    """The agents of a file, by the names under which they are served, the default agent first.
 
-    `warnings` tell which models cannot be asked as things are.
+    `warnings` name the models that cannot be used at present, with the reason.
     """
 
     agents: Mapping[str, AgentBackend]
@@ -57,9 +57,9 @@ class Team:
 
 
 def load_team(path: str | Path, get: Import, make: Make = as_backend) -> Team:
-    """The team in a TOML file. `get` finds what it names as `module:attr`, `make` makes backends of such agents.
+    """Load the team of a TOML file. `get` imports a `module:attr`, `make` makes a backend of an imported agent.
 
-    Raises ValueError, which says in a line what is wrong with the file, and where.
+    Raises ValueError, whose one line says what is wrong with the file, and where.
     """
     with _at(f"{path}"):
         return _team(_read(Path(path)), get, make)
@@ -67,7 +67,7 @@ def load_team(path: str | Path, get: Import, make: Make = as_backend) -> Team:
 
 @contextmanager
 def _at(key: str) -> Generator[None]:
-    """Tells what goes wrong inside with the key where it stands."""
+    """Re-raise errors as ValueError with the key of the file at which they occurred."""
     try:
         yield
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
@@ -88,7 +88,7 @@ def _read(path: Path) -> TeamTable:
 
 
 def _first(error: ValidationError) -> str:
-    """The first error, without the value: it could be a key that stands where its name should."""
+    """The first error, without the value, which may be an API key in place of its variable's name."""
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] != "extra_forbidden":
@@ -108,7 +108,7 @@ def _team(table: TeamTable, get: Import, make: Make) -> Team:
     if table.default is not None:
         if table.default not in agents:
             raise ValueError(f"default: there is no agent '{table.default}'; there are: {', '.join(agents)}")
-        # The first one answers where a request names no model.
+        # The first agent answers requests that name no model.
         agents = {table.default: agents[table.default], **agents}
     return Team(agents, providers, tuple(_warnings(table, providers)))
 
@@ -131,7 +131,7 @@ def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Impor
         with _at("agent"):
             return make(get(given.agent))
     for place, model in enumerate(given.models):
-        # a model without a provider would be asked of whichever is there: in a file that is a slip
+        # a model without a provider would go to whichever provider has a key: in a file that is a mistake
         known = model in table.aliases or model.partition("/")[0] in PROVIDERS
         if not known and table.default_provider is None:
             key = f"fallback.{place - 1}" if place else "model"
@@ -172,5 +172,5 @@ def _warnings(table: TeamTable, providers: Providers) -> Iterator[str]:
             provider = providers.resolve(model)[0] if providers.default else model
             missing = providers.connection(provider).missing
             if missing is not None:
-                # No error: the key may come later, and the other agents can be asked now.
+                # A warning, not an error: the key may be added later, and the other agents work.
                 yield f"agents.{name}: '{model}' cannot be asked now. {provider}: {missing}"

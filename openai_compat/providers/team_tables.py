@@ -17,12 +17,12 @@ Name = Annotated[str, MinLen(1)]
 
 
 class _Table(BaseModel):
-    # TOML has types of its own: a number or a flag in quotes is a slip, as an unknown key is.
+    # TOML has types: a quoted number or flag is a mistake, as is an unknown key.
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class ProviderTable(_Table):
-    """`[providers.NAME]`. The key stands in an environment variable, not in the file."""
+    """`[providers.NAME]`. The API key is in an environment variable, not in the file."""
 
     api_key_env: Name | None = Field(None, description="environment variable with the key; by default the provider's")
     base_url: Name | None = Field(None, description="where its API is, if not where the provider's own is")
@@ -33,13 +33,13 @@ class ProviderTable(_Table):
     enabled: bool = Field(default=True, description="whether it is used at all")
 
     def settings(self) -> ProviderSettings:
-        """The same as settings. Raises ValueError if there is no key where it should be."""
+        """Convert to ProviderSettings. Raises ValueError if `api_key_env` is not set in the environment."""
         key = None if self.api_key_env is None else from_environment(self.api_key_env, "api_key_env")
         return ProviderSettings(api_key=key, **self.model_dump(exclude={"api_key_env"}))
 
 
 class MCPTable(_Table):
-    """`[agents.NAME.mcp.NAME]`: a server of tools."""
+    """`[agents.NAME.mcp.NAME]`: an MCP server of tools."""
 
     command: Annotated[list[str], MinLen(1)] | None = Field(None, description="starts it, as a list of words")
     url: Name | None = Field(None, description="where it is, if it is not started here")
@@ -58,7 +58,7 @@ class MCPTable(_Table):
         return self
 
     def server(self, name: str) -> MCPServer:
-        """The server. Raises ValueError and TypeError for settings that make no sense, ImportError without `mcp`."""
+        """Make the MCP server. Raises ValueError or TypeError for invalid settings, ImportError without `mcp`."""
         headers = {header: from_environment(variable, "headers_env") for header, variable in self.headers_env.items()}
         return MCPServer(
             name,
@@ -116,7 +116,7 @@ class TeamTable(_Table):
 
 
 def from_environment(variable: str, key: str) -> str:
-    """The value of a variable that the file names. Raises ValueError if there is none."""
+    """The value of an environment variable that the file names. Raises ValueError if the variable is empty or not set."""
     value = os.environ.get(variable)
     if not value:
         raise ValueError(f"{key}: the environment variable {variable} is not set")
