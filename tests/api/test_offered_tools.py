@@ -60,6 +60,6 @@ async def test_a_call_that_is_required_of_an_agent_that_can_call_none_is_a_400(h
 @requirement("tools.unseen")
 def test_the_pages_say_so() -> None:
     docs = Path(__file__).parents[2] / "docs"
-    link = "decisions.md#tools-that-an-agent-does-not-see-are-no-error"
+    link = "decisions.md#offered-tools-that-an-agent-ignores-are-not-an-error"
     for page in ("agents.md", "responses.md"):
         assert link in (docs / "reference" / page).read_text("utf-8")
