@@ -1,1 +1,1 @@
-"""The half with I/O: a folder for each API, and what the APIs share."""
+"""The part that does I/O: one folder per API, plus the code that the APIs share."""

@@ -1,4 +1,4 @@
-"""The access log: one line for each request, and for each turn that no request waits for the end of."""
+"""The access log: one line per request, and one per turn that outlives its request or came over a WebSocket."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .services import logger
 from .websocket import WebSocketConnection
 
 PROBES = frozenset({"/healthz", "/readyz", "/health"})
-"""Asked every few seconds by machines: their good answers are not worth a line."""
+"""Paths that load balancers poll every few seconds: their successful answers are logged at DEBUG only."""
 
 
 def log_request(exchange: Exchange | WebSocketConnection) -> None:
-    """Write the line of a request over HTTP, or of a WebSocket that has ended."""
+    """Log an HTTP request, or a WebSocket that has ended."""
     log_access(
         exchange.request_id,
         exchange.request.method,
@@ -43,16 +43,16 @@ def log_access(
     turn: TurnLog | None,
     reason: RefusalReason | None = None,
 ) -> None:
-    """Write the line; its fields are on the record too (`extra`), for formats that are not text.
+    """Write one line. Its fields are also on the record, as with `extra`, for formats other than text.
 
-    `status` 0 is none; `began` is when it was asked for (`time.monotonic`); `reason` is why no agent was started.
+    `status` 0 means none was sent; `began` is when the request came in (`time.monotonic`); `reason` is why no agent was started.
     """
     level = logging.DEBUG if path in PROBES and 0 < status < 400 else logging.INFO
     if logger.isEnabledFor(level):
         line = make_line(
             request_id, method, path, status, began=began, note=note, principal=principal.id, turn=turn, reason=reason
         )
-        # Not by `logger.log`, half of whose time is to look for the caller, which is always this function.
+        # `logger.log` would spend half its time looking up the caller, which is always this function.
         if logging.getLogRecordFactory() is not logging.LogRecord or type(logger) is not logging.Logger:
             logger.handle(ordinary_record(logger, level, line))
         elif logger.filters:

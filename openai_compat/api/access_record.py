@@ -1,4 +1,4 @@
-"""The record of the access log: what Python's `logging` hands to handlers, with the fields of the line."""
+"""The access log's record: what Python's `logging` hands to handlers, with the fields of the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..policies.hooks import RefusalReason
 from ..turns.turn_log import Finish, Outcome, TurnLog
 
 SHOWN_OF = 200
-"""Characters of a text from outside that are told."""
+"""Longest text from outside that a line shows, in characters."""
 
 OF_REQUEST = (
     "event",
@@ -27,14 +27,14 @@ OF_REQUEST = (
     "error",
     "note",
 )
-"""The fields of a line that is not of a turn."""
+"""The fields of a line that is not about a turn."""
 
 FIELDS = (
     *("event", "request_id", "method", "path", "api", "status", "ms", "queue_ms", "first_ms", "stream"),
     *("agent", "model", "principal", "conversation", "response", "input_tokens", "output_tokens", "cached_tokens"),
     *("tool_calls", "finish", "asks", "outcome", "reason", "error", "note"),
 )
-"""The fields of the line of a turn, on its record: `request_id` is on others of the request too."""
+"""The fields of a turn's line, set on its record. Other records of the request have `request_id` too."""
 
 SHOWN = (
     ("agent=", "agent", ""),
@@ -48,21 +48,21 @@ SHOWN = (
     ("outcome=", "outcome", ""),
     ("reason=", "reason", ""),
 )
-"""What the message tells after the time, as far as it is known and not nothing."""
+"""The fields that the message shows after the time: label, field, unit. Unknown, empty and "ok" values are left out."""
 
 COMMON = (
     *("event", "method", "path", "api", "status", "stream", "agent", "model"),
     *("tool_calls", "finish", "asks", "outcome", "reason", "error", "note"),
 )
-"""The fields in which many lines are the same, so that formatters can keep what they have written of them."""
+"""The fields whose values repeat from line to line, so that formatters can cache their output."""
 
 OWN = (
     *("request_id", "principal", "ms", "queue_ms", "first_ms"),
     *("conversation", "response", "input_tokens", "output_tokens", "cached_tokens"),
 )
-"""The fields that are a line's own."""
+"""The fields whose values differ from line to line."""
 
-# What is not known is None. Texts from outside are as they came: `shown` is for who writes them.
+# None means unknown. Texts from outside are kept as received: `shown` is for the code that writes them.
 Common: TypeAlias = tuple[
     str,
     str,
@@ -93,31 +93,31 @@ Own: TypeAlias = tuple[
     int | None,
 ]
 Line: TypeAlias = tuple[Common, Own]
-"""The values of the fields of a line."""
+"""The values of a line's fields: those of COMMON, then those of OWN."""
 
 _own_dict = vars(logging.LogRecord)["__dict__"].__get__
-"""The attributes that a record has, without those that it gets when somebody asks."""
+"""The attributes that a record has already, without those that are created on demand."""
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({})))
-"""What every record has."""
+"""The attributes that every record has."""
 
 
 class AccessRecord(logging.LogRecord):
-    """The record of a line: an ordinary one, whose attributes are put there when somebody asks for one or sets it.
+    """The record of a line: an ordinary record, except that its attributes are created when one is first read or set.
 
-    It has 47 with the fields of the line. To make them all takes longer than to write the line, for which most handlers need
-    nothing else than the line itself, the time and the level.
+    It has 47 attributes, counting the fields of the line. Creating them all takes longer than writing the line, and most
+    handlers need only the line itself, the time and the level.
 
     Attributes:
-        access_line: what has not become attributes; None once it has.
+        access_line: the line, until its attributes are created; None afterwards.
     """
 
     access_line: Line | None = None
 
-    # The type checkers want a variable here, as `object` has one; to Python, and to `vars`, it is an attribute as any other.
+    # Type checkers expect a variable here, as `object` has one; to Python, and to `vars`, a property will do.
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """All attributes, from now on as those of any other record."""
+        """All attributes, created at the first access."""
         own: dict[str, Any] = _own_dict(self)
         line = own.get("access_line")
         if line is not None:
@@ -127,16 +127,16 @@ class AccessRecord(logging.LogRecord):
             made.msecs = float(int(self.created % 1 * 1000))
             made.threadName = next((each.name for each in threading.enumerate() if each.ident == self.thread), None)
             own |= {**vars(made), **fields, **own}
-            own.pop("access_line", None)  # last: another thread may ask meanwhile
+            own.pop("access_line", None)  # last: another thread may read the record meanwhile
         return own
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        """A copy, for a queue or another process, is an ordinary record."""
+        """Copy the record as an ordinary one, for a queue or another process."""
         return logging.makeLogRecord, (dict(self.__dict__),)
 
 
 class _Attribute:
-    """An attribute that an access record has with all others, once somebody asks for it or sets it."""
+    """An attribute that every record has; an access record creates it when it is first read or set."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -160,8 +160,8 @@ for _name in _ORDINARY.union(FIELDS) - {"name", "levelno", "created", "thread"}:
 
 
 def access_record(level: int, line: Line) -> AccessRecord:
-    """The record of a line, made now. Nothing else has to be kept of now: who asks later finds it as it was."""
-    record = AccessRecord.__new__(AccessRecord)  # to call the class would take as long as the rest
+    """Make the record of a line. Attributes that are created later still describe the present moment."""
+    record = AccessRecord.__new__(AccessRecord)  # calling the class would take as long as all the rest
     record.name = "openai_compat"
     record.levelno = level
     record.created = time.time()
@@ -182,7 +182,7 @@ def make_line(
     turn: TurnLog | None,
     reason: RefusalReason | None,
 ) -> Line:
-    """What a line tells. See `log_access`, which says what these are."""
+    """Collect the values of a line. `log_access` describes the arguments."""
     ms, path, who = int((time.monotonic() - began) * 1000), path[:SHOWN_OF], principal[:SHOWN_OF] or None
     note = note and note[:SHOWN_OF]
     refused = status >= 400 or not status or reason is not None
@@ -216,7 +216,7 @@ def make_line(
 
 
 def ordinary_record(logger: logging.Logger, level: int, line: Line) -> logging.LogRecord:
-    """The record as the factory of records makes it, that somebody has set, or the logger."""
+    """Make a record with the configured record factory, or the logger's own `makeRecord`."""
     fields = fields_of(line)
     made = logger.makeRecord(logger.name, level, __file__, 0, _message(fields), (), None, "log_access")
     vars(made).update(fields)
@@ -224,7 +224,7 @@ def ordinary_record(logger: logging.Logger, level: int, line: Line) -> logging.L
 
 
 def line_of(record: logging.LogRecord) -> Line | None:
-    """The line that a record is of; None if it is another's. One that went through a queue has its fields only."""
+    """The line of an access record, None for any other record. A record that went through a queue has the fields only."""
     if isinstance(record, AccessRecord):
         line = record.access_line
         if line is not None:
@@ -239,7 +239,7 @@ def line_of(record: logging.LogRecord) -> Line | None:
 
 
 def fields_of(line: Line) -> dict[str, Any]:
-    """The fields of a line by their names, in order."""
+    """The fields of a line by name, in order."""
     values: dict[str, Any] = dict(zip(COMMON + OWN, line[0] + line[1], strict=True))
     for name in ("path", "model", "principal", "conversation", "error", "note"):
         values[name] = values[name] and shown(values[name])
@@ -258,5 +258,5 @@ def _message(fields: dict[str, Any]) -> str:
 
 @lru_cache(256)
 def shown(text: str) -> str:
-    """A text from outside. A line break in it must not begin a line of its own. What has been shown stays as it is."""
+    """Escape a text from outside, so that a line break cannot start a new log line. Escaping twice changes nothing."""
     return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode()

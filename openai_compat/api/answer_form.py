@@ -1,4 +1,4 @@
-"""The form of an API's answers: how it tells errors, and how it frames streams; the headers and the copy of a whole one."""
+"""The format of an API's answers: how it reports errors and frames streams; the headers and the copy of a whole answer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..wire.json import KEEP_ALIVE
 
 
 class ErrorForm(Protocol):
-    """How an API tells what went wrong. The status is the error's own."""
+    """How an API reports errors. The status comes from the error."""
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """The body of an error answer, JSON. `request_id` is the answer's, for forms that tell it there too."""
+        """The JSON body of an error answer. `request_id` is the answer's, for formats that repeat it in the body."""
         ...
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """The headers that go with it, but for those of every answer."""
+        """The headers of an error answer, besides those of every answer."""
         ...
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
@@ -28,18 +28,18 @@ class ErrorForm(Protocol):
 
 
 class OpenAIErrors:
-    """The form of errors that OpenAI's SDKs read."""
+    """The error format that OpenAI's SDKs read."""
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """`{"error": {"message", "type", "param", "code"}}`. The id is in a header."""
+        """`{"error": {"message", "type", "param", "code"}}`. The request id is in a header."""
         return error_body(error)
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """Retry hints, and whatever the error brings itself."""
+        """Retry hints, and the error's own headers."""
         return error_headers(error)
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """The envelope as an event, without an end mark."""
+        """The error envelope as an event, without an end mark."""
         return error_frame(error)
 
 
@@ -48,9 +48,9 @@ class Framing:
     """How an API frames its streams.
 
     Attributes:
-        content_type: of the answer.
-        keep_alive: what fills a silence; nothing, where any byte would be read as part of the answer.
-        headers: of the answer.
+            content_type: the `Content-Type` of the answer.
+            keep_alive: the bytes that fill a silence; empty where clients would read any byte as part of the answer.
+            headers: the headers of the answer.
     """
 
     content_type: str
@@ -61,7 +61,7 @@ class Framing:
         headers = [
             ("Content-Type", self.content_type),
             ("Cache-Control", "no-cache, no-store"),
-            # nginx would hold the stream back otherwise.
+            # nginx would buffer the stream otherwise.
             ("X-Accel-Buffering", "no"),
         ]
         object.__setattr__(self, "headers", encode_headers(headers))
@@ -71,18 +71,18 @@ OPENAI_ERRORS = OpenAIErrors()
 SSE = Framing("text/event-stream; charset=utf-8", KEEP_ALIVE)
 NDJSON = Framing("application/x-ndjson")
 
-# A cache on the way would hand one caller's answer to another.
+# A shared cache would serve one caller's answer to another.
 WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 def whole_headers(body: bytes) -> list[tuple[bytes, bytes]]:
-    """The headers of a whole answer: JSON that nobody may cache."""
+    """The headers of a whole answer: JSON that must not be cached."""
     return [*WHOLE, (b"content-length", b"%d" % len(body))]
 
 
 @dataclass(slots=True)
 class RecordedAnswer:
-    """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
+    """A copy of an answer. `body` becomes None after more than `left` bytes; `complete` is True after the last one."""
 
     left: int
     complete: bool = False

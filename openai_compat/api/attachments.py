@@ -1,4 +1,4 @@
-"""Uploaded files that a request names by their ids, as what agents can read: their bytes, name and media type."""
+"""Resolves the uploaded files that a request names by id into what agents can read: bytes, name and media type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..wire.serialize_messages import chat_message
 from .services import Services
 
 Places: TypeAlias = Mapping[str, str]
-"""Where a request names files, by their ids, as `param` says it. Others are named in what was said before."""
+"""Where a request names files: `param` by file id. All other files are named in earlier messages."""
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -25,14 +25,14 @@ Fields: TypeAlias = dict[str, Any]
 async def attach(
     services: Services, request: AgentRequest, can: Capabilities, find_places: Callable[[], Places]
 ) -> AgentRequest:
-    """The request with the files themselves in place of their ids: pictures as such, for agents that take them.
+    """Replace file ids in the request with the files themselves: images as images, for agents that accept them.
 
-    What is kept of the conversation keeps the ids. Files of earlier requests that are gone since then, or for which there
-    is no room, are replaced by a text that says so. Raises InvalidRequest for one that this request names and that is
-    not there (`file_not_found`), that the agent cannot take, or that is too much (`attachments_too_large`).
+    The stored conversation keeps the ids. A file of an earlier request that was deleted since, or exceeds the limit, is
+    replaced by a text that says so. Raises InvalidRequest if a file that this request names does not exist
+    (`file_not_found`), is not supported by the agent, or exceeds the limit (`attachments_too_large`).
     """
     named = [identifier for message in request.messages for identifier in _named_in(message)]
-    # Most requests name none, and need no look at where they do.
+    # Most requests name no file, so there are no places to look for.
     if not named:
         return request
     places = find_places()
@@ -49,7 +49,7 @@ async def attach(
 
 
 def message_places(messages: Sequence[Message]) -> Places:
-    """Where the messages of a chat request name files, each for the first time."""
+    """Where the messages of a chat request first name each file."""
     places: dict[str, str] = {}
     for index, message in enumerate(messages):
         for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
@@ -62,7 +62,7 @@ def message_places(messages: Sequence[Message]) -> Places:
 
 
 def item_places(items: Sequence[Fields]) -> Places:
-    """Where the items of a Responses request name files, each for the first time."""
+    """Where the items of a Responses request first name each file."""
     places: dict[str, str] = {}
     for index, item in enumerate(items):
         for name in ("content", "output"):
@@ -74,7 +74,7 @@ def item_places(items: Sequence[Fields]) -> Places:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file with its bytes, as a `data:` URL."""
+    """A file with its bytes as a `data:` URL."""
 
     known: StoredFile
     url: str
@@ -85,14 +85,14 @@ class _File:
 
 
 async def _load(services: Services, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
-    """The files that are there, and for which there is room: the request's own, then those named before, newest first.
+    """Load the files that exist and fit into the limit: first the request's own, then earlier ones, newest first.
 
-    Sizes count as often as a file is named.
+    A file counts as often as it is named.
     """
     files: dict[str, _File] = {}
     times, room = Counter(named), services.settings.limits.attachments
     own = [identifier for identifier in named if identifier in places]
-    # The newest is what the conversation is about; what is left out for want of room is the oldest.
+    # The conversation is about the newest files, so the oldest are left out when there is no room.
     before = [identifier for identifier in reversed(named) if identifier not in places]
     for identifier in dict.fromkeys([*own, *before]):
         key = Key(principal, identifier)
@@ -124,13 +124,13 @@ def _taken(file: _File, can: Capabilities) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Attached:
-    """Puts files where they are named."""
+    """Replaces file ids with the files."""
 
     files: Mapping[str, _File]
     can: Capabilities
 
     def message(self, message: Message) -> Message:
-        """The same message if it names no file."""
+        """The message with its files; the same object if it names none."""
         if not _named_in(message):
             return message
         if isinstance(message, UserMessage):
@@ -142,7 +142,7 @@ class _Attached:
         return replace(message, text="\n".join([message.text, *lost]), media=media)
 
     def _part(self, part: InputPart) -> InputPart:
-        # One that has its data needs no file.
+        # A part that carries its data needs no stored file.
         if not isinstance(part, FilePart) or part.file_id is None or part.file_data is not None:
             return part
         file = self._file(part.file_id)
@@ -153,7 +153,7 @@ class _Attached:
         return FilePart(file.url, filename=part.filename or file.known.filename)
 
     def item(self, item: Fields) -> Fields:
-        """The same item if it names no file."""
+        """The item with its files; the same object if it names none."""
         lists = {name: parts for name in ("content", "output") if (parts := _parts(item, name))}
         changed = {name: [self._field(part) for part in parts] for name, parts in lists.items()}
         return item if changed == lists else {**item, **changed}
@@ -173,13 +173,13 @@ class _Attached:
         return {"type": "input_file", "file_data": file.url, "filename": filename}
 
     def _file(self, identifier: str) -> _File | None:
-        """None for what is left out, and for what the agent, unlike the one before it, cannot take."""
+        """None for a file that was left out, or that this agent, unlike an earlier one, does not support."""
         file = self.files.get(identifier)
         return file if file is not None and _taken(file, self.can) else None
 
 
 def _named_in(message: Message) -> Sequence[str]:
-    """The ids of the files that a message names. Most name none, and histories are long."""
+    """The ids of the files that a message names. Most messages name none, and histories are long."""
     if isinstance(message, UserMessage):
         parts = message.parts
     elif isinstance(message, ToolMessage):
@@ -191,7 +191,7 @@ def _named_in(message: Message) -> Sequence[str]:
 
 
 def _parts(item: Fields, name: str) -> list[Fields]:
-    """A list of parts, if that is what it is."""
+    """The list of parts in this field; empty if it holds anything else."""
     found = item.get(name)
     parts = cast("list[Any]", found) if isinstance(found, list) else []
     return cast("list[Fields]", parts) if all([isinstance(part, dict) for part in parts]) else []

@@ -1,4 +1,4 @@
-"""Makes the parts of a server from its settings."""
+"""Builds the parts of a server from its settings."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from .responses.websocket.local_responses import shares_of
 from .routing import Route
 from .services import Live, Models, Services, Settings, State, now
 
-if TYPE_CHECKING:  # rooms that are not entered by servers that have no use for them
+if TYPE_CHECKING:  # packages that most servers never import
     from ..providers.port import ProviderControl
     from .chat_websocket.threads import ChatThreads
     from .stored_providers import StoredProviders
 
 
 def build_auth(keys: Keys | KeySource, authenticate: Authenticate | None, settings: Settings) -> Auth:
-    """What tells who may call: by which key or login, under which name, from which pages."""
+    """Build the check of callers: their keys or logins, their names, and the origins of web pages."""
     if authenticate is not None:
         asked = authenticate if keys is None else first_of(ApiKeys(keys), authenticate)
         metadata = None if settings.resource is None else settings.resource.metadata_url
@@ -61,9 +61,9 @@ def build_models(
     providers: ProviderControl | None,
     settings: Settings,
 ) -> Models:
-    """The agents as backends, by model name, and the functions beside them, which embed and decide.
+    """The agents as backends, by model name, and the embed and decide functions.
 
-    Raises TypeError for something that is no agent, or no such function.
+    Raises TypeError for an object that is not an agent, or not a function of the right kind.
     """
     named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
     if not named:
@@ -94,12 +94,12 @@ def _backend(agent: Agent, name: str, settings: Settings) -> AgentBackend:
 
 
 def build_state(store: Store | str | None, models: Models, hooks: HookSet, settings: Settings) -> State:
-    """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
+    """Open the store and build everything that keeps state in it. Raises ValueError if no store has this URL."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
     leases, late = Leases(opened, settings.deadlines.lease), LateWork()
     forgetting = Forgetting(opened, models.agents)
     conversations = settings.conversations
-    # the headers that have a say in an answer: those that name its conversation, and those that agents are given
+    # headers that influence an answer: those that name its conversation, and those that agents receive
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
     return State(
         store=opened,
@@ -130,10 +130,10 @@ def build_live(state: State, hooks: HookSet, settings: Settings) -> Live:
     limits, deadlines, shared = settings.limits, settings.deadlines, None
     budgets, rates = settings.budgets, settings.rates
     if limits.shared_slots is not None:
-        # Only a store with other processes has to know when one of them has died.
+        # Only in a store shared with other processes does it matter that one of them has died.
         shared = SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
     slots = Slots(limits, settings.admission, shared)
-    # What a caller has used is counted only where something is bounded by it: it costs a write to the store.
+    # A caller's usage is counted only where a limit needs it: counting costs a write to the store.
     counts = budgets is not None or callable(rates) or (rates is not None and rates.tokens is not None)
     return Live(
         slots=slots,
@@ -153,7 +153,7 @@ def build_live(state: State, hooks: HookSet, settings: Settings) -> Live:
 
 
 def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[Route]]:
-    """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
+    """Build the chat WebSocket's threads: conversations in the server's store, with their own rule for a second turn."""
     settings, state = services.settings.chat_websocket, services.state
     if settings is None:
         return None, []
@@ -168,7 +168,7 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
     if state.store.shared:
         threads.shared = SharedThreads(state.store, state.leases.seconds, state.late, threads)
-    # Browsers bring the key in its query, since they cannot set headers.
+    # Browsers send the key in the query, since they cannot set headers.
     served = Route(settings.path, {}, lambda services, socket: serve(threads, services, socket), query_key=True)
     return threads, [served]
 

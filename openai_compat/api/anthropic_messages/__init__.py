@@ -1,4 +1,4 @@
-"""Anthropic's Messages API: Claude Code and Anthropic's SDKs as clients of any agent.
+"""Anthropic's Messages API: lets Claude Code and Anthropic's SDKs talk to any agent.
 
 Server(agent, apis=[AnthropicMessages()])
 """

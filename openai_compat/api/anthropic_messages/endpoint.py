@@ -1,4 +1,4 @@
-"""`POST /v1/messages`, from the body to the turn that answers it."""
+"""`POST /v1/messages`, from the request body to the turn that answers it."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from .turn import SESSION, AnthropicTurn, as_told, fail_message
 
 @dataclass(frozen=True, slots=True)
 class MessagesEndpoint:
-    """Answers requests for messages.
+    """Answers Messages requests.
 
     Attributes:
-        own_tools: where agents' own tools are shown.
-        sent: the turns that Claude Code may ask for again.
+            own_tools: where calls of the agent's own tools are shown.
+            sent: the turns whose answer Claude Code may request again.
     """
 
     own_tools: OwnTools
     sent: SentTurns
 
     async def create(self, services: Services, exchange: Exchange) -> None:
-        """Run an agent and answer with a message, streamed or plain."""
+        """Run an agent and answer with a message, streamed or whole."""
         body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await off_loop(parse_messages_request, body, caller, long=not is_quick(body))
         request, housekeeping = parsed.request, services.settings.housekeeping
         session = exchange.request.header(SESSION)
         form = self._form(services, exchange.request, parsed, refuses=session is None)
-        if request.sampling.max_tokens == 0:  # to have a prompt cached, which is the model's affair
+        if request.sampling.max_tokens == 0:  # warms the prompt cache, which is up to the model
             services.models.check(request.model, exchange.principal)
             await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty())
             return
@@ -79,7 +79,7 @@ class MessagesEndpoint:
             work = _tell_again(turn, exchange, known[1], form)
         else:
             work = self.sent.run(known[0], services, exchange, body, answering.answer, streams=form.streams)
-        del body  # or it would be kept for as long as a stream lasts
+        del body  # or it would stay in memory for as long as the stream lasts
         await work
 
     def _form(self, services: Services, http: HttpRequest, parsed: ParsedMessages, *, refuses: bool) -> MessageForm:
@@ -98,7 +98,7 @@ class MessagesEndpoint:
 
 @dataclass(slots=True)
 class _Answering:
-    """One request while it is answered, and its turn, once that is made."""
+    """A request that is being answered, and its turn, once that exists."""
 
     services: Services
     exchange: Exchange
@@ -108,7 +108,7 @@ class _Answering:
     turn: AnthropicTurn | None = None
 
     async def answer(self) -> None:
-        """Run the turn. What it fails with in the middle of a stream is told once its conversation is free."""
+        """Run the turn. An error in the middle of a stream is sent after the conversation is unlocked."""
         try:
             await self._answer()
         except OpenAICompatError as error:
@@ -128,14 +128,14 @@ class _Answering:
             else:
                 async with draft:
                     busy = await self._run(served, draft, None)
-        if busy is not None:  # the conversation is free before its client hears of it
+        if busy is not None:  # the conversation is unlocked before the client gets its answer
             exchange.note, exchange.refused = "busy", "slots"
             await _answer_with(exchange, self.form, _said(self.form, await services.settings.busy_text(busy)))
 
     async def _run(
         self, served: tuple[str, AgentBackend], draft: Draft | None, thread: AnsweredThread | None
     ) -> AgentRequest | None:
-        """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+        """Run the turn. Returns its request if no slot is free and the answer is to be a message instead of a 429."""
         services, exchange, (agent, backend) = self.services, self.exchange, served
         can, store = backend.capabilities, services.state.store
         parsed = self.parsed if thread is None else thread.parsed
@@ -156,7 +156,7 @@ class _Answering:
         return None
 
     async def _draft(self) -> Draft | None:
-        """The conversation that the server keeps, if it keeps any and the request names one."""
+        """Open the stored conversation, if the server stores any and the request names one."""
         services, http = self.services, self.exchange.request
         conversations = services.settings.conversations
         if conversations is None or http.header(BESIDE) is not None:
@@ -167,13 +167,13 @@ class _Answering:
         principal = self.exchange.principal.id
         draft = await services.state.locks.open(principal, identifier, self.parsed.request, long=self.long)
         if draft is not None:
-            # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
+            # Headers are encoded as latin-1, but the id may be any text: it is sent as UTF-8.
             self.exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
         return draft
 
 
 async def _tell_again(turn: SentTurn, exchange: Exchange, asked: AskedFor, form: MessageForm) -> None:
-    """Answer a request that was sent before, and whose answer may have been lost."""
+    """Answer a repeated request, whose first answer may have been lost."""
     try:
         await turn.tell(exchange, asked, form)
     except OpenAICompatError as error:
@@ -186,11 +186,11 @@ async def _tell_again(turn: SentTurn, exchange: Exchange, asked: AskedFor, form:
 async def _checked(
     services: Services, parsed: ParsedMessages, backend: AgentBackend, draft: Draft | None, *, long: bool
 ) -> AgentRequest:
-    """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
+    """The request as the agent gets it. Raises InvalidRequest if the agent cannot handle it."""
     conversation, can = parsed.conversation, backend.capabilities
     if draft is None:
         conversation.check_complete()
-    else:  # what is open in it was answered there
+    else:  # calls without a result have theirs in the stored conversation
         conversation.check_end()
     check_can(parsed, can)
     request = parsed.request
@@ -206,14 +206,14 @@ async def _checked(
 
 
 def _is_beta(http: HttpRequest) -> bool:
-    """True if the client speaks the beta API, whose types have a place for the agent's own tools."""
+    """True if the client uses the beta API, whose types have content blocks for the agent's own tools."""
     return "true" in parse_qs(http.query).get("beta", ()) or "mcp-client" in (http.header(b"anthropic-beta") or "")
 
 
 def _said(form: MessageForm, text: str) -> bytes:
-    """An answer as if an agent had said it."""
+    """An answer with `text`, as if an agent had produced it."""
     writer = AnswerWriter(form, lambda _: ())
-    # A chore may be answered with nothing, and costs nothing if it is asked for again.
+    # A chore may have an empty answer, and repeating it costs nothing.
     return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), may_be_silent=True)
 
 

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/{id}` as Anthropic writes them, for requests with its version header."""
+"""`GET /v1/models` and `/{id}` in Anthropic's format, for requests with its version header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST = 1000
 
 
 def is_anthropic(request: HttpRequest) -> bool:
-    """True for a request of one of Anthropic's clients: all of them send this header."""
+    """True if the request comes from one of Anthropic's clients: all of them send this header."""
     return request.header(b"anthropic-version") is not None
 
 
@@ -28,7 +28,7 @@ PAGING: Mapping[str, Any] = {
     "after_id": {"type": "string"},
     "before_id": {"type": "string"},
 }
-"""The query of the list, for `/openapi.json`."""
+"""The query parameters of the list, for `/openapi.json`."""
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
@@ -77,7 +77,7 @@ def _model(models: Models, name: str) -> AnthropicModel:
         "type": "model",
         "id": name,
         "display_name": name,
-        # An agent has no time, so it is the server's.
+        # An agent has no creation time, so this is the server's.
         "created_at": datetime.fromtimestamp(models.started, UTC).isoformat().replace("+00:00", "Z"),
         "lifecycle": "active",
     }

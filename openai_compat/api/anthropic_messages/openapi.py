@@ -43,12 +43,12 @@ def schemas() -> Mapping[str, Any]:
 
 
 def named(name: str) -> Mapping[str, Any]:
-    """JSON of one of them."""
+    """JSON content with the named schema."""
     return {"application/json": _of(PREFIX + name)}
 
 
 def answered() -> Mapping[str, Any]:
-    """A message, or its events; some tools look at a whole event, not at its data."""
+    """A message, or its events. Some tools validate the whole event, not only its data."""
     events = [_of(name)["schema"] for name in (f"{PREFIX}Event", "ServerSentEvent")]
     return {**named("Message"), "text/event-stream": {"schema": {"anyOf": events}}}
 

@@ -1,7 +1,7 @@
-"""Turns whose connection broke: Claude Code sends their request again, and is told what the agent says, or has said.
+"""Turns whose connection broke: Claude Code repeats the request, and gets the answer of the running or finished turn.
 
-Nobody else can tell a request that is sent again from one that is made anew. Claude Code's names a session; within that, a
-conversation that has not got on is the same turn. Each process knows its own.
+No other client's repeated requests can be told from new ones. Claude Code names a session; within the session, a
+conversation without new messages means the same turn. Each process knows only its own turns.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from ..idempotency import REPLAYED
 from ..services import Services
 
 BESIDE = b"x-claude-code-agent-id"
-"""Comes with requests of such a session that are no part of its conversation: those of Claude Code's own agents."""
+"""Marks requests of a session that do not belong to its conversation: those of Claude Code's own agents."""
 
 MOST_BYTES = 16 * 1024 * 1024
-"""Longest answer that can be told again."""
+"""Longest answer that can be replayed, in bytes."""
 
 MOST_KEPT = 64 * 1024 * 1024
-"""Bytes of all answers that are kept once they have ended."""
+"""Size of all finished answers that are kept, in bytes."""
 
 UNDELIVERED = 300.0
-"""Seconds for which an answer waits that its client has not got: so long Claude Code tries again, ten times."""
+"""Seconds for which an undelivered answer is kept: Claude Code retries ten times within that time."""
 
 ONCE = Disconnect("cancel")
-"""Who leaves is seen to here."""
+"""This module handles clients that leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentKey:
-    """Whose turn it is, of which session and which of Claude Code's own agents, and what was asked."""
+    """The principal, the session, the one of Claude Code's own agents, and what was asked."""
 
     principal: str
     session: str
@@ -57,12 +57,12 @@ class SentKey:
 
 @dataclass(slots=True)
 class FollowedAnswer(RecordedAnswer):
-    """A copy of an answer that others can follow while it is made.
+    """A copy of an answer that other requests can follow while it is being produced.
 
     Attributes:
-        log: the events of a stream.
-        whole: the body of an answer that is none.
-        size: bytes of either.
+            log: the events of a stream.
+            whole: the body of an answer that is not streamed.
+            size: the number of bytes so far.
     """
 
     log: EventLog = field(default_factory=EventLog)
@@ -70,7 +70,7 @@ class FollowedAnswer(RecordedAnswer):
     size: int = 0
 
     def add(self, piece: ResponseBody) -> None:
-        """Copy a piece of the body, as long as it is not too much."""
+        """Copy a piece of the body, unless the answer is too long."""
         RecordedAnswer.add(self, piece)
         self.size += len(piece.data)
         if self.too_long:
@@ -79,12 +79,12 @@ class FollowedAnswer(RecordedAnswer):
         elif not self._streams:
             self.whole += piece.data
         elif piece.data:
-            # By pieces, of whole events: nobody asks for those after a number.
+            # One entry per piece of whole events: no reader starts in the middle of a piece.
             self.log.add(piece.data, self.log.last + 1)
 
     @property
     def too_long(self) -> bool:
-        """True if it is not kept any more."""
+        """True if the answer is longer than MOST_BYTES and so no longer kept."""
         return self.size > MOST_BYTES
 
     @property
@@ -93,16 +93,16 @@ class FollowedAnswer(RecordedAnswer):
 
 
 class SentTurn:
-    """A turn that may be asked for again.
+    """A turn whose answer may be requested again.
 
     Attributes:
-        services: of the server that runs it.
-        streams: whether its answer is a stream.
-        answer: what was said.
-        told: when somebody was last told all of it.
-        delivered: whether anybody was.
-        ended: True once nothing follows.
-        loop: the event loop that it runs in.
+            services: the services of the server that runs it.
+            streams: True if the answer is a stream.
+            answer: the copy of the answer.
+            told: when the turn ended, or its answer was last sent in full (`time.monotonic`).
+            delivered: True if a client has received the whole answer.
+            ended: True once nothing follows.
+            loop: the event loop that the turn runs in.
     """
 
     def __init__(self, services: Services, *, streams: bool) -> None:
@@ -120,18 +120,18 @@ class SentTurn:
         self._error: OpenAICompatError | None = None
 
     async def run(self, exchange: Exchange, work: Callable[[], Awaitable[None]], grace: float) -> None:
-        """Do the work of its request, also for those who ask again."""
+        """Run the work of the first request, which also serves those that repeat it."""
         going_on = self._work = DetachableWork(exchange, work, grace)
         try:
             await going_on.run()
         except BaseException:
-            if self._followers:  # its own client has left, others have not
+            if self._followers:  # the first client has left, but others follow
                 going_on.come_back()
             raise
 
     async def make(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
-        """Make the answer, and a copy of it."""
-        if exchange.recording is not None:  # its failure is to be kept for others, too
+        """Produce the answer, and a copy of it."""
+        if exchange.recording is not None:  # `replay_failures` records the answer too
             self.answer.left = exchange.recording.left
         exchange.recording = self.answer
         try:
@@ -144,17 +144,17 @@ class SentTurn:
             self.told = time.monotonic()
             self.delivered = exchange.complete and not exchange.detached
             self.ended = True
-            self._work = None  # it has the whole request
+            self._work = None  # it references the whole request
             self.answer.log.end()
 
     def is_worth_keeping(self, exchange: Exchange) -> bool:
-        """False if the request may run again: no agent was started, or it was stopped since nobody waited for it."""
+        """False if the request may run again: no agent was started, or the agent was stopped because no client was left."""
         if not self._started or (self._error is not None and self._error.should_retry is True):
             return False
         return exchange.failed if exchange.status >= 400 else self._error is not None or exchange.complete
 
     async def tell(self, exchange: Exchange, asked: AskedFor, form: MessageForm) -> None:
-        """Answer another request for it, from the beginning or after what has survived."""
+        """Answer a repeated request, from the beginning or after the part that its client still has."""
         self._followers += 1
         if self._work is not None:
             self._work.come_back()
@@ -167,7 +167,7 @@ class SentTurn:
                 if not form.streams:
                     told.append(shown)
                     continue
-                # No head before that: until there is something to read, an error can have its own status.
+                # The head is sent with the first frames: until then, an error can have its own status.
                 await exchange.write(shown or PING)
             await self._end(exchange, b"".join(told), streams=form.streams)
             self.told, self.delivered = time.monotonic(), True
@@ -177,14 +177,14 @@ class SentTurn:
                 self._work.leave()
 
     async def _end(self, exchange: Exchange, frames: bytes, *, streams: bool) -> None:
-        """The end of a stream, or the whole answer. Raises what the turn has failed with."""
+        """Send the end of a stream, or the whole answer. Raises the turn's error if it failed."""
         exchange.agent_started = self._started
         if self._error is not None:
             raise self._error
         if self.answer.too_long or not self.answer.complete:
             text = "The answer was lost with its connection: it was too long to be kept, or was stopped."
             raise Conflict(text, code="answer_lost", should_retry=False)
-        if self.answer.whole:  # also of a stream that failed before it had begun
+        if self.answer.whole:  # also for a stream that failed before its first event
             await exchange.repeat(self._status, self.answer.headers, self.answer.whole)
         elif streams:
             await exchange.end()
@@ -194,11 +194,11 @@ class SentTurn:
 
 
 class SentTurns:
-    """The turns of this process that Claude Code may ask for again.
+    """The turns of this process whose answers Claude Code may request again.
 
     Attributes:
-        seconds: how long an agent goes on whose client has left, and for how long after the end of an answer the same
-            request is no new one; 0 for neither.
+            seconds: how long an agent goes on after its client has left, and how long after the end of an answer the same
+                request counts as a repetition; 0 disables both.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -209,7 +209,7 @@ class SentTurns:
     async def asked(
         self, exchange: Exchange, session: str, parsed: ParsedMessages, *, long: bool
     ) -> tuple[SentKey, AskedFor] | None:
-        """What a request of Claude Code's asks for; None if it says by itself what it is a repetition of."""
+        """Identify a request of Claude Code. None if replay is off, or a thread or an idempotency key identifies it already."""
         http = exchange.request
         if not self.seconds or parsed.thread is not None or http.header(b"idempotency-key") is not None:
             return None
@@ -217,7 +217,7 @@ class SentTurns:
         return SentKey(exchange.principal.id, session, http.header(BESIDE) or "", asked.digest), asked
 
     def find(self, services: Services, key: SentKey, *, streams: bool) -> SentTurn | None:
-        """The turn that such a request is answered from. None if it is a new one."""
+        """The turn that already answers this request, or None if the request is new."""
         self._forget()
         turn = self._turns.get(key)
         if turn is None or turn.services is not services or (streams and not turn.streams):
@@ -234,10 +234,10 @@ class SentTurns:
         *,
         streams: bool,
     ) -> None:
-        """Answer a new request, so that others can ask for the answer again."""
+        """Answer a new request, and keep the answer for repetitions."""
         turn = self._turns[key] = SentTurn(services, streams=streams)
         making = run_once(services, exchange, body, lambda: turn.make(exchange, answer), ONCE)
-        del body  # or it would be kept for as long as a stream lasts
+        del body  # or it would stay in memory for as long as the stream lasts
 
         async def work() -> None:
             try:
@@ -251,7 +251,7 @@ class SentTurns:
         await turn.run(exchange, work, grace)
 
     def _forget(self) -> None:
-        """Drop what nobody asks for any more, and the oldest of what is too much."""
+        """Drop answers that have expired, and the oldest ones beyond MOST_KEPT bytes."""
         now, size = self._clock(), 0
         for key, turn in reversed(list(self._turns.items())):
             if not turn.ended:

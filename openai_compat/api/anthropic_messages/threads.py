@@ -1,7 +1,7 @@
-"""Threads: the server keeps what was said, and the client sends what is new.
+"""Threads: the server stores the conversation history, and the client sends only new messages.
 
-A turn of a thread is kept under the id of its answer, as a response that continues the one before. Each answer can be
-gone on from once, which the store sees to as it does with idempotency keys.
+Each turn of a thread is stored under the id of its answer, as a response that continues the previous one. An answer can
+be continued only once: the store enforces this the same way as for idempotency keys.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...wire.serialize_messages import items_of, reply_message
 from ..services import Services, now
 
 CLAIM = "\x1fthread:"
-"""Before the id of an answer, where it is noted that it was gone on from. No client can send a key that begins so."""
+"""Prefix of the key that marks an answer as continued. No client can send a key that starts with it."""
 
 USED = Replay(200, (), b"")
 
@@ -36,10 +36,10 @@ class AnsweredThread:
     """The thread of one request.
 
     Attributes:
-        parsed: the request, with what was said before.
-        new: how many of its messages are the request's own.
-        previous: the answer that it goes on from.
-        state: what the agent has left with that.
+            parsed: the request with the earlier messages.
+            new: how many of its messages are new.
+            previous: the id of the answer that it continues.
+            state: the agent state stored with that answer.
     """
 
     parsed: ParsedMessages
@@ -48,7 +48,7 @@ class AnsweredThread:
     state: AgentState | None = None
 
     def stored(self, identifier: str, reply: FinalMessage) -> StoredResponse:
-        """The turn as it is kept."""
+        """The turn as it is stored."""
         messages: Sequence[Message] = self.parsed.request.messages[len(self.parsed.request.messages) - self.new :]
         said = [item for message in messages for item in items_of(message, new_id)]
         body = {"object": "message", "tools": self.parsed.body.get("tools")}
@@ -65,10 +65,10 @@ class AnsweredThread:
 
 @asynccontextmanager
 async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerator[AnsweredThread | None]:
-    """The thread that a request begins or continues, for as long as its turn lasts. None for one without a thread.
+    """The thread that a request begins or continues, held until its turn ends. None for a request without a thread.
 
-    Raises NotFound (`thread_not_found`) for one that is not kept, and Conflict (400) for an answer from which another
-    request goes on, or has gone on.
+    Raises NotFound (`thread_not_found`) if the thread is not stored, and Conflict (400) if another request continues, or
+    has continued, the same answer.
     """
     if parsed.thread is None:
         yield None

@@ -18,9 +18,9 @@ from ..services import Services
 
 
 async def count_tokens(services: Services, exchange: Exchange) -> None:
-    """How many tokens a request has, as its agent counts them; an estimate where it cannot count.
+    """Answer with the request's number of tokens: the agent's count, or an estimate if the agent cannot count.
 
-    Claude Code asks a dozen times at once, so it takes no slot, and no part of a rate.
+    Claude Code sends a dozen of these at once, so they use no slot and do not count towards a rate limit.
     """
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -38,7 +38,7 @@ async def count_tokens(services: Services, exchange: Exchange) -> None:
 
 
 def estimated_tokens(request: AgentRequest) -> int:
-    """About how many tokens a request has: the server has no tokenizer, and does not know the model."""
+    """Estimate a request's number of tokens: the server has no tokenizer, and does not know the model."""
     tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if isinstance(tool, FunctionTool)]
     described = len(to_json(tools, inf_nan_mode="null", fallback=str)) if tools else 0
     return tokens_of(request) + -(-described // CHARACTERS_PER_TOKEN)

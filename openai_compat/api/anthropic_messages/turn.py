@@ -20,14 +20,14 @@ from ..text_approvals import ApprovalPrompts, has_approval_tool
 from .threads import AnsweredThread
 
 SESSION = b"x-claude-code-session-id"
-"""Names the conversation of Claude Code's requests, the same in all of them. Nobody else sends it."""
+"""Header with the id of Claude Code's session, the same for a whole conversation. No other client sends it."""
 
 REPEATED = frozenset([400, 404, 422])
-"""What Claude Code takes for a word about its request, which it sends again with other parts, or to another model."""
+"""Statuses on which Claude Code changes its request and sends it again, or sends it to another model."""
 
 
 class AnthropicTurn(TurnPlan[bytes]):
-    """Writes the message as it is said, or all of it at the end."""
+    """Writes the message while the agent produces it, or all of it at the end."""
 
     api = "anthropic_messages"
 
@@ -43,7 +43,7 @@ class AnthropicTurn(TurnPlan[bytes]):
         draft: Draft | None = None,
         thread: AnsweredThread | None = None,
     ) -> None:
-        """`answers` is what the request decides about an earlier turn's questions; `thread` keeps the turn, if given."""
+        """`answers` are the request's decisions about an earlier turn's questions; `thread`, if given, stores the turn."""
         super().__init__(
             exchange if form.streams else WholeAnswer(exchange),
             exchange,
@@ -54,7 +54,7 @@ class AnthropicTurn(TurnPlan[bytes]):
             draft=draft,
         )
         self.bounded = not form.streams
-        # It asks for the rest of an answer that was cut, whose agent would do everything again.
+        # Claude Code requests the rest of an answer that was cut, and the agent would do everything again.
         self.cuts = exchange.request.header(SESSION) is None
         self.fails_at_once = draft is None and thread is None
         self._services = services
@@ -68,12 +68,12 @@ class AnthropicTurn(TurnPlan[bytes]):
         self._said_view = Presentation("hidden", ask=self._prompts.ask)
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
 
     def feed(self, taken: Taken) -> bytes:
-        """The events of a stream; a whole answer is folded."""
+        """The events of a stream; a whole answer is collected until the end."""
         data = b""
         for _, items in taken:
             data += self.writer.feed(items)
@@ -82,11 +82,11 @@ class AnthropicTurn(TurnPlan[bytes]):
         return data
 
     def idle(self) -> bytes:
-        """The first event, which tells a client in a silence that it is heard."""
+        """The first event, which shows a client during a silence that the request has arrived."""
         return self.writer.begin()
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The end of the stream, or the answer; what the conversation, or the thread, keeps."""
+        """The end of the stream, or the whole answer; and the data to store for the conversation or the thread."""
         principal, request = self.requester.principal.id, self.requests[0]
         approvals = self._prompts.kept(self.id, Binding(principal, self.agent, request.conversation_id))
         thread, draft = self._thread, self.draft
@@ -105,25 +105,25 @@ class AnthropicTurn(TurnPlan[bytes]):
         return outcome, self.writer.end(self.usage)
 
     def not_committed(self) -> None:
-        """The answer is not ended after all: an error follows."""
+        """Take back the end of the answer: an error follows."""
         self.writer.take_back_end()
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Answer with the error, unless the conversation has to be free first."""
+        """Answer with the error, unless the conversation has to be unlocked first."""
         if not self.fails_at_once:
             raise error
         await fail_message(self._exchange, error, self)
 
 
 async def fail_message(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
-    """Answer with an error, so that Claude Code does not run the agent again for it."""
+    """Answer with an error that does not make Claude Code run the agent again."""
     closing = turn.writer.broken() if turn is not None and exchange.streaming else b""
     await exchange.fail(as_told(exchange, error), closing)
 
 
 def as_told(exchange: Exchange, error: OpenAICompatError) -> OpenAICompatError:
-    """The error with a status that Claude Code believes: 529 it repeats, whatever it is told."""
-    # A conversation that is too long it makes shorter, and what may be run again is.
+    """The error with a status that Claude Code respects: it retries every 529, whatever the headers say."""
+    # Unchanged: Claude Code shortens a conversation that is too long, and may retry an error that is safe to retry.
     kept = error.code == "context_length_exceeded" or error.should_retry is True
     if error.status == 529:
         error.status = 503

@@ -1,1 +1,1 @@
-"""OpenAI's chat completions API, legacy completions among them."""
+"""OpenAI's chat completions API, including legacy completions."""

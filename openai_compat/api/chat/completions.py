@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: from the body to the turn that answers it, with several choices side by side, streamed or whole."""
+"""`POST /v1/chat/completions`, from the request body to the turn that answers it: parallel choices, streamed or whole."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_appro
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
+    """Run an agent and answer with a chat completion, streamed or whole; or resume a stream that was lost."""
     last_event = exchange.request.first.get(b"last-event-id")
     if last_event is not None:
         await recover_stream(services, exchange, last_event.decode("latin-1"))
@@ -53,11 +53,11 @@ async def create(services: Services, exchange: Exchange) -> None:
         long = not is_quick(body)
         parsed = await off_loop(parse_chat_object, raw, caller, long=long)
     elif len(parsed.request.raw_messages) > MANY:
-        long = True  # they were told quickly to be plain, but a conversation or a policy looks at each of them
+        long = True  # plain messages are recognized quickly, but a conversation or a policy goes through each of them
     request, housekeeping = parsed.request, services.settings.housekeeping
-    # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
+    # Chat programs request titles and tags along with every message: these use no slot and run no agent.
     task = None if housekeeping is None else task_of(exchange.request, request)
-    # Whoever has one of both ids finds the other, in logs and metrics too.
+    # Either id leads to the other, in logs and metrics too.
     identifier = exchange.request_id.replace("req_", "chatcmpl-", 1)
     form = ChatForm(identifier, now(), request.model, parsed.custom_tools, parsed.include_usage)
     if housekeeping is not None and task is not None:
@@ -66,13 +66,13 @@ async def create(services: Services, exchange: Exchange) -> None:
         return
     answering = _ChatAnswering(services, exchange, parsed, form, long)
     work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
-    del body, caller  # or they would be kept for as long as a stream lasts
+    del body, caller  # or they would stay in memory for as long as the stream lasts
     await work
 
 
 @dataclass(slots=True)
 class _ChatAnswering:
-    """One request while it is answered. `long` says that its messages take long to be gone through."""
+    """A request that is being answered. `long` is True if going through its messages takes long."""
 
     services: Services
     exchange: Exchange
@@ -81,12 +81,12 @@ class _ChatAnswering:
     long: bool
 
     async def answer(self) -> None:
-        """Run the turn in its conversation, if it has one."""
+        """Run the turn, in its conversation if it has one."""
         services, exchange, parsed = self.services, self.exchange, self.parsed
         if services.live.rates is not None:
             await services.check_rate(exchange)
         if parsed.store:
-            # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
+            # Before the agent starts: SDKs retry a 503, which is safe as long as nothing has run.
             await services.state.check_available()
         served = services.models.agent(parsed.request.model, exchange.principal)
         draft = None if services.settings.conversations is None else await self._draft()
@@ -96,12 +96,12 @@ class _ChatAnswering:
             self.long = self.long or draft.long
             async with draft:
                 busy = await self._run(served, draft)
-        if busy is not None:  # the conversation is free before its client hears of it
+        if busy is not None:  # the conversation is unlocked before the client gets its answer
             exchange.note, exchange.refused = "busy", "slots"
             await answer_with_text(exchange, self.form, await services.settings.busy_text(busy), stream=busy.stream)
 
     async def _run(self, served: tuple[str, AgentBackend], draft: Draft | None) -> AgentRequest | None:
-        """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+        """Run the turn. Returns its request if no slot is free and the answer is to be a message instead of a 429."""
         services, exchange, parsed, (agent, backend) = self.services, self.exchange, self.parsed, served
         store, can, policy = services.state.store, backend.capabilities, services.settings.messages
         request = parsed.request if draft is None else draft.request
@@ -110,7 +110,7 @@ class _ChatAnswering:
         check_capabilities(parsed.request, can)
         if parsed.tool_places:
             await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-        # The usual policy leaves what a user says first as it is.
+        # The default policy leaves a user's first message as it is.
         if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != USUAL:
             request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
         if not request.plain:
@@ -172,10 +172,10 @@ USUAL = MessagePolicy()
 
 
 class ChoicesTurn(TurnPlan[bytes]):
-    """Writes the choices as they come, or all of them at the end."""
+    """Writes the choices while the agent produces them, or all of them at the end."""
 
     api = "completions"
-    # What a conversation keeps: all of it but what is only shown.
+    # The reply as a conversation stores it: without the parts that are only shown.
     _said: Reducer | None = None
     _said_view: Presentation | None = None
 
@@ -190,7 +190,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         draft: Draft | None = None,
         log: EventLogWriter | None = None,
     ) -> None:
-        """`served` is the agent's own name and the agent."""
+        """`served` is the agent's own name and its backend."""
         stream, number = requests[0].stream, len(requests)
         if number > services.settings.limits.choices:
             text = f"At most {services.settings.limits.choices} answers can be asked for at once."
@@ -219,12 +219,12 @@ class ChoicesTurn(TurnPlan[bytes]):
                 self._shown.append(Reducer())
 
     def view(self, length: int) -> Presentation:
-        """The view of one choice, of which so many characters of text were shown before."""
-        # Legacy completions have text and nothing else.
+        """The view of one choice, after `length` characters of its text were shown."""
+        # Legacy completions consist of text alone.
         return Presentation("hidden", refusal_as_text=True, length=length)
 
     def feed(self, taken: Taken) -> bytes:
-        """The bytes of a stream. What makes a whole answer is folded; a conversation keeps all but what is only shown."""
+        """Serialize the chunks of a stream, or collect a whole answer; collect the reply that a conversation stores."""
         data = b""
         for index, said in taken:
             if self._said is not None and self._said_view is not None:
@@ -234,13 +234,13 @@ class ChoicesTurn(TurnPlan[bytes]):
                 self._shown[index].feed(items)
             if self._streams:
                 chunks = self._streams[index].feed(items)
-                if index and chunks:  # the choices before it begin first: accumulators know them by their order
+                if index and chunks:  # earlier choices begin first: accumulators identify choices by their order
                     data += b"".join([stream.begin() for stream in self._streams[:index]])
                 data = data + chunks if data else chunks
         return data
 
     def _show(self, index: int, said: list[Item]) -> list[Item]:
-        """What is to be shown of it. Most turns say texts and their end, which are shown as they are: they have no view."""
+        """The items to show. Most turns consist of texts and their end, which are shown unchanged and need no view."""
         view = self._views[index]
         if view is None:
             if type(said) is Texts:
@@ -252,26 +252,26 @@ class ChoicesTurn(TurnPlan[bytes]):
         return view.show(said)
 
     def idle(self) -> bytes:
-        """Nothing: a choice's first bytes are written with what its agent says first."""
+        """Nothing: a choice's first chunk is written with its agent's first output."""
         return b""
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The end of the stream, or the answer; nothing is kept."""
+        """The end of the stream, or the whole answer; nothing is stored."""
         return None, self._form.stream_end(self.usage) if self._streams else self.whole()
 
     def whole(self) -> bytes:
-        """The whole body of the plain answer, with the choices that are told."""
+        """The body of a whole answer, with all shown choices."""
         return self._form.whole(list(map(Reducer.message, self._shown)))
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Answer with the error, unless the conversation or the log has to be free first."""
+        """Answer with the error, unless the conversation or the log has to be released first."""
         if not self.fails_at_once:
             raise error
         await self._exchange.fail(error)
 
 
 class ChatCompletionTurn(ChoicesTurn):
-    """Keeps what chat can ask for: the conversation, the stream's log, a stored completion, questions to people."""
+    """Adds what chat supports: conversations, stream logs, stored completions and approvals."""
 
     api = "chat"
 
@@ -288,7 +288,7 @@ class ChatCompletionTurn(ChoicesTurn):
         draft: Draft | None,
         log: EventLogWriter | None,
     ) -> None:
-        """`answers` is what the request decides about an earlier turn's questions, `store` whether the answer is kept."""
+        """`answers` are the request's decisions about an earlier turn's questions; `store` stores the answer."""
         self._services = services
         self._prompts = ApprovalPrompts(by_tool=bool(requests[0].tools) and has_approval_tool(requests[0]))
         super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
@@ -302,19 +302,19 @@ class ChatCompletionTurn(ChoicesTurn):
             self._said, self._said_view = Reducer(), self.view(0, "hidden")
 
     def view(self, length: int, visibility: Visibility | None = None) -> Presentation:
-        """A view of one choice: as the server shows what its agents do, unless it is to be otherwise."""
+        """A view of one choice, with the server's visibility unless another is given."""
         visibility = visibility or self._services.settings.visibility
-        # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
+        # Calls are put in order: SDKs parse a call's arguments as JSON as soon as a delta of another call arrives.
         order = CallOrder(self._services.settings.limits.answer) if self.requests[0].tools else None
         return Presentation(visibility, ask=self._prompts.ask, call_order=order, length=length)
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
+        """The end of the stream, or the whole answer; and the data for the conversation, the log and the stored completions."""
         last = self._form.stream_end(self.usage) if self._streams else self.whole()
         approvals: tuple[Approval, ...] = ()
         if self._prompts.asked:
@@ -339,7 +339,7 @@ class ChatCompletionTurn(ChoicesTurn):
         return outcome, last
 
     def _stored(self, answer: bytes) -> StoredCompletion:
-        """The answer as `store: true` asks for it."""
+        """The answer as a stored completion (`store: true`)."""
         request = self.requests[0]
         messages: list[dict[str, Any]] = request.raw_messages
         return StoredCompletion(
@@ -353,7 +353,7 @@ class ChatCompletionTurn(ChoicesTurn):
 
 
 async def answer_with_text(exchange: Exchange, form: ChatForm | CompletionForm, text: str, *, stream: bool) -> None:
-    """Answer with `text` as if an agent had said it; none is run."""
+    """Answer with `text` as if an agent had produced it; none is run."""
     items: list[Item] = [*([text] if text else []), Finished("stop")]
     if stream:
         await exchange.write(form.stream(0).feed(items))

@@ -1,4 +1,4 @@
-"""`GET` and `DELETE /v1/chat/conversations/{id}`: what the server keeps of a conversation. An extension of ours."""
+"""`GET` and `DELETE /v1/chat/conversations/{id}`: a stored conversation. Our extension of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def get_conversation(services: Services, exchange: Exchange, identifier: s
 
 
 async def delete_conversation(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
+    """Delete a conversation. A turn that is running in it goes on, but is not stored. Raises NotFound."""
     if not await _store(services).delete(Key(exchange.principal.id, identifier)):
         raise _unknown()
     services.state.forgetting.soon()

@@ -1,4 +1,4 @@
-"""`POST /v1/completions`, the older API: prompts in, text out."""
+"""`POST /v1/completions`, the legacy API: prompts in, text out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .completions import ChoicesTurn, answer_with_text
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Run an agent for each prompt and answer with text completions, streamed or plain."""
+    """Run an agent for each prompt and answer with text completions, streamed or whole."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await off_loop(parse_completion, body, caller, long=not is_quick(body))

@@ -1,4 +1,4 @@
-"""Chat completions that were made with `store: true`: list, get, change their metadata, delete, list their messages.
+"""Chat completions that were made with `store: true`: list, get, update their metadata, delete, list their messages.
 
 Source: OpenAI's OpenAPI document (`/chat/completions`, `/chat/completions/{id}` and `/messages` below it).
 """
@@ -33,7 +33,7 @@ async def list_completions(services: Services, exchange: Exchange) -> None:
 
 
 async def get_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """The completion as it was answered, with its present metadata. Raises NotFound."""
+    """The completion as it was answered, with its current metadata. Raises NotFound."""
     await exchange.answer(200, dumps(_object(await _find(services, exchange, identifier))))
 
 
@@ -48,7 +48,7 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 
 
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
+    """Replace a completion's metadata, or remove all of it if none is sent. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await off_loop(parse_object, body, long=not is_quick(body)))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
@@ -57,7 +57,7 @@ async def update_completion(services: Services, exchange: Exchange, identifier: 
 
 
 async def delete_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a completion and the messages that it was made from. Raises NotFound."""
+    """Delete a completion and the messages that it was made from. Raises NotFound."""
     if not await services.state.store.delete_completion(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
@@ -82,6 +82,6 @@ def _object(stored: StoredCompletion) -> dict[str, Any]:
 def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
     if "model" in query and stored.model != query["model"][-1]:
         return False
-    # Clients write `metadata[key]=value`.
+    # Clients send `metadata[key]=value`.
     wanted = {name[9:-1]: values[-1] for name, values in query.items() if name.startswith("metadata[")}
     return all([stored.metadata.get(name) == value for name, value in wanted.items()])

@@ -1,4 +1,4 @@
-"""`GET /approvals` and `POST /tools/approve`: a decision is made once, and the turn goes on with it, once."""
+"""`GET /approvals` and `POST /tools/approve`: a call is decided once, and its turn goes on once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def list_pending(services: Services, exchange: Exchange) -> None:
 
 
 async def approve(services: Services, exchange: Exchange) -> None:
-    """Decide about a call. Raises NotFound, and Conflict for what was decided already or too late."""
+    """Decide about a call. Raises NotFound, and Conflict if the call was decided already or the decision is too late."""
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         await recover_stream(services, exchange, last_event)
@@ -75,7 +75,7 @@ async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest
 
 async def _find(store: Store, principal: str, asked: ApproveRequest) -> Approval:
     found = await store.approval(Key(principal, asked.approval_id))
-    # A decision counts only where its question was asked; elsewhere the question is unknown.
+    # A question can only be decided in the conversation where it was asked; elsewhere its id is unknown.
     if found is None or found.conversation != asked.conversation_id:
         raise NotFound("No approval of this conversation has this id.", code="approval_not_found", param="approvalId")
     return found
@@ -101,15 +101,15 @@ async def _go_on(
     answers: Decisions,
     begun: StartedSignal | None,
 ) -> None:
-    """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
+    """Resume the turn that asked: in the background if `begun` is given, otherwise as the answer to the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(services.state.store, services.models, key, found)
-    # The name may stand for another agent by now, which would get the state that the first one has left.
+    # The name may stand for another agent by now, which must not get the first agent's state.
     who = resolve_model(services.models, exchange.principal, settings["model"])
     if who.agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
     check_editable(answers, who.backend.capabilities, "arguments")
-    # In the form of the turn that has asked: its reader knows these frames.
+    # In the format of the turn that asked: its client can read these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:
@@ -152,7 +152,7 @@ async def _work(
     settings: Mapping[str, Any],
     answers: Decisions,
 ) -> PreparedTurn:
-    """The turn as it was asked for at first, with what was decided."""
+    """The turn as it was first requested, with the decisions."""
     caller = services.settings.caller(exchange.principal, exchange.request)
     sampling = Sampling(
         settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
@@ -188,14 +188,14 @@ async def _work(
 
 
 async def _settings(store: Store, models: Models, key: Key, found: Approval) -> Mapping[str, Any]:
-    """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
+    """The settings of the paused turn. Raises Conflict if they cannot be found."""
     kept = request_of(found)
     if kept is not None and kept.get("workflow") is None:
         return kept
-    # A question of the Responses API keeps no settings; its response names the model.
+    # A question of the Responses API stores no settings, but its response names the model.
     response = await store.response(Key(key.principal, found.turn))
     model = None if response is None else from_stored_json(response.body).get("model")
-    # A chat completion that was not stored names nothing, but one agent alone can have asked.
+    # A chat completion that was not stored names no model, but the only agent must have asked.
     if model is None and kept is None and len(models.agents) == 1:
         model = next(iter(models.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
@@ -204,7 +204,7 @@ async def _settings(store: Store, models: Models, key: Key, found: Approval) -> 
 
 
 class StartedSignal:
-    """The delivery of a turn that nobody waits for. `begun` is set once it runs, or cannot."""
+    """The delivery of a turn in the background. `begun` is set once the turn runs, or has failed to start."""
 
     due = math.inf
 
@@ -217,33 +217,33 @@ class StartedSignal:
         self.begun.set()
 
     def write_now(self, frames: bytes) -> bool:
-        """Dropped, as by `write`: there is always room for that."""
+        """Drop the frames, as `write` does: there is always room for that."""
         return True
 
     async def write(self, frames: bytes) -> None:
-        """Dropped: the client has its 202, and reads the conversation later."""
+        """Drop the frames: the client has its 202, and reads the conversation later."""
 
     async def flush(self) -> None:
-        """There is no log to be copied."""
+        """Nothing: there is no log to copy."""
 
     async def keep_alive(self) -> None:
-        """No connection has to be kept open."""
+        """Nothing: there is no connection to keep open."""
 
     async def end(self, frames: bytes) -> None:
-        """It is in the conversation."""
+        """Nothing: the conversation has the answer."""
 
 
 async def _in_background(
     exchange: Exchange, asked: ApproveRequest, go_on: Callable[[StartedSignal], Awaitable[None]]
 ) -> None:
-    """Answer once the decision counts; the turn goes on by itself. Raises what went wrong before."""
+    """Answer once the decision counts; the turn goes on in the background. Raises errors that happen before."""
     signal = StartedSignal()
 
     async def run() -> None:
         try:
             await go_on(signal)
         except Exception as error:
-            # The client has its 202 already, so the log is the only place left for it.
+            # The client has its 202 already, so the error can only be logged.
             if signal.begun.is_set():
                 logger.warning("%s: a turn in the background has failed", exchange.request_id, exc_info=error)
             signal.error = error
@@ -254,7 +254,7 @@ async def _in_background(
     await signal.begun.wait()
     if isinstance(signal.error, OpenAICompatError):
         raise signal.error
-    # So that an idempotency key is used up: the decision counts.
+    # Uses up an idempotency key: the decision counts.
     exchange.agent_started = True
     answer: ApproveAnswer = {"success": True, "decision": asked.decision, "resumed": True, "pendingApprovals": []}
     await exchange.answer(202, dumps(answer))

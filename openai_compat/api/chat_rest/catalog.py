@@ -1,4 +1,4 @@
-"""`/models`, `/providers` and `/tools`: what can be talked to."""
+"""`/models`, `/providers` and `/tools`: what clients can choose from."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .lookup import toolbox_of
 from .prepare import agent_for
 from .request import query, read_request
 
-if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+if TYPE_CHECKING:  # servers without providers never import the package
     from ...providers.port import Health, ProviderControl
     from ..stored_providers import StoredProviders
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
-    """The models that can be talked to here, of all providers or of one."""
+    """The models that the caller may use, of all providers or of one."""
     wanted = query(exchange).get("provider")
     if wanted is not None:
         _check_known(services.models, wanted)
@@ -40,7 +40,7 @@ def _model(name: str, provider: str) -> Mapping[str, Any]:
 
 
 def _aliases(models: Models, principal: Principal, wanted: str | None) -> list[Mapping[str, Any]]:
-    """The other names by which the caller can ask for one of these models."""
+    """The aliases by which the caller can request these models."""
     if models.providers is None:
         return []
     found: list[Mapping[str, Any]] = []
@@ -52,7 +52,7 @@ def _aliases(models: Models, principal: Principal, wanted: str | None) -> list[M
 
 
 async def list_providers(services: Services, exchange: Exchange) -> None:
-    """The providers, and how they are."""
+    """The providers and their health."""
     control = services.models.providers
     found = {} if control is None else dict(await control.health())
     for name in services.models.provider_names():
@@ -73,7 +73,7 @@ async def list_providers(services: Services, exchange: Exchange) -> None:
 
 
 async def _health_of(models: Models, name: str, *, fresh: bool = False) -> Health:
-    """How a provider is; one that only an agent knows is as well as the agent."""
+    """The health of a provider; one that only the agents declare counts as healthy."""
     if name != models.owned_by and models.providers is not None:
         with suppress(NotFound):
             return await models.providers.health_of(name, fresh=fresh)
@@ -99,7 +99,7 @@ async def list_offered(services: Services, exchange: Exchange, name: str) -> Non
 
 
 def _is_configurable(control: ProviderControl, name: str) -> bool:
-    """True if the providers behind the agents know this one."""
+    """True if the configured providers include this one."""
     try:
         control.settings(name)
     except NotFound:
@@ -108,19 +108,19 @@ def _is_configurable(control: ProviderControl, name: str) -> bool:
 
 
 async def check_health(services: Services, exchange: Exchange, name: str) -> None:
-    """Look after a provider again. Raises NotFound."""
+    """Check a provider's health again. Raises NotFound."""
     health = await _health_of(services.models, name, fresh=True)
     told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
     await exchange.answer(200, dumps({"provider": name, **told}))
 
 
 async def configure(services: Services, exchange: Exchange, name: str) -> None:
-    """Change a provider's settings. Secrets go in, and never come out again."""
+    """Change a provider's settings. Secrets can be set, but never read."""
     stored = _stored(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
-    # What is left out stays as it is: a form that shows no key sends none.
+    # Fields that are left out keep their values: a form that does not show the key sends none.
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
     if given.keys() & {"base_url", "resource_name"} and "api_key" not in given:
         text = "An address comes with its key: the key of another one is not sent to it."
@@ -130,7 +130,7 @@ async def configure(services: Services, exchange: Exchange, name: str) -> None:
 
 
 async def choose(services: Services, exchange: Exchange) -> None:
-    """From now on its agents answer where no model is named, and its models where no provider is."""
+    """Make a provider the default: its agents answer requests without a model, its models those without a provider."""
     stored = _stored(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, DefaultProviderRequest)
     await stored.choose(asked.provider)
@@ -144,9 +144,9 @@ FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_n
 
 
 def _stored(services: Services, principal: Principal) -> StoredProviders:
-    """The providers, for those who may change them. Raises Forbidden and NotFound."""
+    """The stored providers, for those who may change them. Raises Forbidden and NotFound."""
     rest = services.settings.chat_rest
-    # Before it is looked whether there are any: others need not know.
+    # Checked first: only admins may learn if there are providers.
     if principal.id not in (frozenset[str]() if rest is None else rest.admins):
         raise Forbidden("You may not change providers here.", code="not_an_admin")
     if services.state.providers is None:

@@ -1,4 +1,4 @@
-"""`POST /completions`, `/quick` and `/smart`: one turn, in a conversation if one is named."""
+"""`POST /completions`, `/quick` and `/smart`: one turn, in a conversation if the request names one."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .run import PreparedTurn
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Answer messages, streamed or plain."""
+    """Answer messages, streamed or whole."""
     await handle_turn_request(
         services, exchange, CompletionsRequest, lambda asked: _complete(services, exchange, asked, smart=False)
     )
 
 
 async def smart(services: Services, exchange: Exchange) -> None:
-    """The same, telling what context it was answered in."""
+    """Answer messages; the answer includes the ids of its context."""
     await handle_turn_request(
         services, exchange, CompletionsRequest, lambda asked: _complete(services, exchange, asked, smart=True)
     )
 
 
 async def quick(services: Services, exchange: Exchange) -> None:
-    """Answer one prompt, in no conversation."""
+    """Answer one prompt outside any conversation."""
 
     async def answer(asked: QuickRequest) -> None:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)

@@ -1,4 +1,4 @@
-"""`/conversations`: made, listed, shown, named, copied, exported and deleted, with single messages too."""
+"""`/conversations`: create, list, get, rename, fork, export and delete them, and list and delete their messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUESTION = "mcp_approval_request"
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Make an empty conversation, with its labels and its title if it has one."""
+    """Create an empty conversation with its labels and an optional title."""
     asked, _ = await read_request(services.settings, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
@@ -43,9 +43,9 @@ async def create(services: Services, exchange: Exchange) -> None:
 
 
 async def list_conversations(services: Services, exchange: Exchange) -> None:
-    """A page of conversations, those used last first."""
+    """A page of conversations, the most recently used first."""
     asked = parse_list(exchange.request.query)
-    # One more than asked for tells whether there is another page.
+    # Reading one more than requested shows if there is another page.
     shelf = await services.state.store.conversations(
         exchange.principal.id, asked.labels, asked.limit + 1, asked.offset, asked.before
     )
@@ -67,9 +67,9 @@ async def get(services: Services, exchange: Exchange, conversation: str) -> None
 
 
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
-    """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
+    """Delete a conversation. A turn that is running in it is not stored. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    # Before the conversation goes: afterwards nothing leads to its questions.
+    # Read before the deletion: afterwards nothing leads to the questions.
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
@@ -79,9 +79,9 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
 
 
 async def delete_message(services: Services, exchange: Exchange, conversation: str, message: str) -> None:
-    """Take one message out. Raises NotFound."""
+    """Delete one message. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    # Not while a turn runs: its history would lose a message in between.
+    # Not while a turn runs: its history would lose a message in the middle.
     async with await services.state.locks.lock(key, unknown_conversation) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
@@ -89,7 +89,7 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
         pending = await services.state.store.approvals(key.principal, key.id)
         for item in group:
             await services.state.store.delete_item(key, item["id"])
-        # Other APIs ask in text.
+        # Other APIs put a question's id into the text.
         gone = [item.body for item in stored_items(group)]
         told = [question for question in pending if any([question.id in body for body in gone])]
         await withdraw(services.state.store, key.principal, told)
@@ -115,7 +115,7 @@ async def rename(services: Services, exchange: Exchange, conversation: str) -> N
 
 
 async def fork(services: Services, exchange: Exchange, conversation: str) -> None:
-    """A copy, up to a message. What waits for a decision stays with the original."""
+    """Copy a conversation, up to a message. Calls that wait for a decision stay with the original."""
     asked, _ = await read_request(services.settings, exchange, ForkRequest)
     found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
     items = read_items(found.items)
@@ -127,10 +127,10 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
         for item in items
         if item.get("type") != QUESTION  # each is bound to the conversation in which it was asked
     ]
-    # Values of metadata have at most 512 characters, also in OpenAI's API, which reads this conversation too.
+    # Metadata values have at most 512 characters, as in OpenAI's API, which reads this conversation too.
     metadata = {**found.metadata, "title": title[:512]}
     identifier, state = new_id("conv_"), found.latest_state
-    # A state is that of the end: what branches off before it, or leaves a question out, goes on without.
+    # A state belongs to the end: a copy that branches off before the end, or leaves out a question, gets none.
     at_end = state is not None and len(copied) == len(found.items)
     kept = replace(state, id=identifier, turn=1) if state is not None and at_end else None
     made = await services.state.store.create(exchange.principal.id, identifier, metadata, stored_items(copied), kept)
@@ -147,7 +147,7 @@ def _until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]
 
 
 async def export(services: Services, exchange: Exchange, conversation: str) -> None:
-    """All of a conversation as a file: JSON, or Markdown for people."""
+    """Export a conversation as a file: JSON, or Markdown for people."""
     kind = query(exchange).get("format", "json")
     if kind not in ("json", "markdown"):
         raise InvalidRequest("'format' is 'json' or 'markdown'.", param="format", code="invalid_value")

@@ -1,4 +1,4 @@
-"""What the caller has allowed for always: to be looked at, and taken back."""
+"""The caller's always-allow grants: list and revoke."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def list_grants(services: Services, exchange: Exchange) -> None:
 
 
 async def revoke(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Take one back: the next call of that kind is asked about, in every process. Raises NotFound."""
+    """Revoke a grant: the next such call waits for a decision again, in every process. Raises NotFound."""
     if not await services.state.store.delete_grant(Key(exchange.principal.id, identifier)):
         raise NotFound("No grant has this id.", code="grant_not_found", param="grant_id")
     await exchange.answer(200, dumps({"success": True}))

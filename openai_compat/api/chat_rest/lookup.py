@@ -1,4 +1,4 @@
-"""One conversation as the chat REST API has it: found, locked, given a title, and what waits in it."""
+"""Conversations of the chat REST API: lookup, titles, messages and pending approvals."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
 
 
 async def give_title(store: Store, draft: Draft, user: Message) -> None:
-    """Name a conversation after what was said in it first, unless it has a title."""
+    """Title a conversation after the user's message, unless it has a title."""
     if "title" not in draft.conversation.metadata:
         title = title_from(user["content"])
         try:
             await store.update(draft.key, {**draft.conversation.metadata, "title": title})
-        except Unavailable as error:  # the turn is kept all the same
+        except Unavailable as error:  # the turn is stored all the same
             logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 
 
@@ -46,17 +46,17 @@ def shown_messages(found: Conversation) -> list[Message]:
 
 
 def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """The items of the Responses API, as which the store keeps all that was said."""
+    """Stored items as items of the Responses API, the format of the whole conversation history."""
     return [from_stored_json(item.body) for item in items]
 
 
 def toolbox_of(backend: AgentBackend) -> Toolbox | None:
-    """The agent's own tools, as far as they are known here."""
+    """The agent's own tools, if the server knows them."""
     return backend.tools if isinstance(backend, HasTools) and isinstance(backend.tools, Toolbox) else None
 
 
 def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> PendingApproval:
-    """A call that waits for a decision, as it is shown; `backends` are those that may have its tool."""
+    """The API's representation of a pending call; `backends` are the agents that may have its tool."""
     toolboxes = [toolbox for backend in backends if (toolbox := toolbox_of(backend)) is not None]
     dangerous = any([toolbox.danger_of(approval.tool) == "dangerous" for toolbox in toolboxes])
     return {
@@ -73,5 +73,5 @@ def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> Pe
 
 
 def unknown_conversation() -> NotFound:
-    """The error for a conversation that is not there, or is another's."""
+    """The error for a conversation that does not exist, or belongs to another principal."""
     return NotFound("No conversation has this id.", code="conversation_not_found", param="conversationId")

@@ -1,4 +1,4 @@
-"""`POST /conversations/{id}/messages`, with tools and agentic too: a turn in a conversation."""
+"""`POST /conversations/{id}/messages`, `/with-tools` and `/agentic`: a turn in a conversation."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .run import PreparedTurn
 
 
 async def create(services: Services, exchange: Exchange, conversation: str) -> None:
-    """Say something in a conversation."""
+    """Send a message to a conversation."""
     await handle_turn_request(
         services, exchange, MessageRequest, lambda asked: _message(services, exchange, conversation, asked)
     )
 
 
 async def with_tools(services: Services, exchange: Exchange, conversation: str) -> None:
-    """Say something to an agent that may use its tools."""
+    """Send a message to an agent that may use its tools."""
     await handle_turn_request(
         services, exchange, ToolMessageRequest, lambda asked: _message(services, exchange, conversation, asked)
     )
 
 
 async def agentic(services: Services, exchange: Exchange, conversation: str) -> None:
-    """Let an agent work by itself, and tell all that it does."""
+    """Let an agent work on its own, and report each step."""
     await handle_turn_request(
         services, exchange, AgenticRequest, lambda asked: _agentic(services, exchange, conversation, asked)
     )
@@ -62,7 +62,7 @@ def _answer(turned: Turned) -> MessageAnswer:
 
 
 def _ids(turned: Turned) -> dict[str, Any]:
-    """The fields of a stream's last piece: its reader has the texts already."""
+    """The fields of a stream's last piece: the client has the texts already."""
     return {
         "messageId": turned.assistant["id"],
         "userMessageId": None if turned.user is None else turned.user["id"],
@@ -71,7 +71,7 @@ def _ids(turned: Turned) -> dict[str, Any]:
 
 
 def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
-    """The fields about the agent's tools; always there where tools were asked for."""
+    """The fields about the agent's tools; always present for requests to `/with-tools`."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
     if calls or isinstance(asked, ToolMessageRequest):
@@ -100,7 +100,7 @@ async def _agentic(services: Services, exchange: Exchange, conversation: str, as
 
 
 def session_of(models: Models, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
-    """The session of an agentic turn, before it begins."""
+    """The session of an agentic turn, before the turn begins."""
     return Session(
         id=work.id,
         conversation=work.conversation or "",
@@ -123,5 +123,5 @@ def agentic_failure(error: OpenAICompatError) -> bytes:
 
 
 def milliseconds() -> int:
-    """Unix time in milliseconds, as agentic events have it."""
+    """Unix time in milliseconds, the unit of agentic events."""
     return int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""The chat REST API in the OpenAPI document: what its paths are sent and answer."""
+"""The chat REST API in the OpenAPI document: the schemas of its requests and answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...wire.json import dumps
 from ..openapi_schemas import schemas_of
 
 PREFIX = "ChatRest"
-"""Before the names of its schemas, some of which OpenAI's API has too."""
+"""Prefix of the schema names, some of which OpenAI's API has too."""
 
 REF = f"#/components/schemas/{PREFIX}{{model}}"
 
@@ -57,7 +57,7 @@ STREAMS: Mapping[str, Any] = {
         "properties": {
             "content": {"type": "string"},
             "thinking": {"type": "string"},
-            "done": {"type": "boolean", "description": "In the last piece, true"},
+            "done": {"type": "boolean", "description": "True in the last piece"},
             "usage": {"$ref": REF.format(model="TokenUsage")},
             "finishReason": {"type": "string"},
         },
@@ -78,6 +78,6 @@ STREAMS: Mapping[str, Any] = {
 def schemas() -> dict[str, Any]:
     """The schemas of requests and answers, by the names that the paths refer to."""
     named = schemas_of(PREFIX, REQUESTS, ANSWERS, STREAMS)
-    # Classes that share a name with one of OpenAI's API have the prefix in part: `RestCompletion`.
+    # Classes that share a name with OpenAI's API have a part of the prefix in their own names: `RestCompletion`.
     found: dict[str, Any] = from_json(dumps(named).replace(f"{PREFIX}Rest".encode(), PREFIX.encode()))
     return found

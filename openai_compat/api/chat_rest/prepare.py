@@ -31,7 +31,7 @@ from .run import PreparedTurn
 
 @dataclass(frozen=True, slots=True)
 class ResolvedModel:
-    """Who answers. `model` is the name by which the client knows it."""
+    """The agent that answers. `model` is its name for the client."""
 
     model: str
     agent: str
@@ -42,8 +42,8 @@ class ResolvedModel:
 def resolve_model(
     models: Models, principal: Principal, model: str | None, provider: str | None = None
 ) -> ResolvedModel:
-    """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
-    # Told even where the model would be found without it: another provider's model would answer in its name.
+    """The agent for a request; the principal's default if the request names none. Raises NotFound."""
+    # Refused even if the model would be found: another provider's model would answer in its name.
     if provider is not None and provider not in models.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
     if model is None:
@@ -59,7 +59,7 @@ def resolve_model(
 
 
 def agent_for(models: Models, principal: Principal, model: str) -> str | None:
-    """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
+    """The agent for a name or an alias: the one named like the alias's target, or the first with that model."""
     if model in models.agents:
         return model
     target = None if models.providers is None else models.providers.aliases.get(model)
@@ -72,7 +72,7 @@ def agent_for(models: Models, principal: Principal, model: str) -> str | None:
 async def prepare_turn(
     services: Services, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
 ) -> PreparedTurn:
-    """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
+    """The turn for a request. Raises OpenAICompatError if the request is invalid."""
     caller = services.settings.caller(exchange.principal, exchange.request)
     who = resolve_model(services.models, caller.principal, asked.model, asked.provider)
     _check_enforced(asked, who.backend.capabilities)
@@ -80,14 +80,14 @@ async def prepare_turn(
     new, answers = said, None
     if draft is not None:
         kept = draft.conversation.metadata
-        # The conversation's own labels hold for its turns; the request may name others.
+        # The conversation's labels apply to its turns, unless the request sets its own.
         labels = {name: kept[name] for name in LABELS if name in kept}
         request = replace(request, metadata={**labels, **request.metadata})
-        # Reading a long history takes longer than other requests should wait.
+        # Reading a long history would block other requests for too long.
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
-        # Another message instead of a decision is a no to what this agent has asked here.
+        # A new message instead of a decision denies the pending calls of this agent.
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
         check_conversation(request.messages)
@@ -120,17 +120,17 @@ async def prepare_turn(
 
 
 def _check_enforced(asked: Asked, can: Capabilities) -> None:
-    """Raise InvalidRequest for a bound on the agent's tools that the agent does not obey."""
+    """Raise InvalidRequest for a restriction of the agent's tools that the agent does not enforce."""
     off = isinstance(asked, ToolMessageRequest) and asked.enable_tools is False
     param = "enableTools" if off else "securityMode" if asked.security_mode is not None else None
-    # Never taken in silence: whoever asks for "deny" believes that nothing is run.
+    # Never ignored silently: a client that sends "deny" relies on no tool being run.
     if param is not None and not can.security_modes:
         text = f"This agent cannot enforce '{param}': nothing bounds the tools that it runs itself."
         raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
 def _system_prompt(policy: MessagePolicy, asked: Asked) -> list[str]:
-    """The client's own instructions, as far as the server takes any."""
+    """The client's own instructions, if the message policy allows any."""
     if not asked.system_prompt or policy.system == "ignore":
         return []
     if policy.system == "reject":
@@ -159,7 +159,7 @@ async def _context(settings: Settings, request: AgentRequest) -> list[str]:
 
 
 def with_instructions(request: AgentRequest, instructions: Iterable[str]) -> AgentRequest:
-    """The request with instructions before everything that was said."""
+    """Put instructions before all messages of a request."""
     system = [SystemMessage(text) for text in instructions]
     if not system:
         return request

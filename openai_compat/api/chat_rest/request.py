@@ -27,21 +27,21 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
-    """The body, checked. Raises InvalidRequest."""
+    """The validated body, and its bytes. Raises InvalidRequest."""
     body = await exchange.read_body(settings.limits, settings.deadlines)
     return await off_loop(parse, model, body, long=not is_quick(body)), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:
-    """The fields of the query string."""
+    """The parameters of the query string."""
     return query_of(exchange.request.query)
 
 
 async def handle_turn_request(
     services: Services, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
 ) -> None:
-    """Do `work` for the body; or go on with a stream that was lost."""
-    # A client that has lost its stream sends the same request with the last id that it has read: nothing is run.
+    """Call `work` with the parsed body, or resume a stream that was lost."""
+    # A client that lost its stream repeats the request with the id of the last event that it has read: nothing is run.
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         await recover_stream(services, exchange, last_event)
@@ -49,7 +49,7 @@ async def handle_turn_request(
     asked, body = await read_request(services.settings, exchange, model)
 
     async def once() -> None:
-        # Within `run_once`: an answer that is told again is not counted.
+        # Within `run_once`: a replayed answer does not count towards the rate limit.
         await services.check_rate(exchange)
         await work(asked)
 
@@ -65,10 +65,10 @@ async def run_and_answer(
     stream: bool,
     failed: ErrorFrame = error_frame,
 ) -> None:
-    """Run a turn and answer with it."""
+    """Run a turn, and answer with its result."""
     if stream:
         work = replace(work, request=replace(work.request, stream=True))
-    # Where a turn ends with its client, there is nothing to come back to, so no log is kept.
+    # Under this policy a turn ends with its client, so there is no stream to resume and no log to keep.
     if not stream or services.settings.disconnect.then == "cancel":
         delivery = exchange if stream else WholeAnswer(exchange)
         await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, delivery))
@@ -81,11 +81,11 @@ async def run_and_answer(
 
 @asynccontextmanager
 async def stream_errors_as(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
-    """Ends a stream that has begun with what `failed` makes of an error."""
+    """End a stream that has begun with the frame that `failed` makes of an error."""
     try:
         yield
     except OpenAICompatError as error:
-        # Nothing is out yet, so the error can have its own status.
+        # Nothing has been sent, so the error can have its own status.
         if not exchange.streaming:
             raise
         exchange.has_failed(error)

@@ -57,7 +57,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 completions.smart,
                 "askWithContext",
-                "Answer messages with the context of what they are about",
+                "Answer messages, and return the ids of their context",
                 asked("Completion", "Piece"),
                 body=json("CompletionsRequest"),
             )
@@ -76,7 +76,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 conversations.create,
                 "startConversation",
-                "Make a conversation",
+                "Create a conversation",
                 json("ConversationAnswer"),
                 body=json("NewConversation"),
                 status=201,
@@ -92,7 +92,7 @@ ROUTES: Sequence[Route] = (
                 "Get a conversation with its messages",
                 json("ConversationWithMessages"),
             ),
-            "DELETE": Operation(conversations.delete, "removeConversation", "Delete it", json("Done")),
+            "DELETE": Operation(conversations.delete, "removeConversation", "Delete a conversation", json("Done")),
         },
     ),
     Route(
@@ -101,7 +101,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 conversations.rename,
                 "renameConversation",
-                "Name it",
+                "Rename a conversation",
                 json("ConversationAnswer"),
                 body=json("NewTitle"),
             )
@@ -113,7 +113,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 conversations.fork,
                 "forkConversation",
-                "Copy it",
+                "Copy a conversation",
                 json("ConversationAnswer"),
                 body=json("ForkRequest"),
                 status=201,
@@ -126,7 +126,7 @@ ROUTES: Sequence[Route] = (
             "GET": Operation(
                 conversations.export,
                 "exportConversation",
-                "Export it",
+                "Export a conversation",
                 {**json("ConversationExport"), "text/markdown": {"schema": {"type": "string"}}},
                 query={"format": {"enum": ["json", "markdown"]}},
             )
@@ -135,11 +135,13 @@ ROUTES: Sequence[Route] = (
     Route(
         f"{ONE}/messages",
         {
-            "GET": Operation(conversations.list_messages, "listMessages", "List its messages", json("MessageList")),
+            "GET": Operation(
+                conversations.list_messages, "listMessages", "List the messages of a conversation", json("MessageList")
+            ),
             "POST": Operation(
                 messages.create,
                 "sendMessage",
-                "Say something",
+                "Send a message",
                 asked("MessageAnswer", "Piece"),
                 body=json("MessageRequest"),
             ),
@@ -155,7 +157,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 messages.with_tools,
                 "sendMessageWithTools",
-                "Say something, with tools",
+                "Send a message to an agent with tools",
                 asked("MessageAnswer", "Piece"),
                 body=json("ToolMessageRequest"),
             )
@@ -167,7 +169,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 messages.agentic,
                 "runAgent",
-                "Let the agent work, and follow it",
+                "Run an agent, and stream each step",
                 asked(None, "AgenticEvent"),
                 body=json("AgenticRequest"),
             )
@@ -195,7 +197,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 catalog.choose,
                 "setDefaultProvider",
-                "Choose one",
+                "Set the default provider",
                 json("ProviderChanged"),
                 body=json("DefaultProviderRequest"),
             )
@@ -203,11 +205,15 @@ ROUTES: Sequence[Route] = (
     ),
     Route(
         "/providers/{provider:path}/models",
-        {"GET": Operation(catalog.list_offered, "listProviderModels", "List what it offers", json("OfferedModels"))},
+        {
+            "GET": Operation(
+                catalog.list_offered, "listProviderModels", "List a provider's models", json("OfferedModels")
+            )
+        },
     ),
     Route(
         "/providers/{provider:path}/health",
-        {"POST": Operation(catalog.check_health, "checkProvider", "Look after it", json("ProviderHealth"))},
+        {"POST": Operation(catalog.check_health, "checkProvider", "Check a provider's health", json("ProviderHealth"))},
     ),
     Route(
         "/providers/{provider:path}/configure",
@@ -215,7 +221,7 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 catalog.configure,
                 "configureProvider",
-                "Configure it",
+                "Configure a provider",
                 json("ProviderChanged"),
                 body=json("ConfigureRequest"),
             )
@@ -228,10 +234,10 @@ ROUTES: Sequence[Route] = (
             "POST": Operation(
                 approving.approve,
                 "decideApproval",
-                "Decide about a call",
+                "Decide about a tool call",
                 asked("ApproveAnswer", "Piece"),
                 body=json("ApproveRequest"),
-                more={202: ("The turn goes on", json("ApproveAnswer"))},
+                more={202: ("The decision is recorded, and the turn goes on", json("ApproveAnswer"))},
             )
         },
     ),
@@ -241,7 +247,7 @@ ROUTES: Sequence[Route] = (
             "GET": Operation(
                 approving.list_pending,
                 "listApprovals",
-                "List what waits for a decision",
+                "List tool calls that wait for a decision",
                 json("ApprovalList"),
                 query={"conversationId": {"type": "string"}},
             )
@@ -249,10 +255,10 @@ ROUTES: Sequence[Route] = (
     ),
     Route(
         "/grants",
-        {"GET": Operation(grants.list_grants, "listGrants", "List what was allowed for always", json("GrantList"))},
+        {"GET": Operation(grants.list_grants, "listGrants", "List always-allow grants", json("GrantList"))},
     ),
     Route(
         "/grants/{grant_id}",
-        {"DELETE": Operation(grants.revoke, "revokeGrant", "Ask again", json("Done"))},
+        {"DELETE": Operation(grants.revoke, "revokeGrant", "Revoke a grant", json("Done"))},
     ),
 )
