@@ -1,8 +1,8 @@
 """Any agent in, every OpenAI client out: serve what you have as the OpenAI API.
 
-What is public is in `__all__`, here and in the modules that have one: `openai_compat.events`, `openai_compat.errors`,
-`openai_compat.messages`, `openai_compat.http`, and those of rooms that are imported by themselves, such as
-`openai_compat.tools`. All of it is in docs/reference; a module without `__all__` may change.
+The public names are those in `__all__`, here and in the modules that have one: `openai_compat.events`,
+`openai_compat.errors`, `openai_compat.messages`, `openai_compat.http`, and packages that are imported separately, for
+instance `openai_compat.tools`. docs/reference documents all of them; a module without `__all__` may change.
 """
 
 from __future__ import annotations
@@ -170,15 +170,14 @@ _NAMES = {
     "turns.slots": "Admission",
     "wire.decisions.questions": "DecisionQuestion",
 }
-"""The names of each module, which is imported when one of them is asked for first: a program that says how it is called
-needs none, and most agents need few."""
+"""Public names by module. A module is imported when one of its names is first used, since most programs need few of them."""
 
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-if not TYPE_CHECKING:  # it would tell type checkers that every name is there
+if not TYPE_CHECKING:  # type checkers would accept any name
 
     def __getattr__(name: str) -> object:
-        """A public name, or a module by its own: `import openai_compat` was always enough for `openai_compat.events`."""
+        """Import a public name or submodule on first use: `import openai_compat` is enough for `openai_compat.events`."""
         if name in _MODULES:
             value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
             return value

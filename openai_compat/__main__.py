@@ -1,4 +1,4 @@
-"""`python -m openai_compat`: the command line, by an import that the layers allow here alone."""
+"""`python -m openai_compat`: the command line. The import layers allow this import of the adapters here only."""
 
 from openai_compat_adapters._cli.command import main
 

@@ -1,4 +1,4 @@
-"""What an agent is asked: the request as every API hands it over, and what came back of an earlier turn."""
+"""The agent's request, the same for every API, and the results and decisions that resume an earlier turn."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .messages import (
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls.
+    """The authenticated caller.
 
     Attributes:
-        id: a stable name that is safe to log; never the key itself. Everything that is stored belongs to it.
-        models: the models that it may use; None means all.
-        claims: what else is known of it, as who has authenticated it says: for agents, and for limits that depend on
-            it. Never logged. It is not part of who it is: two principals with one id are the same.
+        id: a stable name that is safe to log; never the key itself. The principal owns all that is stored for it.
+        models: the models it may use; None means all.
+        claims: further facts from the authenticator, for agents and for limits that depend on them. Never logged. Not part
+            of the identity: two principals with the same id are equal.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Principal:
     def __post_init__(self) -> None:
         if not isinstance(cast("Any", self.id), str):
             raise TypeError("a principal's id is a string")
-        # A string would be taken for the names of its letters.
+        # A string would be read as a set of single letters.
         if isinstance(self.models, str):
             raise TypeError("a principal's models are several names: a frozenset of strings")
 
@@ -55,7 +55,7 @@ ANONYMOUS = Principal("anonymous")
 
 @dataclass(slots=True)  # not frozen, which takes three times as long to make
 class Caller:
-    """Who sends a request, and which of its headers the agent is to see."""
+    """The principal of a request, and the request headers that are passed to the agent."""
 
     principal: Principal = ANONYMOUS
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,7 +63,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that the client offers to run. `parameters` is its JSON Schema."""
+    """A function tool that the client offers and runs. `parameters` is its JSON Schema."""
 
     name: str
     description: str | None = None
@@ -72,13 +72,13 @@ class FunctionTool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """Its arguments as a JSON Schema of an object, which has no properties where the client tells of none."""
+        """The JSON Schema of the arguments: always an object, without properties if the client sent no schema."""
         return {"type": "object", "properties": {}, **(self.parameters or {})}
 
 
 @dataclass(frozen=True, slots=True)
 class CustomTool:
-    """A tool that the client offers to run and that takes free text; `format` may restrict it by a grammar."""
+    """A tool with free-text input that the client offers and runs; `format` may restrict the text with a grammar."""
 
     name: str
     description: str | None = None
@@ -86,7 +86,7 @@ class CustomTool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """An object with the text as its `input`, for models that take functions alone (see `ToolCall.input`)."""
+        """An object with the text as `input`, for models that only support function tools (see `ToolCall.input`)."""
         return {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
@@ -95,7 +95,7 @@ Tool: TypeAlias = FunctionTool | CustomTool
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Which of the client's tools may be called (`names`), whether one must be, and which may not be now."""
+    """The client tools that may be called (`names`), whether a call is required, and the tools withheld for this turn."""
 
     names: frozenset[str]
     required: bool = False
@@ -103,14 +103,14 @@ class ToolChoice:
 
 
 def choice_by_mode(mode: Literal["none", "auto", "required"] | None, names: frozenset[str]) -> ToolChoice:
-    """The choice that a mode in `tool_choice` makes of the tools of these names. Raises InvalidRequest."""
+    """Return the choice for a `tool_choice` mode and the tools of these names. Raises InvalidRequest."""
     if mode == "none":
         return ToolChoice(frozenset(), withheld=names)
     return choice_by_name(names, names, "tool_choice") if mode == "required" else ToolChoice(names)
 
 
 def choice_by_name(wanted: AbstractSet[str], names: frozenset[str], param: str, *, required: bool = True) -> ToolChoice:
-    """The choice of these tools alone. Raises InvalidRequest if one of them is not among `names`, or there is none."""
+    """Return a choice of the `wanted` tools only. Raises InvalidRequest if it is empty or has a name not in `names`."""
     if not wanted or not wanted <= names:
         raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
     return ToolChoice(frozenset(wanted), required, withheld=names - wanted)
@@ -118,11 +118,11 @@ def choice_by_name(wanted: AbstractSet[str], names: frozenset[str], param: str, 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Numbers for the model behind the agent; None where the client sent none.
+    """Sampling parameters for the model behind the agent; None where the client sent none.
 
-    The server enforces `stop`, `max_tokens` (tokens) and `max_tool_calls` (calls of the agent's own tools) itself,
-    whatever the agent does with them: the turn ends there. `top_logprobs` is
-    how many alternatives to report with each token's probability, and None where no probabilities are wanted.
+    The server itself enforces `stop`, `max_tokens` (tokens) and `max_tool_calls` (calls of the agent's own tools): the
+    turn ends there, whatever the agent does with them. `top_logprobs` is the number of alternatives to report with each
+    token's probability; None if the client wants no probabilities.
     """
 
     temperature: float | None = None
@@ -139,13 +139,13 @@ class Sampling:
     max_tool_calls: int | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that the client has sent, by name, to be passed on."""
+        """Return the parameters that the client sent, by name, ready to be passed on."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if value not in (None, ())}
 
 
 class JsonSchema(NamedTuple):
-    """The JSON Schema that an answer has to follow; one that asks for an object, where the client has sent none."""
+    """The JSON Schema that the answer must follow; `{"type": "object"}` if the client sent none."""
 
     name: str
     schema: Mapping[str, Any]
@@ -159,9 +159,9 @@ ONLY_TEXT = frozenset({"text"})
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A person's decision about a tool call that waited for approval; `arguments` are theirs, if they changed them.
+    """A person's decision about a tool call that waited for approval; `arguments` holds their edited arguments, if any.
 
-    `always` approves further calls too: those just like it, or those that the pattern in `pattern` names.
+    `always` also approves later calls: identical ones, or those that match `pattern`.
     """
 
     approved: bool
@@ -173,17 +173,17 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The answers that an earlier turn paused for: results of the client's tools and decisions, by call id.
+    """The answers that an earlier turn paused for, by call id.
 
     Attributes:
-        results: the results of the client's tools.
-        decisions: what was decided about the agent's own.
-        state: what the agent left in `Paused`.
-        calls: the calls that were decided about, as the agent told of them.
-        superseded: the user has sent another message instead, which is the last of `messages`: nobody has decided, and there
-            are no results. Nothing may run that has waited.
-        lost: the agent has left a state in `Paused`, which is not there any more: it has expired, was used by a request
-            before this one, was too large, or is kept in another process.
+        results: results of the client's tools.
+        decisions: decisions about calls of the agent's own tools.
+        state: the state that the agent left in `Paused`.
+        calls: the calls that were decided about, as the agent reported them.
+        superseded: the user sent another message instead (the last of `messages`), so there are no decisions and no
+            results. None of the waiting calls may run.
+        lost: the agent left a state in `Paused` that no longer exists: it expired, was consumed by an earlier request, was
+            too large, or is stored in another process.
     """
 
     results: Mapping[str, ToolMessage]
@@ -194,51 +194,50 @@ class Resume:
     lost: bool = False
 
     def may_run(self, call_id: str) -> bool:
-        """False for a call that somebody has denied."""
+        """False if a person denied this call."""
         decision = self.decisions.get(call_id)
         return decision is None or decision.approved
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots, so that `of_texts` leaves the most of it to the class
+@dataclass(frozen=True, kw_only=True)  # no slots, so that `of_texts` can leave most defaults to the class
 class AgentRequest:
-    """One turn's work, whatever API it came by.
+    """The request of one turn, the same for every API.
 
     Attributes:
-        model: the name the client asked for.
+        model: the model name that the client requested.
         messages: the whole conversation, oldest first. Calls and results come in pairs.
-        new_messages: the end of it that no earlier answer has seen: everything after the last assistant message.
-        raw_messages: the conversation as the OpenAI chat API writes it, as plain dicts.
-        raw_items: the conversation as the Responses API writes it, items of unknown types too; None for requests
-            that came by another API.
-        tools: the client's tools that may be called now; empty when `tool_choice` is "none".
-        tool_choice: which of them may, and whether one must be called.
-        parallel_tool_calls: False when at most one of them may be called.
-        sampling: numbers for the model.
-        response_format: the `response_format` object (`json_object`, `json_schema`), None for plain text.
-        modalities: "text", and "audio" if speech is wanted.
-        audio: voice and format of that speech.
-        logprobs: whether token probabilities are wanted; `sampling.top_logprobs` says how many for each token.
-        prediction: the `prediction` object, from clients that know most of the answer.
-        web_search_options: the `web_search_options` object, from clients that want the web searched.
-        stream: whether the client reads the answer as it is made; no agent needs to care.
-        principal: who calls.
-        metadata: the client's own labels.
+        new_messages: the messages after the last assistant message, which no earlier answer has seen.
+        raw_messages: the conversation in the format of the OpenAI chat API, as plain dicts.
+        raw_items: the conversation in the format of the Responses API, including items of unknown types; None for
+            requests of any other API.
+        tools: the client's tools that may be called now; empty if `tool_choice` is "none".
+        tool_choice: which of the tools may be called, and whether a call is required.
+        parallel_tool_calls: False if at most one tool may be called.
+        sampling: sampling parameters for the model.
+        response_format: the `response_format` object (`json_object`, `json_schema`); None for plain text.
+        modalities: "text", and "audio" if the client wants speech.
+        audio: voice and format of the speech.
+        logprobs: True if the client wants token probabilities; `sampling.top_logprobs` is their number per token.
+        prediction: the `prediction` object, from clients that know most of the answer in advance.
+        web_search_options: the `web_search_options` object, from clients that want a web search.
+        stream: True if the client reads the answer as a stream; agents need not care.
+        principal: the caller.
+        metadata: the client's labels.
         user: the client's name for its end user; Open WebUI can send an object.
-        headers: the request headers that the server was told to pass on, names in lower case.
-        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none. It is
-            unique for its principal only: to keep something of your own for a conversation, use `session_key`.
-        is_kept: whether the store keeps this turn so that another can continue it: in a conversation, or as a stored
-            response. Else nothing comes back of what is left in `Finished`, but to the same WebSocket; of `Paused` it does.
-        state: what this agent has left in `Finished` or `Paused` of the turn that this one continues: the last one of its
-            conversation, or that of `previous_response_id`. None if it has left nothing there, or the server has ended
-            that turn before it could.
-        resume: results and decisions that the last turn paused for, None on a fresh message.
-        purpose: "summary" if the server asks for a summary of the conversation, with which it goes on in its place: the
-            last message says so. Whatever an agent does else, such as remembering, is not wanted then.
-        extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
-            `service_tier` …) and unknown ones, as sent.
-        plain: whether its messages are known to be texts, calls of functions and results, each call with its result, and
-            nothing to be resumed.
+        headers: the request headers named in `Server(agent_headers=...)`, names in lower case.
+        conversation_id: the stored conversation of this turn, or None. Unique per principal only: to store data of your
+            own by conversation, use `session_key`.
+        is_kept: True if the store keeps this turn so that another can continue it, in a conversation or as a stored
+            response. Otherwise a state left in `Finished` only comes back on the same WebSocket; one in `Paused` always does.
+        state: the state that this agent left in `Finished` or `Paused` of the turn that this one continues: the last turn
+            of the conversation, or `previous_response_id`. None if the agent left none, or the server ended that turn first.
+        resume: results and decisions that the last turn paused for; None for a fresh message.
+        purpose: "summary" if the server requests a summary that will replace the conversation history; the last message
+            says so. Side effects such as remembering are not wanted then.
+        extra: request fields that the server does not use, as sent: known ones (`prompt_cache_key`, `service_tier` …) and
+            unknown ones.
+        plain: True if the messages are known to be only texts, function calls and results, each call with its result, and
+            nothing is to be resumed.
     """
 
     model: str
@@ -270,7 +269,7 @@ class AgentRequest:
 
     @classmethod
     def of_texts(cls, model: str, raw_messages: list[dict[str, Any]], *, stream: bool, caller: Caller) -> AgentRequest:
-        """One that is `plain` and asks for nothing else, as most do: a third of the time of setting each attribute."""
+        """Create a `plain` request without further fields, the common case, in a third of the time of `__init__`."""
         request = cls.__new__(cls)
         vars(request).update(
             model=model,
@@ -285,17 +284,17 @@ class AgentRequest:
         return request
 
     def type_later(self) -> None:
-        """It is `plain`, as `raw_messages` shows: `messages` are made when somebody looks at them.
+        """Mark the request as `plain`: `messages` are built from `raw_messages` on first access.
 
-        Most agents read `prompt` or the plain dicts, and to type a long history costs more than all else.
+        Most agents read `prompt` or the plain dicts, and typing a long history costs more than all other work.
         """
         vars(self)["plain"] = True
         del vars(self)["messages"]
 
-    if not TYPE_CHECKING:  # type checkers would let every attribute pass
+    if not TYPE_CHECKING:  # type checkers would accept any attribute
 
         def __getattr__(self, name: str) -> tuple[Message, ...]:
-            """The messages, when they are asked for the first time."""
+            """Build `messages` on first access."""
             if name != "messages":
                 raise AttributeError(f"an AgentRequest has no {name!r}", name=name, obj=self)
             typed = vars(self)["messages"] = plain_messages(self.raw_messages)
@@ -303,7 +302,7 @@ class AgentRequest:
 
     @property
     def prompt(self) -> str:
-        """The text of the last user message; of the last message with a text, where none is from the user."""
+        """The text of the last user message, or of the last message with a text if the user sent none."""
         if self.plain:
             for raw in reversed(self.raw_messages):
                 if raw["role"] == "user":
@@ -316,18 +315,18 @@ class AgentRequest:
 
     @property
     def system(self) -> str:
-        """The instructions of the conversation, as one text."""
+        """The instructions of the conversation, joined into one text."""
         texts = [message.text for message in self.messages if isinstance(message, SystemMessage)]
         return "\n\n".join([text for text in texts if text.strip()])
 
     @property
     def turns(self) -> tuple[UserTurn | AssistantMessage, ...]:
-        """The conversation without instructions, the user's side and the assistant in turn (see `messages.turns_of`)."""
+        """The conversation without instructions, alternating between user and assistant (see `messages.turns_of`)."""
         return turns_of(self.messages)
 
     @property
     def json_schema(self) -> JsonSchema | None:
-        """The schema of `response_format`; None for plain text, and for JSON without one (`json_object`)."""
+        """The schema of `response_format`; None for plain text and for JSON without a schema (`json_object`)."""
         if self.response_format is None or self.response_format["type"] != "json_schema":
             return None
         told = self.response_format["json_schema"]
@@ -335,19 +334,19 @@ class AgentRequest:
 
     @property
     def session_key(self) -> str | None:
-        """A name for this conversation of this principal, to keep something by; None if there is no conversation.
+        """A key to store data of this conversation and principal by; None without a conversation.
 
-        It tells nothing, no two principals have the same one, and it is the same in every process.
+        The key reveals nothing, is unique per principal, and is the same in every process.
         """
         if self.conversation_id is None:
             return None
-        # As JSON, since two ids put together could be those of another principal and conversation.
+        # As JSON: two concatenated ids could equal those of another principal and conversation.
         whose = json.dumps([self.principal.id, self.conversation_id])
         return f"session_{hashlib.sha256(whose.encode()).hexdigest()[:40]}"
 
     @property
     def new_messages(self) -> tuple[Message, ...]:
-        """Everything after the last assistant message: what the agent has not seen yet."""
+        """The messages after the last assistant message, which the agent has not seen yet."""
         for index in range(len(self.messages) - 1, -1, -1):
             if isinstance(self.messages[index], AssistantMessage):
                 return self.messages[index + 1 :]

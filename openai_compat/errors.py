@@ -5,19 +5,19 @@
     │   ├── RequestTimeout      408  the body did not arrive in time
     │   ├── RequestTooLarge     413  the body is over the limit
     │   ├── UnsupportedMedia    415  the body is not JSON, or is compressed in an unknown way
-    │   └── UpgradeRequired     426  this is done over a WebSocket, which cannot be had here
+    │   └── UpgradeRequired     426  a WebSocket is required, and this server has none
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
     ├── MethodNotAllowed        405
-    ├── Conflict                409  something else is going on with the same object
-    ├── RateLimited             429  says when to come back
-    ├── Unavailable             503  says when to come back
+    ├── Conflict                409  the object is in use, for instance by a running turn
+    ├── RateLimited             429  with the time to retry after
+    ├── Unavailable             503  with the time to retry after
     ├── DeadlineExceeded        504
     └── AgentError              500  raised by agents; status, code and message are theirs to choose
 
-Any other exception that leaves the library is a bug, and is answered as a plain 500.
-The texts of these errors are written for the client. What an agent raises otherwise is logged and never shown.
+Any other exception that leaves the library is a bug, and is answered with a plain 500.
+The messages of these errors are written for the client. Other exceptions of an agent are logged and never shown.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = (
 )
 
 MAX_MESSAGE = 1000
-"""Longest error message in characters: an envelope stays under 10 kB whatever it quotes."""
+"""Maximum length of an error message in characters, so that an envelope that quotes input stays under 10 kB."""
 
 
 class OpenAICompatError(Exception):
@@ -54,18 +54,18 @@ class OpenAICompatError(Exception):
 
     Attributes:
         status: HTTP status code.
-        type: `error.type` of the envelope, such as `invalid_request_error`.
+        type: `error.type` of the envelope, for instance `invalid_request_error`.
         code: `error.code`, the machine-readable reason, or None.
         param: `error.param`, the request field at fault (`messages[0].role`), or None.
         retry_after: seconds for the `Retry-After` header, or None.
-        should_retry: the `x-should-retry` header that OpenAI's SDKs obey; None leaves it to the client.
+        should_retry: value of the `x-should-retry` header that OpenAI's SDKs obey; None leaves the choice to the client.
         headers: further response headers.
     """
 
     status: int = 500
     type: str = "server_error"
     code: str | None = None
-    # OpenAI's SDKs do not try again at all when they are told to wait for more than 120 s.
+    # OpenAI's SDKs do not retry at all if `Retry-After` is more than 120 s.
     retry_after: float | None = None
     should_retry: bool | None = None
     default_headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -93,7 +93,7 @@ class OpenAICompatError(Exception):
 
 
 class InvalidRequest(OpenAICompatError):
-    """The request is malformed, out of range, or asks for what the agent has not declared."""
+    """The request is malformed, out of range, or needs a capability that the agent has not declared."""
 
     status = 400
     type = "invalid_request_error"
@@ -105,16 +105,16 @@ class RequestTimeout(InvalidRequest):
 
     status = 408
     code = "request_timeout"
-    # The rest of the body is not read, and would pass for the next request (RFC 9112, 9.3).
+    # The unread rest of the body would be parsed as the next request (RFC 9112, 9.3).
     default_headers = MappingProxyType({"Connection": "close"})
 
 
 class RequestTooLarge(InvalidRequest):
-    """The request body is over the limit; reading stopped there."""
+    """The request body exceeds the limit; the rest was not read."""
 
     status = 413
     code = "request_too_large"
-    # As above: what follows on the connection is still this body.
+    # As above: the connection still carries the rest of this body.
     default_headers = MappingProxyType({"Connection": "close"})
 
 
@@ -126,21 +126,21 @@ class UnsupportedMedia(InvalidRequest):
 
 
 class UpgradeRequired(InvalidRequest):
-    """A WebSocket was asked for, and the server that runs us, WSGI for one, does not speak it."""
+    """The path needs a WebSocket, and the hosting server (any WSGI server, for one) does not support WebSockets."""
 
     status = 426
     code = "websocket_not_supported"
-    # A 426 has to name the protocol (RFC 9110, 15.5.22).
+    # A 426 must name the protocol (RFC 9110, 15.5.22).
     default_headers = MappingProxyType({"Upgrade": "websocket"})
 
 
 class Unauthorized(OpenAICompatError):
-    """No API key, or a wrong one. The message never quotes what was sent."""
+    """The API key is missing or wrong. The message never quotes what was sent."""
 
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
-    # A 401 has to say how to authenticate (RFC 9110, 15.5.2).
+    # A 401 must say how to authenticate (RFC 9110, 15.5.2).
     default_headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
@@ -153,7 +153,7 @@ class Forbidden(OpenAICompatError):
 
 
 class NotFound(OpenAICompatError):
-    """No such model, path or object."""
+    """The model, path or object does not exist."""
 
     status = 404
     type = "invalid_request_error"
@@ -161,7 +161,7 @@ class NotFound(OpenAICompatError):
 
 
 class MethodNotAllowed(OpenAICompatError):
-    """The path exists, but not with this method; the `Allow` header lists those it has."""
+    """The path does not support this method; the `Allow` header lists the supported ones."""
 
     status = 405
     type = "invalid_request_error"
@@ -169,7 +169,7 @@ class MethodNotAllowed(OpenAICompatError):
 
 
 class Conflict(OpenAICompatError):
-    """Something else is going on with the same object: a turn in the conversation, a request with the same key."""
+    """The object is in use: a turn runs in the conversation, or a request with the same idempotency key is running."""
 
     status = 409
     type = "invalid_request_error"
@@ -177,7 +177,7 @@ class Conflict(OpenAICompatError):
 
 
 class RateLimited(OpenAICompatError):
-    """Too much at once; nothing was started."""
+    """Too many requests at once; nothing was started."""
 
     status = 429
     type = "rate_limit_error"
@@ -186,7 +186,7 @@ class RateLimited(OpenAICompatError):
 
 
 class Unavailable(OpenAICompatError):
-    """The server, or something the agent depends on, cannot serve now."""
+    """The server, or a dependency of the agent, is temporarily unavailable."""
 
     status = 503
     code = "service_unavailable"
@@ -194,21 +194,21 @@ class Unavailable(OpenAICompatError):
 
 
 class DeadlineExceeded(OpenAICompatError):
-    """The turn took longer than the server allows; the agent was stopped."""
+    """The turn exceeded the server's deadline; the agent was stopped."""
 
     status = 504
     code = "timeout"
 
 
 class AgentError(OpenAICompatError):
-    """A failure that the agent declares, with a message that may be shown to the client.
+    """A failure that the agent declares, with a message that the client may see.
 
     ```python
     raise AgentError("The calendar is closed today.", status=409, code="calendar_closed")
     ```
 
-    The client is told not to send the request again (`x-should-retry: false`), since the agent had started and may
-    have done things; `should_retry=True` says that running it again is safe.
+    By default the response tells the client not to retry (`x-should-retry: false`), since the agent had started and may
+    have had side effects; `should_retry=True` declares that a retry is safe.
     """
 
     type = "server_error"
@@ -239,15 +239,15 @@ class AgentError(OpenAICompatError):
 
     @classmethod
     def upstream(cls, status: int, *, retry_after: float | None = None, too_long: bool = False) -> AgentError:
-        """The client's error for a failure of the model behind the agent, by the HTTP status that its API gave.
+        """Create the client's error for a failure of the model behind the agent, from the HTTP status of its API.
 
         ```python
         raise AgentError.upstream(429, retry_after=20)
         ```
 
-        `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model. Its texts are
-        fixed: nothing of what the API has said is in them. Exceptions of the usual clients need no line of it, since
-        the server maps them by itself.
+        `retry_after` is in seconds; `too_long` means that the conversation exceeded the context window. The messages are
+        fixed and quote nothing from the API. Exceptions of the common client libraries need no such line: the server maps
+        them on its own.
         """
         if too_long:
             text = "The conversation is longer than the model behind the agent can take."
@@ -256,7 +256,7 @@ class AgentError(OpenAICompatError):
             text = "The model behind the agent has reached its rate limit."
             return cls(text, status=429, code="rate_limit_exceeded", retry_after=retry_after)
         if status in (401, 403):
-            # Never their 401: the client would take it for a word about its own key.
+            # Never the upstream 401: the client would take it for an error of its own key.
             text = "The model behind the agent refused the agent's credentials."
             return cls(text, status=502, code="upstream_auth")
         if status >= 500:

@@ -1,12 +1,12 @@
 """The events that a backend yields while an agent runs.
 
-A plain `str` is the short form of `TextDelta`. Events are frozen dataclasses; do not subclass them: serializers
-match on them exhaustively, so that a new event breaks, at type-check time, every serializer that forgot it.
+A plain `str` is short for `TextDelta`. Events are frozen dataclasses; do not subclass them: serializers match on them
+exhaustively, so that a type checker reports every serializer that misses a new event.
 
-Order: any number of events, then at most one terminal one (`Finished` or `Paused`) and nothing after it; an agent that
-just returns has finished with "stop". For one call id: `ToolCallStarted`, `ToolCallDelta`*, `ToolCallReady`,
-`ToolResult`. What is missing is filled in where it can be (`ToolCallReady` alone is enough); what contradicts is an
-error of the agent.
+Order: any number of events, then at most one terminal event (`Finished` or `Paused`) and nothing after it; an agent
+that just returns has finished with "stop". For one call id: `ToolCallStarted`, `ToolCallDelta`*, `ToolCallReady`,
+`ToolResult`. Missing events are filled in where possible (`ToolCallReady` alone is enough); contradictory events are
+an error of the agent.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ __all__ = (
 )
 
 Executor: TypeAlias = Literal["agent", "client"]
-"""Who runs a tool: the agent itself, or the program that sent the request."""
+"""The side that runs a tool: the agent, or the client that sent the request."""
 
-# Chat's words. Each of the other APIs has its own for these four.
+# The values of the chat API. Each of the other APIs has its own four values.
 FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_calls"]
 
 
@@ -50,9 +50,9 @@ FinishReason: TypeAlias = Literal["stop", "length", "content_filter", "tool_call
 class TextDelta:
     """A piece of the answer's text.
 
-    `logprobs` are the token probabilities of this piece as OpenAI writes them (`{"token", "logprob", "bytes",
-    "top_logprobs"}`), from agents that declare `logprobs`; a piece that the server has to cut loses them. `phase` tells
-    what the agent says while it works from its answer; a change of phase begins another message.
+    `logprobs` are the token probabilities of this piece in OpenAI's format (`{"token", "logprob", "bytes",
+    "top_logprobs"}`), from agents that declare `logprobs`; a piece that the server has to split loses them. `phase`
+    separates comments made while working from the final answer; a change of phase starts another message.
     """
 
     text: str
@@ -62,15 +62,15 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class MessageBreak:
-    """The text after it is another message. Chat, which has one message only, puts a blank line between them."""
+    """Starts another message. The chat API, which has only one message, gets a blank line instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of the agent's thinking, shown apart from the answer (`reasoning_content` in chat).
+    """A piece of the agent's reasoning, shown apart from the answer (`reasoning_content` in chat).
 
-    `signature` is the model's own proof of the thinking before it, for APIs that bring it back: nobody reads it. That of
-    `redacted` thinking, which the model's provider shows to nobody, stands for the thinking itself.
+    `signature` is the model's opaque proof of the reasoning before it, for APIs whose clients send it back. For `redacted`
+    reasoning, which the provider shows to no one, the signature stands for the reasoning itself.
     """
 
     text: str
@@ -80,7 +80,7 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class RefusalDelta:
-    """A piece of the text with which the agent declines."""
+    """A piece of the text of a refusal."""
 
     text: str
 
@@ -97,10 +97,10 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class MediaDelta:
-    """A whole picture, or a piece of speech, that the agent made.
+    """A whole image, or a piece of speech, made by the agent.
 
-    `data` is raw bytes. Pictures go out whole, one event each. Speech needs a request with `modalities: ["audio"]`;
-    its pieces are joined, and `transcript` is the text spoken in this piece.
+    `data` is raw bytes. Each image is one event. Speech needs a request with `modalities: ["audio"]`; its pieces are
+    joined, and `transcript` is the text spoken in this piece.
     """
 
     data: bytes
@@ -110,9 +110,9 @@ class MediaDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStarted:
-    """The agent begins to call a tool.
+    """The agent starts a tool call.
 
-    Without an `executor` the core decides: a tool that the request lists is the client's, any other is the agent's.
+    Without an `executor` the core decides: a tool listed in the request is the client's, any other is the agent's.
     """
 
     call_id: str
@@ -130,7 +130,7 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallReady:
-    """The call is complete. `arguments` is the whole text; it may come without any `ToolCallDelta` before it."""
+    """The call is complete. `arguments` is the whole text; no `ToolCallDelta` needs to come before."""
 
     call_id: str
     name: str
@@ -140,7 +140,7 @@ class ToolCallReady:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """A tool that the agent ran itself has answered."""
+    """The result of a tool that the agent ran itself."""
 
     call_id: str
     output: str
@@ -150,10 +150,10 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A step, a job or a sub-agent moves on.
+    """The progress of a step, a job or a sub-agent.
 
-    `kind` says what moves ("step", "job", "agent" …), `id` tells several apart, `status` is text for people,
-    `done` ends it, and `data` is anything JSON can carry.
+    `kind` is the kind of work ("step", "job", "agent" …), `id` tells several apart, `status` is text for people, `done`
+    marks the end, and `data` is any JSON data.
     """
 
     kind: str
@@ -165,7 +165,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the user should see beside the answer, such as a warning."""
+    """A message for the user beside the answer, for instance a warning."""
 
     message: str
     level: Literal["info", "warning", "error"] = "info"
@@ -173,18 +173,18 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Compacted:
-    """The agent has replaced the beginning of the conversation by a summary, to make room."""
+    """The agent replaced the beginning of the conversation with a summary, to free context."""
 
     summary: str
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReported:
-    """Tokens used since the last report of this turn: an increment, summed by the core.
+    """Tokens used since the last report of this turn: an increment; the core adds them up.
 
-    `input_tokens` includes `cached_tokens` and `cache_write_tokens`, `output_tokens` includes `reasoning_tokens`, as
-    OpenAI counts them.
-    A detail left None is unknown, and is not shown.
+    `input_tokens` includes `cached_tokens` and `cache_write_tokens`; `output_tokens` includes `reasoning_tokens`, as in
+    OpenAI's counts.
+    A detail that is None is unknown and is not shown.
     """
 
     input_tokens: int
@@ -194,8 +194,8 @@ class UsageReported:
     cache_write_tokens: int | None = None
 
     def since(self, before: UsageReported) -> UsageReported:
-        """The increment from an earlier count to this one, for agents whose own counter only grows."""
-        # Never less than nothing: a counter that begins anew would take back what was told.
+        """Return the increment from an earlier count to this one, for agents with a running total."""
+        # Never negative: a counter that restarts would subtract from earlier reports.
         return UsageReported(
             max(self.input_tokens - before.input_tokens, 0),
             max(self.output_tokens - before.output_tokens, 0),
@@ -207,7 +207,7 @@ class UsageReported:
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A tool call that waits: for the client's result, or for somebody to approve that the agent runs it."""
+    """An open tool call that waits for the client's result, or for a person to approve the agent's call."""
 
     call_id: str
     name: str
@@ -217,9 +217,9 @@ class PendingCall:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The turn ends here until the pending calls have their results and decisions, which a later request brings.
+    """Ends the turn until a later request brings the results and decisions of the pending calls.
 
-    `state`, JSON that the server's store keeps with the turn, comes back in `request.resume.state`.
+    `state` is JSON that the server stores with the turn and returns in `request.resume.state`.
     """
 
     pending: tuple[PendingCall, ...] = ()
@@ -228,10 +228,10 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The agent is done. "tool_calls" is set by the core whenever calls for the client are open.
+    """The agent is done. The core sets "tool_calls" whenever calls for the client are open.
 
-    `stop_sequence` is the one of the request's that was met, where that ended it. `state`, JSON that the server's store
-    keeps with the turn, comes back in `request.state` of the turn that continues this one.
+    `stop_sequence` is the requested stop sequence that ended the answer, if one did. `state` is JSON that the server stores
+    with the turn and returns in `request.state` of the turn that continues this one.
     """
 
     reason: FinishReason = "stop"
@@ -263,6 +263,6 @@ def _more(now: int | None, before: int | None) -> int | None:
     return None if now is None else max(now - (before or 0), 0)
 
 
-# Of the union itself: a second list could forget one.
+# Taken from the union: a second list could miss an event.
 EVENT_TYPES: tuple[type[AgentEvent], ...] = AgentEvent.__args__
-"""All event classes, in the order they are documented."""
+"""All event classes, in the order of the documentation."""

@@ -1,4 +1,4 @@
-"""HTTP exchanges and WebSockets without a transport: adapters turn theirs into this, and this back into theirs."""
+"""HTTP exchanges and WebSockets without a transport; adapters translate between these types and their transport."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ __all__ = (
 )
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Header fields in order; names in lower case."""
+"""Header fields in order, with names in lower case."""
 
 
 class ClientDisconnected(Exception):
-    """The client went away while it was read from or written to. Adapters raise it; nobody is left to be answered."""
+    """The client disconnected during a read or write. Raised by adapters; there is no one left to answer."""
 
 
 class ClientTooSlow(Exception):
-    """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
+    """A piece of the answer was not sent within its deadline; the connection must be closed."""
 
 
 @dataclass(frozen=True, init=False)
 class HttpRequest:
-    """A request as the core sees it.
+    """An HTTP request, independent of the transport.
 
     Attributes:
         method: in upper case.
-        path: decoded, below the mount point (`/v1/models`).
-        root: the mount point, decoded; "" where there is none.
-        query: the query string, undecoded, without "?".
+        path: decoded, relative to the mount point (`/v1/models`).
+        root: the mount point, decoded; "" if there is none.
+        query: the query string, not decoded, without "?".
         headers: names in lower case.
-        body: yields the body's pieces when, and only when, the core wants them.
-        lasting: whether work may go on once the request is answered: there is an event loop for it.
-        left: returns once the client has left; called when the body was read, or is not wanted. None for transports
-            that cancel `Server.handle` instead.
-        scope: the ASGI scope or the WSGI environ that it came with, as it is; empty where there is neither.
+        body: yields the pieces of the body, only when the core reads them.
+        lasting: True if work may continue after the response, because the event loop keeps running.
+        left: returns once the client has disconnected; called after the body was read, or if the body is not needed. None
+            for transports that cancel `Server.handle` instead.
+        scope: the unchanged ASGI scope or WSGI environ of the request; empty if there is neither.
         first: the first value of each header.
     """
 
@@ -74,7 +74,7 @@ class HttpRequest:
         left: Callable[[], Awaitable[None]] | None = None,
         scope: Mapping[str, Any] | None = None,
     ) -> None:
-        vars(self).update(  # all at once: a third of the time of the __init__ that a frozen dataclass is given
+        vars(self).update(  # one update takes a third of the time of a frozen dataclass's __init__
             method=method,
             path=path,
             query=query,
@@ -84,29 +84,29 @@ class HttpRequest:
             root=root,
             left=left,
             scope={} if scope is None else scope,
-            # Each request is asked for ten of them. The later ones are overwritten by the first.
+            # Ten headers are looked up per request. Reversed, so that the first value of a header wins.
             first=dict(reversed(headers)),
         )
 
     def header(self, name: bytes) -> str | None:
-        """The first value of a header (name in lower case), decoded as Latin-1, or None."""
+        """Return the first value of a header (name in lower case), decoded as Latin-1, or None."""
         value = self.first.get(name)
-        # Every byte is a character of Latin-1: nothing that a stranger sends can fail here.
+        # Every byte is a Latin-1 character, so no client input can fail here.
         return None if value is None else value.decode("latin-1")
 
     def header_values(self, name: bytes) -> list[str]:
-        """Every value of a header, in order."""
+        """Return all values of a header, in order."""
         first = self.first.get(name)
         if first is None:
             return []
-        if len(self.first) == len(self.headers):  # none of them twice
+        if len(self.first) == len(self.headers):  # no header is repeated
             return [first.decode("latin-1")]
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
 
-@dataclass(slots=True)  # not frozen, which takes three times as long to make
+@dataclass(slots=True)  # frozen takes three times as long to create
 class ResponseStart:
-    """Status and headers; bodies follow."""
+    """Status and headers of a response; its body follows."""
 
     status: int
     headers: RawHeaders
@@ -114,53 +114,53 @@ class ResponseStart:
 
 @dataclass(slots=True)
 class ResponseBody:
-    """A piece of the body. `more` False ends the answer."""
+    """A piece of the response body. `more=False` ends the response."""
 
     data: bytes
     more: bool = True
 
 
 Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
-"""Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
+"""Accepts one `ResponseStart`, then `ResponseBody` pieces; returns when the transport can accept the next.
 
-Raises ClientDisconnected when the transport knows that the client has gone away."""
+Raises ClientDisconnected if the transport knows that the client has disconnected."""
 
 
 HasRoom: TypeAlias = Callable[[], bool]
-"""True if the transport would take the next message at once: `Send` will not wait."""
+"""Returns True if the transport would accept the next message at once, so that `Send` will not wait."""
 
 
 Frame: TypeAlias = str | bytes
-"""One message on a WebSocket, whole: text or bytes."""
+"""One whole WebSocket message: text or bytes."""
 
 
 class Channel(Protocol):
-    """A WebSocket: both sides send frames until one of them closes it.
+    """A WebSocket: both sides send frames until one side closes it.
 
-    It begins as a request that is either accepted or refused, once. Any method may raise ClientDisconnected.
+    It starts as a request that is accepted or refused, once. Any method may raise ClientDisconnected.
     """
 
     async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
-        """Begin, with further headers for the answer and one of the subprotocols that the client offers."""
+        """Accept the handshake, with further response headers and one of the subprotocols that the client offers."""
         ...
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        """Answer with an ordinary HTTP response instead."""
+        """Refuse the handshake with an ordinary HTTP response."""
         ...
 
     async def receive(self) -> Frame:
-        """The next frame. Raises ClientDisconnected once the client has closed the channel or is gone.
+        """Return the next frame. Raises ClientDisconnected once the client has closed the channel or disconnected.
 
-        Somebody has to wait for frames at all times: a transport may notice only then that the client has left.
+        A task must wait for frames at all times: some transports notice only then that the client has disconnected.
         """
         ...
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame; returns when the transport has room for the next."""
+        """Send a frame; return when the transport can accept the next."""
         ...
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close it, with a code of RFC 6455 and a reason of at most 123 bytes. Nothing is sent afterwards."""
+        """Close the WebSocket, with an RFC 6455 code and a reason of at most 123 bytes. Nothing is sent afterwards."""
         ...
 
 
@@ -168,12 +168,12 @@ _LINE_ENDS = str.maketrans("\r\n\0", "   ")
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Header fields as bytes, names in lower case, with anything that could end a header line taken out."""
-    # Most values are printable ASCII, and need no second look.
+    """Encode header fields, with names in lower case and any character that could end a header line replaced."""
+    # Most values are printable ASCII and need no replacement.
     safe = [(name, value if value.isprintable() else value.translate(_LINE_ENDS)) for name, value in headers]
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in safe]
 
 
 def decode_headers(headers: RawHeaders) -> list[tuple[str, str]]:
-    """Header fields as text: what `encode_headers` takes."""
+    """Decode header fields: the inverse of `encode_headers`."""
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -1,4 +1,4 @@
-"""A conversation as agents get it: typed messages with typed parts, whatever API the client spoke."""
+"""The conversation as agents see it: typed messages with typed parts, the same for every API."""
 
 from __future__ import annotations
 
@@ -36,57 +36,57 @@ __all__ = (
     "turns_of",
 )
 
-# What OpenAI calls them, where that is no media type: RFC 3003 has `audio/mpeg`, and pcm16 is bare samples.
+# OpenAI's format names that are not media types: RFC 3003 has `audio/mpeg`, and pcm16 is bare samples.
 _AUDIO_TYPES = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
-"""The media types of speech whose format is called otherwise."""
+"""Media types of audio formats whose OpenAI name differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text, of a user or of the assistant."""
+    """Text from the user or the assistant."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """A picture by URL, `data:` URLs included. The server passes URLs on and fetches none."""
+    """An image by URL, which may be a `data:` URL. The server passes URLs on and never fetches them."""
 
     url: str
     detail: Literal["auto", "low", "high", "original"] = "auto"
 
     @property
     def media_type(self) -> str | None:
-        """The type that a `data:` URL names, such as "image/png"; None for other URLs."""
+        """The media type in a `data:` URL, for instance "image/png"; None for other URLs."""
         return _media_type(self.url)
 
     @property
     def content(self) -> bytes | None:
-        """The bytes in a `data:` URL, None for other URLs. Raises InvalidRequest for a malformed one."""
+        """The bytes of a `data:` URL; None for other URLs. Raises InvalidRequest for a malformed one."""
         return _bytes_in(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class AudioPart:
-    """Speech: `data` is base64 text, `format` such as "wav" or "mp3"."""
+    """Speech: `data` is base64 text, `format` for instance "wav" or "mp3"."""
 
     data: str
     format: str
 
     @property
     def media_type(self) -> str:
-        """The type by its format, such as "audio/wav"."""
+        """The media type of the format, for instance "audio/wav"."""
         return _AUDIO_TYPES.get(self.format, f"audio/{self.format}")
 
     @property
     def content(self) -> bytes:
-        """The bytes. Raises InvalidRequest for malformed base64."""
+        """The decoded bytes. Raises InvalidRequest for malformed base64."""
         return _decoded(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A document: base64 `file_data` (or a `data:` URL), the id of an uploaded file, or a URL, which is not fetched."""
+    """A document: base64 `file_data` (or a `data:` URL), the id of an uploaded file, or a URL, which is never fetched."""
 
     file_data: str | None = None
     file_id: str | None = None
@@ -95,13 +95,13 @@ class FilePart:
 
     @property
     def media_type(self) -> str | None:
-        """The type that a `data:` URL names, else that of the file's name; None if neither tells."""
+        """The media type in the `data:` URL, else by the file name; None if neither has one."""
         guessed = mimetypes.guess_type(self.filename)[0] if self.filename else None
         return _media_type(self.file_data or "") or guessed
 
     @property
     def content(self) -> bytes | None:
-        """The bytes of `file_data`, None without. Raises InvalidRequest for what is malformed."""
+        """The bytes of `file_data`; None without it. Raises InvalidRequest for malformed data."""
         if self.file_data is None:
             return None
         return _bytes_in(self.file_data) if _is_data_url(self.file_data) else _decoded(self.file_data)
@@ -109,7 +109,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class RefusalPart:
-    """A refusal of the assistant."""
+    """The text of a refusal by the assistant."""
 
     refusal: str
 
@@ -120,7 +120,7 @@ AssistantPart: TypeAlias = TextPart | RefusalPart
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """Instructions, with the role that the client used for them."""
+    """Instructions, with the role that the client gave them."""
 
     text: str
     role: Literal["system", "developer"] = "system"
@@ -129,23 +129,23 @@ class SystemMessage:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """A message of the user."""
+    """A message from the user."""
 
     parts: tuple[InputPart, ...]
     name: str | None = None
 
     @property
     def text(self) -> str:
-        """Its text parts, one to a line."""
+        """The text parts, joined by newlines."""
         return text_of(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the assistant made for the client to run.
+    """A tool call of the assistant, for the client to run.
 
-    `arguments` is JSON text, or a custom tool's input. The result of a `deferred` call (of a tool declared with
-    `"async": true`) may come in any later request, or never.
+    `arguments` is JSON text, or the input of a custom tool. The result of a `deferred` call (of a tool declared with
+    `"async": true`) may arrive in any later request, or never.
     """
 
     call_id: str
@@ -156,10 +156,10 @@ class ToolCall:
 
     @property
     def input(self) -> dict[str, Any]:
-        """The arguments as an object: free text as its `input`, JSON that is none or has gone wrong as its `arguments`."""
+        """The arguments as an object. Free text is under `input`; text that is not a JSON object is under `arguments`."""
         if self.kind == "custom":
             return {"input": self.arguments}
-        # Models write what is nearly JSON, and calls without arguments have none at all: neither may end a conversation.
+        # Models write invalid JSON, and nothing at all for calls without arguments: neither may break a conversation.
         try:
             read = json.loads(self.arguments or "{}")
         except ValueError:
@@ -169,9 +169,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A piece of earlier thinking with the model's own proof of it, from clients that bring it back.
+    """A piece of earlier reasoning with the model's proof of it, from clients that send it back.
 
-    A `redacted` one has no text: its signature is all that the model's provider tells of it.
+    A `redacted` piece has no text: the provider reveals nothing but its signature.
     """
 
     text: str
@@ -183,7 +183,7 @@ class Thought:
 class AssistantMessage:
     """An earlier message of the assistant, and the calls it made.
 
-    `reasoning` is what it thought before, as text. `thoughts` are those pieces of it that the agent's model has signed.
+    `reasoning` is the reasoning before the message, as text. `thoughts` are the pieces that the agent's model has signed.
     """
 
     parts: tuple[AssistantPart, ...] = ()
@@ -194,15 +194,15 @@ class AssistantMessage:
 
     @property
     def text(self) -> str:
-        """Its text parts, one to a line."""
+        """The text parts, joined by newlines."""
         return text_of(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """The client's result of one call; `name` is the tool's, taken from the call it answers.
+    """The client's result of one call; `name` is the tool's name, taken from the call.
 
-    `media` are the pictures, speech and documents in it. `is_error` says that the tool has failed, in APIs that tell.
+    `media` are the images, speech and documents in the result. `is_error` is True if the tool failed, in APIs that report it.
     """
 
     call_id: str
@@ -214,14 +214,14 @@ class ToolMessage:
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What comes from the user's side at a time: results of the calls before it, then what the user says."""
+    """A turn of the user's side: results of the calls before it, then the user's own input."""
 
     results: tuple[ToolMessage, ...] = ()
     parts: tuple[InputPart, ...] = ()
 
     @property
     def text(self) -> str:
-        """Its text parts, one to a line."""
+        """The text parts, joined by newlines."""
         return text_of(self.parts)
 
 
@@ -229,12 +229,12 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessag
 
 
 def text_of(parts: Sequence[InputPart | AssistantPart]) -> str:
-    """The text of the text parts, one to a line."""
+    """Return the text of the text parts, joined by newlines."""
     return "\n".join([part.text for part in parts if isinstance(part, TextPart)])
 
 
 def plain_messages(raw_messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """The messages of chat messages that are texts, calls of functions and their results, with no other field."""
+    """Build typed messages from chat messages that contain only texts, function calls and results."""
     names: dict[str, str] = {}
     messages: list[Message] = []
     for raw in raw_messages:
@@ -258,10 +258,10 @@ def plain_messages(raw_messages: Sequence[Mapping[str, Any]]) -> tuple[Message, 
 
 
 def turns_of(messages: Sequence[Message]) -> tuple[UserTurn | AssistantMessage, ...]:
-    """The conversation without instructions, in turns: the user's side, the assistant, the user's side and so on.
+    """Return the conversation without instructions, in turns that alternate between user and assistant.
 
-    Messages of one side that follow each other are one turn, and results stand at the beginning of the user's turn after
-    their calls, as most models' APIs want it.
+    Consecutive messages of one side become one turn. Results stand at the start of the user's turn after their calls, as
+    most model APIs require.
     """
     said = [message for message in messages if not isinstance(message, SystemMessage)]
     sides = [list(side) for _, side in groupby(said, lambda message: isinstance(message, AssistantMessage))]
@@ -269,7 +269,7 @@ def turns_of(messages: Sequence[Message]) -> tuple[UserTurn | AssistantMessage, 
 
 
 def _turn(side: Sequence[Message]) -> UserTurn | AssistantMessage:
-    """The messages of one side as one."""
+    """Merge the messages of one side into one."""
     spoken = [message for message in side if isinstance(message, AssistantMessage)]
     if len(spoken) == 1:
         return spoken[0]
@@ -286,7 +286,7 @@ def _turn(side: Sequence[Message]) -> UserTurn | AssistantMessage:
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """A conversation as text, each message under the name of who said it, for agents that take one text."""
+    """Return a conversation as text, each message below its speaker's name, for agents that accept a single text."""
     return "\n\n".join([f"{_speaker(message)}:\n{message.text}" for message in messages if message.text])
 
 
@@ -303,11 +303,11 @@ def _speaker(message: Message) -> str:
 
 
 def _is_data_url(url: str) -> bool:
-    return url[:5].lower() == "data:"  # a scheme has no case (RFC 3986, 3.1)
+    return url[:5].lower() == "data:"  # schemes are case-insensitive (RFC 3986, 3.1)
 
 
 def _media_type(url: str) -> str | None:
-    """The type that a `data:` URL names, None for other URLs; text, if it names none (RFC 2397)."""
+    """The media type in a `data:` URL; "text/plain" if it names none (RFC 2397), None for other URLs."""
     if not _is_data_url(url):
         return None
     return url[5:].partition(",")[0].partition(";")[0].strip().lower() or "text/plain"

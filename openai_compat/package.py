@@ -1,4 +1,4 @@
-"""The version, in one place: the package, the wheel and the OpenAPI document read it here."""
+"""The version, the single source for the package, the wheel and the OpenAPI document; and the optional extras."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EXTRAS: Mapping[str, str] = {
     "prometheus_client": "prometheus",
     "pytest": "test",
     "hypothesis": "test",
-    # frameworks, by the packages that their backends import
+    # frameworks, by the packages that their bridges import
     "a2a": "a2a",
     "acp": "acp",
     "agent_framework": "agent-framework",
@@ -48,29 +48,29 @@ EXTRAS: Mapping[str, str] = {
     "smolagents": "smolagents",
     "strands": "strands",
 }
-"""The extra that brings a package, by the name that is imported."""
+"""The extra that installs each package, by import name."""
 
 
 OURS = ("openai_compat", "openai_compat_adapters")
 
 
 class MissingExtra(ModuleNotFoundError):
-    """A package is not installed; the message has the command that installs it."""
+    """A required package is not installed; the message contains the command that installs it."""
 
 
 def is_installed(name: str) -> bool:
-    """True if a package, or one below it as `google.adk`, could be imported; what is above it is, to find out."""
+    """True if a package or a submodule, for instance `google.adk`, can be imported. Imports its parent package to find out."""
     try:
         return find_spec(name) is not None
-    except ModuleNotFoundError:  # what is above it is not there
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
 @contextmanager
 def needs(what: str, extra: str | None = None) -> Generator[None]:
-    """Raise MissingExtra for a package that an import inside does not find; `what` is what cannot be had without it.
+    """Raise MissingExtra if an import in this block finds no package; `what` is the feature that needs it.
 
-    The extra is the package's own, unless another one is named, which brings all that is imported inside.
+    The extra is that of the missing package, unless `extra` names another that installs all packages of the block.
     """
     try:
         yield
@@ -80,6 +80,6 @@ def needs(what: str, extra: str | None = None) -> Generator[None]:
         is_other_mistake = package not in EXTRAS if extra is None else package in OURS
         if is_other_mistake or (isinstance(error, MissingExtra) and extra is None):
             raise
-        # The whole name: an older version is there perhaps, or another package below the same name, as `google`.
+        # The whole name: an older version may be installed, or another package in the same namespace, as with `google`.
         text = f"{what} needs the package {name}: pip install 'openai-compat[{extra or EXTRAS[package]}]'"
         raise MissingExtra(text, name=name) from None

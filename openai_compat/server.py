@@ -1,4 +1,4 @@
-"""The server: agents and policies in, answered requests out. Knows no transport; adapters bring one."""
+"""The server: turns agents and policies into answered requests. Knows no transport; adapters bring theirs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from .turns.slots import Admission
 from .wire.presentation import Visibility
 from .wire.responses.serialize.stream import ResponseVisibility
 
-if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+if TYPE_CHECKING:  # servers without providers do not import their package
     from .providers.port import ProviderControl
     from .turns.hooked_run import HookSet
 
@@ -58,59 +58,58 @@ HOUSEKEEPING = Housekeeping()
 COMPACTION = Compaction()
 
 LAST_WEBHOOKS = 3.0
-"""Seconds at the end for webhooks that are still to be delivered."""
+"""Seconds at shutdown for webhooks that are not delivered yet."""
 
 LAST_IN_STORE = 3.0
-"""Seconds at the end for a slow store, to take back what requests hold in it."""
+"""Seconds at shutdown for a slow store to release what requests hold in it."""
 
 
 class Server:
     """Serves agents as models.
 
     Args:
-        agents: one agent, served as the model "agent", or several by model name; whatever `as_backend` takes.
-        embeddings: functions that make embeddings, by model name: `def` or `async def embed(texts)`, which returns one
-            vector for each text.
+        agents: one agent, served as the model "agent", or several by model name; anything that `as_backend` accepts.
+        embeddings: embedding functions by model name: `def` or `async def embed(texts)`, which returns one vector per text.
         decisions: functions that answer questions about an input, by model name: `def` or `async def decide(text,
-            questions)`, which returns one answer for each question.
-        keys: the API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
-            `key_from_file`, any function). Without this and `authenticate`, everybody is let in, who then must call
-            the server by one of `hosts`.
-        authenticate: a function, plain or async, that says who sends a request; asked after `keys`, if both are given.
-        resource: tells clients that `authenticate` refuses where tokens are to be had.
-        hosts: names the server answers to where no key or token is sent; loopback names by default, "*" for all.
-        public: routes that need no key: "models", and "metrics", where there are any.
-        cors: the web pages that may call it; none by default.
+            questions)`, which returns one answer per question.
+        keys: an API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
+            `key_from_file`, any function). Without `keys` and `authenticate`, access is open, but only under one of `hosts`.
+        authenticate: a function, plain or async, that returns the principal of a request; called after `keys`, if both are
+            given.
+        resource: tells clients that `authenticate` refuses where to get tokens.
+        hosts: accepted host names while access is open; loopback names by default, "*" for all.
+        public: routes that need no key: "models", and "metrics", if it exists.
+        cors: web pages that may call the server; none by default.
         limits: bounds on size and number.
-        budgets: how many tokens each caller may use: `Budget`, several, or a function that says it for each principal.
-        rates: how many requests, and tokens, each caller may have in a minute: `Rates`, or a function that says it for each principal.
+        budgets: token budget of each caller: `Budget`, several, or a function that returns them for a principal.
+        rates: requests and tokens per minute of each caller: `Rates`, or a function that returns them for a principal.
         deadlines: bounds on time.
-        admission: what becomes of requests for which no slot is free.
-        disconnect: what becomes of a turn whose client has left.
-        replay_failures: answers identical requests that come right after a failure with that failure; None runs them.
-        messages: how much of what the client says reaches the agent.
-        compaction: how conversations are made shorter for agents that declare a `context_window`; None leaves them.
-        unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
+        admission: handling of requests when no slot is free.
+        disconnect: handling of a turn whose client has disconnected.
+        replay_failures: answers an identical request right after a failure with the same failure; None runs it again.
+        messages: which of the client's messages reach the agent.
+        compaction: how conversations are shortened for agents that declare a `context_window`; None turns it off.
+        unknown_model: the answer for an unknown model: "reject" is a 404, "default" is the first agent.
         visibility: where the agents' own tool calls are shown in chat.
-        response_visibility: where they are shown in the Responses API.
-        housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
-        conversations: keeps conversations on the server; None keeps none.
-        store: where everything is kept that outlives a request, conversations too; in memory by default. A store, or
-            the URL of one (`sqlite:///state.db`), which the server opens when it needs it, and closes.
-        retention: seconds for which what is stored is kept after it was used last.
+        response_visibility: where the agents' own tool calls are shown in the Responses API.
+        housekeeping: answers the requests that chat programs make for their own use; None passes them to the agent.
+        conversations: stores conversations on the server; None stores none.
+        store: storage of all data that outlives a request, including conversations; in memory by default. A store, or
+            the URL of one (`sqlite:///state.db`), which the server opens on first use and closes.
+        retention: seconds that stored data is kept after its last use.
         providers: the model providers behind the agents, for the chat API to show and change.
-        webhooks: whom to tell what became of background responses.
-        chat_rest: serves the chat REST API besides; None leaves it off.
-        chat_websocket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
-        hooks: who is asked before each turn, and told of it, in this order.
-        wrap: functions of a backend and its name that return another one, for what changes turns; the first is outermost.
-        apis: further APIs, each with routes of its own and its own form of errors, streams and keys.
+        webhooks: receivers of the outcomes of background responses.
+        chat_rest: also serves the chat REST API; None turns it off.
+        chat_websocket: also serves chat over a WebSocket, in JSON or MessagePack; None turns it off.
+        hooks: hooks that are called before and after each turn, in this order.
+        wrap: functions that wrap a backend, given the backend and its name, to change its turns; the first is outermost.
+        apis: further APIs, each with its own routes and its own format of errors, streams and keys.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
-        page: serves a page at `/ui/` to talk to the agents in a browser, to which one is led from `/`.
-        bare_paths: answer `/chat/completions` and so on without `/v1` too.
+        page: serves a web page at `/ui/` to talk to the agents; browsers are redirected there from `/`.
+        bare_paths: also answers `/chat/completions` and so on without `/v1`.
         owned_by: `owned_by` of the models.
 
-    Raises TypeError for something that is no agent, ValueError for settings that make no sense.
+    Raises TypeError for an unsupported agent, ValueError for contradictory settings.
     """
 
     def __init__(
@@ -154,18 +153,18 @@ class Server:
         owned_by: str = "openai-compat",
     ) -> None:
         settings = read_settings(locals())
-        # The APIs: half of the time of importing the library, if they were imported above.
+        # Importing the APIs at the top would double the import time of the library.
         from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
         from .turns.hooked_run import HookSet  # noqa: PLC0415
 
         self.auth = build_auth(keys, authenticate, settings)
-        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
+        # A server with keys needs no host check: a page that comes by DNS rebinding has no key to send.
         self._hosts = Hosts(settings.hosts) if isinstance(self.auth, OpenAccess) else None
         self._cors = cors
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._exposed = exposed_headers(conversations, rates, budgets)
-        # Whoever has opened a store closes it.
+        # A store is closed by the side that opened it.
         self.opens_store = isinstance(store, str)
         models = build_models(agents, embeddings, decisions, providers, settings)
         hook_set = HookSet(settings.hooks)
@@ -178,11 +177,11 @@ class Server:
         self._drained = False
 
     def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> Coroutine[Any, Any, None]:
-        """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
+        """Answer one request. If the client disconnects (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
 
-        Where `has_room` tells that nothing has to be waited for, no timer is set for it, and streams cost less.
+        While `has_room` returns True no write timer is set, which makes streams cheaper.
 
-        Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
+        Raises ClientTooSlow and ClientDisconnected, upon which the adapter closes the connection; nothing else.
         """
         exchange = Exchange(request, send, f"req_{token_hex(16)}", self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
@@ -199,7 +198,7 @@ class Server:
             hooks.request_ended(told, request_outcome(exchange, agent_started=exchange.agent_started))
 
     async def _handle(self, exchange: Exchange) -> None:
-        first_wait = call_soon(exchange.loop, exchange.waits)  # most answers come without one
+        first_wait = call_soon(exchange.loop, exchange.waits)  # most requests are answered before it runs
         try:
             with exchange.scope:
                 try:
@@ -208,7 +207,7 @@ class Server:
                     await exchange.fail(error)
                 except (ClientTooSlow, ClientDisconnected):
                     raise
-                except Exception as error:  # a bug of ours, which, if it got out, would cost the client its connection
+                except Exception as error:  # a bug; an escaping exception would cost the client its connection
                     await exchange.fail(_unexpected(error, exchange.request_id))
             if exchange.scope.cancel_called:
                 await exchange.cut()
@@ -227,7 +226,7 @@ class Server:
     def _tell_of(self, exchange: Exchange) -> None:
         if exchange.refused is not None:
             tell_refused(self.services.live.runner.hooks, exchange)
-        if exchange.goes_on:  # what becomes of the turn is known when it is over
+        if exchange.goes_on:  # the outcome of the turn is known when it ends
             exchange.on_over = log_request
         elif logger.isEnabledFor(logging.INFO):
             log_request(exchange)
@@ -237,9 +236,9 @@ class Server:
         return self._cookie is not None and route is not None and route.cookie
 
     async def connect(self, request: HttpRequest, channel: Channel) -> None:
-        """Serve a WebSocket until either side closes it, or refuse it. Cancelling this call is "the client left".
+        """Serve a WebSocket until either side closes it, or refuse it. Cancel this call when the client disconnects.
 
-        Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
+        Raises ClientTooSlow, upon which the adapter closes the connection; nothing else.
         """
         route, _ = self._routes.find(request.path, request)
         if route is not None and route.query_key:
@@ -299,7 +298,7 @@ class Server:
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
         if self._cors is not None and is_preflight(request):
-            # Before the key is asked for: browsers send none with a preflight.
+            # Before authentication: browsers send no key with a preflight.
             await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
         route, arguments = self._routes.find(request.path, request)
@@ -318,7 +317,7 @@ class Server:
             cookie = self._cookie if route is not None and route.cookie else None
             keyed = keyed if cookie is None else cookie.as_header(keyed)
             exchange.principal = await self.auth.principal(keyed, exchange.request_id)
-        # Told after the key: who has none is not to learn which paths there are.
+        # After authentication: a caller without a key must not learn which paths exist.
         if route is None:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
@@ -328,7 +327,7 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
-        """Run around serving: leaving it drains the server, and closes the backends that can be closed.
+        """Wrap the time of serving: on exit, drain the server and close the backends that support it.
 
         Raises UnusableStore for a database that can never be used.
         """
@@ -341,11 +340,10 @@ class Server:
             async with upkeep(services):
                 yield
         finally:
-            # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
-            # store.
+            # In this order: turns use the agents, webhooks report how turns ended, and all of them write to the store.
             await self.drain(0)
             await services.live.runner.hooks.wait_settled()
-            await services.state.maintenance.end()  # agents forget by it
+            await services.state.maintenance.end()  # uses the agents' `forget`
             workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*services.models.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
@@ -361,35 +359,35 @@ class Server:
     async def _close(self, name: str, closable: object) -> None:
         try:
             if isinstance(closable, SupportsClose):
-                await closable.aclose()  # what fails here must not keep the others open
+                await closable.aclose()  # a failure must not keep the others open
         except Exception as error:
             logger.warning("the %s could not be closed", name, exc_info=error)
 
     def draining(self) -> None:
-        """Take no new turns (503 `shutting_down`, which `/readyz` says too), and let the running ones go on. For good.
+        """Accept no new turns (503 `shutting_down`, also reported by `/readyz`); running turns continue. Cannot be undone.
 
-        For hosts that know before their lifespan ends that they are to stop: call it in the event loop, from a handler
-        set with `loop.add_signal_handler` or from a route of your own. Calling it again does nothing.
+        For hosts that know of their shutdown before the lifespan ends: call it in the event loop, from a handler set with
+        `loop.add_signal_handler` or from a route of your own. Further calls do nothing.
         """
         self.services.live.slots.close()
         for connection in self._connections:
             connection.draining.set()
 
     async def drain(self, seconds: float) -> None:
-        """Take no new turns, as after `draining`, give the running ones `seconds` to end, then end them."""
-        if self._drained:  # all that could be waited for was waited for
+        """Accept no new turns, give the running ones `seconds` to end, then interrupt them."""
+        if self._drained:  # an earlier call has waited already
             return
         self.draining()
         slots = self.services.live.slots
-        await self.services.live.runner.parked.close()  # no request will come any more that lets them go on
+        await self.services.live.runner.parked.close()  # no later request can resume them
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
-        # A copy: each takes itself out as it ends.
+        # A copy: each turn removes itself when it ends.
         for running in list(self.services.live.runner.running):
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
         with anyio.move_on_after(self.services.settings.deadlines.grace):
             await slots.wait_unused()
-            await self.services.live.responses.wait_empty()  # their outcomes are stored after their agents have ended
+            await self.services.live.responses.wait_empty()  # outcomes are stored after the agents have ended
             if self._threads is not None:
                 await self._threads.wait_idle()
         self._drained = True

@@ -1,4 +1,4 @@
-"""Hooks that are ready to be used: `Server(hooks=[AuditLog("audit.jsonl"), ContentLog(sample=0.01)])`."""
+"""Ready-made hooks: `Server(hooks=[AuditLog("audit.jsonl"), ContentLog(sample=0.01)])`."""
 
 from .audit_log import AuditLog
 from .content_log import ContentLog

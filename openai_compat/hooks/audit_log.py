@@ -1,4 +1,4 @@
-"""A record of who had which agent do what: one JSON object a line, appended before the work goes on."""
+"""An audit log of agent runs: one JSON object per line, appended before the agent continues."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ..wire.json import dumps
 
 
 class AuditLog(Hooks):
-    """Appends to a file what agents were told to do, and did: who, when, which tools, who has approved them, how it ended.
+    """Appends to a file what agents were asked to do and did: caller, time, tools, approvals, outcome.
 
-    Each line is written by one call to the end of the file, so processes on one machine can share it; and before the agent
-    goes on, so that a process which is killed has told all that it has done. Prompts, answers and results are not in it.
-    Lines of one run have the same `turn`, `index` and `run`; their `event` is
+    Each line is appended with a single write, so processes on one machine can share the file. The agent continues only after
+    the write, so a killed process has logged all that it did. Prompts, answers and results are not logged.
+    Lines of one run have the same `turn`, `index` and `run`. The values of `event` are
 
     - `started`: with `request_id`, `principal`, `api`, `agent`, `model`, `conversation`, `response`;
-    - `decided`: what a person has decided about a call of an earlier turn: `call`, `approved`, `always`, `reason`, and `changed`
-      if the arguments are theirs;
-    - `tool`: a call: `call`, `name`, `executor`, and the SHA-256 of its arguments, or these;
-    - `result`: `call`, and whether it is an error, or was denied;
+    - `decided`: a person's decision about a call of an earlier turn: `call`, `approved`, `always`, `reason`, and `changed`
+      if the person changed the arguments;
+    - `tool`: a call: `call`, `name`, `executor`, and its arguments or their SHA-256;
+    - `result`: `call`, `is_error` and `denied`;
     - `asked`: a call that waits for a person;
     - `ended`: `finish`, `error`, `cancelled`, `input_tokens`, `output_tokens`, `ms`.
 
     Raises TypeError for a wrong setting, OSError if the file cannot be opened.
 
     Args:
-        path: the file; it is made for its owner alone, if it is not there. Rotate it by renaming: each line opens it anew.
-        arguments: whether the arguments of tools are written as they are.
-        sync: wait with each line until it is on the disk.
+        path: the file; created readable for its owner only. Rotate it by renaming: it is opened again for each line.
+        arguments: log the arguments of tools instead of their hash.
+        sync: wait until each line is on disk (fsync).
     """
 
     def __init__(self, path: str | os.PathLike[str], *, arguments: bool = False, sync: bool = False) -> None:
@@ -43,10 +43,10 @@ class AuditLog(Hooks):
         self._path = Path(path).absolute()
         self._arguments = arguments
         self._sync = sync
-        self._append(b"")  # that it cannot be written is to be known at once
+        self._append(b"")  # fail at start if the file cannot be written
 
     def started(self, turn: TurnInfo) -> None:
-        """Who asks, and what was decided about what waits."""
+        """Log the caller, and the decisions about calls of the earlier turn."""
         request = turn.request
         self._write(
             turn,
@@ -72,7 +72,7 @@ class AuditLog(Hooks):
                 )
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
-        """Calls of tools, their results, and what waits for a person."""
+        """Log tool calls, their results, and calls that wait for a person."""
         match item:
             case ToolCallReady(call_id, name, arguments, executor):
                 told = {"arguments": arguments} if self._arguments else {"arguments_sha256": _digest(arguments)}
@@ -89,7 +89,7 @@ class AuditLog(Hooks):
                 pass
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Write the line that tells how a run has ended."""
+        """Log the outcome of a run."""
         usage, error = outcome.usage, outcome.error
         self._write(
             turn,
@@ -111,7 +111,7 @@ class AuditLog(Hooks):
         file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             written = os.write(file, line)
-            if written < len(line):  # a full disk: half a line would be taken for a whole one
+            if written < len(line):  # a full disk: half a line must not pass for a whole one
                 raise OSError(f"only {written} of {len(line)} bytes could be written")
             if self._sync:
                 os.fsync(file)

@@ -1,4 +1,4 @@
-"""A log of what is said, for those who have asked for it: sampled, cut, redacted, and to a logger of its own."""
+"""An opt-in log of prompts and answers: sampled, truncated, redacted, and in a separate logger."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class _Heard:
 
 
 class ContentLog(Hooks):
-    """Logs the user's last message, the answer, and the calls of tools of some turns. Nothing else logs any of these.
+    """Logs the user's last message, the answer, and the tool calls of some turns. Nothing else logs any of these.
 
     Each record is one JSON object with the fields `request_id`, `agent`, `principal`, `conversation`, `prompt`, `answer` and
-    `tools`; the record's `content` has them as a dict. Raises TypeError or ValueError for a wrong setting.
+    `tools`; the record's `content` holds them as a dict. Raises TypeError or ValueError for a wrong setting.
 
     Args:
-        logger: the name of the logger, so that content can go elsewhere, or nowhere.
-        sample: the part of all turns that is logged, 0 to 1.
-        limit: the most characters of each text.
-        redact: what is done to each text before it leaves this object. Where it fails, the turn is not logged.
+        logger: name of the logger, so that content can be routed elsewhere or dropped.
+        sample: fraction of turns that is logged, 0 to 1.
+        limit: maximum length of each text, in characters.
+        redact: applied to each text before it is logged. If it fails, the turn is not logged.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class ContentLog(Hooks):
         self._said: dict[TurnInfo, _Heard] = {}
 
     def started(self, turn: TurnInfo) -> None:
-        """Choose whether the turn is logged."""
+        """Decide whether the turn is logged."""
         if random.random() < self._sample and self._logger.isEnabledFor(logging.INFO):  # noqa: S311  (no secret)
             self._said[turn] = _Heard()
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
-        """Keep what is said, up to the limit."""
+        """Collect the output, up to the limit."""
         said = self._said.get(turn)
         if said is None:
             return
@@ -73,7 +73,7 @@ class ContentLog(Hooks):
             said.size += len(text)
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Log what was asked and answered, once the run is over."""
+        """Log the prompt and the answer once the run is over."""
         said = self._said.pop(turn, None)
         if said is None:
             return
@@ -87,13 +87,13 @@ class ContentLog(Hooks):
                 "answer": self._clean("".join(said.texts)),
                 "tools": [{"name": call.name, "arguments": self._clean(call.arguments)} for call in said.tools],
             }
-        except Exception as error:  # its text may quote what was to be redacted
+        except Exception as error:  # its text may quote content that should be redacted
             own.error("%s: content could not be redacted: %s", turn.request_id, type(error).__name__)
             return
         extra = {"request_id": turn.request_id, "content": content}
         self._logger.info("%s", dumps(content).decode(), extra=extra)
 
     def _clean(self, text: str) -> str:
-        # Redacted before it is cut: half a secret is not recognised.
+        # Redacted before truncation: half a secret is not recognised.
         text = text if self._redact is None else self._redact(text)
         return text if len(text) <= self._limit else text[: self._limit] + "…"

@@ -1,1 +1,1 @@
-"""Small objects with which a server is told what it may and may not do."""
+"""Policies: small settings objects that limit what a server allows."""

@@ -1,4 +1,4 @@
-"""API keys in requests: read anew for every request, so that they can be rotated without a restart."""
+"""API keys in requests. The source is read for every request, so that keys can be rotated without a restart."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from ..errors import Unauthorized, Unavailable
 from ..http import HttpRequest
 from .keys import Keys, KeySource, KeyTable, check_keys
 
-# The name of a scheme has no case (RFC 9110, 11.1).
-_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
+# Scheme names are case-insensitive (RFC 9110, 11.1).
+_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are UTF-8 bytes, not spaces
 AZURE = b"api-key"
-"""The header in which Azure's clients send the key."""
+"""The header in which Azure clients send the key."""
 
-# The query of a request is read before anybody is known, so it is not read for long.
+# The query is parsed before authentication, so the work is bounded.
 MOST_FIELDS = 100
-"""Fields of a query that is looked through for a key."""
+"""Maximum number of query fields that are searched for a key."""
 
 _TOKEN = re.compile(r"\S+", re.ASCII)
 
 
 class ApiKeys:
-    """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`, or `api-key: KEY` as Azure has it.
+    """Admits requests that carry one of the keys as `Authorization: Bearer KEY`, or as Azure's `api-key: KEY`.
 
-    `Server(keys=…)` is this. It is an authenticator too, for what goes on from there, such as `on_behalf`.
+    The same as `Server(keys=…)`, as an authenticator that others can build on, for instance `on_behalf`.
 
-    `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is
-    called for every request and returns one of these; a principal may be given by its id, a key by its digest
-    (`sha256:HEX`). A source that yields no key disables the server (503 `chat_endpoint_disabled`); it never opens it.
-    A key without a principal of its own is one by itself, named after a hash of the key. Raises ValueError for a key
-    with spaces in it.
+    `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is called
+    for every request and returns one of these. A principal may be given by its id, a key by its digest (`sha256:HEX`).
+    A source that returns no key disables the server (503 `chat_endpoint_disabled`); it never opens the server. A key
+    without a principal gets its own, named after a hash of the key. Raises ValueError for a key that contains spaces.
     """
 
     def __init__(self, keys: Keys | KeySource) -> None:
@@ -46,14 +45,14 @@ class ApiKeys:
         self._table = KeyTable(())
 
     def __call__(self, request: HttpRequest) -> Principal | Awaitable[Principal | None] | None:
-        """Whose key `request` carries, or None. Raises Unavailable where there is no key at all."""
+        """Return the owner of the request's key, or None. Raises Unavailable if no key is configured."""
         found = self._source()
         if isinstance(found, KeyTable | str | list | Mapping) or not inspect.isawaitable(found):
             return self._find(cast("Keys", found), request)
         return self._find_later(found, request)
 
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
-        """Who sends `request`. Raises Unauthorized, or Unavailable where there is no key at all."""
+        """Return the principal of `request`. Raises Unauthorized, or Unavailable if no key is configured."""
         found = self(request)
         if found is not None and not isinstance(found, Principal):
             found = await found
@@ -66,14 +65,14 @@ class ApiKeys:
 
     def _find(self, keys: Keys, request: HttpRequest) -> Principal | None:
         table = keys if isinstance(keys, KeyTable) else self._tabled(keys)
-        # Fail closed: a source that lost its keys must not open the server.
+        # Fail closed: a source that has lost its keys must not open the server.
         if not table:
             text = "This server is disabled: no API key is configured."
             raise Unavailable(text, code="chat_endpoint_disabled", should_retry=False)
         return table.find(bearer_token(request))
 
     def _tabled(self, keys: Keys) -> KeyTable:
-        """The table of what a source has returned: mostly what it has returned before, and perhaps changed since."""
+        """Return the key table for a source's result, which is usually unchanged, but may have been changed in place."""
         kept, seen = keys, list[str]()
         whose: Sequence[object] = ()
         if isinstance(keys, Mapping):
@@ -83,7 +82,7 @@ class ApiKeys:
             kept = seen = list(keys)
         elif keys is not None:
             seen = [cast("str", keys)]
-        # A comparison costs a tenth of what it costs to make the digests.
+        # Comparing costs a tenth of computing the digests.
         if seen != self._seen or not _same(whose, self._whose):
             self._table = KeyTable(kept)
             self._seen, self._whose = seen, whose
@@ -91,7 +90,7 @@ class ApiKeys:
 
 
 def _same(principals: Sequence[object], former: Sequence[object]) -> bool:
-    """Whether they are the same, in what is claimed of them too: `==` does not look at that."""
+    """True if all principals are the same, including their claims, which `==` ignores."""
     if len(principals) != len(former):
         return False
     if all(map(is_, principals, former)):
@@ -108,14 +107,14 @@ def _fixed(keys: Keys) -> KeySource:
 
 
 def unknown_caller() -> Unauthorized:
-    """The error for a request without a key, or with one that nobody knows: the same for both."""
+    """Create the error for a missing or an unknown key: the same for both."""
     return Unauthorized("Missing or invalid API key. Send it as 'Authorization: Bearer KEY'.")
 
 
 def with_key_of_query(request: HttpRequest) -> HttpRequest:
-    """The request with the key in its query (`api_key`), if it has no other: browsers cannot set a WebSocket's headers.
+    """Move the key from the query (`api_key`) to a header, since browsers cannot set headers of a WebSocket.
 
-    The key is taken out of the query.
+    The key is removed from the query, and ignored if a header already carries one.
     """
     try:
         fields = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
@@ -123,7 +122,7 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
         return request
     keys = [value for name, value in fields if name == "api_key"]
     rest = urlencode([(name, value) for name, value in fields if name != "api_key"])
-    # A header wins, and of two keys none counts: which one was meant is anybody's guess.
+    # A header wins. Two keys in the query are ambiguous, so neither is used.
     if len(keys) != 1 or has_key(request):
         return replace(request, query=rest)
     header = (b"authorization", b"Bearer " + keys[0].encode("utf-8", "replace"))
@@ -131,22 +130,22 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
 
 
 def with_key_of_headers(request: HttpRequest, names: Iterable[str]) -> HttpRequest:
-    """The request with the keys of further headers in `api-key`. Headers with different keys are none at all."""
+    """Copy the keys of further headers to `api-key`. Headers with different keys are treated as no key."""
     found = {value for name in names for value in request.header_values(name.encode())}
-    # Clients that do not know which header is read send their key in several: the same one twice is one key.
+    # Clients that do not know which header is read send the same key in several: that is one key.
     new = sorted(found - set(request.header_values(AZURE)))
     return replace(request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in new]])
 
 
 def has_key(request: HttpRequest) -> bool:
-    """True if a header brings a key, right or wrong."""
+    """True if a header carries a key, right or wrong."""
     return request.header(b"authorization") is not None or request.header(AZURE) is not None
 
 
 def bearer_token(request: HttpRequest) -> bytes:
-    """The key or token as sent, or nothing: any other scheme is none, nor are two headers that do not say the same."""
+    """Return the key or token as sent; empty for any other scheme, and for headers that contradict each other."""
     bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
-    if len(bearers) == 1 and not plain:  # as most send it
+    if len(bearers) == 1 and not plain:  # the common case
         found = _BEARER.fullmatch(bearers[0])
         return b"" if found is None else found[1].encode("latin-1")
     sent = {match[1] if (match := _BEARER.fullmatch(value)) else "" for value in bearers}

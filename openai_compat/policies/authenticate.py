@@ -1,4 +1,4 @@
-"""Who calls: nobody in particular, the owner of a key, or whom a function names. Nobody gets in by its failing."""
+"""Authentication: anonymous access, API keys, or a function. A failure never admits a caller."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ from .auth import ApiKeys, bearer_token, unknown_caller
 from .cors import SAFE, Cors, check_origin, check_page
 
 Authenticate: TypeAlias = Callable[[HttpRequest], Principal | Awaitable[Principal | None] | None]
-"""Says who sends a request: a principal, None for nobody, or one of our errors. The request's body cannot be read.
+"""Returns the principal of a request, or None if it is unknown, or raises one of the library's errors. The request body
+cannot be read.
 
-It is called before the request is routed, for each request to a path that is not open to all, for a WebSocket as it is
-opened and before each of its turns. A plain function must not wait: all requests would wait with it.
+Called before routing, for each request to a path that is not public; for a WebSocket, when it is opened and before each
+of its turns. A plain function must not block, since it would block all requests.
 """
 
 LONGEST_ID = 255
-"""Characters of a principal's id."""
+"""Maximum length of a principal's id, in characters."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 MOST_SEEN = 100
-"""Values of `Host` that are remembered to be allowed; with all their ports, there are more than names."""
+"""Maximum number of allowed `Host` values that are cached; with ports, there are more values than names."""
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?", re.IGNORECASE)
 
@@ -43,9 +44,9 @@ logger = logging.getLogger("openai_compat")
 
 
 class Hosts:
-    """The names that a server answers to where no key is sent, so that no web page can reach it by DNS rebinding.
+    """The accepted host names of a server without authentication, so that no web page can reach it by DNS rebinding.
 
-    Any other `Host` is refused (403 `host_not_allowed`). Ports do not matter; "*" allows all.
+    Any other `Host` is refused (403 `host_not_allowed`). Ports are ignored; "*" allows all names.
     """
 
     def __init__(self, names: Iterable[str] = LOOPBACK) -> None:
@@ -53,15 +54,15 @@ class Hosts:
         self._seen: set[bytes | None] = set()
 
     def check(self, request: HttpRequest) -> None:
-        """Raise Forbidden unless the request is for one of the names. HTTP/1.0 may go without a Host."""
+        """Raise Forbidden unless `Host` is one of the names. HTTP/1.0 requests may have no Host."""
         host = request.first.get(b"host")
-        # Most requests have the same few, and no header twice: a look into a set costs less than the expression.
+        # Most requests repeat a few values and no header twice: a set lookup costs less than the regex.
         if "*" in self._names or (host in self._seen and len(request.first) == len(request.headers)):
             return
         hosts = request.header_values(b"host")
         if not hosts:
             return
-        # DNS rebinding: a page may have its own name resolve to this machine, but cannot choose the Host.
+        # DNS rebinding: a page can make its own name resolve to this machine, but cannot choose the Host header.
         match = _HOST.fullmatch(hosts[0])
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
             text = "This Host is not allowed. Without an API key, this server answers only to the names in its 'hosts'."
@@ -71,21 +72,21 @@ class Hosts:
 
 
 class OpenAccess:
-    """Lets everybody in, as one. Meant for loopback, where the Host check keeps other sites' pages out."""
+    """Admits everyone as one principal. Meant for loopback, where the Host check keeps out pages of other sites."""
 
     def __init__(self) -> None:
         self._told = False
 
     @staticmethod
     def tell_mounted() -> None:
-        """Tell the log that the server is now part of an application, which may have a login. Requests will show."""
+        """Log that the server is mounted in an application, which may have a login that the server does not use."""
         logger.info(
             "mounted without keys and without authenticate: all who reach this server are one caller, and share "
             "conversations, responses and files"
         )
 
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
-        """The anonymous principal, for any request."""
+        """Return the anonymous principal, for any request."""
         scope = request.scope
         if ("user" in scope or "REMOTE_USER" in scope) and not self._told and _is_logged_in(scope):
             self._told = True
@@ -97,18 +98,18 @@ class OpenAccess:
 
 
 def _is_logged_in(scope: Mapping[str, Any]) -> bool:
-    user = scope.get("user")  # of Starlette's AuthenticationMiddleware, and those like it
+    user = scope.get("user")  # of Starlette's AuthenticationMiddleware and similar ones
     return bool(scope.get("REMOTE_USER")) or (user is not None and getattr(user, "is_authenticated", True) is True)
 
 
 class CallerCheck:
-    """Lets in whom `authenticate` knows, and nobody while it fails, or has no answer after `seconds`.
+    """Admits callers that `authenticate` knows, and no one while it fails or takes longer than `seconds`.
 
-    Who is let in without a key or token of its own, a browser may have sent: cookies, and what a proxy adds, come with
-    every request, whatever page has caused it. Such requests have to be for one of `hosts`, and from a page of this
-    server or of an origin that `cors` names; programs that are no browsers send no Origin.
+    A request without an API key or token may be a browser's: cookies, and headers added by a proxy, come with every request,
+    whatever page made it. Such a request must name one of `hosts`, and come from a page of this server or of an origin in
+    `cors`; programs other than browsers send no Origin.
 
-    `metadata` is the URL that says where tokens are to be had, for clients that are refused (RFC 9728).
+    `metadata` is the URL of the RFC 9728 document, which tells refused clients where to get tokens.
     """
 
     def __init__(
@@ -117,15 +118,15 @@ class CallerCheck:
         self._authenticate = authenticate
         self._seconds = seconds
         self._hosts = hosts
-        # Whose pages an expression matches is not known.
+        # With a regex, it is unknown whose pages are allowed.
         self._cors = cors if cors is not None and cors.exact else None
         self._metadata = metadata
 
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
-        """Who sends `request`.
+        """Return the principal of `request`.
 
-        Raises Unauthorized (401), Unavailable (503 `auth_unavailable`) where the function fails, Forbidden for another
-        site's page, and whichever of our errors the function raises.
+        Raises Unauthorized (401), Unavailable (503 `auth_unavailable`) if the function fails, Forbidden for a page of another
+        site, and any of the library's errors that the function raises.
         """
         try:
             found = await self._ask(replace(request, body=_NoBody(), left=None))
@@ -140,7 +141,7 @@ class CallerCheck:
         if found is None:
             raise self._with_challenge(unknown_caller())
         if not bearer_token(request):
-            # A login that the browser sends by itself, such as a cookie, goes along with other pages' requests too.
+            # The browser adds a login, for instance a cookie, to requests of other sites' pages too (CSRF).
             self._hosts.check(request)
             check = check_origin if request.method in SAFE else check_page
             check(request, self._cors)
@@ -155,7 +156,7 @@ class CallerCheck:
         return cast("Principal | None", found)
 
     async def _in_time(self, answer: Awaitable[Any]) -> Any:
-        """Wait for an answer, in a task of its own: what is shielded, as threads are, would keep us past the deadline."""
+        """Wait for an answer in a separate task: shielded work, for instance in a thread, would outlast the deadline."""
         found: list[Any] = []
         failure = Failure()
 
@@ -179,7 +180,7 @@ class CallerCheck:
         return found[0]
 
     def _with_challenge(self, error: OpenAICompatError) -> OpenAICompatError:
-        """The error, with where tokens are to be had, if that is known."""
+        """Add the URL of the resource metadata to a 401, if it is known."""
         challenge = error.headers.get(CHALLENGE, "")
         if self._metadata is not None and isinstance(error, Unauthorized) and "resource_metadata" not in challenge:
             scheme, _, rest = challenge.partition(" ")
@@ -191,7 +192,7 @@ Auth: TypeAlias = OpenAccess | ApiKeys | CallerCheck
 
 
 class _NoBody:
-    """The body of the request that an `authenticate` is given: whoever it lets in is to read it."""
+    """The body of the request passed to `authenticate`: not readable, since the endpoint reads it later."""
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -201,12 +202,12 @@ class _NoBody:
 
 
 def _check_principal(found: object) -> None:
-    """Raise TypeError for no principal, ValueError for one whose id cannot be the key of what is stored."""
+    """Raise TypeError unless this is a principal, ValueError if its id cannot be a storage key."""
     if not isinstance(found, Principal):
         raise TypeError(f"authenticate returns a Principal or None, not a {type(found).__name__}")
     if found.id == ANONYMOUS.id:
         raise ValueError(f"a principal cannot be called {describe(ANONYMOUS.id)}: that is nobody in particular")
-    # Not shown: it may be a token.
+    # The id is not quoted: it may be a token.
     if not 0 < len(found.id) <= LONGEST_ID or not found.id.isprintable():
         raise ValueError(
             f"the id of a principal is of 1 to {LONGEST_ID} printable characters; this one has {len(found.id)}"
@@ -214,7 +215,7 @@ def _check_principal(found: object) -> None:
 
 
 def _log_failure(error: Exception, request: HttpRequest, request_id: str) -> None:
-    """Log what `authenticate` has raised, unless it quotes what lets callers in."""
+    """Log an exception of `authenticate`, without its text if that quotes a credential."""
     cookies = [one.partition("=")[2].strip() for value in request.header_values(b"cookie") for one in value.split(";")]
     secrets = [secret for secret in (bearer_token(request).decode("latin-1"), *cookies) if secret]
     text = "".join(traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""Ready ways to tell who calls, for `Server(authenticate=…)`: a host application's login, a proxy's, and their users."""
+"""Ready-made functions for `Server(authenticate=…)`: the login of a host application or a proxy, and users of a client."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Found: TypeAlias = Principal | Awaitable[Principal | None] | None
 
 
 def first_of(*authenticators: Authenticate) -> Authenticate:
-    """Whoever is known to one of these, asked in order. None and a 401 leave it to the next.
+    """Ask several authenticators in order; the first that knows the caller wins. None and a 401 pass on to the next.
 
-    Any other error is the answer. Where nobody knows the caller, it is told the first 401 that one of them raised.
+    Any other error ends the search. If none knows the caller, the first 401 that was raised is the answer.
     """
     return lambda request: _ask(request, authenticators, None)
 
 
 def _ask(request: HttpRequest, authenticators: tuple[Authenticate, ...], refusal: Unauthorized | None) -> Found:
-    """Ask one after the other, without a coroutine as long as none of them is one."""
+    """Ask the authenticators in turn, without a coroutine as long as none of them is async."""
     for index, authenticator in enumerate(authenticators):
         try:
             found = authenticator(request)
@@ -60,15 +60,15 @@ async def _ask_on(
 
 
 def from_scope(identify: Callable[[Any], Principal | str | None], *, at: str = "user") -> Authenticate:
-    """Whoever has logged in to the application that this server is mounted in.
+    """Authenticate the user who is logged in to the application that this server is mounted in.
 
     Args:
-        identify: called with what is found there; returns the user's own, lasting id (no e-mail address, which may
-            become another's), a principal, or None. An id ann is that of the principal `user:ann`.
-        at: where to look in the ASGI scope or the WSGI environ: `user` is what Starlette's AuthenticationMiddleware
-            sets, `state.user` what a middleware has set as `request.state.user`, `session` that of SessionMiddleware.
+        identify: called with the object found at `at`; returns the user's permanent id (not an e-mail address, which may
+            be reassigned), a principal, or None. The id ann becomes the principal `user:ann`.
+        at: path in the ASGI scope or the WSGI environ: `user` is set by Starlette's AuthenticationMiddleware, `state.user`
+            by a middleware that sets `request.state.user`, `session` by SessionMiddleware.
 
-    Nobody has, where nothing is there, or something whose `is_authenticated` is False. Headers are never looked at.
+    No one is logged in if nothing is found, or an object whose `is_authenticated` is False. Headers are never read.
     """
     path = at.split(".")
 
@@ -84,28 +84,28 @@ def from_scope(identify: Callable[[Any], Principal | str | None], *, at: str = "
 
 
 def remote_user() -> Authenticate:
-    """Whoever the WSGI server, or the web server before it, has logged in (`REMOTE_USER`), as `user:NAME`."""
+    """Authenticate the user whom the WSGI server, or a web server in front, has logged in (`REMOTE_USER`), as `user:NAME`."""
     return from_scope(str, at="REMOTE_USER")
 
 
 def from_header(
     name: str, *, peers: Iterable[str] | None = None, shared: tuple[str, str] | None = None
 ) -> Authenticate:
-    """Whoever a proxy says has logged in there, by a header that it sets on every request. An id ann is `proxy:ann`.
+    """Authenticate the user whom a proxy names in a header on every request. The id ann becomes `proxy:ann`.
 
     Args:
-        name: the header. There must be one value, and it has to be sent with dashes, not underscores.
-        peers: the proxy's addresses or networks (`10.0.0.0/8`). Plain uvicorn takes the address of the *client* from
+        name: the header. It must have one value, and be written with dashes, not underscores.
+        peers: the proxy's addresses or networks (`10.0.0.0/8`). Plain uvicorn reads the *client's* address from
             `X-Forwarded-For` of peers that it trusts: prefer `shared` there. Not for WSGI.
         shared: the name of another header, and a secret that the proxy sends in it.
 
-    Raises ValueError unless there is one of `peers` and `shared`. Under WSGI, `X_Forwarded_User` of a client is the
-    same header as the proxy's `X-Forwarded-User`. Two values are refused; but a proxy that sets none, where nobody has
-    logged in, has to take both spellings out of what clients send.
+    Raises ValueError unless exactly one of `peers` and `shared` is given. Under WSGI, a client's `X_Forwarded_User` is the
+    same header as the proxy's `X-Forwarded-User`. Two values are refused, but a proxy that omits the header when no one is
+    logged in must remove both spellings from client requests.
     """
     if (peers is None) == (shared is None) or (shared is not None and not shared[1]):
         raise ValueError("from_header takes the proxy's addresses (peers=…), or a secret of its own (shared=…)")
-    # Parsed at start: a typing error is told to the operator, not to the first user.
+    # Parsed at start, so that the operator sees a typo, not the first user.
     networks = [ipaddress.ip_network(peer) for peer in check_strings("peers", peers or ())]
     header = name.lower().encode("latin-1")
 
@@ -127,18 +127,18 @@ def from_header(
 
 
 def on_behalf(inner: Authenticate, user: str | Authenticate, *, of: Collection[str]) -> Authenticate:
-    """Tells the users of a program apart that calls for all of them with one key, as Open WebUI does.
+    """Separate the users of a client program that sends one key for all of them, as Open WebUI does.
 
     Args:
-        inner: who the program is, such as `ApiKeys({"sk-…": "open-webui"})`.
-        user: the header with its user's id, or an authenticator whose principal's id is the user's.
-        of: the ids of the principals that may name users. All others are who they are, whatever they send.
+        inner: authenticates the program, for instance `ApiKeys({"sk-…": "open-webui"})`.
+        user: the header with the user's id, or an authenticator whose principal's id is the user's.
+        of: ids of the principals that may name users. Any other principal is used as it is, whatever it sends.
 
-    The user ann of the principal open-webui is `open-webui/ann`, with the models of open-webui. A request that names
-    no user is the program's own.
+    The user ann of the principal open-webui becomes `open-webui/ann`, with the models of open-webui. A request that names
+    no user belongs to the program.
     """
     programs = frozenset(check_strings("of", of))
-    # The user of one would have the id of the other's user: what is kept would be shared.
+    # A program named like another's user would share that user's stored data.
     if any([one.startswith(f"{other}/") for one in programs for other in programs]):
         raise ValueError("of two programs, one cannot be called as a user of the other")
     user_of = _user_in_header(user) if isinstance(user, str) else user
@@ -171,7 +171,7 @@ def _user_of_program(program: Principal, user: Principal | None) -> Principal:
 
 
 def _then(found: Found, go_on: Callable[[Principal | None], Found]) -> Found:
-    """Go on with what was found, now if it is there."""
+    """Call `go_on` with the result, at once if no await is needed."""
     return go_on(found) if found is None or isinstance(found, Principal) else _go_on_later(found, go_on)
 
 
@@ -183,17 +183,17 @@ async def _go_on_later(
 
 
 def named(kind: str, who: Principal | str | None) -> Principal | None:
-    """The principal of a name. Names of one kind cannot be those of another, nor what keys are called."""
+    """Return the principal for a name. The prefix keeps kinds of names apart from each other and from key ids."""
     if isinstance(who, str):
         return Principal(f"{kind}:{who}") if who else None
     return who
 
 
 def _one_value(request: HttpRequest, header: bytes) -> str | None:
-    """The one value of a header, as UTF-8. Two are none: which one the proxy has set is anybody's guess."""
-    # Of two values, one may be the client's: a proxy that adds its own does not take the other away.
+    """Return the single value of a header, as UTF-8; None for two, since it is unknown which one the proxy has set."""
+    # One of two values may be the client's: a proxy that adds its value does not remove the client's.
     values = request.header_values(header)
-    # WSGI servers put several into one, with commas.
+    # WSGI servers join several values with commas.
     if len(values) != 1 or ("," in values[0] and _is_wsgi(request)):
         return None
     try:
@@ -203,16 +203,16 @@ def _one_value(request: HttpRequest, header: bytes) -> str | None:
 
 
 def _peer(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that an ASGI server has seen; None for none, as of a unix socket, or something else in its place."""
+    """Return the peer address from the ASGI server; None if there is none (unix socket), or it is not an IP address."""
     client: Any = request.scope.get("client")
     try:
         address = ipaddress.ip_address(client[0] if client else "")
     except ValueError:
         return None
-    # A socket for both families has the address of an IPv4 peer as `::ffff:10.0.0.1`.
+    # A dual-stack socket reports an IPv4 peer as `::ffff:10.0.0.1`.
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _is_wsgi(request: HttpRequest) -> bool:
-    """True if it came by WSGI, where one cannot tell `X_User` from `X-User`."""
+    """True for a WSGI request, where `X_User` and `X-User` are the same."""
     return "wsgi.version" in request.scope

@@ -1,4 +1,4 @@
-"""Budgets of tokens: how many a principal may have agents use in a day or a month."""
+"""Token budgets: the number of tokens that a principal may use per day or month."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .rates import TOKEN_HEADERS, duration
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Tokens that each API key's owner may have agents use, as they report them. Raises ValueError for a number below 0.
+    """Token budget of each principal, as agents report usage. Raises ValueError for a negative number.
 
     Attributes:
-        tokens: how many; 0 lets nobody in.
-        per: the period, in UTC: it begins at midnight, or with the first of a month.
-        of: which tokens count.
-        without_store: what becomes of requests while the store does not answer: they are let in, or refused with 503.
+        tokens: the budget; 0 admits no one.
+        per: the period, in UTC: it starts at midnight, or on the first of a month.
+        of: the tokens that count.
+        without_store: "admit" or "refuse" (503) requests while the store does not answer.
     """
 
     tokens: int
@@ -33,31 +33,31 @@ class Budget:
         check_fields(self)
 
     def period(self, now: datetime) -> str:
-        """The name of the period that `now` is in: `2026-11-30`, `2026-11`."""
+        """Return the name of the period that contains `now`: `2026-11-30`, `2026-11`."""
         return now.strftime("%Y-%m-%d" if self.per == "day" else "%Y-%m")
 
     def left(self, now: datetime) -> float:
-        """Seconds until the next period."""
+        """Return the seconds until the next period."""
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         month = (midnight.replace(day=28) + timedelta(days=4)).replace(day=1)
         return ((midnight + timedelta(days=1) if self.per == "day" else month) - now).total_seconds()
 
     def count(self, usage: Usage) -> int:
-        """The tokens of a turn that count."""
+        """Return the number of a turn's tokens that count."""
         inputs, outputs = usage.input_tokens, usage.output_tokens
         return {"total": inputs + outputs, "input": inputs, "output": outputs}[self.of]
 
     def headers(self, used: int, now: datetime) -> list[tuple[str, str]]:
-        """Headers of an answer: the budget, what is left of it, and the time until all of it is there again."""
+        """Return the response headers: the budget, the remaining tokens, and the time until the budget is reset."""
         remaining = max(0, self.tokens - used)
         values = (str(self.tokens), str(remaining), duration(self.left(now)))
         return list(zip(TOKEN_HEADERS, values, strict=True))
 
 
 BudgetsOf: TypeAlias = Budget | Sequence[Budget] | Callable[[Principal], Budget | Sequence[Budget] | None]
-"""The same for all, one or several, or a function that says it for each; None is no budget."""
+"""One budget or several for everyone, or a function that returns them for a principal; None is no budget."""
 
 
 def utc_now() -> datetime:
-    """The time that periods are counted by."""
+    """Return the time that determines budget periods."""
     return datetime.now(UTC)

@@ -13,7 +13,7 @@ from .paths import check_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextQuery:
-    """Ids that a client wants the agent to know beside its messages."""
+    """Ids in a chat request for which the agent gets extra instructions."""
 
     principal: Principal
     preset_id: str | None = None
@@ -24,7 +24,7 @@ class ContextQuery:
 
 
 ContextHook: TypeAlias = Callable[[ContextQuery], Awaitable[str | None] | str | None]
-"""Makes instructions of the ids, or None. It may raise `NotFound` for an id that is not there."""
+"""Returns instructions for the ids, or None. May raise `NotFound` for an unknown id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +32,14 @@ class ChatRest:
     """Serves the chat REST API.
 
     Attributes:
-        prefix: where its paths begin.
-        context: makes instructions for the agent of the preset, task and ticket that a client names.
+        prefix: the start of its paths.
+        context: returns instructions for the agent from the preset, task and ticket ids that a client sends.
         cookie: name of a cookie that may carry the API key instead of a header. Pages of other origins cannot use it,
-            unless the server's `cors` names them; a `Cors` with a `regex` does not go with it.
-        admins: ids of the principals that may configure providers and choose the default one. Nobody, unless told:
-            whoever sets a provider's address gets everything that is sent there.
+            unless the server's `cors` names them; a `Cors` with a `regex` is rejected.
+        admins: ids of the principals that may configure providers and choose the default one. Empty by default: whoever
+            sets a provider's address receives everything that is sent to it.
 
-    Raises ValueError for a prefix that is no path.
+    Raises ValueError for an invalid prefix.
     """
 
     prefix: str = "/api/chat"

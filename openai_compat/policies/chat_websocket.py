@@ -16,29 +16,29 @@ class ChatWebSocket:
     """Serves chat over a WebSocket, in JSON or MessagePack.
 
     Attributes:
-        path: where it is.
+        path: path of the WebSocket.
         workflows: agents by workflow id, for messages with a `workflow_id`.
-        busy: what a message gets in a thread in which a turn is running: the thread, that turn being stopped, a place
-            in the queue, or an error `conversation_busy`.
+        busy: handling of a message in a thread with a running turn: "supersede" stops that turn, "queue" waits for it,
+            "reject" answers with the error `conversation_busy`.
         queue: seconds to wait in that queue, or for the stopped turn to end.
-        grace: seconds for which a turn goes on when no connection follows it any more.
-        replay: seconds for which the frames of a turn that has ended can be had again.
-        ring: frames of a thread that are kept to be had again.
-        ring_bytes: how much these frames may hold, roughly, in bytes.
-        rings_bytes: the same for all threads together in which no turn runs; where it is passed, the oldest frames go
-            of the caller who has most.
+        grace: seconds that a turn continues without a connection that follows it.
+        replay: seconds after its end that a turn's frames can be replayed.
+        ring: frames of a thread that are kept for replay.
+        ring_bytes: approximate size of these frames, in bytes.
+        rings_bytes: the same for all idle threads together; beyond it, the oldest frames of the caller with the most are
+            evicted.
         rings_bytes_per_principal: the same for the threads of one caller.
-        tool_timeout: seconds for which a turn waits for the results of the client's tools.
+        tool_timeout: seconds that a turn waits for the results of the client's tools.
         ping: seconds between two `ping` frames.
 
-    Raises ValueError for a path that is none, or numbers that are not positive.
+    Raises ValueError for an invalid path, or numbers that are not positive.
     """
 
     path: str = "/chat"
     workflows: Mapping[str, Agent] = field(default_factory=dict[str, Any])
     busy: Literal["supersede", "queue", "reject"] = "supersede"
     queue: float = 30.0
-    # A phone that sleeps, or a page that is loaded again, comes back to its answer.
+    # A sleeping phone or a reloaded page comes back to its answer.
     grace: float = 600.0
     replay: float = 300.0
     ring: int = 2000

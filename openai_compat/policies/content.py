@@ -1,6 +1,6 @@
-"""What a request's body may be: of which kind, and how it may be compressed.
+"""Checks of a request body: its content type and its compression.
 
-A compressed body is opened piece by piece, so that whoever reads it can stop at any size.
+A compressed body is decompressed piece by piece, so that the reader can stop at any size.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .auth import AZURE
 
 TAKEN = "gzip, deflate, identity"
 INPUT, OUTPUT = 64 * 1024, 256 * 1024
-"""Bytes that are opened, and that come out, at once."""
+"""Bytes that are decompressed, and produced, per step."""
 
 
 def check_content_type(request: HttpRequest) -> None:
-    """Raise UnsupportedMedia for anything but JSON that comes from a web page.
+    """Raise UnsupportedMedia for a request from a web page that is not JSON.
 
-    A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
-    browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
+    A page may post text/plain or a form to any server without a preflight (CSRF), so these are refused from browsers.
+    Programs often send JSON with curl's default form type, which is accepted.
     """
     kind = _kind(request)
     if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
@@ -32,9 +32,9 @@ def check_content_type(request: HttpRequest) -> None:
 
 
 def check_form(request: HttpRequest) -> None:
-    """Raise UnsupportedMedia for anything but a multipart form that a program sends.
+    """Raise UnsupportedMedia for anything but a multipart form sent by a program.
 
-    A page that sends its key in a header has to ask first (CORS), so it may send one too.
+    A page may send one too if it sends its key in a header, since that needs a preflight (CORS).
     """
     if _kind(request) != "multipart/form-data":
         raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
@@ -52,7 +52,7 @@ def _from_page(request: HttpRequest) -> bool:
 
 
 def content_coding(request: HttpRequest) -> str:
-    """`gzip`, `deflate` or `identity`. Raises UnsupportedMedia for any other coding, and for more than one."""
+    """Return `gzip`, `deflate` or `identity`. Raises UnsupportedMedia for any other coding, and for more than one."""
     sent = request.header_values(b"content-encoding")
     if not sent:
         return "identity"
@@ -61,7 +61,7 @@ def content_coding(request: HttpRequest) -> str:
     codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
     if not codings:
         return "identity"
-    # Layers of compression multiply what a small body may grow to.
+    # Each layer of compression multiplies the size that a small body may expand to.
     if len(codings) > 1 or codings[0] not in ("gzip", "deflate"):
         text = f"A request body is compressed in one of these ways: {TAKEN}."
         raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})
@@ -69,7 +69,7 @@ def content_coding(request: HttpRequest) -> str:
 
 
 async def opened(coding: str, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """Decompress a body piece by piece. Raises RequestTooLarge once more than `limit` bytes of it were sent, InvalidRequest."""
+    """Decompress a body piece by piece. Raises RequestTooLarge for more than `limit` compressed bytes; InvalidRequest."""
     size, opener = 0, Opener(coding)
     try:
         async for piece in pieces:
@@ -78,19 +78,19 @@ async def opened(coding: str, pieces: AsyncIterator[bytes], limit: int) -> Async
                 raise too_large(limit)
             for part in opener.open(piece):
                 yield part
-                await anyio.lowlevel.checkpoint()  # a small piece may become a large one
+                await anyio.lowlevel.checkpoint()  # a small piece may expand to a large one
         opener.end()
     finally:
         await close(pieces)
 
 
 def too_large(limit: int) -> RequestTooLarge:
-    """The error for a body of more than `limit` bytes."""
+    """Create the error for a body of more than `limit` bytes."""
     return RequestTooLarge(f"The request body is over the limit of {limit} bytes.")
 
 
 class Opener:
-    """Opens one compressed body, whose pieces are fed in order; then `end` tells whether it was whole."""
+    """Decompresses one body, whose pieces are fed in order; `end` then checks that the body was complete."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding
@@ -101,9 +101,9 @@ class Opener:
         """Decompress the next piece, a bounded part at a time. Raises InvalidRequest."""
         if piece and not self._begun:
             self._begun = True
-            if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some send it without zlib's header
+            if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some clients omit the zlib header
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-        for start in range(0, len(piece), INPUT):  # what was not used of a part is copied each time
+        for start in range(0, len(piece), INPUT):  # bounded input: zlib copies the unused rest on each call
             yield from self._open(piece[start : start + INPUT])
 
     def _open(self, data: bytes) -> Iterator[bytes]:
@@ -112,7 +112,7 @@ class Opener:
             if self._zlib.eof:
                 raise InvalidRequest(f"Something follows the end of the {self._coding} body.")
             try:
-                # Bounded, since a kilobyte may hold a megabyte: the reader counts each part against its limit.
+                # Bounded, since a kilobyte may expand to a megabyte: the reader counts each part against its limit.
                 opened = self._zlib.decompress(data, OUTPUT)
             except zlib.error:
                 raise InvalidRequest(f"The body is not valid {self._coding}.") from None
@@ -120,6 +120,6 @@ class Opener:
             data, full = self._zlib.unused_data or self._zlib.unconsumed_tail, len(opened) == OUTPUT
 
     def end(self) -> None:
-        """Raise InvalidRequest if the body is not whole."""
+        """Raise InvalidRequest if the body is incomplete."""
         if not self._zlib.eof:
             raise InvalidRequest(f"The {self._coding} body is cut short.")

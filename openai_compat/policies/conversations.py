@@ -1,4 +1,4 @@
-"""Settings of server-side conversations: where their ids are, and what a second turn at once gets."""
+"""Settings of stored conversations: the sources of conversation ids, and the handling of concurrent turns."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 
 DEFAULT_SOURCES = ("x-conversation-id", "x-openwebui-chat-id", "body:metadata.conversation_id")
 KNOWN_SOURCES = (*DEFAULT_SOURCES, "x-session-id", "session-id", "thread-id", "session_id", "body:prompt_cache_key")
-"""Also opencode's, Codex's and pi's session headers. A `prompt_cache_key` may be shared by all of an app's users."""
+"""Also the session headers of opencode, Codex and pi. A `prompt_cache_key` may be shared by all users of an app."""
 
 MAX_ID = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """Keeps conversations on the server, for clients that send an id with every request.
+    """Stores conversations on the server, for clients that send a conversation id with every request.
 
-    These are settings: several servers may have the same.
+    Several servers may share one instance.
 
     Attributes:
-        sources: where the id is looked for, first one wins: header names, or `body:` and a path in the body.
-        busy: what a second turn in a conversation that has one running gets: a 409, a place in the queue, or the
-            conversation, the running turn being stopped.
+        sources: where to find the id, in order of precedence: header names, or `body:` and a path in the body.
+        busy: handling of a turn while another runs in the conversation: "reject" answers 409, "queue" waits for the
+            running turn, "supersede" stops it.
         queue: seconds to wait in that queue.
-        by_transcript: find the conversation of requests without an id by what was said so far. A client that went
-            back and said something else gets a conversation of its own, a branch.
+        by_transcript: find the conversation of a request without an id by its earlier messages. A client that edits an
+            earlier message starts a new conversation, a branch.
     """
 
     _: KW_ONLY
@@ -48,18 +48,18 @@ class Conversations:
 
     @property
     def headers(self) -> list[str]:
-        """The headers among the sources, which browsers must be told about."""
+        """The headers among the sources, for the CORS headers."""
         return [source.lower() for source in self.sources if not source.startswith("body:")]
 
     def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
-        """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable.
+        """Return the request's conversation id, or None. Raises InvalidRequest if it is empty, too long or not printable.
 
-        An empty header is none: Open WebUI sends one made of a template also where it has nothing to put into it.
+        An empty header counts as absent: Open WebUI sends the header from a template, even without a value.
         """
         for source in self.sources:
             if source.startswith("body:"):
                 found = _at(body, source[5:])
-            else:  # ASGI has headers as Latin-1; text beyond ASCII is UTF-8, as it is in paths and bodies
+            else:  # ASGI headers are decoded as Latin-1, but non-ASCII ids are UTF-8, as in paths and bodies
                 sent = request.header(source.lower().encode())
                 found = sent.encode("latin-1").decode("utf-8", "replace") if sent else None
             if found is not None:

@@ -1,4 +1,4 @@
-"""API keys in cookies, for pages of the server's own site; those of other sites cannot use them (CSRF)."""
+"""API keys in cookies, for pages of the server's own site; pages of other sites cannot use them (CSRF)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .cors import SAFE, Cors, check_page
 
 
 class CookieKey:
-    """Takes the API key from the cookie called `name`, where no header brings one.
+    """Reads the API key from the cookie called `name`, if no header carries a key.
 
-    A browser sends cookies along whatever page has caused the request. So what changes something has to come from a
-    page of this server, or of an origin that `cors` names; programs that are no browsers send no Origin.
+    A browser sends cookies whatever page made the request. So a request that changes state must come from a page of this
+    server, or of an origin in `cors`; programs other than browsers send no Origin.
 
-    Raises ValueError for `cors` with a `regex`: whose pages it matches is not known.
+    Raises ValueError for `cors` with a `regex`, since it is unknown whose pages that allows.
     """
 
     def __init__(self, name: str, cors: Cors | None) -> None:
@@ -26,7 +26,7 @@ class CookieKey:
         self._cors = cors
 
     def as_header(self, request: HttpRequest) -> HttpRequest:
-        """The request with the key where it usually is. Raises Forbidden (403 `origin_not_allowed`)."""
+        """Return the request with the cookie's key as a header. Raises Forbidden (403 `origin_not_allowed`)."""
         key = None if has_key(request) else self._key(request)
         if key is None:
             return request
@@ -38,7 +38,7 @@ class CookieKey:
         for value in request.header_values(b"cookie"):
             for cookie in value.split(";"):
                 name, _, key = cookie.strip().partition("=")
-                key = key.removeprefix('"').removesuffix('"')  # keys have no characters that would be escaped in quotes
+                key = key.removeprefix('"').removesuffix('"')  # keys have no characters that need escaping in quotes
                 if name == self._name and key:
                     return key
         return None

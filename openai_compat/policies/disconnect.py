@@ -10,13 +10,12 @@ from ..agents.setting_types import check_fields
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Decides how a turn goes on without its client.
+    """Decides whether a turn continues after its client has disconnected.
 
     Attributes:
-        then: "cancel" stops the agent at once; "finish" lets it end, within the request deadline, so that its
-            conversation, its stored completion and its idempotency key get the answer; "detach" does so too, but for
-            `grace` seconds at the most.
-        grace: seconds.
+        then: "cancel" stops the agent at once; "finish" lets it end, within the request deadline, so that its conversation,
+            stored completion and idempotency key get the answer; "detach" does the same, but for at most `grace` seconds.
+        grace: seconds for "detach".
     """
 
     then: Literal["cancel", "finish", "detach"] = "cancel"

@@ -1,4 +1,4 @@
-"""Hooks: what a server tells of every turn, whatever API it came by, to those who count, log, or refuse."""
+"""Hooks that observe requests and turns of every API: to count, log, or refuse them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..http import HttpRequest
 from ..wire.reducer import Usage
 
 CancelledBy: TypeAlias = Literal["client", "superseded", "deadline", "shutdown"]
-"""Who has ended a run before its agent did: its client has left or cancelled it, a newer message has taken its place, it
-took too long, or the server shuts down."""
+"""The cause that ended a run before its agent did: the client disconnected or cancelled it, a newer message superseded it,
+its deadline passed, or the server shut down."""
 
 Wrap: TypeAlias = Callable[[AgentBackend, str], AgentBackend]
-"""Makes another backend of one, given the agent's name: for what changes a turn."""
+"""Wraps a backend, given the agent's name, to change its turns."""
 
 RefusalReason: TypeAlias = Literal["auth", "rate_limit", "budget", "slots", "store", "hook", "shutting_down"]
-"""Why no agent was started: who asks is not known, or may not; has asked for, or used, too much in a minute; has used up a
-budget; there is no slot; the store does not answer; a hook has failed; the server shuts down. Others may be added."""
+"""The reason why no agent was started: the caller is unknown or not permitted; has exceeded its rate limit; has used up
+its budget; no slot is free; the store does not answer; a hook failed; the server is shutting down. More may be added."""
 
 METHODS = (
     "request_started",
@@ -37,27 +37,28 @@ METHODS = (
     "webhook_sent",
 )
 ASYNC = ("admit", "settled")
-"""The methods of `Hooks` that may wait."""
+"""The methods of `Hooks` that are async."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TurnInfo:
-    """One run of an agent. Each has one of its own, so that it can be the key of a dict.
+    """One run of an agent. Each run has its own object, which can be a dict key.
 
     Attributes:
-        id: the turn's, as its agent has it in `RunContext.turn_id`; each choice of `n` has another one.
-        index: which of several choices it is.
-        choices: how many there are.
-        run: 0; 1 and up where one turn runs its agent again: to repair JSON, without the beginning of what was too long, or
-            with the results of a chat WebSocket client's tools.
-        request_id: the `x-request-id` of the answer.
-        api: "chat", "completions", "responses", "chat_rest", "chat_websocket", "anthropic_messages", "ollama", or the name of an API of your own.
-        agent: the agent's own name, which `request.model` need not be.
-        request: what the agent is asked.
-        principal: who asks.
-        response_id: the id that the answer has for its client.
-        background: whether no client waits for it.
-        queued: seconds that it has waited for a slot.
+        id: the turn's id, equal to `RunContext.turn_id`; each choice of `n` has its own.
+        index: index of the choice.
+        choices: number of choices.
+        run: 0 for the first run; 1 and up if the turn runs its agent again: to repair JSON, with a conversation shortened
+            after it was too long, or with results of a chat WebSocket client's tools.
+        request_id: the `x-request-id` of the response.
+        api: "chat", "completions", "responses", "chat_rest", "chat_websocket", "anthropic_messages", "ollama", or the name
+            of an API of your own.
+        agent: the agent's name, which may differ from `request.model`.
+        request: the request that the agent gets.
+        principal: the caller.
+        response_id: the id of the answer, as the client sees it.
+        background: True if no client waits for it.
+        queued: seconds that the turn waited for a slot.
     """
 
     id: str
@@ -76,19 +77,18 @@ class TurnInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOutcome:
-    """How a run has ended: its agent's end in `ended`, the end of the whole turn in `settled`.
+    """The outcome of a run: of the agent in `ended`, of the whole turn in `settled`.
 
     Attributes:
-        finish: how the agent has ended, as clients of chat are told; "paused" where a person is asked; None if it did not
-            come to an end.
-        error: what the client was told of its failure; None if it did not fail, and for a client that has left.
-        usage: the tokens that the agent has reported; None if it has reported none.
-        first_event: seconds until it said something; None if it has said nothing.
-        seconds: how long it ran.
-        tool_calls: how many calls of tools it has made, its own and the client's.
-        cancelled: who has ended it before its end, if somebody has.
-        committed: whether what it leaves behind is in the store; False too where there is nothing to keep. None in `ended`,
-            when that is not known yet.
+        finish: the chat API's finish reason; "paused" if a person is asked; None if the agent did not finish.
+        error: the error sent to the client; None without a failure, and if the client has disconnected.
+        usage: tokens that the agent reported; None if it reported none.
+        first_event: seconds until the first output; None without output.
+        seconds: duration of the run.
+        tool_calls: number of tool calls, both the agent's and the client's.
+        cancelled: the cause that ended the run early, if one did.
+        committed: True if the turn's results are stored; False also if there is nothing to store. None in `ended`, when
+            this is not known yet.
     """
 
     finish: FinishReason | Literal["paused"] | None
@@ -103,12 +103,12 @@ class TurnOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RequestInfo:
-    """One request, turn or not; of a WebSocket its handshake. Each has one of its own, so that it can be the key of a dict.
+    """One request, with or without a turn; for a WebSocket, its handshake. Each has its own object, which can be a dict key.
 
     Attributes:
-        id: the `x-request-id` of the answer. The turns of a WebSocket have others.
-        request: method, path and headers as they were sent. Its body is not to be read.
-        websocket: whether it begins a WebSocket.
+        id: the `x-request-id` of the response. The turns of a WebSocket have other ids.
+        request: method, path and headers as sent. Do not read its body.
+        websocket: True if it opens a WebSocket.
     """
 
     id: str
@@ -118,15 +118,15 @@ class RequestInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestOutcome:
-    """How a request was answered.
+    """The outcome of a request.
 
     Attributes:
-        route: the template of its path, as "/v1/responses/{response_id}"; None for a path that there is not.
-        status: of the answer; 101 for a WebSocket that was accepted, 0 where nothing was sent.
-        note: the code of the error that the client was told, also late in a stream; "client left"; or "".
-        principal: who has asked; "" where that was not found out.
-        agent_started: whether an agent was started for it.
-        seconds: from its head to the end of its answer.
+        route: the path template, for instance "/v1/responses/{response_id}"; None for an unknown path.
+        status: status of the response; 101 for an accepted WebSocket, 0 if nothing was sent.
+        note: code of the error sent to the client, even late in a stream; "client left"; or "".
+        principal: id of the caller; "" if it was not authenticated.
+        agent_started: True if an agent was started.
+        seconds: from the request's headers to the end of the response.
     """
 
     route: str | None
@@ -139,13 +139,13 @@ class RequestOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalInfo:
-    """Something that was refused before an agent was started: a request, a WebSocket, or what was asked on one.
+    """A request, a WebSocket, or a message on one that was refused before an agent was started.
 
     Attributes:
-        request_id: the `x-request-id` of the answer, or the id in the frame.
-        principal: who has asked; "" where that was not found out.
-        reason: of all errors that come to the same.
-        code: of the error that the client was told.
+        request_id: the `x-request-id` of the response, or the id in the frame.
+        principal: id of the caller; "" if it was not authenticated.
+        reason: the category of the error.
+        code: code of the error sent to the client.
     """
 
     request_id: str
@@ -156,15 +156,15 @@ class RefusalInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookAttempt:
-    """A webhook that was sent, or could not be.
+    """One attempt to deliver a webhook.
 
     Attributes:
-        id: the event's, the same in each attempt.
-        target: whom it is for: the `Webhooks`' name, the host, and a hash of the URL. It has no secret in it.
+        id: id of the event, the same in each attempt.
+        target: the receiver: the `Webhooks`' name, the host, and a hash of the URL. Contains no secret.
         attempt: from 1.
-        outcome: "delivered" with a 2xx; "retry" if it will be sent again; "failed" if it is given up.
-        error: the status of the answer, or the exception's type; "" where it was delivered.
-        seconds: how long it took.
+        outcome: "delivered" for a 2xx; "retry" if another attempt follows; "failed" if it was the last one.
+        error: the response status, or the exception's type; "" if delivered.
+        seconds: duration of the attempt.
     """
 
     id: str
@@ -176,51 +176,51 @@ class WebhookAttempt:
 
 
 class Hooks:
-    """Watches the turns of a server: override what you need. What is not overridden is never called, and costs nothing.
+    """Observes the turns of a server: override the methods you need. Methods that are not overridden cost nothing.
 
-    `started`, `event` and `ended` run in the agent's task: they have to be quick, and cannot wait. What they raise is
-    logged once for each hook and run, and changes nothing. So it is with `request_started`, `request_ended` and `refused`, which
-    run in the request's task, and with `webhook_sent`. One that has something to write out at the end may have an `async def aclose(self)`: it is called as
-    the last thing when the server ends.
+    `started`, `event` and `ended` run in the agent's task: they must be fast and cannot await. Their exceptions are logged
+    once per hook and run, and otherwise ignored. The same holds for `request_started`, `request_ended` and `refused`, which
+    run in the request's task, and for `webhook_sent`. A hook with data to flush may have an `async def aclose(self)`, which
+    is called as the last step of the server's shutdown.
     """
 
     def request_started(self, request: RequestInfo) -> None:
-        """A request has come, before anything about it is checked. Context variables that are set here are its turns'."""
+        """Called for each request before any check. Context variables set here also apply to its turns."""
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
-        """It was answered, or its client has left. A turn that goes on without its client may end later."""
+        """Called when the request was answered or its client disconnected. A turn that continues without it may end later."""
 
     def refused(self, refusal: RefusalInfo) -> None:
-        """No agent was started, for one of a few reasons. Told before `request_ended`, and of each turn on a WebSocket too."""
+        """Called when no agent was started, for a `RefusalReason`. Before `request_ended`, and for each turn on a WebSocket."""
 
     async def admit(self, turn: TurnInfo) -> None:
-        """A turn is asked for: after key and rate, before its slot. Once for a request, with the first of its choices.
+        """Called before a turn gets its slot, after authentication and rate limit. Once per request, with its first choice.
 
-        Raise an `OpenAICompatError` to refuse it: the client gets that, and no agent is started. Anything else is logged,
-        and answered with 503 `hook_failed`.
+        Raise an `OpenAICompatError` to refuse the turn: the client gets that error, and no agent is started. Any other
+        exception is logged and answered with 503 `hook_failed`.
         """
 
     def started(self, turn: TurnInfo) -> None:
-        """The agent begins. Context variables that are set here are the agent's."""
+        """Called when the agent starts. Context variables set here also apply to the agent."""
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
-        """The agent has said something, in order: what is left of it once `stop`, `max_tokens` and the like were applied."""
+        """Called for each event of the agent, in order, after `stop`, `max_tokens` and similar limits were applied."""
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """The agent has ended, or waits for a later request. Exactly once for each `started`; the last hook is told first."""
+        """Called when the agent has ended or paused. Exactly once for each `started`; the hooks are called in reverse order."""
 
     async def settled(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """The turn is over, and stored. Runs in a task of its own, for 10 s at most; a server that shuts down waits for it.
+        """Called when the turn is over and stored. Runs in its own task for at most 10 s; a shutdown waits for it.
 
-        Not durable: a process that dies before it takes it along.
+        Not durable: if the process dies first, the call is lost.
         """
 
     def webhook_sent(self, attempt: WebhookAttempt) -> None:
-        """A webhook was sent, or could not be: once for each attempt, in the process that has made it."""
+        """Called for each attempt to deliver a webhook, in the process that made it."""
 
 
 def check_hooks(hooks: Iterable[Any]) -> None:
-    """Raise TypeError for what is no hook, and for a method that would never be waited for, or cannot be."""
+    """Raise TypeError for an object that is not a hook, and for a method that is wrongly async or wrongly plain."""
     for hook in hooks:
         if not isinstance(hook, Hooks):
             what = "an instance of it" if isinstance(hook, type) and issubclass(hook, Hooks) else "a Hooks"

@@ -1,11 +1,12 @@
-"""Requests that chat programs make for themselves: titles, tags, follow-up questions, memories.
+"""Housekeeping requests that chat programs make for their own use: titles, tags, follow-up questions, memories.
 
 They come beside the user's messages, several at once. An agent must not act on them, they must not take its slots, and
-they are no part of a conversation. They are told by how their prompts begin, read in the sources of Open WebUI 0.12,
-LibreChat 0.8, opencode 1.18 and qwen-code, seen of Claude Code 2.1, or by an `X-Task` header (Open WebUI can be told to send one).
+they do not belong to a conversation. They are recognised by the start of their prompts, as read in the sources of Open
+WebUI 0.12, LibreChat 0.8, opencode 1.18 and qwen-code, and as observed from Claude Code 2.1, or by an `X-Task` header
+(which Open WebUI can be configured to send).
 
-Requests to shorten a conversation that has become too long are not among them: the answer takes the conversation's
-place, so only the agent can give it.
+Requests to compact a conversation that has become too long are not included: the answer replaces the conversation, so
+only the agent can give it.
 """
 
 from __future__ import annotations
@@ -34,22 +35,23 @@ Task: TypeAlias = Literal[
     "summary",
     "other",
 ]
-"""What is wanted; the names beside Open WebUI's: `tools` picks those that it then runs itself, `memory` extracts what is to be remembered, `recall` picks what of it
-matters now, `next_speaker` asks whose turn it is, `summary` is a line about what was done."""
+"""The kind of housekeeping request. Beyond Open WebUI's kinds: `tools` selects tools that Open WebUI then runs, `memory`
+extracts facts to remember, `recall` selects the memories that matter now, `next_speaker` asks whose turn it is,
+`summary` is a line about recent work."""
 
 Answer: TypeAlias = Callable[[Task, AgentRequest], str | Awaitable[str]]
 
 TITLE_LENGTH = 48
-"""Characters of a title made from the user's first words."""
+"""Maximum length of a title made from the user's first words, in characters."""
 
 CLAUDE_CODE = "You are Claude Code, Anthropic's official CLI for Claude."
-"""Stands before the instructions of each of its requests, also of those for itself."""
+"""Start of the instructions of every Claude Code request, including its housekeeping."""
 
 SESSION, SESSION_END = "<session>", "</session>"
-"""Around what its user has said, where it asks for a title."""
+"""Delimiters of the user's words in Claude Code's title requests."""
 
 LOOKED_AT = 400
-"""Characters of a prompt in which its beginning is looked for."""
+"""Characters at the start of a prompt that are searched for a known opening."""
 
 _HEADER_TASKS: dict[str, Task] = {
     "title_generation": "title",
@@ -63,7 +65,7 @@ _HEADER_TASKS: dict[str, Task] = {
 }
 
 _OF_PEOPLE = frozenset(["moa_response_generation"])
-"""Asked for by a person, who is shown the answer: Open WebUI's button that merges several models' answers into one."""
+"""Tasks whose answer a person sees: Open WebUI's button that merges several models' answers into one."""
 
 _ASKED: Mapping[str, Task] = {
     # Open WebUI
@@ -74,7 +76,7 @@ _ASKED: Mapping[str, Task] = {
     "### Task:\nPredict 3-5 useful messages this user might naturally send next to advance": "follow_ups",
     "### Task:\nAnalyze the chat history to determine the necessity of generating search queries": "queries",
     "### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on": "autocomplete",
-    # "am" is how Open WebUI has it
+    # "am" is Open WebUI's spelling
     "### Task:\nGenerate a detailed prompt for am image generation task based on the given": "image_prompt",
     "Your task is to reflect the speaker's likely facial expression through a fitting emoji.": "emoji",
     # LibreChat
@@ -84,7 +86,7 @@ _ASKED: Mapping[str, Task] = {
     "Please generate a concise title (max 40 characters) for a conversation that starts with:": "title",
     # qwen-code
     "Analyze *only* the content and structure of your immediately preceding response": "next_speaker",
-    # Claude Code too
+    # also Claude Code
     "[SUGGESTION MODE: Suggest what the user might naturally type next": "follow_ups",
     # Claude Code
     "Generate a short kebab-case name (2-4 words) that captures the main topic of this conversation.": "title",
@@ -92,7 +94,7 @@ _ASKED: Mapping[str, Task] = {
     "The user stepped away and is coming back. Recap in under 40 words": "summary",
     "Describe your most recent action in 3-5 words using present tense": "summary",
 }
-"""How the last message begins."""
+"""Task by the start of the last message."""
 
 _INSTRUCTED: Mapping[str, Task] = {
     # opencode
@@ -100,7 +102,7 @@ _INSTRUCTED: Mapping[str, Task] = {
     # qwen-code
     "Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant": "title",
     "You generate session recaps for a programming assistant CLI.": "summary",
-    # Claude Code too
+    # also Claude Code
     "Write a short summary label describing what these tool calls accomplished.": "summary",
     # Claude Code
     "You are naming a coding session so the user can pick it out of a long list of sessions.": "title",
@@ -109,13 +111,13 @@ _INSTRUCTED: Mapping[str, Task] = {
     "You are performing a managed memory dream": "memory",
     "You are selecting memories that will be useful to an AI coding assistant": "recall",
 }
-"""How the instructions in front of the conversation begin."""
+"""Task by the start of the instructions."""
 
 _TOOLS = "Available Tools: ", "choose and return the correct tool(s) from the list of available tools"
-"""How Open WebUI's instructions begin to pick tools by ("legacy" function calling), and what they say behind the list."""
+"""Start and later text of Open WebUI's instructions for selecting tools ("legacy" function calling)."""
 
 _PICKS = ("Query: ", "History:\n")
-"""How the message begins that it picks for."""
+"""Starts of the message for which Open WebUI selects tools."""
 
 _KEYS: tuple[tuple[str, Task], ...] = (
     ('"follow_ups"', "follow_ups"),
@@ -123,7 +125,7 @@ _KEYS: tuple[tuple[str, Task], ...] = (
     ('"tags"', "tags"),
     ('"queries"', "queries"),
 )
-"""What such a template says the answer has to look like: Open WebUI reads these keys, however the rest is worded."""
+"""Task by the JSON key that an Open WebUI template requests: Open WebUI reads these keys, whatever the other wording."""
 
 _WORDS: tuple[tuple[str, Task], ...] = (
     ("title", "title"),
@@ -132,20 +134,20 @@ _WORDS: tuple[tuple[str, Task], ...] = (
     ("quer", "queries"),
     ("image", "image_prompt"),
 )
-"""What an administrator's own template for Open WebUI asks for, by a word of its first line."""
+"""Task by a word in the first line of an administrator's own Open WebUI template."""
 
 _SPEAKERS = frozenset(["user", "assistant", "ai", "response", "title"])
-"""What stands before a colon where somebody else begins to speak."""
+"""Words before a colon that mark a new speaker."""
 
 _BEFORE_WORDS = "generate a title"
 
 LOOKED_THROUGH = 100_000
-"""Characters of a prompt, at its beginning and at its end, in which the user's words are looked for."""
+"""Characters at the start and at the end of a prompt that are searched for the user's words."""
 
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
-    """Which chore this is, None if it is a request of a person."""
-    # Results of tools continue a turn of the agent: never a chore.
+    """Return the housekeeping task of a request, or None for a person's request."""
+    # Tool results continue a turn of the agent, so they are never housekeeping.
     if request.resume is not None or not (request.plain or request.messages):
         return None
     header = http.header(b"x-task") if b"x-task" in http.first else None
@@ -160,7 +162,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
             return task
         if first.text.startswith(_TOOLS[0]) and _TOOLS[1] in first.text and last.text.startswith(_PICKS):
             return "tools"
-    # A chore may also stand alone in a system message.
+    # A housekeeping prompt may also be the only message, with the system role.
     if isinstance(last, UserMessage) or last is first:
         return _begins(last, _ASKED) or _by_template(last)
     return None
@@ -170,7 +172,7 @@ _BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE, _TOOLS[0])
 
 
 def _may_be_one(request: AgentRequest) -> bool:
-    """False for nearly all requests, whose messages need not be typed for it."""
+    """False for nearly all requests, which then need no typed messages."""
     messages = request.raw_messages
     found = False
     for message in messages if len(messages) == 1 else (messages[0], messages[-1]):
@@ -184,7 +186,7 @@ def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
 
 
 def _by_template(message: Message) -> Task | None:
-    """Open WebUI's frame around whatever an administrator has written into it."""
+    """Recognise Open WebUI's frame around an administrator's own template."""
     text = message.text
     if not text.startswith("### Task:") or not text.rstrip().endswith("</chat_history>"):
         return None
@@ -207,11 +209,11 @@ _FIXED: Mapping[Task, str] = {
     "next_speaker": json.dumps({"reasoning": "The turn is over.", "next_speaker": "user"}),
     "memory": "Nothing to remember.",
 }
-"""What is answered whatever was said; the programs go on without an answer to the others."""
+"""Fixed answers, whatever the conversation; for tasks not listed here, the programs cope with an empty answer."""
 
 
 def cheap_answer(task: Task, request: AgentRequest) -> str:
-    """An answer that the program can use, made without a model: the user's own words, or nothing."""
+    """Return an answer that the program can use, made without a model: the user's own words, or nothing."""
     match task:
         case "title":
             line = " ".join(_user_says(request)[0].strip().strip('"').split())
@@ -226,16 +228,16 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
 
 
 def _wants_json(request: AgentRequest) -> bool:
-    """True if the program reads JSON: Open WebUI always does, others say so."""
+    """True if the program expects JSON: Open WebUI always does, others say so."""
     first = request.messages[0]
     told = isinstance(first, SystemMessage) and "JSON" in first.text
     return told or request.response_format is not None or request.prompt.startswith("### Task:")
 
 
 def _user_says(request: AgentRequest) -> list[str]:
-    """The user's words, at least one entry, found where each program puts the conversation."""
+    """Return the user's messages, at least one, from wherever the program puts the conversation."""
     text = request.prompt or request.messages[0].text
-    # The prompt is a stranger's and may be megabytes; a title needs its beginning or its end.
+    # The prompt comes from a stranger and may be megabytes; a title only needs its start or its end.
     if len(text) > 2 * LOOKED_THROUGH:
         text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
     if text.startswith(SESSION):
@@ -253,19 +255,19 @@ def _user_says(request: AgentRequest) -> list[str]:
 
 
 def _without_opening(text: str) -> str:
-    """The words that a title is wanted for, without opencode's line before them."""
+    """Remove opencode's opening line before the words that need a title."""
     line, newline, rest = text.partition("\n")
     opening, _, words = line.rpartition(":")
     return (words + newline + rest).lstrip() if opening.lower().startswith(_BEFORE_WORDS) else text
 
 
 class Housekeeping:
-    """Answers chores instead of the agent: with `answer`, or cheaply by itself. `answer` gets the task's name."""
+    """Answers housekeeping requests instead of the agent, with `answer(task, request)`; by default without a model."""
 
     def __init__(self, answer: Answer = cheap_answer) -> None:
         self._answer = answer
 
     async def answer(self, task: Task, request: AgentRequest) -> str:
-        """The text to answer with, to a request that is this chore (`task_of`)."""
+        """Return the answer to a request that `task_of` recognised."""
         text = self._answer(task, request)
         return await text if inspect.isawaitable(text) else text

@@ -1,4 +1,4 @@
-"""API keys: where they come from, and whose they are."""
+"""API keys: their sources and their principals."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any, TypeAlias, cast
 from ..agent_request import Principal
 
 HASHED = "sha256:"
-"""What stands before the SHA-256 of a key, in hexadecimal, where the key itself is not to be kept."""
+"""Prefix of a key's SHA-256 in hexadecimal, which can be configured instead of the key itself."""
 
 SETTLED = 2.0
-"""Seconds after a file was changed in which it may be changed again without another time or size to show it."""
+"""Seconds after a file change during which another change may leave time and size the same."""
 
 _DIGEST = re.compile(rf"{HASHED}([0-9a-f]{{64}})")
 _MODELS = re.compile(r"(?:(?:^|\s+)model=\S+)+$")
@@ -25,12 +25,12 @@ _TOKEN = re.compile(r"\S+", re.ASCII)
 
 
 class KeyTable:
-    """The principals of keys, by the digests of these: a check takes the same time however many there are.
+    """Principals by the digest of their keys: a lookup takes the same time for any number of keys.
 
-    Which keys there are cannot be timed: where the digest of what was sent falls is not for its sender to choose.
-    Without salt or stretching, since keys are random; those would only help where people choose them.
+    Timing reveals no key, since the sender cannot choose the digest of the sent key. Digests need no salt and no
+    stretching: these only help for keys chosen by people, and API keys are random.
 
-    Raises TypeError, without a key in it, for what is no key and no principal. Empty keys are left out.
+    Raises TypeError, without quoting a key, for an invalid key or principal. Empty keys are skipped.
     """
 
     __slots__ = ("_principals",)
@@ -40,8 +40,8 @@ class KeyTable:
         self._principals = {digest: principal or Principal(_own_id(digest)) for digest, principal in pairs}
 
     def find(self, sent: bytes) -> Principal | None:
-        """Whose key it is; None for a wrong one, or none."""
-        # The digest of nothing may stand in a list of hashed keys.
+        """Return the principal of a key; None for a wrong or an empty one."""
+        # A list of hashed keys may contain the digest of the empty string.
         return self._principals.get(sha256(sent).digest()) if sent else None
 
     def __len__(self) -> int:
@@ -53,20 +53,19 @@ KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 
 def key_from_env(name: str) -> KeySource:
-    """Keys from an environment variable, separated by commas. Unset or empty means disabled, never open.
+    """Read keys from an environment variable, separated by commas. Unset or empty disables the server, never opens it.
 
-    A name after a key, behind a space, is the id of its principal, and `model=NAME` a model that it may use, of which
-    there may be several: "sk-1 ann, sk-2 bob model=helper". `sha256:HEX` stands for a key that is not written down.
+    After a key and a space, a name is the id of its principal, and each `model=NAME` is a model that it may use:
+    "sk-1 ann, sk-2 bob model=helper". `sha256:HEX` stands for a key that is not written down.
     """
     return lambda: _named(os.environ.get(name, "").split(","))
 
 
 def key_from_file(path: str | Path) -> KeySource:
-    """Keys from a file, one to a line; empty lines and lines that begin with # are skipped.
+    """Read keys from a file, one per line; empty lines and lines that begin with # are skipped.
 
-    A name after a key, behind a space, is the id of its principal, and `model=NAME` a model that it may use, of which
-    there may be several. `sha256:HEX` stands for a key that is not written down. The file is read again when it has
-    changed.
+    After a key and a space, a name is the id of its principal, and each `model=NAME` is a model that it may use.
+    `sha256:HEX` stands for a key that is not written down. The file is read again after each change.
     """
     kept: tuple[object, KeyTable] | None = None
 
@@ -79,7 +78,7 @@ def key_from_file(path: str | Path) -> KeySource:
                 return kept[1]
             lines = Path(path).read_text("utf-8").splitlines()
         except FileNotFoundError:
-            # No key at all, which disables the server: a file that is gone must not open it.
+            # No key at all, which disables the server: a missing file must not open it.
             return KeyTable(())
         table = KeyTable(_named([line for line in lines if not line.lstrip().startswith("#")]))
         kept = (state, table) if time.time() - about.st_mtime > SETTLED else None
@@ -89,7 +88,7 @@ def key_from_file(path: str | Path) -> KeySource:
 
 
 def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
-    """The key of each entry, with the principal that stands behind it."""
+    """Parse entries into keys and principals."""
     named: dict[str, Principal | str | None] = {}
     for entry in entries:
         key, _, rest = entry.strip().partition(" ")
@@ -104,17 +103,17 @@ def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
 
 
 def new_key() -> str:
-    """A key that nobody can guess."""
+    """Return a new random API key."""
     return f"sk-{secrets.token_hex(24)}"
 
 
 def hashed(key: str) -> str:
-    """What may be kept in place of the key."""
+    """Return the digest of a key, which can be stored instead of the key."""
     return f"{HASHED}{sha256(key.encode()).hexdigest()}"
 
 
 def check_keys(keys: Keys) -> None:
-    """Raises ValueError for keys that no client could send, since they have spaces in them, TypeError for others."""
+    """Raise ValueError for keys that no client can send because they contain spaces, TypeError for other invalid keys."""
     for key, _ in () if isinstance(keys, KeyTable) else _pairs(keys):
         if _TOKEN.fullmatch(key) is None:
             raise ValueError("an API key cannot have spaces in it")
@@ -126,7 +125,7 @@ def _digest(key: str) -> bytes:
 
 
 def _own_id(digest: bytes) -> str:
-    """The id of a key without a name. Twelve digits of a hash: it is logged, and must not tell the key."""
+    """Return the id of a key without a name: twelve digits of the hash, since ids are logged and must not reveal the key."""
     return f"key-{digest.hex()[:12]}"
 
 
@@ -145,5 +144,5 @@ def _pairs(keys: Keys) -> list[tuple[str, Principal | None]]:
             raise TypeError("keys are strings, or a mapping from strings to principals or their ids")
         if principal is not None and not principal.id:
             raise TypeError("the id of a key's principal is not empty")
-    # An empty key would be equal to what a request without any brings.
+    # An empty key would match a request without a key.
     return [(key, principal) for key, principal in found if key]

@@ -1,4 +1,4 @@
-"""Which of a client's messages reach the agent."""
+"""The policy of which client messages reach the agent."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class MessagePolicy:
     """Decides which of the client's messages reach the agent.
 
     Attributes:
-        history: "full" hands all of them on, "last_user" only the newest one from the user.
-        system: whether instructions from the client are accepted, ignored, or refused with a 400.
-        user: whether a conversation in which the user says nothing is answered, or refused with a 400.
+            history: "full" passes on all messages, "last_user" only the newest user message.
+            system: "accept" or "ignore" the client's instructions, or "reject" them with a 400.
+            user: "optional" answers a conversation without user input, "required" refuses it with a 400.
     """
 
     history: Literal["full", "last_user"] = "full"
@@ -33,7 +33,7 @@ class MessagePolicy:
         check_fields(self)
 
     def apply(self, request: AgentRequest) -> AgentRequest:
-        """The request with what is left of its messages. Raises InvalidRequest."""
+        """Return the request with the allowed messages. Raises InvalidRequest."""
         if request.plain and (self.history, self.system, self.user) == ("full", "accept", "optional"):
             said = [raw["content"] for raw in request.raw_messages if raw["role"] == "assistant" and raw["content"]]
             if not said or not _may_have_drawings("".join(said)):
@@ -43,14 +43,14 @@ class MessagePolicy:
             if isinstance(message, AssistantMessage) and any(
                 [isinstance(part, TextPart) and _may_have_drawings(part.text) for part in message.parts]
             ):
-                # models would take for their own words what we, or Open WebUI, drew into them
+                # models would take text that we, or Open WebUI, added for their own words
                 parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
                 messages[index] = replace(message, parts=tuple(parts))
         if self.system == "reject":
             _refuse_instructions(messages)
         if self.system == "ignore":
             messages = [message for message in messages if not isinstance(message, SystemMessage)]
-        # For agents that keep the conversation themselves: what came before would be said to them twice.
+        # For agents that store the conversation themselves and would get earlier messages twice.
         if self.history == "last_user":
             users = [message for message in messages if isinstance(message, UserMessage)]
             messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
@@ -61,10 +61,10 @@ class MessagePolicy:
             self.user == "required"
             and not any(not isinstance(part, TextPart) or part.text.strip() for part in users_say)
         )
-        if missing and request.messages:  # items that are no messages are for agents that know them
+        if missing and request.messages:  # items that are not messages are for agents that know them
             where = "messages" if request.raw_items is None else "input"
             raise InvalidRequest(f"No user message found in '{where}'.", param=where)
-        # Untouched requests keep their raw messages as the client sent them, unknown fields included.
+        # Unchanged requests keep their raw messages as the client sent them, including unknown fields.
         if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
             return request
         raw = [chat_message(message) for message in messages]
@@ -83,17 +83,17 @@ _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter
 
 
 def _may_have_drawings(text: str) -> bool:
-    # The bracket first: a single character is found twenty times as fast as a word, and most histories have none.
+    # The bracket first: finding one character is twenty times as fast as a word, and most histories have none.
     return ("<" in text and _BLOCK in text) or ACTIVITY_MARK in text
 
 
 def without_drawings(text: str) -> str:
-    """Assistant text without lines of activity and folded blocks."""
+    """Return assistant text without activity lines and folded blocks."""
     return without_activity(_without_blocks(text)) if _may_have_drawings(text) else text
 
 
 def _without_blocks(text: str) -> str:
-    """Without the blocks that Open WebUI folds. Each character is looked at a few times, whatever the text is."""
+    """Remove the blocks that Open WebUI folds, in linear time for any text."""
     kept: list[str] = []
     end = 0
     start = text.find(_BLOCK)

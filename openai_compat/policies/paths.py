@@ -1,4 +1,4 @@
-"""Checks the paths that settings name, before a route is made of one."""
+"""Checks of paths in settings, before routes are made of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SPECIAL = frozenset("{}?#% ")
 
 
 def check_path(name: str, path: str) -> None:
-    """Raise ValueError for a path that is no path, or that clients would have to write otherwise."""
+    """Raise ValueError for an invalid path, or for one that clients would have to escape."""
     if not path.startswith("/") or path.endswith("/"):
         raise ValueError(f"a {name} begins with a slash and does not end with one, not {path!r}")
     if not path.isprintable() or SPECIAL & set(path):

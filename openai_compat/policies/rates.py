@@ -1,4 +1,4 @@
-"""Rate limits of callers, and OpenAI's headers and error for them."""
+"""Rate limits of callers, with OpenAI's headers and error for them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TOKEN_HEADERS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What each API key's owner may ask of agents in a minute. Raises ValueError for a number below 0, and for no number at all.
+    """Rate limits per principal, per minute. Raises ValueError if no limit is given, or for a number that is not positive.
 
     Attributes:
-        requests_per_minute: requests that run an agent, on average; they need not be whole. None is any number of them.
+        requests_per_minute: average rate of requests that run an agent; may be fractional. None for no limit.
         burst: requests that may come at once after a pause; a minute's worth by default.
-        tokens_per_minute: tokens that agents may use, on average, input and output, as they report them. None is any number.
+        tokens_per_minute: average rate of input and output tokens, as agents report them. None for no limit.
         token_burst: tokens that may be used at once after a pause; a minute's worth by default.
     """
 
@@ -49,23 +49,23 @@ class Rates:
 
     @property
     def requests(self) -> Rate | None:
-        """The rate of requests, if there is one."""
+        """The request limit, or None."""
         return _rate(self.requests_per_minute, self.burst, RATE_HEADERS)
 
     @property
     def tokens(self) -> Rate | None:
-        """The rate of tokens, if there is one."""
+        """The token limit, or None."""
         return _rate(self.tokens_per_minute, self.token_burst, TOKEN_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How many there may be, of requests or of tokens.
+    """One token bucket, of requests or of tokens.
 
     Attributes:
-        per_second: on average.
-        at_once: after a pause.
-        names: of the headers that tell of it.
+        per_second: refill rate.
+        at_once: capacity.
+        names: the response headers that report it.
     """
 
     per_second: float
@@ -73,7 +73,7 @@ class Rate:
     names: tuple[str, str, str]
 
     def headers(self, remaining: int, reset: float) -> list[tuple[str, str]]:
-        """Headers of an answer: how many at once, those left, and the seconds until all are there again."""
+        """Return the response headers: the capacity, the remaining amount, and the time until the bucket is full."""
         return list(zip(self.names, (str(self.at_once), str(remaining), duration(reset)), strict=True))
 
 
@@ -84,19 +84,19 @@ def _rate(per_minute: float | None, at_once: int | None, names: tuple[str, str, 
 
 
 def too_many(what: str, rate: Rate, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
-    """The 429 of a caller who has to wait so many seconds."""
+    """Create the 429 for a caller who must wait `wait` seconds."""
     text = f"More than {rate.per_second * MINUTE:g} {what} in a minute. Try again in {wait:.3g} s."
     exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
-    # OpenAI's SDKs wait for up to 120 s; told to wait longer, they do not try again.
+    # OpenAI's SDKs wait up to 120 s; for a longer time they do not retry.
     return RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))
 
 
 RatesOf: TypeAlias = Rates | Callable[[Principal], Rates | None]
-"""The same for all, or a function that says it for each; None is no limit."""
+"""One `Rates` for everyone, or a function that returns it for a principal; None is no limit."""
 
 
 def duration(seconds: float) -> str:
-    """A time as OpenAI writes it: `60ms`, `1s`, `6m0s`. Rounded up, so that who waits for it need not wait again."""
+    """Format a time as OpenAI does: `60ms`, `1s`, `6m0s`. Rounded up, so that a client does not return too early."""
     milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"

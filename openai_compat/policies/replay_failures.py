@@ -1,4 +1,4 @@
-"""Settings for a request that is sent again after its agent has failed."""
+"""Settings for retries of a request whose agent failed."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ..agents.setting_types import check_fields
 
 @dataclass(frozen=True, slots=True)
 class ReplayFailures:
-    """Answers an identical request of the same caller with the failure that it had, without running the agent again.
+    """Answers an identical retry by the same caller with the earlier failure, without running the agent again.
 
-    For clients that send a failed request again whatever the answer says. Identical is the whole of it: path, body and
-    the headers that have a say in the answer. Only failures are kept, of agents that were started, and in this process.
-    What an agent says may be run again (`should_retry=True`) is.
+    For clients that retry whatever the response says. Identical means the same path, body and relevant headers. Only failures
+    of agents that were started are stored, in this process. Failures that the agent marks as safe to retry
+    (`should_retry=True`) are not replayed.
 
-    A person's "try again" is told from a program's by the pause before it, or by what is changed. A client that says
-    that it tries again (`x-stainless-retry-count`, as OpenAI's SDKs do) may take longer.
+    A person's retry differs from a program's by the pause before it, or by a changed request. A client that announces its
+    retry (`x-stainless-retry-count`, as OpenAI's SDKs do) may take longer.
 
     Attributes:
-        seconds: how soon after it heard of the failure a client's request is taken for the same one.
-        longest: seconds after the failure itself, when the request runs again in any case.
+        seconds: time after the client got the failure during which its request counts as a retry.
+        longest: seconds after the failure itself; later requests always run the agent.
     """
 
-    # Not by `x-stainless-retry-count: 0`: gptme and aider try again around SDKs that say 0 each time.
+    # Not by `x-stainless-retry-count: 0`: gptme and aider retry around SDKs that send 0 each time.
     seconds: float = 5.0
     longest: float = 60.0
 

@@ -1,4 +1,4 @@
-"""Where tokens for this server are to be had, for clients that have none (RFC 9728)."""
+"""OAuth protected resource metadata (RFC 9728): tells clients without a token where to get one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ WELL_KNOWN = "/.well-known/oauth-protected-resource"
 
 @dataclass(frozen=True, slots=True)
 class ResourceMetadata:
-    """What `/.well-known/oauth-protected-resource` says, which refusals name in `WWW-Authenticate`.
+    """The document at `/.well-known/oauth-protected-resource`, which 401 responses name in `WWW-Authenticate`.
 
-    Raises ValueError for a `url` that is none.
+    Raises ValueError for an invalid `url`.
 
     Attributes:
-        url: of this server, as its clients know it: `https://agents.example.com`. Below a prefix of a host, the host has
-            to hand the path in front of that on (`/.well-known/oauth-protected-resource/ai`).
-        servers: the issuers of tokens for it.
-        scopes: that tokens may have.
+        url: the server's URL, as its clients know it: `https://agents.example.com`. If the URL has a path, the host must
+            forward the well-known path of that prefix (`/.well-known/oauth-protected-resource/ai`).
+        servers: the issuers of tokens for this server.
+        scopes: scopes that tokens may have.
     """
 
     url: str
@@ -31,7 +31,7 @@ class ResourceMetadata:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        # It stands between quotes in a header.
+        # The URL is put between quotes in a header.
         if parts.scheme not in ("https", "http") or not parts.netloc or '"' in self.url or not self.url.isprintable():
             raise ValueError(f"the url of a resource is one of http or https, not {self.url!r}")
         for name in ("servers", "scopes"):
@@ -39,13 +39,13 @@ class ResourceMetadata:
 
     @property
     def metadata_url(self) -> str:
-        """Where this is to be read: the well-known path stands before that of the resource."""
+        """The URL of the document: the well-known path comes before the path of the resource."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path.rstrip('/')}"
 
     @property
     def document(self) -> Mapping[str, Any]:
-        """The metadata as JSON, as RFC 9728 has it."""
+        """The metadata as JSON, in the format of RFC 9728."""
         scopes = list(self.scopes)
         return {
             "resource": self.url,
