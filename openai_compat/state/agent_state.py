@@ -1,9 +1,9 @@
-"""What agents leave with a turn, for the turn that continues it.
+"""Agent state left by a turn, for the turn that continues it.
 
-It is kept with what leads there: the conversation, else the response. Calls of the client's tools can be answered
-without naming either, so where there is no conversation they lead there too: their ids, which the server makes then,
-carry the id of a *pause*. All states that follow from one another share a *session*, which is needed as long as something
-leads to one of them.
+The state is stored with the conversation, or else with the response. Results of client tool calls can be sent without
+naming either. So without a conversation, the ids of these calls lead to the state: the server then creates the ids, and
+each carries the id of a *pause*. All states that follow from one another share a *session*, which is needed as long as
+one of them is reachable.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from .ids import new_id
 logger = logging.getLogger("openai_compat")
 
 PATIENCE = 5.0
-"""Seconds for which a turn that is over waits for the store, to give back the state that it has begun with."""
+"""Seconds for which a finished turn waits for the store, to release the state that it began with."""
 
 MARK = re.compile(r"(.*)_st([0-9a-f]{24})", re.DOTALL)
-"""An id of a call, as clients know it: the agent's own, and the pause that it leads to."""
+"""A call id as clients know it: the agent's own id, and the id of the pause that it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class GivenState:
     """The state that a turn begins with.
 
     Attributes:
-        found: what is kept where the turn goes on, whoever has left it.
-        pause: the pause that leads there, which can be used once.
+        found: the stored state that the turn continues from, whichever agent left it.
+        pause: the pause under which it was found, which can be used once.
     """
 
     found: AgentState | None = None
@@ -60,9 +60,9 @@ class LeftState:
     """The state that a turn ends with.
 
     Attributes:
-        body: as JSON.
-        paused: whether calls wait for something.
-        leads: whether the ids of all calls that wait for the client's results lead to it.
+        body: the state, as JSON.
+        paused: True if calls wait for results or decisions.
+        leads: True if the ids of all calls that wait for the client's results lead to the state.
     """
 
     body: str
@@ -70,7 +70,7 @@ class LeftState:
     leads: bool
 
     def leads_back(self, kept: Sequence[AgentState]) -> bool:
-        """False if it was kept with calls alone, whose ids do not lead to it: nobody will find it."""
+        """False if it was stored for calls only, and their ids do not lead to it: no request can find it."""
         return self.leads or [state.of for state in kept] != ["pause"]
 
 
@@ -80,7 +80,7 @@ def pause_of(turn: str) -> str:
 
 
 def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
-    """The state, if it is this agent's."""
+    """The state, if it belongs to this agent."""
     if found is None or found.agent != agent:
         return None
     state: Mapping[str, Any] = from_stored_json(found.body)
@@ -88,14 +88,14 @@ def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
 
 
 def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftState | None:
-    """What a turn ends with, at most `most` bytes of it. Raises AgentError for more, and for what is no JSON.
+    """The state that a turn ends with. Raises AgentError if it is longer than `most` bytes, or is not JSON.
 
-    More is lost, and no error, where all that waits are results: their client sends what was said with them, and the agent
-    begins with that.
+    If all waiting calls wait for results, a longer state is dropped without an error: their client sends the conversation
+    history with the results, and the agent starts from that.
     """
     try:
         body = stored_json(event.state)
-    except TypeError:  # a mapping that is no dict, deep inside
+    except TypeError:  # a nested mapping that is not a dict
         raise _unkept("is not JSON", event, request_id) from None
     pending = event.pending if isinstance(event, Paused) else ()
     waiting = [call.call_id for call in pending if call.waits_for == "result"]
@@ -115,15 +115,15 @@ def _unkept(why: str, event: Paused | Finished, request_id: str) -> AgentError:
 
 
 def session_after(found: AgentState | None, agent: str) -> str:
-    """The session of what the agent leaves after a turn that began with `found`."""
+    """The session of the state that the agent leaves after a turn that began with `found`."""
     return found.session if found is not None and found.agent == agent else new_id("")
 
 
 class CallMarks:
-    """Gives the client's calls of one run ids that lead to its pause.
+    """Assigns ids that lead to the run's pause to the client's calls.
 
-    Those of an agent that does not declare `keeps_state` keep their own, as it is not known in time that they need others;
-    but for calls that it tells together with the state.
+    If the agent does not declare `keeps_state`, its calls keep their own ids, as their need for others is known too late.
+    Calls that it reports together with the state are the exception.
     """
 
     def __init__(self, turn: str, *, always: bool) -> None:
@@ -132,7 +132,7 @@ class CallMarks:
         self._ids: dict[str, str] = {}
 
     def mark(self, events: list[AgentEvent]) -> list[AgentEvent]:
-        """The events with these ids."""
+        """Return the events with these ids."""
         last = events[-1] if events else None
         begun = {e.call_id for e in events if isinstance(e, ToolCallStarted) and e.executor == "client"}
         pending = last.pending if isinstance(last, Paused) else ()
@@ -160,10 +160,10 @@ def kept_states(
     draft: Draft | None,
     response: str | None,
 ) -> tuple[AgentState, ...]:
-    """What is to be kept of the state that a turn has left, under the name of its `agent`.
+    """The states to store after a turn, under the name of its `agent`.
 
-    It goes with the conversation; else with the stored `response`, and where the ids of calls lead. What nothing leads to
-    can be forgotten at once.
+    The state is stored with the conversation; otherwise with the stored `response`, and under the pause that the ids of calls
+    lead to. An unreachable state can be forgotten at once.
     """
     state = AgentState(
         of="pause",
@@ -187,16 +187,16 @@ def kept_states(
 
 
 async def use_pause(store: Store, pause: Key, seconds: float) -> None:
-    """Use a state for up to so many seconds, as its agent is about to run. Raises Conflict if another request does."""
+    """Reserve a state for up to `seconds` seconds before its agent runs. Raises Conflict if another request uses it."""
     if not await store.use_pause(pause, seconds):
         text = "These results were sent before, and the turn has gone on with them."
         raise Conflict(text, code="results_used", should_retry=False)
 
 
 async def leave_pause(store: Store, pause: Key, request_id: str, *, done: bool) -> None:
-    """Use up a state with a turn that is done; else the turn has come to nothing, and its results can be sent again.
+    """Use up a state after a completed turn; otherwise release it, so that its results can be sent again.
 
-    Where the store cannot be told, they can be sent again as soon as the turn cannot run any more.
+    If the store does not answer, the results can be sent again as soon as the turn can no longer be running.
     """
     try:
         with anyio.CancelScope(shield=True), anyio.move_on_after(PATIENCE):
@@ -214,9 +214,9 @@ def own_id(call_id: str) -> str:
 async def resume_state(
     store: Store, agent: str, can: Capabilities, request: AgentRequest, found: AgentState | None
 ) -> tuple[AgentRequest, GivenState]:
-    """The request with the state of what it continues: `found`, or that which its results lead to.
+    """Add the state that the request continues from: `found`, or the state that its results lead to.
 
-    Raises Conflict (409 `state_unreadable`) for results and decisions whose state is in a form that the agent cannot read.
+    Raises Conflict (409 `state_unreadable`) for results and decisions whose state has a version that the agent cannot read.
     """
     resume, given = request.resume, GivenState(found)
     marked = resume is not None and any([MARK.fullmatch(call_id) for call_id in resume.results])
@@ -227,7 +227,7 @@ async def resume_state(
         if resume is not None:
             text = "The agent has changed since it paused, and cannot read the state that it has left."
             raise Conflict(text, code="state_unreadable", should_retry=False)
-        state = None  # what was said is in the request: it begins with that
+        state = None  # the request has the conversation history, which the agent starts from
     if resume is not None and marked:
         request = _with_own_ids(request)
         results = {own_id(call_id): replace(m, call_id=own_id(call_id)) for call_id, m in resume.results.items()}
@@ -236,14 +236,14 @@ async def resume_state(
         waits = state is not None and given.found is not None and given.found.paused
         waits = waits and isinstance(request.messages[-1], UserMessage)
         resume = Resume({}, state=state, superseded=True) if waits else None
-    elif not resume.decisions:  # a decision brings the state of the turn that has asked
+    elif not resume.decisions:  # a decision carries the state of the turn that requested it
         resume = replace(resume, state=state, lost=marked and state is None)
     return replace(request, state=state, resume=resume), given
 
 
 async def _paused(store: Store, principal: str, results: Mapping[str, ToolMessage]) -> GivenState:
     pauses = {mark[2] for call_id in results if (mark := MARK.fullmatch(call_id)) is not None}
-    if len(pauses) != 1:  # no turn of ours has paused for these
+    if len(pauses) != 1:  # no single turn of this server has paused for these
         return NO_STATE
     key = Key(principal, pauses.pop())
     found = await store.pause(key)

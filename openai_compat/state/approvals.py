@@ -1,7 +1,7 @@
-"""Approvals of tool calls: asked for by one turn, decided once, by a later request.
+"""Approvals of tool calls: requested by one turn, decided once, by a later request.
 
-A question is bound to its principal, agent and conversation, and to the tool and its arguments. A decision from
-anywhere else changes nothing: the question can still be decided where it was asked.
+An approval is bound to its principal, agent and conversation, and to the tool and its arguments. A decision from anywhere
+else changes nothing: the approval can still be decided in its own conversation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..stores.records import Approval, Grant, Key
 from ..wire.json import dumps, from_stored_json, is_json_object, same_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
-"""Seconds for which a question can be answered."""
+"""Seconds until an approval expires."""
 
 SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
 UNDECIDED = {"reason": "Another question of the same turn was decided."}
@@ -28,7 +28,7 @@ UNDECIDED = {"reason": "Another question of the same turn was decided."}
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """The principal, agent and conversation of a question, which its decision has to share."""
+    """The principal, agent and conversation of an approval, which its decision must match."""
 
     principal: str
     agent: str
@@ -37,7 +37,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Decisions on their way to the agent, and the questions that they decide, both by the question's id."""
+    """Decisions on their way to the agent, and the approvals that they decide, both by the approval's id."""
 
     decisions: Mapping[str, Decision]
     approvals: Mapping[str, Approval]
@@ -58,18 +58,18 @@ class Decisions:
 
     @property
     def asked(self) -> Sequence[Sequence[str]]:
-        """All questions of each turn that is decided about, including those without a decision here."""
+        """The ids of all approvals of each turn that is decided, including those without a decision here."""
         return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
 async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Decisions:
-    """Load the questions that the decisions are about.
+    """Load the approvals that the decisions refer to.
 
-    Raises NotFound, and Conflict for a question of another agent, or one that was decided already or has expired.
+    Raises NotFound, and Conflict for an approval of another agent, or one that was decided already or has expired.
     """
     approvals: dict[str, Approval] = {}
     for identifier in decisions:
-        # Everything is checked before the agent starts; `record_decisions` decides which request wins.
+        # Everything is checked before the agent starts; `record_decisions` settles which request wins.
         found = await store.approval(Key(bound.principal, identifier))
         if found is None or found.conversation != bound.conversation:
             raise not_asked_here()
@@ -84,43 +84,43 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
 
 
 async def superseded(store: Store, bound: Binding) -> Decisions | None:
-    """Deny this agent's open questions in the conversation: the user has sent another message instead."""
+    """Deny this agent's pending approvals in the conversation: the user has sent another message instead."""
     pending = await store.approvals(bound.principal, bound.conversation)
-    # A message to another agent in the same conversation says nothing to these questions.
+    # A message to another agent in the same conversation does not decide these approvals.
     open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
     return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
 
 
 async def withdraw(store: Store, principal: str, questions: Iterable[Approval]) -> None:
-    """Deny questions that are not in their conversation any more: nobody can decide what is not there."""
+    """Deny approvals that are no longer in their conversation, since no client can see or decide them."""
     for question in questions:
         await store.decide(Key(principal, question.id), "denied", "null")
 
 
 def not_asked_here() -> NotFound:
-    """The error for a question that is unknown, or of another conversation or principal."""
+    """The error for an approval that is unknown, or belongs to another conversation or principal."""
     return NotFound("No approval has this id in this conversation.", code="approval_not_found", param="input")
 
 
 def elsewhere(text: str) -> Conflict:
-    """The error for a question that has to be decided elsewhere."""
+    """The error for an approval that must be decided elsewhere."""
     return Conflict(text, code="approval_elsewhere", should_retry=False)
 
 
 def check_unchanged(approval: Approval, tool: object, arguments: object) -> None:
-    """Raise Conflict unless the tool and arguments are those that the agent has asked about."""
+    """Raise Conflict unless tool and arguments are the ones for which the agent requested approval."""
     if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
         raise changed()
 
 
 def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
-    """Raise InvalidRequest for changed arguments that the agent cannot run the call with. The question stays open.
+    """Raise InvalidRequest for edited arguments that the agent cannot run. The approval stays pending.
 
-    Where it can only run what it has asked about, it would run that, and the person would take it for theirs.
+    An agent that can only run its own arguments would run those, and the user would mistake them for the edited ones.
     """
     for identifier, decision in answers.decisions.items():
         edited, asked = decision.arguments, answers.approvals[identifier].arguments
-        # Programs send the arguments back with every decision, as they were shown.
+        # Programs send the displayed arguments back with every decision.
         if not decision.approved or edited is None or edited == asked or same_json(edited, asked):
             continue
         if can.approvals != "edit":
@@ -134,7 +134,7 @@ def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
 
 
 def changed() -> Conflict:
-    """The error for a decision about another tool, or other arguments, than was asked."""
+    """The error for a decision about another tool, or other arguments, than the approval's."""
     text = "What was decided about is not what the agent has asked: another tool, or other arguments."
     return Conflict(text, code="approval_changed", should_retry=False)
 
@@ -142,10 +142,10 @@ def changed() -> Conflict:
 async def record_decisions(store: Store, principal: str, answers: Decisions) -> None:
     """Record decisions. For each turn, one request succeeds; the others get Conflict.
 
-    Questions of the turn without a decision are denied: the resumed agent asks again where it needs to.
+    The turn's approvals without a decision are denied: the resumed agent requests them again where needed.
     """
     for asked in answers.asked:
-        # A turn resumes once, so whoever decides any of its questions has to win the first one.
+        # A turn resumes once, so a request that decides any of its approvals must win the first one.
         for place, identifier in enumerate(asked):
             decision = answers.decisions.get(identifier)
             approved = decision is not None and decision.approved
@@ -166,9 +166,9 @@ def approval_records(
     *,
     request: Mapping[str, Any] | None = None,
 ) -> tuple[Approval, ...]:
-    """The questions of a turn as they are stored. `calls` are by the id of each question.
+    """The approvals of a turn, as stored records. `calls` are keyed by approval id.
 
-    `request` is how the agent was asked (see `settings_of`), where the decision alone has to resume the turn.
+    `request` is the request to the agent (see `settings_of`), if the decision alone must be able to resume the turn.
     """
     kept = stored_json({"state": state, "asked": list(calls)})
     return tuple(
@@ -185,7 +185,7 @@ def approval_records(
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
                 state=kept,
-                # In a column of its own: `state` is the agent's, this is the server's.
+                # In a separate column: `state` belongs to the agent, the request to the server.
                 request=None if request is None else stored_json(request),
             )
             for identifier, call in calls.items()
@@ -194,23 +194,23 @@ def approval_records(
 
 
 def digest(tool: str, arguments: str) -> str:
-    """A hash of the tool and its arguments, exactly as clients are shown them."""
+    """A hash of the tool and its arguments, exactly as shown to clients."""
     return hashlib.sha256(dumps([tool, arguments])).hexdigest()
 
 
 def too_late(status: str) -> Conflict:
-    """The error for a question that is not open any more, as its `status` says."""
+    """The error for an approval that is no longer pending, as its `status` says."""
     if status == "expired":
         return Conflict("The time to decide this is over.", code="approval_expired", should_retry=False)
     return Conflict("This was decided already.", code="approval_decided", should_retry=False)
 
 
 def request_of(approval: Approval) -> Mapping[str, Any] | None:
-    """How the agent was asked when it paused; None if that was over an API whose clients say it again."""
+    """The request with which the agent paused; None if it came over an API whose clients repeat it."""
     if approval.request is not None:
         stored: Mapping[str, Any] = from_stored_json(approval.request)
         return stored
-    # Stores of schema 2 have no column for it.
+    # Schema version 2 has no column for the request.
     older: Mapping[str, Any] | None = from_stored_json(approval.state).get("settings")
     return older
 
@@ -230,24 +230,24 @@ def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[s
 
 
 class StoredGrants:
-    """Keeps the grants for one agent in the store: another one may have another tool of the same name."""
+    """Stores the grants for one agent, since another agent may have a different tool of the same name."""
 
     def __init__(self, store: Store, agent: str) -> None:
         self._store = store
         self._agent = agent
 
     async def given(self, principal: str, tool: str) -> Sequence[str]:
-        """The grants of a principal for a tool. Read each time: one that was taken back a moment ago counts no more."""
+        """The grants of a principal for a tool. Read each time, so that a revoked grant stops counting at once."""
         return [grant.body for grant in await self._store.grants(principal, (self._agent, tool))]
 
     async def give(self, principal: str, tool: str, grant: str) -> None:
-        """Keep another one; one that is there already is not there twice."""
+        """Store another grant; an existing one is not stored twice."""
         digest = hashlib.sha256(f"{self._agent}\0{tool}\0{grant}".encode("utf-8", "surrogatepass")).hexdigest()
         await self._store.put_grant(principal, Grant(f"grant_{digest[:32]}", self._agent, tool, grant))
 
 
 class GrantsByAsker(dict[str, StoredGrants]):
-    """The grants of one store, for each agent that asks: few names, of the server's own."""
+    """The grants of one store, for each agent that requests approvals: few names, set by the server itself."""
 
     def __init__(self, store: Store) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Server-side conversations: one turn at a time has the lock of each, and makes a draft of it.
+"""Server-side conversations: one turn at a time holds the lock of each, and works on a draft.
 
-The draft is committed only when its turn has succeeded, and before the last byte of the answer. A turn that fails, is
-cancelled or runs out of time leaves the conversation as it was.
+The draft is committed only after its turn has succeeded, and before the last byte of the answer. A turn that fails, is
+cancelled or times out leaves the conversation unchanged.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from .leases import Leases, superseded
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
 LOOK_AGAIN = 1.0
-"""Seconds after which those who wait for a conversation poll the store: another process may have had the lock."""
+"""Seconds after which waiting turns poll the store: another process may have released the lock."""
 
 LOOK_AGAIN_SOON = 0.25
-"""The same for those who supersede whoever has it."""
+"""The same for turns that supersede the lock's holder."""
 
 WANTED_FOR = 3.0
-"""Seconds for which a turn supersedes others, unless it says so again: its process may have died."""
+"""Seconds for which a turn supersedes others, unless it repeats the request: its process may have died."""
 
 
 class ConversationLocks:
-    """Gives each conversation of a store to one turn at a time. Each server has its own.
+    """Gives each conversation of a store to one turn at a time. Each server has its own locks.
 
-    Turns of other processes are kept out by the store's lock; `leases` renew it, where the store is shared. `late` is
-    where a lock is given back.
+    The store's lock excludes turns of other processes; `leases` renew it if the store is shared. `late` runs the release of
+    a lock.
     """
 
     def __init__(self, settings: Conversations, store: Store, leases: Leases | None, late: LateWork) -> None:
@@ -68,9 +68,9 @@ class ConversationLocks:
     ) -> Draft | None:
         """Begin a turn in the conversation that `request` belongs to; None if it belongs to none.
 
-        `long` if the request is too long to be processed in the event loop.
+        With `long`, the request is too long to be processed in the event loop.
 
-        Raises Conflict (409 `conversation_busy`), and InvalidRequest if there is nothing new from the user.
+        Raises Conflict (409 `conversation_busy`), and InvalidRequest if the user has sent nothing new.
         """
         if identifier is None:
             if not self._by_transcript:
@@ -91,15 +91,15 @@ class ConversationLocks:
     async def lock(self, key: Key, unknown: Callable[[], OpenAICompatError] | None = None) -> Draft:
         """Lock a conversation for one turn. Raises Conflict (409 `conversation_busy`).
 
-        Raises what `unknown` makes, if given, for one that was not created and has no turn. Otherwise that is begun.
+        If the conversation does not exist yet, raises the error from `unknown`, if given; otherwise a new one is begun.
         """
         draft = Draft(key, self._unlock)
         try:
             draft.conversation = await self._lock(draft, unknown)
         except BaseException:
-            await draft.close()  # a cancellation may have come after the store had locked
+            await draft.close()  # a cancellation may have come after the store locked it
             raise
-        # From here until `_leave`, whoever takes the conversation away interrupts the turn.
+        # From here until `_leave`, another turn that takes the conversation interrupts this one.
         if self._leases is not None:
             self._leases.hold(draft.token, draft.interrupt)
         return draft
@@ -108,7 +108,7 @@ class ConversationLocks:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
         said = await off_loop(transcript, before, long=long)
         found = await self._store.find(principal, said) if before else None
-        # One that went on since belongs to another branch of the conversation: this request begins a new one.
+        # If it has continued since, it is another branch of the conversation: this request begins a new one.
         return found[0] if found is not None and found[1] else new_id("conv_")
 
     @property
@@ -123,7 +123,7 @@ class ConversationLocks:
             found = await self._wait(draft, unknown)
         if found is None:
             text = "Another turn is running in this conversation."
-            # SDKs would repeat a 409 at once, long before an agent's turn is over.
+            # SDKs would retry a 409 at once, long before an agent's turn is over.
             raise Conflict(text, code="conversation_busy", should_retry=False)
         self._running[draft.key] = draft
         return found
@@ -136,7 +136,7 @@ class ConversationLocks:
         return found
 
     async def _wait(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
-        """Queue for the lock. A turn of this process that ends wakes the first; turns of others are polled for."""
+        """Queue for the lock. A turn of this process wakes the first in the queue as it ends; other processes are polled."""
         queue = self._waiting.setdefault(draft.key, [])
         supersedes = self._busy == "supersede"
         if supersedes:
@@ -148,19 +148,19 @@ class ConversationLocks:
             with anyio.move_on_after(self._queue):
                 while True:
                     if supersedes and self._leases is not None:
-                        # The turn may run in another process, which looks for such a wish.
+                        # The turn may run in another process, which polls the store for this request.
                         newest, draft.has_wanted = not draft.has_wanted, True
                         if not await self._store.want(draft.key, draft.token, WANTED_FOR, newest=newest):
-                            raise superseded()  # a newer message came there
+                            raise superseded()  # a newer message arrived at another process
                     await draft.woken(LOOK_AGAIN_SOON if supersedes else LOOK_AGAIN)
-                    if queue[0] is draft:  # only the first polls, so that the order stays
+                    if queue[0] is draft:  # only the first polls, which preserves the order
                         found = await self._take(draft, unknown)
                         if found is not None:
                             return found
             return None
         finally:
             queue.remove(draft)
-            if queue:  # whoever was woken and leaves instead has to pass it on
+            if queue:  # a turn that was woken but leaves must wake the next one
                 queue[0].wake()
             else:
                 del self._waiting[draft.key]
@@ -174,11 +174,11 @@ class ConversationLocks:
     async def _release(self, draft: Draft) -> None:
         try:
             await self._store.release(draft.key, draft.token)
-        finally:  # the next one may try even if the store is away: it will find out by itself
+        finally:  # the next turn may try even if the store is away: it will see the error
             self._leave(draft)
 
     def _leave(self, draft: Draft) -> None:
-        """Forget a turn, and wake the next one in the queue."""
+        """Remove a turn, and wake the next one in the queue."""
         if self._leases is not None:
             self._leases.drop(draft.token)
         if self._running.get(draft.key) is draft:
@@ -191,13 +191,13 @@ class Draft:
     """One turn's uncommitted change to a conversation that it has locked. Closing it uncommitted changes nothing.
 
     Attributes:
-        key: the conversation's.
+        key: the conversation's key.
         token: holds the lock.
         conversation: its state when it was locked.
-        request: the turn's request, with all that was said before it.
-        long: whether that is too long to be processed in the event loop.
-        has_wanted: whether the store knows that it is to have the conversation, whoever has it.
-        is_committed: whether the turn is in the store, which has unlocked the conversation with it.
+        request: the turn's request, with the conversation history.
+        long: True if the history is too long to be processed in the event loop.
+        has_wanted: True if the turn has registered with the store as the next one to get the conversation.
+        is_committed: True if the turn is stored; its commit has also unlocked the conversation.
     """
 
     conversation: Conversation
@@ -206,7 +206,7 @@ class Draft:
 
     def __init__(self, key: Key, unlock: Callable[[Draft], Awaitable[None]]) -> None:
         self.key = key
-        # Random, not a number that grows: after a failover, a database could hand out a lower one.
+        # Random, not a counter: after a failover, a database could hand out a lower number.
         self.token = secrets.token_hex(16)
         self.has_wanted = False
         self.is_committed = False
@@ -220,10 +220,10 @@ class Draft:
     def take_up(self, request: AgentRequest) -> None:
         """Append the request's new messages to the stored history."""
         history, waiting = _paired(parse_items(self.items))
-        # Clients that keep the history themselves send all of it again: only what follows the last reply is new.
+        # Clients that store the history themselves send all of it again: only messages after the last reply are new.
         self._new = _new_items(waiting, request) if history else request.messages
         messages = _named((*history, *self._new))
-        # What was kept is in order, and what users and instructions say alone cannot change that.
+        # The stored history is in order, and messages of users and instructions alone cannot change that.
         if not all([isinstance(message, UserMessage | SystemMessage) for message in self._new]):
             check_conversation(messages)
         raw = [chat_message(message) for message in messages] if history else request.raw_messages
@@ -237,7 +237,7 @@ class Draft:
         )
 
     def go_on(self, request: AgentRequest) -> None:
-        """Put the stored history into the request of a paused turn, which has no new messages."""
+        """Set the stored history as the messages of a paused turn's request, which has no new messages."""
         messages = _named(_paired(parse_items(self.items))[0])
         raw = [chat_message(message) for message in messages]
         self.request = replace(request, messages=messages, raw_messages=raw, conversation_id=self.key.id, is_kept=True)
@@ -249,19 +249,19 @@ class Draft:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The stored history without this turn, read anew each time."""
+        """The stored history without this turn, parsed on each access."""
         return [from_stored_json(item.body) for item in self.conversation.items]
 
     def turn(self, reply: FinalMessage) -> ConversationTurn:
-        """The new messages and the reply, as they are committed."""
-        # Their calls and results are items of a type of their own, and messages do not tell them apart.
+        """The new messages and the reply, ready to be committed."""
+        # Custom tools' calls and results are items of a separate type, and messages do not tell them apart.
         custom = frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
         said = reply_message(reply, custom)
         messages = (*self.request.messages, *self._added, said)
         calls = {
             c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
         }
-        # Kept as items of the Responses API: chat has no place for a compaction, or for types that nobody knows yet.
+        # Stored as items of the Responses API: chat has no place for a compaction, or for unknown item types.
         new = [item for message in self._new for item in items_of(message, new_id, calls)]
         if reply.compacted is not None:
             new.append(compaction_item(reply.compacted, new_id))
@@ -269,12 +269,12 @@ class Draft:
         return ConversationTurn(self.key.id, stored_items(new), transcript(messages))
 
     def add(self, *messages: Message) -> None:
-        """Add messages in the middle of the turn, to be committed with it."""
+        """Add messages during the turn, to be committed with it."""
         self._new += messages
         self._added += messages
 
     def on_interrupt(self, stop: Stop) -> None:
-        """Set the function that stops the turn from outside. It is called at once if the turn was interrupted already."""
+        """Set the function that stops the turn from outside. It is called at once if the turn was already interrupted."""
         self._stop = stop
         if self._stopped is not None:
             stop(self._stopped)
@@ -291,7 +291,7 @@ class Draft:
         self._woken.set()
 
     async def woken(self, seconds: float) -> None:
-        """Wait for `wake`, at most `seconds`. Raises what the turn was interrupted with."""
+        """Wait for `wake`, at most `seconds` seconds. Raises the error that the turn was interrupted with."""
         with anyio.move_on_after(seconds):
             await self._woken.wait()
         self._woken = anyio.Event()  # an anyio event cannot be cleared
@@ -299,12 +299,12 @@ class Draft:
             raise self._stopped
 
     def committed(self) -> None:
-        """Note that the turn was committed."""
+        """Mark the turn as committed."""
         self.is_committed = True
 
     async def close(self) -> None:
-        """Unlock the conversation, whatever became of the turn."""
-        self._stop = None  # the turn is over: an interrupt has nothing to stop any more
+        """Unlock the conversation, whatever the turn's outcome."""
+        self._stop = None  # the turn is over: an interrupt has nothing left to stop
         await self._unlock(self)
 
     async def __aenter__(self) -> Self:
@@ -324,12 +324,12 @@ def extended(request: AgentRequest, more: Sequence[Message]) -> AgentRequest:
 
 
 def stored_items(items: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
-    """Items as they are stored."""
+    """Convert items to stored records."""
     return tuple([Item(item["id"], stored_json(item)) for item in items])
 
 
 def transcript(messages: Sequence[Message]) -> str:
-    """A hash of roles and texts, which is the same in whatever form a client sends the messages."""
+    """A hash of roles and texts, which does not depend on the format in which a client sends the messages."""
     digest = hashlib.sha256()
     for message in messages:
         if isinstance(message, UserMessage | AssistantMessage):
@@ -350,17 +350,17 @@ def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolCall]]:
-    """Match calls and results: returns the history with every call answered, and the open calls at its end.
+    """Match calls and results: return the history with every call answered, and the open calls at its end.
 
-    Clients can add and delete single items. So results without a call are dropped, and calls without one get a result
-    that says that they were not run.
+    Clients can add and delete single items. So results without a call are dropped, and calls without a result get one that
+    says that they were not run.
     """
     kept: list[Message] = []
     waiting: dict[str, ToolCall] = {}
     deferred: dict[str, ToolCall] = {}
     for message in history:
         if isinstance(message, ToolMessage):
-            # One of an earlier call that may stay open stands where it was sent: it belongs to that call all the same.
+            # The late result of a call that may stay open keeps its own position; it still belongs to that call.
             if waiting.pop(message.call_id, None) or deferred.pop(message.call_id, None):
                 kept.append(message)
             continue
@@ -372,11 +372,11 @@ def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolC
 
 
 def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Message, ...]:
-    """The request's messages after the last reply, without instructions: those of the first request count.
+    """The request's messages after the last reply, without instructions: only those of the first request count.
 
-    Open calls for which the client sends no result get one before them, since models refuse open calls.
+    Open calls without a result from the client get one first, since models refuse open calls.
     """
-    # A client that has none of its own sends its instructions with every request: they would be in the history each time.
+    # A stateless client sends its instructions with every request: the history would repeat them each time.
     new = [message for message in request.new_messages if not isinstance(message, SystemMessage)]
     if not new:
         text = "Nothing new: a request in a known conversation needs a message from the user."

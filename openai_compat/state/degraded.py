@@ -1,4 +1,4 @@
-"""Calls to a store that may be away: with a timeout, in the background, or with a fallback where the server can do without."""
+"""Calls to a store that may be unavailable: with a timeout, in the background, or with a fallback if the store is optional."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..aio.background import Failure, Task, spawn
 from ..errors import Unavailable
 
 PATIENCE = 1.0
-"""Seconds for the store's answer."""
+"""Timeout for the store's answer, in seconds."""
 PAUSE = 5.0
-"""Seconds for which a store that did not answer is left alone."""
+"""Seconds for which a store that did not answer is not called."""
 
 Answer = TypeVar("Answer")
 
@@ -23,9 +23,9 @@ logger = logging.getLogger("openai_compat")
 
 
 async def with_timeout(operation: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
-    """Return the store's answer; raise Unavailable if there is none within `seconds`.
+    """Return the store's answer; raise Unavailable if there is none within `seconds` seconds.
 
-    The operation goes on after the timeout, and if the caller is cancelled.
+    The operation continues after the timeout, and if the caller is cancelled.
     """
     answers: list[Answer] = []
     failure = Failure()
@@ -36,7 +36,7 @@ async def with_timeout(operation: Callable[[], Awaitable[Answer]], seconds: floa
         except Exception as error:
             failure.keep(error)
 
-    # A task of its own: an engine would wait for its transaction to end before it let itself be cancelled.
+    # A separate task: an engine would let its transaction end before it could be cancelled.
     with anyio.move_on_after(seconds):
         await spawn(run, "call to the store", lambda: None).wait()
     failure.raise_if_any()
@@ -46,9 +46,9 @@ async def with_timeout(operation: Callable[[], Awaitable[Answer]], seconds: floa
 
 
 class LateWork:
-    """The work of one server in its store that goes on in the background, though its client has its answer.
+    """One server's store operations that continue in the background after the client has its answer.
 
-    The server waits for it at its end.
+    The server waits for them at shutdown.
     """
 
     def __init__(self) -> None:
@@ -56,15 +56,15 @@ class LateWork:
         self._closed = False
 
     def add(self, task: Task) -> None:
-        """Nobody waits for this task any more."""
+        """Take over a task that no caller waits for any more."""
         self._running = [other for other in self._running if not other.done]
         self._running.append(task)
 
     async def give_back(self, work: Callable[[], Awaitable[object]], what: str) -> None:
-        """Release what others wait for, such as a lock; also if the caller is cancelled. Raises nothing.
+        """Release a resource that others wait for, such as a lock, even if the caller is cancelled. Raises nothing.
 
-        The caller waits for PATIENCE at most, so that a store that hangs does not delay the client's error. The work
-        goes on in the background; if it fails, the lease expires.
+        The caller waits at most PATIENCE seconds, so that a hanging store does not delay the client's error. The work continues
+        in the background; if it fails, the lease expires.
         """
 
         async def body() -> None:
@@ -84,20 +84,20 @@ class LateWork:
             self.add(task)
 
     async def close(self, seconds: float) -> None:
-        """Wait for all of it, but no longer than `seconds`."""
+        """Wait for all operations, at most `seconds` seconds."""
         with anyio.move_on_after(seconds):
             while self._running:
                 await self._running[0].wait()
                 self._running = [task for task in self._running if not task.done]
-        # The event loop ends soon, and cancels what still runs: that must not begin anything more in the store.
+        # The event loop ends soon, and cancels tasks that still run: they must not start anything new in the store.
         self._closed = bool(self._running)
 
 
 class StoreFallback:
-    """Calls the store for what a server can do without, and logs when the store stops answering and when it is back.
+    """Calls the store for features that work without it, and logs when the store stops answering and when it is back.
 
-    `meanwhile` tells the log what happens without it. A call takes `patience` seconds at most; after one that failed
-    there are none for `pause` seconds.
+    `meanwhile` is logged as the consequence of an outage. A call takes at most `patience` seconds; after a failed call, none
+    is made for `pause` seconds.
     """
 
     def __init__(self, meanwhile: str, patience: float = PATIENCE, pause: float = PAUSE) -> None:
@@ -108,7 +108,7 @@ class StoreFallback:
 
     async def call(self, operation: Callable[[], Awaitable[Answer]]) -> Answer | None:
         """Return the store's answer, or None while the store is away."""
-        # While it is away, each call would wait for all of `patience`.
+        # Otherwise, each call during an outage would wait for the whole timeout.
         if self._away_until is not None and time.monotonic() < self._away_until:
             return None
         try:

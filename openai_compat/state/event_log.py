@@ -1,7 +1,7 @@
 """Event logs: the frames of a running response, for its readers in this process, and their copy in the store.
 
 A log is a sequence of frames (`event: …`, `data: …`, blank line), numbered from 0 without a gap. The copy is written
-in batches, those of all logs of a process together. A log ends with the frame of an outcome.
+in batches, one append for all logs of a process. A log ends with the frame of an outcome.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredR
 
 logger = logging.getLogger("openai_compat")
 
-# Followers in other processes are this far behind; a commit for each frame would be most of what the store does.
+# Followers in other processes lag by this much; a commit for each frame would be most of the store's load.
 PAUSE = 0.3
-"""Seconds between two appends of the frames of all logs of a process."""
+"""Seconds between two appends, each with the frames of all logs of a process."""
 
 FULL = 256 * 1024
-"""Bytes of a log that do not wait for that."""
+"""Unwritten bytes of a log above which it does not wait for PAUSE."""
 
 TOGETHER = 4 * 1024 * 1024
 """Bytes after which an append takes no further log, so that commits of turns get their share of the store."""
 
 AHEAD = 20_000
-"""Frames by which a log may be ahead of its copy before the answer waits for the store."""
+"""Number of frames by which a log may be ahead of its copy before the answer waits for the store."""
 
 
 class _Frames(NamedTuple):
@@ -43,11 +43,11 @@ class _Frames(NamedTuple):
 
 
 class EventLog:
-    """The frames of a running response: all that are not in the store yet, and the latest of the others.
+    """The frames of a running response: all frames that are not stored yet, and the latest stored ones.
 
     Attributes:
-        last: the number of the last frame, -1 before the first one.
-        unwritten_size: bytes that are not in the store yet.
+        last: the number of the last frame; -1 before the first one.
+        unwritten_size: bytes that are not stored yet.
         ended: True if no frames follow.
     """
 
@@ -81,26 +81,26 @@ class EventLog:
 
     @property
     def unwritten(self) -> int:
-        """Number of frames that are not in the store yet."""
+        """Number of frames that are not stored yet."""
         return self.last - self._last_written
 
     @property
     def far_ahead(self) -> bool:
-        """Whether the answer has to wait for the store."""
+        """True if the answer must wait for the store."""
         return self.unwritten >= AHEAD or self.too_far_ahead
 
     @property
     def too_far_ahead(self) -> bool:
-        """Whether the unwritten frames fill this process's share of memory."""
+        """True if the unwritten frames fill this process's share of memory."""
         return self.unwritten_size >= LOG_BYTES
 
     def batch(self) -> Events | None:
-        """All frames that are not in the store yet, or None. Report them with `written` once they are."""
-        waiting = self._batches[self._written :]  # those before stay for readers in this process
+        """All frames that are not stored yet, or None. Call `written` once they are stored."""
+        waiting = self._batches[self._written :]  # earlier ones stay for readers in this process
         return Events(waiting[0].first, waiting[-1].last, _joined(waiting)) if waiting else None
 
     def written(self, batch: Events) -> None:
-        """Note that a batch is in the store."""
+        """Mark a batch as stored."""
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
             self.unwritten_size -= len(self._batches[self._written].data)
             self._written += 1
@@ -111,9 +111,9 @@ class EventLog:
         """Drop the oldest written frames if the log is too large."""
         if self._size <= LOG_BYTES:
             return
-        # Only what the store has: even the first frame is read again, by the SDK's `responses.stream(response_id=…)`.
+        # Only stored frames: even the first frame is read again, by the SDK's `responses.stream(response_id=…)`.
         dropped = 0
-        # An eighth more than needed, so that not every frame from now on drops one.
+        # An eighth more than needed, so that not every following frame drops one.
         while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:
             self._size -= len(self._batches[dropped].data)
             dropped += 1
@@ -121,10 +121,10 @@ class EventLog:
         self._written -= dropped
 
     async def follow(self, after: int, heartbeat: float = math.inf) -> AsyncIterator[tuple[bytes, int]]:
-        """Yield the frames after number `after` as they come, with the number of the last one.
+        """Yield the frames after number `after` as they arrive, with the number of the last one.
 
-        Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or where
-        the next frames were dropped and have to be read from the store.
+        Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or when the next
+        frames were dropped and must be read from the store.
         """
         woken, silent_since = new_wake_event(asyncio_loop()), anyio.current_time()
         self._followers.append(woken)
@@ -148,9 +148,9 @@ class EventLog:
             woken.close()
 
     def _since(self, after: int) -> list[_Frames]:
-        """The batches that have frames after this number."""
+        """The batches with frames numbered above `after`."""
         start = len(self._batches)
-        while start and self._batches[start - 1].last > after:  # from the end: nearly always there is one
+        while start and self._batches[start - 1].last > after:  # from the end: nearly always there is only one
             start -= 1
         return self._batches[start:]
 
@@ -160,12 +160,12 @@ def _joined(batches: Sequence[_Frames]) -> bytes:
 
 
 def frames_after(events: Events, after: int) -> bytes:
-    """The frames of a batch with numbers beyond `after`."""
+    """The frames of a batch with numbers above `after`."""
     return _after(events.body, events.first, after)
 
 
 def _after(data: bytes, first: int, after: int) -> bytes:
-    # No frame has a blank line within.
+    # No frame contains a blank line.
     return data if after < first else b"\n\n".join(data.split(b"\n\n")[after + 1 - first :])
 
 
@@ -174,10 +174,10 @@ class EventLogs:
     """The logs of this process's running answers.
 
     Attributes:
-        store: keeps the copies.
+        store: stores the copies.
         lease: seconds after which an answer of a dead process counts as lost.
         live: the logs that can be read here, by principal and the answer's id.
-        copiers: that of each event loop which has logs to be copied.
+        copiers: the copier of each event loop that has logs to copy.
     """
 
     store: Store
@@ -186,7 +186,7 @@ class EventLogs:
     copiers: dict[object, Copier] = field(default_factory=dict[object, "Copier"])
 
     def copy(self, writer: EventLogWriter) -> Copier:
-        """Have a log's new frames copied to the store. Returns who does it."""
+        """Schedule copying a log's new frames to the store. Return the copier."""
         loop = anyio.lowlevel.current_token().native_token
         copier = self.copiers.get(loop)
         if copier is not None:
@@ -209,13 +209,13 @@ class Copier:
         self._full = anyio.Event()
 
     def add(self, writer: EventLogWriter) -> None:
-        """Have a log copied with the next append. That does not wait for the end of the pause if the log has much."""
+        """Include a log in the next append. A log with many unwritten frames does not wait for the end of the pause."""
         self._waiting[writer] = None
         if writer.log.unwritten_size >= FULL or writer.log.far_ahead:
             self._full.set()
 
     def has(self, writer: EventLogWriter) -> bool:
-        """Whether the next append will have this log's new frames."""
+        """True if the next append includes this log's new frames."""
         return writer in self._waiting
 
     async def appended(self) -> None:
@@ -223,13 +223,13 @@ class Copier:
         await self._appended.wait()
 
     async def leave(self, writer: EventLogWriter) -> None:
-        """Copy no more of a log. Returns once no append has frames of it."""
+        """Stop copying a log. Returns once no running append contains its frames."""
         self._waiting.pop(writer, None)
         while writer in self._appending:
             await self._appended.wait()
 
     async def run(self) -> None:
-        """Copy until there was nothing new during a pause. The first append begins at once."""
+        """Copy until a pause brings nothing new. The first append begins at once."""
         while self._waiting:
             self._full = anyio.Event()
             self._appending = self._next()
@@ -245,7 +245,7 @@ class Copier:
                 await self._full.wait()
 
     def _next(self) -> Sequence[EventLogWriter]:
-        """Take those who have waited longest."""
+        """Take the logs that have waited longest."""
         writers: list[EventLogWriter] = []
         size = 0
         while self._waiting and size < TOGETHER:
@@ -265,7 +265,7 @@ class Copier:
         except Exception as error:
             if len(batches) == 1:
                 batches[0][0].failed(error)
-            else:  # one log's error must not be the end of other answers
+            else:  # one log's error must not end other answers
                 for writer, _ in batches:
                     await self._append([writer])
         else:
@@ -276,8 +276,8 @@ class Copier:
 class EventLogWriter:
     """Writes the log of one answer, which `token` holds in the store. Call `begin` first.
 
-    `sequence` tells the number that the last frame has in itself, when it is recorded. Without it, frames have none, and each
-    gets its number as an `id:` line, by which clients can resume the stream.
+    `sequence` returns the number that the last recorded frame contains. Without it, frames contain no numbers, and each gets
+    its number as an `id:` line, with which clients can resume the stream.
     """
 
     def __init__(
@@ -302,7 +302,7 @@ class EventLogWriter:
         await self._logs.store.begin_response(self.key.principal, response, self.token, self._logs.lease)
 
     def record(self, frames: bytes) -> bytes:
-        """Add frames to the log. Returns them as they are sent to the client."""
+        """Add frames to the log. Return them as they are sent to the client."""
         if not frames:
             return frames
         numbered, last = self._numbered(frames)
@@ -312,7 +312,7 @@ class EventLogWriter:
     def _numbered(self, frames: bytes) -> tuple[bytes, int]:
         """The frames, with `id:` lines if clients get them, and the number of the last one."""
         first = self.log.last + 1
-        if self._sequence is not None:  # to count the frames would be a seventh of what a short one costs
+        if self._sequence is not None:  # counting frames would be a seventh of a short one's cost
             return frames, self._sequence()
         pieces = frames.split(b"\n\n")[:-1]
         lines = [b"id: %b:%d\n%b\n\n" % (self._name, number, piece) for number, piece in enumerate(pieces, first)]
@@ -320,13 +320,13 @@ class EventLogWriter:
 
     @property
     def due(self) -> float:
-        """When `flush` has something to do (the event loop's time): now, or at the next frames."""
+        """The time (of the event loop) when `flush` has work to do: now, or at the next frames."""
         waiting = self._copier is not None and self._copier.has(self)
         return -math.inf if self._failure or self._has_to_wait or (self.log.unwritten and not waiting) else math.inf
 
     @property
     def full(self) -> bool:
-        """True if `flush` has to be called before more is said: there is much, or something is wrong with the store."""
+        """True if `flush` must be called before more is sent: many frames are unwritten, or the store has a problem."""
         much = self.log.unwritten_size >= FULL or self._has_to_wait
         return much or not self._reached or bool(self._failure)
 
@@ -335,10 +335,10 @@ class EventLogWriter:
         return self._reached and self.log.far_ahead
 
     async def flush(self) -> None:
-        """Have the new frames copied to the store, soon. The answer goes on meanwhile.
+        """Schedule copying the new frames to the store. The answer continues meanwhile.
 
-        The answer waits for a store that is far behind, but not for one that is away: it may be back before the lease
-        expires. Raises Conflict `turn_lost`, and Unavailable where the unwritten frames become too many.
+        The answer waits for a store that is far behind, but not for one that is unavailable, which may be back before the lease
+        expires. Raises Conflict `turn_lost`, and Unavailable if the unwritten frames become too many.
         """
         if self.log.unwritten:
             self._copier = self._logs.copy(self)
@@ -350,7 +350,7 @@ class EventLogWriter:
         self._failure.raise_if_any()
 
     def copied(self, batch: Events, *, held: bool) -> None:
-        """Note that a batch is in the store, or, if the answer is not `held` any more, that it is not."""
+        """Mark a batch as stored or, if the answer is no longer `held`, fail with `turn_lost`."""
         if held:
             self._reached = True
             self.log.written(batch)
@@ -358,12 +358,12 @@ class EventLogWriter:
             self.failed(Conflict("Another process has taken this response.", code="turn_lost", should_retry=False))
 
     def not_copied(self, error: Unavailable) -> None:
-        """Note that the store could not be used."""
+        """Record that the store was unavailable."""
         self._reached = False
         logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
 
     def failed(self, error: Exception) -> None:
-        """Keep an error for the next `flush` to raise."""
+        """Store an error for the next `flush` to raise."""
         self._failure.keep(error)
 
     def ended(self, status: ResponseStatus) -> StoredResponse:
@@ -373,11 +373,11 @@ class EventLogWriter:
         return replace(self._response, status=status)
 
     async def rest(self, frames: bytes) -> Events:
-        """All frames that are not in the store yet, and the last ones, for the commit to write. No batch follows."""
+        """All frames that are not stored yet, followed by `frames`, for the commit to write. No batch follows."""
         numbered, last = self._numbered(frames)
         first = self.log.last + 1
         if self._copier is not None:
-            await self._copier.leave(self)  # a batch that is under way would be written twice
+            await self._copier.leave(self)  # otherwise a running append would be written twice
         waiting = self.log.batch()
         if waiting is None:
             return Events(first, last, numbered)

@@ -1,4 +1,4 @@
-"""Tells agents which of their states nothing leads to any more, so that they drop what these name: threads, sessions."""
+"""Tells agents to forget unreachable states, so that they can drop their own threads and sessions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ PAGE = 100
 """States that are read at once."""
 
 PATIENCE = 30.0
-"""Seconds that an agent has to forget one."""
+"""Timeout for an agent to forget one state, in seconds."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class Forgetting:
-    """Calls `forget` of the agents: after what was deleted, and with each sweep of the store.
+    """Calls `forget` of the agents after deletions, and with each sweep of the store.
 
-    At least once for each session: a state that is gone stays in the store until its agent has forgotten it. One whose
-    agent fails, or is not served here, is tried again with the next sweep, in every process.
+    Each session is forgotten at least once: an unreachable state stays in the store until its agent has forgotten it. If the
+    agent fails, or is not served here, the next sweep of any process tries again.
 
     Attributes:
-        agents: the agents by the names that their states are kept under.
+        agents: the agents by the names under which their states are stored.
     """
 
     def __init__(self, store: Store, agents: Mapping[str, AgentBackend]) -> None:
@@ -41,16 +41,16 @@ class Forgetting:
         self._again = False
 
     def soon(self) -> None:
-        """Something was deleted. What becomes of its state is nobody's to wait for."""
+        """Forget unreachable states in the background, after a deletion."""
         if not any([isinstance(agent, SupportsForget) for agent in self.agents.values()]):
             return
         if self._task is not None and not self._task.done:
-            self._again = True  # it may have looked at the store already
+            self._again = True  # the running task may have read the store already
         else:
             self._task = spawn(self._all, "forgetting", lambda: None)
 
     async def end(self) -> None:
-        """Stop; what is not forgotten yet is with a later sweep."""
+        """Stop; a later sweep handles states that are not forgotten yet."""
         if self._task is not None:
             self._task.cancel()
             await self._task.wait()
@@ -62,7 +62,7 @@ class Forgetting:
             await self.forget()
 
     async def forget(self) -> None:
-        """Have all states forgotten that nothing leads to any more. Raises nothing; what goes wrong is logged."""
+        """Have all unreachable states forgotten. Raises nothing; errors are logged."""
         after: Key | None = None
         try:
             while page := await self._store.gone_states(after, PAGE):

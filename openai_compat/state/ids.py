@@ -1,22 +1,22 @@
-"""Ids of what is kept."""
+"""Random ids of stored objects."""
 
 from __future__ import annotations
 
 import os
 
 BYTES = 16
-"""Random bytes of an id."""
+"""Number of random bytes in an id."""
 
 AHEAD = 64
-"""Ids whose random bytes are fetched together: to ask the system takes four fifths of the time of an id."""
+"""Number of ids whose random bytes are fetched together: the system call takes four fifths of the time of an id."""
 
 _ready: list[str] = []
 
 
 def new_id(prefix: str) -> str:
-    """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
+    """A new unguessable id: `prefix` and 32 hexadecimal digits."""
     try:
-        return prefix + _ready.pop()  # in one step, so that no other thread gets the same
+        return prefix + _ready.pop()  # atomic, so that no other thread gets the same one
     except IndexError:
         digits = os.urandom(BYTES * AHEAD).hex()
         _ready.extend([digits[at : at + 2 * BYTES] for at in range(2 * BYTES, len(digits), 2 * BYTES)])
@@ -24,4 +24,4 @@ def new_id(prefix: str) -> str:
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_ready.clear)  # or parent and child would give the same
+    os.register_at_fork(after_in_child=_ready.clear)  # or parent and child would use the same ids

@@ -1,4 +1,4 @@
-"""Leases of running turns in the store: renewed while the process lives, so that those of a dead one expire."""
+"""Leases of running turns in the store: renewed while the process lives, so that those of a dead process expire."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..policies.limits import LEASE
 from ..stores.port import Store
 
 BEAT = 0.5
-"""Most seconds between two renewals. A turn also learns by a renewal that it was cancelled."""
+"""Maximum seconds between two renewals. A renewal also reports to a turn that it was cancelled."""
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
 
 def superseded() -> Conflict:
-    """What a turn is stopped with when a newer message takes its place."""
+    """The error for a turn that a newer message replaces."""
     return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
 
 
 class Leases:
     """Renews the tokens of this process's turns, all in one call, while there are any.
 
-    A turn that lost what it held is stopped with Conflict `turn_lost`, a cancelled one with Conflict `cancelled`, and one in
-    whose conversation another process has a newer message, which is to supersede it, with Conflict `superseded`. While
-    the store is away, turns go on until their lease may have expired.
+    A turn that has lost a lock is stopped with Conflict `turn_lost`, a cancelled turn with Conflict `cancelled`, and a turn
+    that a newer message in another process supersedes with Conflict `superseded`. While the store is unavailable, turns
+    continue until their lease may have expired.
     """
 
     def __init__(self, store: Store, lease: float = LEASE) -> None:
@@ -38,19 +38,19 @@ class Leases:
         self._task: Task | None = None
 
     def hold(self, token: str, stop: Stop) -> None:
-        """Renew `token` from now on. `stop` is called once if it is lost or cancelled."""
+        """Renew `token` from now on. `stop` is called once if the token is lost or cancelled."""
         self._stops[token] = stop
-        # A server on which nothing runs has no task, and writes nothing to its store.
+        # An idle server has no task, and writes nothing to its store.
         if self._task is None or self._task.done:
             self._task = spawn(self._beat, "leases", lambda: None)
 
     def drop(self, token: str) -> None:
-        """Stop renewing `token`; one that is not held changes nothing."""
+        """Stop renewing `token`. No effect if it is not held."""
         self._stops.pop(token, None)
 
     async def _beat(self) -> None:
-        """Renew until no token is left. `hold` starts it again."""
-        # At least three renewals in a lease, so that one that fails does not lose it.
+        """Renew until no token is left. `hold` starts the task again."""
+        # At least three renewals per lease, so that one failed renewal does not lose the lease.
         pause, unreached = min(BEAT, self.seconds / 3), 0.0
         while self._stops:
             await anyio.sleep(pause)
@@ -66,7 +66,7 @@ class Leases:
                         self._stop(token, error)
 
     async def _renew(self, tokens: list[str]) -> None:
-        # Seconds rather than a time: only the clock of the store counts, those of processes differ and jump.
+        # A duration, not a point in time: only the store's clock counts, since clocks of processes differ and jump.
         renewal = await self._store.renew(tokens, self.seconds)
         for token in tokens:
             if token in renewal.cancelled:

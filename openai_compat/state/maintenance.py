@@ -16,13 +16,13 @@ from .degraded import with_timeout
 from .forgetting import Forgetting
 
 SWEEP_EVERY = 3600.0
-"""Seconds between two sweeps of a process, on average."""
+"""Mean time between two sweeps of a process, in seconds."""
 FIRST_SWEEP = 10.0
-"""Seconds after startup within which the first one begins."""
+"""Seconds after startup within which the first sweep begins."""
 PATIENCE = 5.0
 """Timeout of the check at startup, and of a running sweep at shutdown, in seconds."""
 QUICKLY = 1.0
-"""Timeout of the readiness check, and for how long its result is cached, in seconds: polling costs the store little."""
+"""Timeout of the readiness check, and lifetime of its cached result, in seconds, so that polling costs the store little."""
 
 QUOTED = frozenset({"sqlite3", "asyncpg.exceptions"})
 """Modules whose error texts come from the database, and so may be logged."""
@@ -33,11 +33,11 @@ logger = logging.getLogger("openai_compat")
 class StoreMaintenance:
     """Checks and sweeps a store while a server runs.
 
-    Deletes what was not used for `retention` seconds, and has agents forget what went with it; `every` is the mean time between sweeps. Every process sweeps:
-    a sweep that finds nothing costs little, and none has to be elected.
+    A sweep deletes data that was unused for `retention` seconds, and has agents forget the deleted states; `every` is the mean
+    time between sweeps. Every process sweeps: an empty sweep costs little, and no leader election is needed.
 
     Attributes:
-        answers_until: until when `is_available` is known to be true (`time.monotonic`).
+        answers_until: the time until which `is_available` is known to be true (`time.monotonic`).
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class StoreMaintenance:
         self._answers = True
 
     async def begin(self) -> None:
-        """Check the store, and start sweeping. A store that is away is logged, and no error.
+        """Check the store, and start sweeping. An unavailable store is logged, and is not an error.
 
-        Raises UnusableStore if it can never be used: the file is no database, or its schema is of a later version.
+        Raises UnusableStore if it can never be used: the file is not a database, or its schema belongs to a later version.
         """
         try:
             await with_timeout(self._store.check, PATIENCE)
@@ -62,7 +62,7 @@ class StoreMaintenance:
             raise
         except Unavailable as error:
             cause = error.__cause__ or error
-            # A driver's complaint about its settings could have the password in it.
+            # A driver's error about its settings could contain the password.
             quotable = isinstance(cause, OSError) or type(cause).__module__ in QUOTED
             reason = f"{type(cause).__name__}: {cause}" if quotable and str(cause) else type(cause).__name__
             text = "the store does not answer (%s): what needs it gets 503 store_unavailable until it does"
@@ -70,7 +70,7 @@ class StoreMaintenance:
         self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
 
     async def end(self) -> None:
-        """Stop sweeping; a sweep that is under way has PATIENCE seconds to end."""
+        """Stop sweeping; a running sweep has PATIENCE seconds to end."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             with anyio.move_on_after(PATIENCE):
@@ -80,7 +80,7 @@ class StoreMaintenance:
                 await self._forgetting.end()
 
     async def is_available(self) -> bool:
-        """Whether the store answers now."""
+        """True if the store answers now."""
         if time.monotonic() - self._asked > QUICKLY:
             self._asked = time.monotonic()
             try:
@@ -96,7 +96,7 @@ class StoreMaintenance:
         await anyio.sleep(random.uniform(0, min(FIRST_SWEEP, self._every)))  # noqa: S311  (no secret)
         while True:
             await self._sweep()
-            # Random by a half: processes that were started together must not sweep together.
+            # Random within half the interval: processes that were started together must not sweep together.
             await anyio.sleep(self._every * random.uniform(0.5, 1.5))  # noqa: S311  (no secret)
 
     async def _sweep(self) -> None:

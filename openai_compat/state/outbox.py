@@ -1,7 +1,7 @@
-"""Delivers webhooks: they wait in the store, where each was put with the outcome that it tells of.
+"""Delivers webhooks, which wait in the store after the commit of the outcome that they report.
 
-So an event comes at least once, whatever dies meanwhile: whoever serves with the same settings takes what is due, and
-deletes it once an attempt was answered with 2xx, or all have failed. Its id is the same each time.
+So an event is delivered at least once, even if processes die: any server with the same settings takes notices that are
+due, and deletes each once an attempt was answered with 2xx, or all have failed. An event's id is the same each time.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from .degraded import PATIENCE, with_timeout
 from .webhooks import Webhooks, event_body, signed_headers
 
 POLL = 1.0
-"""Seconds between two looks for what other processes have left, or what a retry has come due for."""
+"""Seconds between two polls for notices that other processes have left, and for due retries."""
 AT_ONCE = 8
-"""Concurrent attempts to one URL."""
+"""Maximum number of concurrent attempts to one URL."""
 LONGER = 4.0
-"""Factor between two waits."""
+"""Back-off factor between two waits."""
 LONGEST = 600.0
-"""Longest wait in seconds."""
+"""Longest wait, in seconds."""
 MARGIN = 5.0
-"""Seconds beyond the timeout of an attempt, after which whoever has taken a notice is taken for dead."""
+"""Seconds beyond an attempt's timeout after which the taker of a notice is presumed dead."""
 GONE = 410
-"""The status with which a receiver stops the attempts."""
+"""The status with which a receiver stops further attempts."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class Receiver:
-    """One URL of one `Webhooks`, and what is on its way there.
+    """One URL of one `Webhooks`, and its running deliveries.
 
     Attributes:
-        more: there was no room for all that is due.
+        more: True if some due notices did not fit.
     """
 
     def __init__(self, webhooks: Webhooks, url: str) -> None:
@@ -55,12 +55,12 @@ class Receiver:
         self.more = False
 
     def told(self, notice: WebhookNotice) -> str:
-        """A notice for the log: without the URL's password and query, which may be secret."""
+        """A notice for the log, without the URL's password and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{notice.id} to {parts.scheme}://{parts.hostname}{parts.path}"
 
     async def attempt(self, notice: WebhookNotice) -> str:
-        """Send once. Returns "done", or the failure in a word."""
+        """Send once. Return "done", or the failure in a word."""
         body = notice.body.encode()
         headers = signed_headers(self.webhooks.keys, notice.id, int(time.time()), body)
         try:
@@ -68,12 +68,12 @@ class Receiver:
                 status = await self.webhooks.post(self.url, headers, body)
                 return "done" if 200 <= status < 300 else str(status)
         except Exception as error:
-            return type(error).__name__  # its text may have the URL in it
+            return type(error).__name__  # its text may contain the URL
         return "timeout"
 
 
 class Outbox:
-    """Writes and delivers the webhooks of one server; `sent` is told of each attempt.
+    """Writes and delivers the webhooks of one server; `sent` is called after each attempt.
 
     Raises ValueError for two webhooks that cannot be told apart.
     """
@@ -97,16 +97,16 @@ class Outbox:
         self._task: Task | None = None
         self._serving = False
         self._closing = False
-        # Nobody is left who could deliver later what a store in memory has.
+        # After this process, nobody is left to deliver the notices of an in-memory store.
         self._lasting = store.shared
 
     @property
     def used(self) -> bool:
-        """Whether anybody is told anything."""
+        """True if any webhook is configured."""
         return bool(self._receivers)
 
     def notices(self, event: str, response: str, principal: str) -> tuple[WebhookNotice, ...]:
-        """What is to be stored with the outcome of a principal's response in the background; `wake` comes after that."""
+        """The notices to store with the outcome of a principal's background response; call `wake` after the commit."""
         found: list[WebhookNotice] = []
         for told in self._webhooks:
             if event in told.events and (told.principals is None or principal in told.principals):
@@ -116,7 +116,7 @@ class Outbox:
         return tuple(found)
 
     async def begin(self) -> None:
-        """Deliver from now on, also what others have left."""
+        """Start delivering, including notices that other processes have left."""
         self._serving = True
         self.wake()
         try:
@@ -128,7 +128,7 @@ class Outbox:
             logger.warning(text, waiting[target], target)
 
     def wake(self) -> None:
-        """There may be something to be delivered. Call it in an event loop."""
+        """Check for due notices. Call it in an event loop."""
         if not self._receivers or self._closing:
             return
         self._wake.set()
@@ -136,7 +136,7 @@ class Outbox:
             self._task = spawn(self._run, "webhooks", lambda: None)
 
     async def _run(self) -> None:
-        """Deliver what is due, as long as the server serves; where it does not say so, as long as something waits."""
+        """Deliver due notices while the server is serving; outside of serving, while any notice waits."""
         while not self._closing:
             self._wake = anyio.Event()
             await self._take_all(0.0)
@@ -145,7 +145,7 @@ class Outbox:
                 heapq.heappop(self._due)
             if not self._serving and not self._due and not any([receiver.running for receiver in self._receivers]):
                 return
-            # Random, so that processes that were started together do not look together.
+            # Random, so that processes that were started together do not poll together.
             pause = POLL * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
             with anyio.move_on_after(min(pause, self._due[0] - now if self._due else math.inf)):
                 await self._wake.wait()
@@ -173,7 +173,7 @@ class Outbox:
             self._start(receiver, notice, last=ahead > 0)
 
     def _start(self, receiver: Receiver, notice: WebhookNotice, *, last: bool) -> None:
-        if notice.number in receiver.running:  # that takes so long that nobody has had it any more
+        if notice.number in receiver.running:  # the attempt took so long that its lease expired
             return
 
         def ended() -> None:
@@ -199,12 +199,12 @@ class Outbox:
                 await self._store.end_notice(notice.number)
                 logger.warning("webhook %s was not delivered: %s", receiver.told(notice), outcome)
                 return
-            # Random, so that the events of an outage do not all come back at the same moment.
+            # Random, so that the events of an outage are not all retried at the same moment.
             wait = min(receiver.webhooks.wait * LONGER**notice.attempt, LONGEST) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
             await self._store.defer_notice(notice.number, self._token, wait)
             heapq.heappush(self._due, anyio.current_time() + wait)
             self._wake.set()
-        except Unavailable as error:  # it is sent again, once nobody has it any more
+        except Unavailable as error:  # it is sent again once its lease expires
             logger.info("webhook %s: %s", receiver.told(notice), error.code)
         except Exception as error:
             logger.error("webhook %s", receiver.told(notice), exc_info=error)
@@ -225,9 +225,9 @@ class Outbox:
         )
 
     async def aclose(self, seconds: float) -> None:
-        """Deliver what is due, for at most `seconds`. What is not delivered waits in the store.
+        """Deliver due notices, for at most `seconds` seconds. Undelivered ones wait in the store.
 
-        From a store that ends with this process, everything is tried once more, and is lost if that is in vain.
+        An in-memory store ends with this process: each of its notices gets one last attempt, and is lost if that fails.
         """
         self._closing = True
         self._wake.set()

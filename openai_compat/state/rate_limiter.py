@@ -1,4 +1,4 @@
-"""Counts requests against rate limits, over all processes that share the store."""
+"""Counts requests against rate limits, across all processes that share the store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ REQUESTS = "requests"
 
 
 class RateLimiter:
-    """Counts each principal's requests in the store, or in this process while the store is away.
+    """Counts each principal's requests in the store, or in this process while the store is unavailable.
 
-    A limit that refused everybody then would make an outage of the store one of all agents.
+    Refusing everybody then would turn an outage of the store into an outage of all agents.
     """
 
     def __init__(self, store: Store, rates: RatesOf) -> None:
@@ -25,7 +25,7 @@ class RateLimiter:
         self._shared = StoreFallback("each process counts its own requests against the rate limits")
 
     async def count(self, principal: Principal) -> list[tuple[str, str]]:
-        """Count a request that is about to run an agent. Returns the rate limit headers of its answer.
+        """Count a request that is about to run an agent. Return the rate limit headers of its answer.
 
         Raises RateLimited (429), which has these headers too.
         """

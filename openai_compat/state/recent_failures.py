@@ -10,13 +10,13 @@ from ..policies.replay_failures import ReplayFailures
 from ..stores.records import Key, Replay
 
 MOST_BYTES = 64 * 1024
-"""Longest answer that is kept. A longer one cannot be replayed; the client is told that it was lost."""
+"""Maximum size of a stored answer, in bytes. A longer one cannot be replayed; the client is told that it was lost."""
 
 MOST = 1000
-"""Failures that are kept, of all callers."""
+"""Maximum number of stored failures of all callers."""
 
 MOST_OF_ONE = 50
-"""Failures that are kept of one caller."""
+"""Maximum number of stored failures of one caller."""
 
 
 @dataclass(slots=True)
@@ -35,11 +35,11 @@ class RecentFailures:
         self._kept: dict[Key, _Failure] = {}  # oldest first
 
     def find(self, key: Key, retries: str | None) -> Replay | None:
-        """The failure to replay; None if the request is to run. `retries` is the client's own retry count."""
+        """The failure to replay; None if the request must run. `retries` is the client's own retry count."""
         now = self._clock()
         self._forget(now)
         found = self._kept.get(key)
-        # A count of 0 says nothing: gptme and aider try again by themselves, around SDKs that say 0 each time.
+        # A count of 0 proves nothing: gptme and aider retry on their own, around SDKs that send 0 each time.
         again = retries is not None and retries != "0"
         if found is None or (now - found.told > self._policy.seconds and not again):
             self._kept.pop(key, None)
@@ -48,7 +48,7 @@ class RecentFailures:
         return found.replay
 
     def keep(self, key: Key, replay: Replay) -> None:
-        """Keep the failure of a request."""
+        """Store the failure of a request."""
         now = self._clock()
         self._kept.pop(key, None)
         self._kept[key] = _Failure(replay, now, now)  # at the end, since the oldest are first

@@ -1,4 +1,4 @@
-"""Secrets that are kept in the store: sealed by AES-GCM with a key that is not there, but in the environment."""
+"""Secrets in the store: sealed with AES-GCM; the key is not in the store but in the environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ..package import needs
 
 VARIABLE = "OPENAI_COMPAT_SECRET_KEY"
-"""The environment variable with the key: 32 random bytes as base64. Of several, with spaces between, the first one seals."""
+"""The environment variable with the key: 32 random bytes as base64. Of several keys, separated by spaces, the first seals."""
 
 SIZE = 32
 """Bytes of a key."""
@@ -21,13 +21,13 @@ NONCE = 12
 
 
 class CannotUnseal(Exception):
-    """None of the keys has sealed this secret, or it was changed."""
+    """None of the keys has sealed this secret, or it was modified."""
 
 
 class Seal:
-    """Seals secrets, and opens them again.
+    """Seals and unseals secrets.
 
-    Raises ValueError for a key that is none, which does not quote it, and MissingExtra without `cryptography`.
+    Raises ValueError for an invalid key, without quoting it, and MissingExtra without `cryptography`.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -38,17 +38,17 @@ class Seal:
 
     @classmethod
     def from_environment(cls) -> Seal | None:
-        """The seal of the environment's key; None if there is none."""
+        """The seal with the environment's keys; None if the variable is not set."""
         given = os.environ.get(VARIABLE, "").split()
         return cls([_key(text) for text in given]) if given else None
 
     def seal(self, secret: str, about: str) -> str:
-        """Seal a secret. It can only be opened for what it is `about`: a row that is put elsewhere is of no use."""
+        """Seal a secret, bound to `about`: copied to another row, it cannot be unsealed."""
         nonce = secrets.token_bytes(NONCE)
         return base64.b64encode(nonce + self._ciphers[0].encrypt(nonce, secret.encode(), about.encode())).decode()
 
     def unseal(self, sealed: str, about: str) -> str:
-        """Open what `seal` has made. Raises CannotUnseal."""
+        """Unseal the output of `seal`. Raises CannotUnseal."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
 
         data = base64.b64decode(sealed)

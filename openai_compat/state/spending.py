@@ -1,4 +1,4 @@
-"""What principals have spent of their budgets and rates of tokens, over all processes that share the store."""
+"""The use of token budgets and token rates by principals, across all processes that share the store."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .degraded import StoreFallback
 from .ids import new_id
 
 TOKENS = "tokens"
-"""The rate that tokens are charged to."""
+"""The name of the rate that tokens are charged to."""
 
 ROUNDING = 1e-6
-"""Tokens by which floating point may be off."""
+"""Floating-point error, in tokens."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class Spending:
-    """Checks budgets and rates of tokens before turns, and says what is to be added to them with their outcomes.
+    """Checks token budgets and rates before turns, and computes how much each outcome adds to them.
 
-    A turn is let in while anything is left, and may use more than that: what its agent needs is known when it has ended.
-    While the store is away, each process counts against the rates by itself: a limit that refused everybody then would
-    make an outage of the store one of all agents.
+    A turn is admitted while anything is left, and may use more than that: its use is only known when it has ended. While the
+    store is unavailable, each process counts against the rates on its own: refusing everybody would turn an outage of the
+    store into an outage of all agents.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Spending:
         return None if rates is None else rates.tokens
 
     async def check(self, principal: Principal) -> list[tuple[str, str]]:
-        """The headers of an answer to a principal, for the rate or the budget of which least is left.
+        """The headers of an answer to a principal, for the rate or budget with the least left.
 
-        Raises RateLimited (429) if one is used up: `insufficient_quota` for a budget, `rate_limit_exceeded` for a rate; and
-        Unavailable (503 `store_unavailable`) if a budget cannot be known, and is not to be let pass.
+        Raises RateLimited (429) if a rate or budget is used up: `insufficient_quota` for a budget, `rate_limit_exceeded` for a
+        rate; and Unavailable (503 `store_unavailable`) if a budget's use is unknown and the budget is set to refuse then.
         """
         now = self._now()
         found: list[tuple[int, list[tuple[str, str]]]] = []
@@ -92,7 +92,7 @@ class Spending:
         return used
 
     async def _left(self, principal: Principal, rate: Rate) -> tuple[int, list[tuple[str, str]]]:
-        """What is left of a rate, and the headers that tell it."""
+        """The tokens left of a rate, and the headers that report them."""
         key = Key(principal.id, TOKENS)
         ahead = await self._shared.call(lambda: self._store.ahead(key))
         if ahead is None:
@@ -104,7 +104,7 @@ class Spending:
         return left, headers
 
     def of(self, principal: Principal, usage: Usage) -> tuple[tuple[Spend, ...], tuple[Charge, ...]]:
-        """What a turn adds to the budgets of its principal, and to its rates."""
+        """The amounts that a turn adds to its principal's budgets and rates."""
         if not usage.reported:
             return (), ()
         now = self._now()
@@ -117,10 +117,10 @@ class Spending:
         )
 
     async def add(self, principal: Principal, usage: Usage, request_id: str, *, checked: bool = False) -> None:
-        """Add what a turn has used that leaves nothing else behind: it keeps nothing, has failed, or its client has left.
+        """Add the use of a turn that writes no other outcome: it stores nothing, has failed, or its client has disconnected.
 
-        Raises nothing, unless it is `checked`: then Unavailable (503 `store_unavailable`) where the store is away, and a
-        budget is not to be let pass without it.
+        Raises nothing, unless `checked`: then Unavailable (503 `store_unavailable`) if the store is unavailable and a budget is
+        set to refuse without it.
         """
         spends, charges = self.of(principal, usage)
         if not spends and not charges:
@@ -146,7 +146,7 @@ def _used_up(budget: Budget, now: datetime, headers: list[tuple[str, str]]) -> R
         should_retry=False,
         headers=dict(headers),
     )
-    refusal.type = "insufficient_quota"  # OpenAI's word for both
+    refusal.type = "insufficient_quota"  # OpenAI uses it for both the code and the type
     return refusal
 
 

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of the outcomes of background responses, and how an event is written and signed, as OpenAI does it.
+"""Webhooks: the receivers of background responses' outcomes, and how an event is written and signed, as OpenAI does it.
 
 `state.outbox` delivers them.
 """
@@ -22,26 +22,26 @@ EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 Post: TypeAlias = Callable[[str, Headers, bytes], Awaitable[int]]
-"""Posts a body to a URL and returns the status of the answer, whose body is not read and whose redirects are not
-followed. Raises any exception if there is none."""
+"""Posts a body to a URL and returns the status of the answer. Reads no answer body and follows no redirect. May raise any
+exception if there is no answer."""
 
 
 class Webhooks:
     """Posts events to URLs.
 
     Args:
-        urls: one, or several, which all get every event.
-        secret: what events are signed with, as `whsec_` and base64, or any text; several while it is being changed.
+        urls: one URL, or several, which all get every event.
+        secret: signs the events, as `whsec_` and base64, or any text; several during a rotation.
         post: sends them: `openai_compat_adapters.webhooks.http_post`, or a function of yours.
         events: the types of events that are sent.
-        principals: the principals whose responses are told, by id; None for all.
+        principals: the ids of principals whose responses are reported; None for all.
         attempts: how often an event is sent until it is answered with 2xx; any other answer is a failure.
         wait: seconds before the second attempt; each further wait is four times as long, up to 10 minutes.
-        timeout: seconds for an attempt.
-        name: tells these from other webhooks with the same URL. What waits in the store is for a name and a URL: under
-            another one, nobody delivers it.
+        timeout: timeout of an attempt, in seconds.
+        name: distinguishes webhooks with the same URL. Notices in the store belong to a name and a URL: after either
+            changes, nobody delivers them.
 
-    Raises ValueError for settings that make no sense.
+    Raises ValueError for invalid settings.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Webhooks:
         self.name = name
 
     def target(self, url: str) -> str:
-        """The name under which events for one of the URLs are kept. It has neither secrets nor the URL's query in it."""
+        """The name under which events for one of the URLs are stored. It contains neither secrets nor the URL's query."""
         digest = sha256(f"{self.name}\n{url}".encode()).hexdigest()
         return f"{self.name}@{urlsplit(url).hostname}#{digest[:16]}"
 
@@ -84,7 +84,7 @@ def event_body(identifier: str, event: str, created: int, response: str) -> byte
 
 
 def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body: bytes) -> Headers:
-    """The headers of an attempt (Standard Webhooks), with its own time: receivers refuse old ones."""
+    """The headers of an attempt (Standard Webhooks), with a new timestamp: receivers refuse old ones."""
     content = f"{identifier}.{timestamp}.".encode() + body
     signatures = [base64.b64encode(hmac.digest(key, content, sha256)).decode() for key in keys]
     return [
@@ -92,7 +92,7 @@ def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body:
         ("User-Agent", f"openai-compat/{__version__}"),
         ("Webhook-Id", identifier),
         ("Webhook-Timestamp", str(timestamp)),
-        # One for each secret: while it is being changed, the receiver knows one of them.
+        # One for each secret: during a rotation, the receiver knows only one of them.
         ("Webhook-Signature", " ".join([f"v1,{signature}" for signature in signatures])),
     ]
 
@@ -109,7 +109,7 @@ def _checked(url: str) -> str:
 
 
 def _key(secret: str) -> bytes:
-    """The bytes of a secret. It must not be in the error's text."""
+    """The bytes of a secret. The error's text must not contain the secret."""
     if not secret.startswith("whsec_"):
         key = secret.encode()
     else:

@@ -1,7 +1,7 @@
-"""For tests of your own: a scripted agent, faults to put into agents, recorded exchanges, and the conformance suite.
+"""Tools for your own tests: a scripted agent, fault injection for agents, recorded exchanges, and the conformance suite.
 
 The public names are those in `__all__`, and those of `openai_compat.testing.strategies`, which needs hypothesis.
-Real openai clients on an agent in the same process are in `openai_compat_adapters.testing`.
+Real openai clients that talk to an agent in the same process are in `openai_compat_adapters.testing`.
 """
 
 from .answer import Answer

@@ -1,4 +1,4 @@
-"""An answer as a client saw it, read leniently: one thing wrong with it must not hide the next."""
+"""An answer as a client saw it, parsed leniently: one error in the answer must not hide the next."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Answer:
     """An answer, as far as it has arrived.
 
     Attributes:
-        status: the HTTP status, 0 as long as there is none.
+        status: the HTTP status; 0 until one arrives.
         headers: header fields in order, names in lower case.
-        pieces: the body as it came, one entry for each write of the server.
-        complete: True once the body has ended as it should.
-        crash: what the target raised at its own server instead of answering, None if nothing.
+        pieces: the body in chunks, one for each write of the server.
+        complete: True once the body has ended properly.
+        crash: the exception that the target raised instead of answering; None if it raised none.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Answer:
         self.crash: Exception | None = None
 
     def take(self, message: ResponseStart | ResponseBody) -> None:
-        """Add what the server has sent: the head, or a piece of the body."""
+        """Add a message from the server: the head, or a chunk of the body."""
         if isinstance(message, ResponseStart):
             self.status = message.status
             self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.headers]
@@ -54,13 +54,13 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; empty if it is none."""
+        """The body as a JSON object; empty if the body is not one."""
         return _object(self.body.decode("utf-8", "replace"))
 
     @property
     def data(self) -> list[str]:
         """The payload of each event of a stream, `[DONE]` included."""
-        # Lines of a stream may end either way (WHATWG HTML, server-sent events).
+        # Lines of a stream may end in LF or CRLF (WHATWG HTML, server-sent events).
         text = self.body.decode("utf-8", "replace").replace("\r\n", "\n")
         blocks = [block.split("\n") for block in text.split("\n\n")]
         payloads = ["\n".join([line[5:].strip() for line in lines if line.startswith("data:")]) for lines in blocks]
@@ -75,12 +75,12 @@ class Answer:
 
     @property
     def chunks(self) -> list[dict[str, Any]]:
-        """Those of them that are chunks of a completion."""
+        """The events that are chat completion chunks."""
         return [event for event in self.events if isinstance(event.get("choices"), list)]
 
     @property
     def error(self) -> dict[str, Any]:
-        """The error it carries, in its body or inside its stream; empty if none."""
+        """The error in the body or in the stream; empty if there is none."""
         events = self.events if self.is_stream else [self.json]
         return next((_dict(event["error"]) for event in events if event.get("error")), NOTHING)
 
@@ -117,10 +117,10 @@ class Answer:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The calls, put together: id, name and arguments (a custom tool's input)."""
+        """The complete calls: id, name and arguments (a custom tool's input)."""
         calls: dict[object, dict[str, Any]] = {}
         for position, piece in enumerate(self.tool_call_pieces):
-            # without an index, a piece belongs to the call that was begun last
+            # without an index, a piece belongs to the most recent call
             begun = len(calls) if piece.get("id") else len(calls) - 1
             key: object = piece.get("index", begun) if self.is_stream else position
             call = calls.setdefault(key, {"id": "", "name": "", "arguments": ""})

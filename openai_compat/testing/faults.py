@@ -1,4 +1,4 @@
-"""Faults to put into an agent that works, and a client that leaves. They compose: `raise_at(slow(agent, 0.1), 3)`."""
+"""Faults to inject into a working agent, and a client that disconnects. They compose: `raise_at(slow(agent, 0.1), 3)`."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Chunk = TypeVar("Chunk")
 
 
 def slow(agent: Agent, pause: float | Gate, *, after: int = 0) -> Wrapper:
-    """The agent, with what it says held back from the moment it has said `after` items.
+    """The agent with delayed output: items are held back once `after` items were sent.
 
-    `pause` is seconds before each item, or a gate (`anyio.Event`) that all of them wait at. The agent has made an item
-    by the time that it is held, so an agent that is quick can be caught in the middle of its work.
+    `pause` is the number of seconds before each item, or a gate (`anyio.Event`) that all items wait for. The agent has already
+    produced an item when it is held back, so even a fast agent can be interrupted in the middle of its work.
     """
     return _Slow(agent, pause, after)
 
 
 def raise_at(agent: Agent, n: int, error: BaseException | None = None) -> Wrapper:
-    """The agent, failing with `error` (a RuntimeError unless given) when `n` items are out, or at its end if sooner."""
+    """The agent, failing with `error` (by default a RuntimeError) after `n` items, or at its end if it has fewer."""
     return _Failing(agent, n, error or RuntimeError("injected by openai_compat.testing"))
 
 
@@ -36,9 +36,9 @@ def leave_at(stream: AsyncIterable[Chunk], n: int) -> AsyncIterator[Chunk]: ...
 @overload
 def leave_at(stream: Iterable[Chunk], n: int) -> Iterator[Chunk]: ...
 def leave_at(stream: AsyncIterable[Chunk] | Iterable[Chunk], n: int) -> AsyncIterator[Chunk] | Iterator[Chunk]:
-    """The first `n` chunks of an openai client's stream; then its connection is closed, as by a client that leaves.
+    """The first `n` chunks of an openai client's stream; then the connection is closed, as by a client that disconnects.
 
-    Takes the streams of `AsyncOpenAI` and of `OpenAI`, and anything else with chunks and a `close`.
+    Accepts the streams of `AsyncOpenAI` and of `OpenAI`, and anything else with chunks and a `close`.
     """
     return _leave_async(stream, n) if isinstance(stream, AsyncIterable) else _leave(stream, n)
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread beside, for as long as a set of tests needs one and the same."""
+"""An event loop in a separate thread, shared by a set of tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Result = TypeVar("Result")
 
 
 class LoopBlocked(AssertionError):
-    """The loop did not come back: something on it blocks, or waits without end."""
+    """The loop did not return: something on it blocks, or waits forever."""
 
 
 class LoopThread:
-    """Runs coroutines on a loop of its own. The thread is a daemon: a task that never ends cannot hang the tests."""
+    """Runs coroutines on its own event loop. The thread is a daemon: a task that never ends cannot hang the tests."""
 
     def __init__(self, backend: str = "asyncio") -> None:
         self._backend = backend
@@ -40,18 +40,18 @@ class LoopThread:
         return self
 
     def run(self, function: Callable[..., Awaitable[Result]], *args: Any, seconds: float) -> Result:
-        """Run a coroutine function to its end. Raises LoopBlocked after so many seconds."""
+        """Run a coroutine function to its end. Raises LoopBlocked after `seconds` seconds."""
         call = self._portal.result(10).start_task_soon(function, *args)
         try:
             return call.result(seconds)
         except TimeoutError:
             if call.done():
-                raise  # its own
+                raise  # the function's own timeout
             call.cancel()
             raise LoopBlocked(f"no end after {seconds:g} s: the event loop is blocked, or waits for ever") from None
 
     def close(self, seconds: float = 5.0) -> None:
-        """End the loop; what still runs on it is cancelled. Gives up waiting after so many seconds."""
+        """End the loop and cancel the tasks that still run on it. Gives up waiting after `seconds` seconds."""
         portal = self._portal.result(10)
         portal.start_task_soon(portal.stop, True)  # noqa: FBT003  (cancel_remaining)
         self._thread.join(seconds)

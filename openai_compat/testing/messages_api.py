@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, as far as a scripted model has to speak it: `POST /v1/messages`, streamed and plain."""
+"""The part of Anthropic's Messages API that a scripted model needs: `POST /v1/messages`, streamed and plain."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ BLOCKS: Mapping[str, Mapping[str, Any]] = {
     "text": {"type": "text", "text": ""},
     "thinking": {"type": "thinking", "thinking": "", "signature": "scripted"},
 }
-"""What blocks of words begin with."""
+"""The initial objects of text and thinking blocks."""
 
 
 class ModelErrors:
-    """The form of errors, as a model's API has them: it leaves it to its client whether to try again."""
+    """The error format of a model's API, which leaves it to its client whether to retry."""
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
         return dumps({"type": "error", "error": _told(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """`Retry-After`, where the error knows when to come back."""
+        """`Retry-After`, if the error has a retry delay, and the error's own headers."""
         waits = [] if error.retry_after is None else [("Retry-After", f"{error.retry_after:g}")]
         return [*waits, *error.headers.items()]
 
@@ -63,7 +63,7 @@ def _told(error: OpenAICompatError) -> dict[str, str]:
 
 
 class MessageTurn(TurnPlan[bytes]):
-    """One message of the model. Unlike a server of agents, it streams its calls as they are made."""
+    """One message of the model. Unlike an agent server, it streams its calls as they are made."""
 
     def __init__(self, services: Services, exchange: Exchange, request: AgentRequest) -> None:
         agent, backend = services.models.agent(request.model, exchange.principal)
@@ -83,7 +83,7 @@ class MessageTurn(TurnPlan[bytes]):
         return self.idle() + out if out else b""
 
     def idle(self) -> bytes:
-        """`message_start`, unless it was sent: clients wait for it before anything else."""
+        """`message_start`, unless it was already sent: clients expect it before any other event."""
         if self._begun or not self._stream:
             return b""
         self._begun = True
@@ -119,7 +119,7 @@ class MessageTurn(TurnPlan[bytes]):
     def _count(self, usage: UsageReported) -> None:
         read, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
         self._counts = {
-            "input_tokens": usage.input_tokens - read - written,  # this API counts them apart
+            "input_tokens": usage.input_tokens - read - written,  # this API counts them separately
             "output_tokens": usage.output_tokens,
             "cache_read_input_tokens": read,
             "cache_creation_input_tokens": written,
@@ -140,7 +140,7 @@ class MessageTurn(TurnPlan[bytes]):
         }
 
     def _in(self, kind: str) -> bytes:
-        """A block of words of this kind is open."""
+        """Open a block of this kind, unless one is open."""
         if self._open == kind:
             return b""
         closed, self._open = self._end(), kind
@@ -163,7 +163,7 @@ class MessageTurn(TurnPlan[bytes]):
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Answer `POST /v1/messages` as Anthropic's API does, with what the script says."""
+    """Answer `POST /v1/messages` like Anthropic's API, with the output of the script."""
     data = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     try:
         body: dict[str, Any] = from_json(data)

@@ -1,4 +1,4 @@
-"""The API of a model that says what it was told to say: for tests of agents, and of programs that call models.
+"""The API of a scripted model, for tests of agents and of programs that call models.
 
 ```python
 model = ScriptedModel(
@@ -8,8 +8,8 @@ model = ScriptedModel(
 )
 ```
 
-It speaks OpenAI's Chat Completions and Responses and Anthropic's Messages, streamed and plain. It is a `Server`, so it is reached
-as any other one: by the transports of `openai_compat_adapters.transport` without a socket, and at a URL by
+It speaks OpenAI's Chat Completions and Responses and Anthropic's Messages, streamed and plain. It is a `Server`, so it is
+reached like any other server: without a socket by the transports of `openai_compat_adapters.transport`, and at a URL by
 `openai_compat_adapters.testing.listening`.
 """
 
@@ -35,24 +35,24 @@ from .scripted import ScriptedBackend, Step
 __all__ = ("HANG", "ModelRequest", "ScriptedModel")
 
 USAGE = UsageReported(10, 5)
-"""What an answer costs whose script tells nothing of it."""
+"""The usage of an answer whose script reports none."""
 
 
 class Hang:
     """A step of a script that never ends; see `HANG`."""
 
     async def wait(self) -> None:
-        """Wait for ever, until the client leaves."""
+        """Wait forever, until the client disconnects."""
         await anyio.sleep_forever()
 
 
 HANG = Hang()
-"""A step at which the model falls silent until its client leaves; then `ScriptedModel.left` is set."""
+"""A step at which the model is silent until its client disconnects; then `ScriptedModel.left` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRequest:
-    """What the model was asked: the path, the headers with their names in lower case, and the JSON of the body."""
+    """A request to the model: the path, the headers with their names in lower case, and the JSON of the body."""
 
     path: str
     headers: Mapping[str, str]
@@ -60,15 +60,15 @@ class ModelRequest:
 
 
 class ScriptedModel(Server):
-    """Plays one script for each request, and the last one for every request after that.
+    """Plays one script for each request, and repeats the last one after that.
 
-    A script's steps are those of a `ScriptedBackend`: texts and events are what the model says, an `AgentError` is the
-    error that it answers with, or ends its stream with, and `HANG` keeps it waiting. What it costs is in a
-    `UsageReported`, or else 10 and 5 tokens. It answers for models of any name, and takes any key.
+    A script's steps are those of a `ScriptedBackend`: texts and events are the model's output, an `AgentError` is returned
+    as the error or ends the stream, and `HANG` makes the model hang. The usage is in a `UsageReported`, or else 10 and 5
+    tokens. The model answers for any model name, and accepts any key.
 
     Attributes:
-        requests: what it was asked, in order.
-        left: set once a client has left an answer that was not at its end.
+        requests: the requests so far, in order.
+        left: set once a client has disconnected before the end of an answer.
 
     Raises ValueError if there is no script at all.
     """
@@ -80,7 +80,7 @@ class ScriptedModel(Server):
         super().__init__({"scripted": voice}, unknown_model="default", hosts=["*"], housekeeping=None, apis=[MESSAGES])
 
     async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
-        """Answer one request, and keep it if it asks the model something."""
+        """Answer one request, and record it if it is a POST."""
         body = b"".join([piece async for piece in request.body])
         if request.method == "POST":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
@@ -88,7 +88,7 @@ class ScriptedModel(Server):
 
         async def forward(message: ResponseStart | ResponseBody) -> None:
             if isinstance(message, ResponseStart):
-                # A model's API leaves it to its client whether to try again.
+                # A model's API leaves it to its client whether to retry.
                 kept = [field for field in message.headers if field[0].lower() != b"x-should-retry"]
                 message = ResponseStart(message.status, kept)
             await send(message)
@@ -97,7 +97,7 @@ class ScriptedModel(Server):
 
 
 class _Voice(ScriptedBackend):
-    """What the model says, and whether somebody has heard it to the end."""
+    """Plays the scripts, and sets `left` if a client disconnects before the end."""
 
     def __init__(self, left: threading.Event, scripts: Iterable[Iterable[Step]]) -> None:
         super().__init__(*scripts, capabilities=Capabilities(logprobs=True, audio_output=True, prediction=True))
@@ -113,7 +113,7 @@ class _Voice(ScriptedBackend):
 
 
 def _complete(script: Iterable[Step]) -> list[Step]:
-    """The script with its usage first, which Anthropic's API begins with."""
+    """The script with its usage first, since Anthropic's API sends that first."""
     steps = list(script)
     usage = [step for step in steps if isinstance(step, UsageReported)]
     return [*(usage or [USAGE]), *[step for step in steps if not isinstance(step, UsageReported)]]

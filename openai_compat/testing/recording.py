@@ -1,6 +1,6 @@
-"""Exchanges between a client and a server, kept as JSON: to compare with what was said before, or to be said again.
+"""Exchanges between a client and a server, stored as JSON, to compare with an earlier recording or to replay.
 
-Nothing secret is kept: no request header at all, and of the answer's headers only those that mean something.
+No secrets are stored: no request headers at all, and only selected headers of the answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Json: TypeAlias = Any
 KEPT_HEADERS = ("content-type", "cache-control", "retry-after", "x-should-retry", "allow")
 TIMES = frozenset({"created", "created_at", "completed_at", "expires_at"})
 
-# Ids as this library makes them (hexadecimal), and as OpenAI does.
+# Ids in the format of this library (hexadecimal), and in OpenAI's.
 _ID = re.compile(r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b")
 
 
@@ -29,13 +29,13 @@ class RecordedExchange:
     """A request and its answer.
 
     Attributes:
-        method: in upper case.
-        path: with its query string.
+        method: the method, in upper case.
+        path: the path with its query string.
         request: the request's JSON, or None if it had no body.
         status: the HTTP status.
-        headers: those in KEPT_HEADERS.
-        body: the answer's JSON; for a stream the list of its events, `"[DONE]"` among them.
-        complete: False if the client left, or the connection was cut, before the end.
+        headers: the answer's headers that are listed in KEPT_HEADERS.
+        body: the answer's JSON; for a stream the list of its events, including `"[DONE]"`.
+        complete: False if the client disconnected, or the connection was cut, before the end.
     """
 
     method: str
@@ -48,7 +48,7 @@ class RecordedExchange:
 
     @property
     def raw_body(self) -> bytes:
-        """The body as it goes over the wire."""
+        """The body as it is sent over the wire."""
         body: Json = self.body
         if not isinstance(body, list):
             return json.dumps(body).encode()
@@ -58,7 +58,7 @@ class RecordedExchange:
 
 def recorded(method: str, path: str, request: bytes, answer: Answer) -> RecordedExchange:
     """The record of an exchange."""
-    # By name, so that no cookie and no key can get into a file that is checked in.
+    # An allow-list, so that no cookie and no key can get into a file that is checked in.
     headers = {name: value for name in KEPT_HEADERS if (value := answer.header(name)) is not None}
     body = [_json(payload) for payload in answer.data] if answer.is_stream else _json(answer.body.decode())
     return RecordedExchange(method, path, _json(request.decode()), answer.status, headers, body, answer.complete)
@@ -71,7 +71,7 @@ class Recording:
     exchanges: list[RecordedExchange] = field(default_factory=list[RecordedExchange])
 
     def normalised(self) -> Recording:
-        """The same with what is new each time replaced: ids by their prefix and a number, times by 0."""
+        """A copy without values that change on every run: ids become their prefix and a number, times become 0."""
         numbers: dict[str, str] = {}
 
         def known(match: re.Match[str]) -> str:
@@ -81,12 +81,12 @@ class Recording:
         return Recording([RecordedExchange(**exchange) for exchange in dicts])
 
     def dumps(self) -> str:
-        """As JSON text that people can read, and review as a diff."""
+        """JSON text that people can read, and review as a diff."""
         exchanges = [asdict(exchange) for exchange in self.exchanges]
         return json.dumps(exchanges, indent=2, ensure_ascii=False) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file, normalised."""
+        """Write the normalised recording to a file."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.normalised().dumps(), "utf-8")
@@ -97,7 +97,7 @@ class Recording:
         return cls([RecordedExchange(**exchange) for exchange in json.loads(Path(path).read_text("utf-8"))])
 
     def check(self, path: str | Path, *, update: bool = False) -> None:
-        """Compare with the recording in a file; with `update` write that file instead.
+        """Compare with the recording in a file; with `update`, write that file instead.
 
         Raises AssertionError with the difference, or if there is no such file.
         """

@@ -1,4 +1,4 @@
-"""An agent that says what it was told to say: for tests of servers, clients and user interfaces."""
+"""An agent that plays a script, for tests of servers, clients and user interfaces."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..events import AgentEvent
 
 @runtime_checkable
 class Gate(Protocol):
-    """Something to wait for; an `anyio.Event` is one."""
+    """An awaitable gate; an `anyio.Event` is one."""
 
     async def wait(self) -> object:
-        """Return when the way is free."""
+        """Return when the gate is open."""
         ...
 
 
@@ -24,7 +24,7 @@ Step: TypeAlias = str | AgentEvent | BaseException | Gate
 
 
 class ScriptedBackend:
-    """Plays one script for each turn, and the last one for every turn after that.
+    """Plays one script for each turn, and repeats the last one after that.
 
     ```python
     backend = ScriptedBackend(
@@ -33,7 +33,7 @@ class ScriptedBackend:
     )
     ```
 
-    `requests` holds what it was asked, one for each turn. Raises ValueError if there is no script at all.
+    `requests` holds the requests so far, one for each turn. Raises ValueError if there is no script at all.
     """
 
     def __init__(self, *scripts: Iterable[Step], capabilities: Capabilities | None = None) -> None:

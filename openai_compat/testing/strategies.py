@@ -1,4 +1,4 @@
-"""Hypothesis strategies: any chat request that is valid, and any list of events that an agent may yield.
+"""Hypothesis strategies for valid chat requests, and for all lists of events that an agent may yield.
 
 ```python
 @given(event_lists())
@@ -43,7 +43,7 @@ Said: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn
 Body: TypeAlias = dict[str, Any]
 
-# Halves of characters cannot be sent as UTF-8.
+# Lone surrogates cannot be sent as UTF-8.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,15}", fullmatch=True)
 JSON_OBJECTS = st.dictionaries(NAMES, st.none() | st.booleans() | st.integers() | TEXT, max_size=3)
@@ -53,7 +53,7 @@ PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAO
 def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said]]:
     """Events of one turn, in any order that the contract allows.
 
-    `client_tools` are names of tools in the request: only those are called for the client to run.
+    `client_tools` are the names of tools in the request: calls for the client to run only use these.
     """
     return _event_lists(tuple(client_tools))
 
@@ -93,7 +93,7 @@ def _own_calls(draw: Draw) -> list[Said]:
 
 @st.composite
 def _calls(draw: Draw, names: st.SearchStrategy[str]) -> list[Said]:
-    """One call: announced or not, its arguments in pieces or whole. `_with_id` gives it its id."""
+    """One call: announced or not, its arguments in pieces or whole. `_with_id` sets its id."""
     name, arguments = draw(names), json.dumps(draw(JSON_OBJECTS))
     ready = ToolCallReady("", name, arguments)
     if draw(st.booleans()):
@@ -117,7 +117,7 @@ def _with_id(event: Said, call_id: str) -> Said:
 
 
 def chat_requests(model: str = "agent", capabilities: Capabilities | None = None) -> st.SearchStrategy[Body]:
-    """Bodies of `POST /v1/chat/completions` that are valid, and ask for nothing beyond `capabilities`."""
+    """Valid bodies of `POST /v1/chat/completions` that only use features in `capabilities`."""
     return _chat_requests(model, capabilities or Capabilities())
 
 
@@ -167,7 +167,7 @@ def _tools(draw: Draw) -> Body:
 
 @st.composite
 def _conversations(draw: Draw, can: Capabilities) -> list[Body]:
-    """Instructions or none, some turns, and the user's last word."""
+    """Optional instructions, some turns, and the user's last message."""
     messages: list[Body] = []
     if draw(st.booleans()):
         messages.append({"role": draw(st.sampled_from(["system", "developer"])), "content": draw(TEXT)})
@@ -178,7 +178,7 @@ def _conversations(draw: Draw, can: Capabilities) -> list[Body]:
 
 @st.composite
 def _user_messages(draw: Draw, can: Capabilities) -> Body:
-    # Never blank, since a server may demand that the user says something.
+    # Never blank, since a server may require a non-empty user message.
     text = draw(TEXT.map(lambda text: f"Q{text}"))
     if draw(st.booleans()):
         return {"role": "user", "content": text}

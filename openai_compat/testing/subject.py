@@ -1,4 +1,4 @@
-"""The subject of a conformance run: an agent, a server or an ASGI application, its runs watched where they can be."""
+"""The subject of a conformance run: an agent, a server or an ASGI application, with its runs watched where possible."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from .watch import Run, Watched
 from .wrapping import Wrap, wrapped
 
 TICK = 0.02
-"""Seconds between two looks at whether the event loop still turns."""
+"""Seconds between two checks that the event loop is not blocked."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to ask. `watched` holds its agents by name, and is empty where they cannot be seen."""
+    """A target to send requests to. `watched` holds its agents by name; it is empty if they are not accessible."""
 
     target: Target
     watched: Mapping[str, Watched] = field(default_factory=dict[str, Watched])
 
 
 def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap | None = None) -> Subject:
-    """A subject made of an agent (served by `serve`), several by name, a Server, an ASGI application or a Target.
+    """A subject made of an agent (served by `serve`), several agents by name, a Server, an ASGI application or a Target.
 
-    `wrap` puts a fault into the agents. Raises TypeError for anything else, and for a fault in an ASGI application.
+    `wrap` injects a fault into the agents. Raises TypeError for anything else, and for a fault in an ASGI application.
     """
     watched: list[Watched] = []
 
@@ -59,13 +59,13 @@ def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap |
 
 @dataclass(frozen=True)
 class ObservedExchange:
-    """A request that was answered.
+    """An answered request.
 
     Attributes:
-        answer: what the client got.
-        runs: the runs it caused; empty where they cannot be seen.
-        lag: the longest time, in seconds, that the event loop stood still meanwhile.
-        left_behind: names of the tasks that were begun meanwhile and still ran some time after.
+        answer: the answer that the client received.
+        runs: the agent runs that it caused; empty if they are not accessible.
+        lag: the longest time that the event loop was blocked meanwhile, in seconds.
+        left_behind: names of tasks that were started meanwhile and still run some time after.
     """
 
     answer: Answer
@@ -80,8 +80,8 @@ async def ask(
     request: HttpRequest,
     patience: float,
 ) -> ObservedExchange:
-    """Send a request, read its answer to the end, and look at what it left behind after `patience` seconds."""
-    # By what is new: other checks share this loop, and an agent may have tasks of its own that go on for good.
+    """Send a request, read its answer to the end, and check for tasks that still run `patience` seconds later."""
+    # Compared with the tasks before: other checks share this loop, and an agent may have permanent tasks.
     before, seen = running_tasks(), len(watched.runs) if watched else 0
     async with measured_lag() as lag, Call(subject.target, request) as call:
         answer = await call.read_all()
@@ -92,7 +92,7 @@ async def ask(
 
 @asynccontextmanager
 async def measured_lag() -> AsyncGenerator[list[float]]:
-    """The longest time that the event loop stands still inside, as the only entry of a list."""
+    """The longest time that the event loop is blocked inside the context, as the only entry of a list."""
     lag = [0.0]
 
     async def tick() -> None:
@@ -116,7 +116,7 @@ def running_tasks() -> set[asyncio.Task[Any]]:
 
 
 async def still_running(before: set[asyncio.Task[Any]], runs: Iterable[Run], patience: float) -> list[str]:
-    """Names of tasks and runs begun since `before` that do not end within `patience` seconds."""
+    """Names of tasks and runs started since `before` that do not end within `patience` seconds."""
     with anyio.move_on_after(patience) as scope:
         for run in runs:
             await run.ended.wait()

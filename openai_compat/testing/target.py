@@ -1,4 +1,4 @@
-"""The targets of tests: a server of ours, or any ASGI application, both asked without a socket."""
+"""The targets of tests: a `Server`, or any ASGI application, both called without a socket."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..server import Server
 
 @runtime_checkable
 class Target(Protocol):
-    """Something that answers HTTP requests."""
+    """Anything that answers HTTP requests."""
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
-        """Answer `request`; `left` is set when the client goes away, and then this is to return soon."""
+        """Answer `request`; `left` is set when the client disconnects, and the call must then return soon."""
         ...
 
 
@@ -31,7 +31,7 @@ def is_asgi(thing: object) -> bool:
         names = list(inspect.signature(thing).parameters)
     except (TypeError, ValueError):
         return False
-    # By their names: an agent may have three parameters too.
+    # By name: an agent may also have three parameters.
     return names == ["scope", "receive", "send"]
 
 
@@ -45,13 +45,13 @@ def as_target(thing: object) -> Target:
 
 
 class ServerTarget:
-    """A `Server`, asked without a transport: a client that leaves is a cancelled call."""
+    """A `Server`, called without a transport: when the client disconnects, the call is cancelled."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
-        """Hand the request over; the call is cancelled when the client leaves, as adapters do."""
+        """Pass the request on; the call is cancelled when the client disconnects, as adapters do."""
         async with anyio.create_task_group() as group:
 
             async def watch() -> None:
@@ -65,17 +65,17 @@ class ServerTarget:
 
 
 class AsgiTarget:
-    """An ASGI application: told of a client that has left by `http.disconnect`, and never cancelled."""
+    """An ASGI application: `http.disconnect` reports a client that has left; the call is never cancelled."""
 
     def __init__(self, app: Callable[..., Any]) -> None:
         self._app = app
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
-        """Call the application with the whole request, and hand on what it sends."""
+        """Call the application with the whole request, and forward its messages."""
         unread = [b"".join([piece async for piece in request.body])]
 
         async def receive() -> dict[str, Any]:
-            # The whole body at once: how servers cut it is not what is tested here.
+            # The whole body at once: tests here do not depend on how servers split it.
             if unread:
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             await left.wait()

@@ -1,4 +1,4 @@
-"""Seeing what an agent does: how often it ran, what it was asked, what it said, whether it has ended."""
+"""Observes an agent: how often it ran, its requests, its output, and the end of each run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Run:
     """One run of a watched agent.
 
     Attributes:
-        request: what the agent was asked.
-        items: what it has said so far.
-        error: what it raised, its cancellation included; None while it runs, and after a good end.
-        ended: set once it is over and closed, whichever way.
+        request: the request to the agent.
+        items: the agent's output so far.
+        error: the exception that the agent raised, including its cancellation; None while it runs, and after a success.
+        ended: set once the run is over and closed, however it ended.
     """
 
     def __init__(self, request: AgentRequest) -> None:
@@ -31,26 +31,26 @@ class Run:
         self._more = anyio.Event()
 
     def add(self, item: AgentEvent | str) -> None:
-        """Note what the agent says."""
+        """Record an item of the agent's output."""
         self.items.append(item)
         self._more.set()
 
     def end(self) -> None:
-        """Note that it is over."""
+        """Mark the run as ended."""
         self.ended.set()
         self._more.set()
 
     async def said(self, count: int) -> None:
-        """Return once it has said so many items, or is over."""
+        """Return once the run has produced `count` items, or is over."""
         while len(self.items) < count and not self.ended.is_set():
             self._more = anyio.Event()
             await self._more.wait()
 
 
 class Watched(Wrapper):
-    """An agent that can be looked at while it works; give it to a server in place of the agent.
+    """An agent that can be observed while it works; pass it to a server in place of the agent.
 
-    `runs` holds its runs, oldest first. Waiting for `Run.ended` belongs on the event loop the server runs on.
+    `runs` holds its runs, oldest first. `Run.ended` must be awaited on the event loop that the server runs on.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -59,7 +59,7 @@ class Watched(Wrapper):
         self._begun = anyio.Event()
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and keep what it says."""
+        """Run the agent, and record its output."""
         run = Run(request)
         self.runs.append(run)
         self._begun.set()
@@ -69,7 +69,7 @@ class Watched(Wrapper):
                     run.add(item)
                     yield item
         except GeneratorExit:
-            raise  # closed by its reader, which is no failure
+            raise  # closed by its reader, which is not a failure
         except BaseException as error:
             run.error = error
             raise
@@ -77,6 +77,6 @@ class Watched(Wrapper):
             run.end()
 
     async def begun(self) -> Run:
-        """The first run, once there is one."""
+        """The first run, once it has begun."""
         await self._begun.wait()
         return self.runs[0]

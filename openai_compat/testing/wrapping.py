@@ -1,4 +1,4 @@
-"""Agents around other agents: what fault injection and watching have in common."""
+"""Wrappers around agents, as used for fault injection and for watching."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Wrap: TypeAlias = Callable[[AgentBackend], AgentBackend]
 
 
 class Wrapper:
-    """A backend that runs another one, whose optional methods (`request_cancel`, `steer` …) it has as well.
+    """A backend that runs another one and offers the same optional methods (`request_cancel`, `steer` …).
 
-    Subclasses override `run` and read the inner one within `items_of`.
+    Subclasses override `run` and read the wrapped agent within `items_of`.
     """
 
     def __init__(self, agent: Agent) -> None:
@@ -33,14 +33,14 @@ class Wrapper:
         return self._inner.capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent inside, and change nothing; subclasses do."""
+        """Run the wrapped agent unchanged; subclasses override this."""
         return self._inner.run(request, context)
 
     @asynccontextmanager
     async def items_of(
         self, request: AgentRequest, context: RunContext
     ) -> AsyncGenerator[AsyncIterator[AgentEvent | str]]:
-        """The items of the agent inside, which is closed in the same task that read it, as the server would."""
+        """The items of the wrapped agent, which is closed in the task that read it, as the server would do."""
         items: AsyncIterator[Any] = self._inner.run(request, context)
         try:
             yield items
@@ -49,7 +49,7 @@ class Wrapper:
 
 
 def wrapped(server: Server, wrap: Wrap) -> Server:
-    """The same server, policies, slots and all, with each of its agents wrapped. The given one stays as it is."""
+    """A copy of the server, with the same policies and slots, and each agent wrapped. The given server is unchanged."""
     other = copy(server)
     agents = {name: wrap(agent) for name, agent in server.services.models.agents.items()}
     other.services = replace(server.services, models=replace(server.services.models, agents=agents))
