@@ -1,4 +1,4 @@
-"""Chat messages from the wire, as the typed conversation that agents get."""
+"""Converts chat messages from the wire into the typed conversation that agents receive."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .chat.request_types import (
 
 
 def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
-    """The messages, oldest first; a result gets its tool's name from the call before it, if that is there."""
+    """Return the messages, oldest first; a tool result takes its tool name from the matching earlier call, if any."""
     names: dict[str, str] = {}
     messages: list[Message] = []
     for index, param in enumerate(params):
@@ -73,7 +73,7 @@ def _check_calls(param: AssistantMessageParam, where: str) -> None:
         raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
     seen: set[str] = set()
     for index, call in enumerate(param.tool_calls or ()):
-        # Results name their call by its id alone.
+        # A result refers to its call by id only.
         if call.id in seen:
             text = "Each tool call of a message needs an id of its own."
             raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
@@ -81,19 +81,19 @@ def _check_calls(param: AssistantMessageParam, where: str) -> None:
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise InvalidRequest if a tool call or a result stands alone."""
+    """Raise InvalidRequest if a tool call has no result or a tool result has no call."""
     pending: set[str] = set()
     deferred: set[str] = set()
     asked_at = 0
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage):
-            # Models refuse such a conversation; told here, the client learns which message is wrong.
+            # Models reject such a conversation; an error raised here tells the client which message is wrong.
             if message.call_id not in pending | deferred:
                 text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
                 raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
             (pending if message.call_id in pending else deferred).discard(message.call_id)
             continue
-        # Model APIs want all results before anything else is said; those of `"async": true` calls may come later.
+        # Model APIs require all results before the next message; only those of `"async": true` calls may come later.
         if pending:
             _expect_no_open_call(pending, asked_at)
         if isinstance(message, AssistantMessage) and message.tool_calls:

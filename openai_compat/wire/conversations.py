@@ -1,4 +1,4 @@
-"""The Conversations API, as it is sent and answered. Source: OpenAI's OpenAPI document and its SDK's types."""
+"""Requests and responses of the Conversations API. Source: OpenAI's OpenAPI document and its SDK's types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .items.types import ONLY_ASKED, ItemInput
 from .json import check_length, parse_object, validate
 
 MAX_ITEMS = 20
-"""Items that one request may add."""
+"""Maximum number of items that one request may add."""
 
 
 class ConversationCreate(WireModel):
@@ -41,7 +41,7 @@ class ConversationObject(TypedDict):
 
 
 class ItemPage(TypedDict):
-    """Items of a conversation; the next page begins `after` the last id."""
+    """One page of a conversation's items; pass `last_id` as `after` to get the next page."""
 
     object: Literal["list"]
     data: list[dict[str, Any]]
@@ -51,7 +51,7 @@ class ItemPage(TypedDict):
 
 
 class DeletedConversation(TypedDict):
-    """The answer of `DELETE /v1/conversations/{id}`."""
+    """The response of `DELETE /v1/conversations/{id}`."""
 
     id: str
     object: Literal["conversation.deleted"]
@@ -60,7 +60,7 @@ class DeletedConversation(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class NewConversation:
-    """A conversation that is to be made."""
+    """A conversation to create."""
 
     items: tuple[dict[str, Any], ...]
     metadata: Mapping[str, str]
@@ -75,7 +75,7 @@ def parse_new_conversation(body: bytes, new_id: NewId) -> NewConversation:
 
 
 def parse_new_items(body: bytes, new_id: NewId) -> tuple[dict[str, Any], ...]:
-    """The items that are to be added to a conversation. Raises InvalidRequest."""
+    """Parse the items to add to a conversation. Raises InvalidRequest."""
     raw = parse_object(body)
     check_length("items", raw.get("items"), MAX_ITEMS)
     validate(ConversationItems, raw)
@@ -83,7 +83,7 @@ def parse_new_items(body: bytes, new_id: NewId) -> tuple[dict[str, Any], ...]:
 
 
 def check_new(items: Sequence[Mapping[str, Any]], known: Collection[str]) -> None:
-    """Raise InvalidRequest for an item whose id another one in the conversation has."""
+    """Raise InvalidRequest if an item's id is already used in the conversation."""
     for index, item in enumerate(items):
         if item["id"] in known:
             text = "An item with this id is in the conversation already."

@@ -1,4 +1,4 @@
-"""Embeddings as they are asked for and answered. Source: OpenAI's OpenAPI document and its SDK's types."""
+"""Requests and responses of the embeddings API. Source: OpenAI's OpenAPI document and its SDK's types."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .chat.request_types import WHOLE, WireModel
 from .json import check_length, dumps, parse_object, validate
 
 MAX_INPUTS = 2048
-"""Texts or token lists that one request may have embedded, and tokens of a list that stands alone."""
+"""Maximum number of texts or token lists in one request, and of tokens in a single list."""
 
 MAX_DIMENSIONS = 65_536
-"""Longest vector that can be asked for: far beyond any model's, and no work for an embed function that makes it."""
+"""Longest vector that can be requested: far above any model's, yet cheap for an embed function that fills it."""
 
 InputText = Annotated[str, MinLen(1)]
 Token = Annotated[int, Ge(0)]
 Texts = Annotated[list[InputText], Field(fail_fast=True), MinLen(1), MaxLen(MAX_INPUTS)]
-Tokens = Annotated[list[Token], Field(fail_fast=True), MinLen(1)]  # or a body of wrong ones would become as many errors
+Tokens = Annotated[list[Token], Field(fail_fast=True), MinLen(1)]  # or each wrong token would be an error
 SeveralTokens = Annotated[list[Tokens], Field(fail_fast=True), MinLen(1), MaxLen(MAX_INPUTS)]
 
 
@@ -38,7 +38,7 @@ class EmbeddingRequest(WireModel):
     model: Annotated[str, MinLen(1)]
     input: InputText | Texts | Annotated[Tokens, MaxLen(MAX_INPUTS)] | SeveralTokens
     dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS), WHOLE] | None = None
-    # OpenAI's SDK asks for base64 unless its caller wants something else.
+    # OpenAI's SDK requests base64 unless its caller sets another format.
     encoding_format: Literal["float", "base64"] | None = None
     user: str | dict[str, Any] | None = None
 
@@ -52,7 +52,7 @@ class Embedding(TypedDict):
 
 
 class EmbeddingUsage(TypedDict):
-    """Tokens of the inputs; estimated where they came as text."""
+    """Token counts of the inputs; estimated for text inputs."""
 
     prompt_tokens: int
     total_tokens: int
@@ -69,7 +69,7 @@ class EmbeddingList(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ParsedEmbedding:
-    """A request for embeddings, checked. `base64` is how the vectors are to be written."""
+    """A validated embeddings request. `base64` is True if the vectors are to be encoded as base64."""
 
     model: str
     asked: EmbeddingInput
@@ -77,7 +77,7 @@ class ParsedEmbedding:
 
 
 def parse_embedding(body: bytes) -> ParsedEmbedding:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    """Parse `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("input", raw.get("input"), MAX_INPUTS)
     wire = validate(EmbeddingRequest, raw)
@@ -88,18 +88,18 @@ def parse_embedding(body: bytes) -> ParsedEmbedding:
 
 
 def check_taken(asked: EmbeddingInput, takes: frozenset[str]) -> None:
-    """Raise InvalidRequest about what was sent and the embed function has no parameter for."""
+    """Raise InvalidRequest for a sent parameter that the embed function does not accept."""
     if asked.tokens and "tokens" not in takes:
         text = "This model takes texts, not tokens."
         raise InvalidRequest(text, param="input", code="unsupported_value")
-    # Vectors of another length would be stored by the client, and be of no use.
+    # The client would store vectors of the wrong length, which are useless to it.
     if asked.dimensions is not None and "dimensions" not in takes:
         text = "The vectors of this model have one length only."
         raise InvalidRequest(text, param="dimensions", code="unsupported_parameter")
 
 
 def _inputs(wire: EmbeddingRequest) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
-    """Texts, or lists of tokens: one of these stands for itself."""
+    """Return the texts or the token lists of a request; a single input becomes a list of one."""
     sent = wire.input if isinstance(wire.input, list) else [wire.input]
     if isinstance(sent[0], str):
         return tuple(cast("list[str]", sent)), ()
@@ -109,7 +109,7 @@ def _inputs(wire: EmbeddingRequest) -> tuple[tuple[str, ...], tuple[tuple[int, .
 
 
 def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_base64: bool) -> bytes:
-    """The answer; `tokens` were read. Raises AgentError (500 `invalid_embedding`) for numbers that float32 cannot hold."""
+    """Encode the response; `tokens` is the input token count. Raises AgentError (500 `invalid_embedding`) on float32 overflow."""
     data: list[Embedding] = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector.tolist()}
         for index, vector in enumerate(vectors)
@@ -125,10 +125,10 @@ def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_bas
 
 def _base64(vector: Vector) -> str:
     floats = array("f", vector)
-    # A number that is finite in 64 bits may be infinite in 32.
+    # A number that is finite as float64 may overflow to infinity as float32.
     if not is_finite(floats):
         raise AgentError("The embed function returned numbers that are too large.", code="invalid_embedding")
-    # SDKs read the bytes as little-endian float32, as they come from OpenAI.
+    # SDKs decode the bytes as little-endian float32, the format that OpenAI sends.
     if sys.byteorder == "big":
         floats.byteswap()
     return base64.b64encode(floats.tobytes()).decode()
@@ -139,9 +139,9 @@ Vector: TypeAlias = "array[float]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingInput:
-    """The inputs to embed: texts, or, from clients that have a tokenizer, lists of token numbers; never both.
+    """The inputs to embed: either texts, or token lists from clients that have a tokenizer; never both.
 
-    `dimensions` is how long the vectors are to be, None if that is left to the function.
+    `dimensions` is the requested vector length; None leaves it to the embed function.
     """
 
     texts: tuple[str, ...] = ()
@@ -151,16 +151,16 @@ class EmbeddingInput:
 
     @property
     def number(self) -> int:
-        """The number of vectors that the inputs make, one for each."""
+        """The number of vectors to return, one per input."""
         return len(self.texts) or len(self.tokens)
 
 
 def tokens_read(asked: EmbeddingInput) -> int:
-    """How many tokens were read: counted, or, of texts, estimated."""
+    """Return the number of input tokens: exact for token lists, estimated for texts."""
     texts = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in asked.texts])
     return texts + sum(map(len, asked.tokens))
 
 
 def is_finite(vector: Vector) -> bool:
-    """True if all are numbers. Their sum tells, which is faster than looking at each, unless it is itself too large."""
+    """True if all numbers are finite. Their sum is tested first, which is faster; only if it overflows is each one tested."""
     return math.isfinite(sum(vector)) or all(map(math.isfinite, vector))

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's envelope: in an answer of their own, or inside a stream that has begun."""
+"""OpenAI's error envelope, as a response of its own or inside a stream that has begun."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from ..errors import OpenAICompatError
 from .json import dumps, sse
 
 RETRIED_TYPES = frozenset({"server_error", "rate_limit_error"})
-"""Types that make coding agents run a turn again and again when they meet them inside a stream."""
+"""Error types that make coding agents retry a turn endlessly when received inside a stream."""
 
 
 def envelope(error: OpenAICompatError) -> ErrorEnvelope:
-    """The JSON body of an error answer: always all four keys."""
+    """Return the JSON body of an error response; all four keys are always present."""
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
 def error_body(error: OpenAICompatError) -> bytes:
-    """The envelope of an error, as bytes."""
+    """Return the encoded error envelope."""
     return dumps(envelope(error))
 
 
 def error_headers(error: OpenAICompatError) -> list[tuple[str, str]]:
-    """The headers that go with it: retry hints and whatever the error brings itself."""
+    """Return the headers of an error response: retry hints, and the headers that the error carries."""
     headers = list(error.headers.items())
-    # The statuses for which it is defined (RFC 9110, RFC 6585).
+    # Retry-After is defined for these statuses (RFC 9110, RFC 6585).
     if error.retry_after is not None and error.status in (429, 503):
         headers.append(("Retry-After", f"{error.retry_after:g}"))
-    # OpenAI's SDKs obey it before the status: by that, they would repeat 408, 409, 429 and all from 500 on.
+    # OpenAI's SDKs obey this header first; without it they retry 408, 409, 429 and every status from 500 on.
     if error.should_retry is not None:
         headers.append(("X-Should-Retry", "true" if error.should_retry else "false"))
     return headers
 
 
 def error_frame(error: OpenAICompatError) -> bytes:
-    """An error inside a stream: SDKs raise it as APIError. Without `choices`, and never of a type that is retried."""
+    """Return an SSE error, which SDKs raise as APIError. It has no `choices`, and never a type that clients retry."""
     body = envelope(error)
-    # Coding agents send the request again at these types, and the agent has already acted.
+    # Coding agents resend the request on these types, although the agent has already acted.
     if body["error"]["type"] in RETRIED_TYPES:
         body["error"]["type"] = "agent_error"
-    # Nor is `[DONE]` behind it: half an answer would pass for a whole one.
+    # No `[DONE]` follows: a truncated response would pass for a complete one.
     return sse(body)
 
 
 class ErrorDetail(TypedDict):
-    """What went wrong. All four keys are required by OpenAI's specification; `param` and `code` may be null."""
+    """The error itself. OpenAI's specification requires all four keys; `param` and `code` may be null."""
 
     message: str
     type: str
@@ -53,6 +53,6 @@ class ErrorDetail(TypedDict):
 
 
 class ErrorEnvelope(TypedDict):
-    """The body of every error answer."""
+    """The body of every error response."""
 
     error: ErrorDetail

@@ -1,4 +1,4 @@
-"""Uploaded files as they are shown. Source: OpenAI's OpenAPI document (OpenAIFile) and its SDK's types."""
+"""The API's representation of uploaded files. Source: OpenAI's OpenAPI document (OpenAIFile) and its SDK's types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 DAY = 24 * 3600
 EXPIRY = range(3600, 30 * DAY + 1)
-"""Seconds after which a file may be told to expire."""
+"""Allowed lifetimes of a file, in seconds."""
 
 
 class File(TypedDict):
@@ -35,7 +35,7 @@ class File(TypedDict):
 
 
 class FilePage(TypedDict):
-    """Uploaded files; the next page begins `after` the last id."""
+    """One page of uploaded files; pass `last_id` as `after` to get the next page."""
 
     object: Literal["list"]
     data: list[File]
@@ -45,7 +45,7 @@ class FilePage(TypedDict):
 
 
 class DeletedFile(TypedDict):
-    """The answer of `DELETE /v1/files/{id}`."""
+    """The response of `DELETE /v1/files/{id}`."""
 
     id: str
     object: Literal["file"]
@@ -53,7 +53,7 @@ class DeletedFile(TypedDict):
 
 
 OVERHEAD = 64 * 1024
-"""Bytes that a form may have beside the file."""
+"""Bytes that a form may have in addition to the file."""
 
 MAX_FIELD = 1024
 MAX_FILENAME = 255
@@ -66,7 +66,7 @@ _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file as it was sent. `expires_after` is in seconds, None if it is to stay."""
+    """An uploaded file as received. `expires_after` is in seconds; None keeps the file for good."""
 
     filename: str
     media_type: str
@@ -76,12 +76,12 @@ class Upload:
 
 
 def upload_form(content_type: str, limit: int) -> MultipartForm:
-    """A parser of the body; the file may have `limit` bytes."""
+    """Return a parser for the request body; the file may have up to `limit` bytes."""
     return MultipartForm(content_type, {"file": limit, **dict.fromkeys(FIELDS, MAX_FIELD)})
 
 
 def parse_upload(parts: Mapping[str, FormPart]) -> Upload:
-    """The file. Raises InvalidRequest with the `param` at fault."""
+    """Return the upload. Raises InvalidRequest with the `param` at fault."""
     sent = _needed(parts, "file")
     if sent.filename is None:
         raise InvalidRequest("'file' has to be a file, with a name.", param="file", code="invalid_type")
@@ -90,7 +90,7 @@ def parse_upload(parts: Mapping[str, FormPart]) -> Upload:
     purpose = _needed(parts, "purpose").text
     if purpose not in PURPOSES:
         raise InvalidRequest(f"'purpose' is one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
-    # As at OpenAI, where files for batches go after thirty days.
+    # As at OpenAI, where batch files expire after thirty days.
     expires_after = _expires_after(parts) or (BATCH_EXPIRY if purpose == "batch" else None)
     filename = clean_filename(sent.filename)
     return Upload(filename, _media_type(sent.content_type, filename), purpose, sent.content, expires_after)
@@ -103,7 +103,7 @@ def _expires_after(parts: Mapping[str, FormPart]) -> int | None:
     if _needed(parts, anchor).text != "created_at":
         raise InvalidRequest("Files can expire after 'created_at' only.", param=anchor, code="invalid_value")
     sent = _needed(parts, seconds).text
-    # `isdigit` alone takes digits of other scripts, and `int` would work on a million of them.
+    # `isdigit` alone accepts digits of other scripts, and `int` would be slow on a million digits.
     if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY:
         text = f"Files can expire after {EXPIRY[0]} to {EXPIRY[-1]} seconds."
         raise InvalidRequest(text, param=seconds, code="invalid_value")
@@ -117,15 +117,15 @@ def _needed(parts: Mapping[str, FormPart], name: str) -> FormPart:
 
 
 def clean_filename(sent: str) -> str:
-    """The last component of a path that a client has sent, with nothing in it that is not printable."""
-    name = re.split(r"[/\\]", sent.replace("%22", '"'))[-1].strip()  # %22: as browsers write quotes in forms
+    """Return the last path component of a client's filename, with each non-printable character replaced by `_`."""
+    name = re.split(r"[/\\]", sent.replace("%22", '"'))[-1].strip()  # browsers encode quotes in forms as %22
     name = "".join([character if character.isprintable() else "_" for character in name])
-    # Its end, which tells what kind of file it is.
+    # Keep the end, which holds the file extension.
     return name[-MAX_FILENAME:] if name.strip(".") else "file"
 
 
 def _media_type(sent: str, filename: str) -> str:
-    """As it was sent, or, where the client did not know, by the name."""
+    """Return the media type that was sent or, if the client did not know it, the one guessed from the filename."""
     kind = sent.partition(";")[0].strip().lower()
     if kind == UNKNOWN_TYPE or not _MEDIA_TYPE.fullmatch(kind):
         return mimetypes.guess_type(filename)[0] or UNKNOWN_TYPE

@@ -1,7 +1,7 @@
-"""JSON: what clients send is read, bounded before objects are made of it, and checked; what they get is written, and framed.
+"""Decodes, bounds and validates the JSON that clients send; encodes and frames the JSON they receive.
 
-What is wrong is told in OpenAI's words and our own: pydantic's speak of classes. What all APIs check of the tools and the JSON
-Schemas in a request is here too.
+JSON is bounded before any object is built. Error messages use OpenAI's wording and ours: pydantic's mention classes. The
+checks that all APIs apply to a request's tools and JSON Schemas are here too.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from .json_schema.keywords import REFERENCES
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Two bytes are an empty list, which is fifty-six in memory: the size of a body says little about what it costs.
+# Two bytes can be an empty list, which takes fifty-six in memory: the size of a body says little about its cost.
 MAX_VALUES = 100_000
-"""Values in one message, those in others counted too. Text is one value, however long; names in objects are none."""
+"""Maximum number of values in one message, nested ones included. A text is one value of any length; object keys do not count."""
 
 QUICK = 5_000
 QUICK_BYTES = 1 << 20
-"""Values, and bytes, that are read so fast that the event loop can wait for it."""
+"""JSON with at most this many values and bytes is decoded on the event loop, since that blocks it only briefly."""
 
 QUICK_FRAME = 50_000
-"""Bytes of a frame that are read in no time, whatever they hold."""
+"""A frame of at most this many bytes decodes in negligible time, whatever it contains."""
 
 _BEGIN = b",[{"
 _SPACE = b" \t\r\n"
 _WINDOW = 1 << 16
 
-# The blank line is part of it: an event without one behind it is none (WHATWG HTML), the last one too.
+# An event needs a blank line after it, the last one included (WHATWG HTML).
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events). The blank line is for
-those that read block by block."""
+"""An SSE comment: clients skip lines that begin with a colon (WHATWG HTML). The blank line serves clients that read
+block by block."""
 
 KEEP_ALIVE_BESIDE_IDS = b": keep-alive\n"
-"""The comment of streams whose events have ids: where one was seen, openai-python takes each further blank line for the
+"""The keep-alive of streams whose events have ids. After the first id, openai-python takes every further blank line for the
 end of an event, here one without data, and fails."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MAX_TOOLS = 1024
-"""Tools that one request can offer."""
+"""Maximum number of tools in one request."""
 
 MAX_PARAM = 120
-"""Longest `param` in characters: keys come from the client and may be long or secret."""
+"""Longest `param` in an error, in characters: keys come from the client and may be long or secret."""
 
 _UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
@@ -105,20 +105,20 @@ _COUNTED: Mapping[str, tuple[str, str]] = {
 
 
 def is_quick(data: bytes) -> bool:
-    """True if JSON is read in no time. A guess: it is made for each request, and a wrong one does no harm."""
-    # Two bytes are the least that a value takes.
+    """True if the JSON decodes in negligible time. An estimate, made for each request; a wrong one does no harm."""
+    # A value takes at least two bytes.
     return len(data) <= 2 * QUICK or (len(data) <= QUICK_BYTES and data.count(b",") <= QUICK)
 
 
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
-    """Raise InvalidRequest if `data`, which is said to be JSON, holds more than so many values."""
+    """Raise InvalidRequest if `data`, presumably JSON, holds more than `most` values."""
     if len(data) > 2 * most and _may_hold_more(data, most) and _count(data, most) > most:
         text = f"The body holds more than {most} values: objects, lists, texts and numbers."
         raise InvalidRequest(text, code="too_many_values")
 
 
 def _may_hold_more(data: bytes, most: int) -> bool:
-    """True if there may be more values: what looks like one within a text is counted too."""
+    """True if there may be more than `most` values; an upper bound, as punctuation inside texts is counted too."""
     found = 1
     for start in range(0, len(data), _WINDOW):
         part = data[start : start + _WINDOW]
@@ -129,9 +129,9 @@ def _may_hold_more(data: bytes, most: int) -> bool:
 
 
 def _count(data: bytes, most: int) -> int:
-    """The values in JSON, or some number above `most`. Of what is no JSON, some number.
+    """Return the number of values in JSON, or any number above `most`. For invalid JSON the number is arbitrary.
 
-    Without what is escaped, the quotes are those around texts, and every other piece between them is outside of one.
+    Once escapes are removed, every quote delimits a text, so every other piece between quotes is outside texts.
     """
     outside: list[bytes] = []
     found, quotes, in_text, escape = 1, 0, False, b""
@@ -139,14 +139,14 @@ def _count(data: bytes, most: int) -> int:
         window = escape + data[start : start + _WINDOW]
         kept = window.rstrip(b"\\")
         escape = b"\\" * ((len(window) - len(kept)) % 2)
-        # In this order: a quote behind an escaped backslash ends the text.
+        # The order matters: a quote after an escaped backslash ends the text.
         pieces = kept.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         part = b'"'.join(pieces[in_text::2]).translate(None, _SPACE)
         in_text ^= len(pieces) % 2 == 0
         outside += [part, b'"'] if in_text else [part]
         found += len(part) - len(part.translate(None, _BEGIN))
         quotes += len(pieces) - 1
-        # Half of what was found may be `[]` and `{}`, which hold nothing; each value may have a name, and four quotes.
+        # Up to half of these may be `[]` and `{}`, which hold nothing; each value may have a key, hence four quotes.
         if found > 2 * most or quotes > 4 * most:
             return found + quotes
     whole = b"".join(outside)
@@ -154,9 +154,9 @@ def _count(data: bytes, most: int) -> int:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included.
+    """Parse the JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included.
 
-    A byte order mark before it, which some programs write, is passed over.
+    A leading byte order mark, which some programs write, is skipped.
     """
     value = decode_object(body)
     check_finite(value)
@@ -164,7 +164,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value in `body`, likewise."""
+    """Parse the JSON value in `body`. Raises InvalidRequest as `parse_object` does."""
     try:
         value: Any = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -174,7 +174,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def decode_object(body: bytes) -> dict[str, Any]:
-    """As `parse_object`, but for numbers that are too large: `check_finite` is still to be called."""
+    """Parse like `parse_object`, but without the check for numbers that are too large: call `check_finite` next."""
     try:
         value: Any = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
@@ -190,9 +190,9 @@ def _no_json(error: ValueError) -> InvalidRequest:
 
 def check_finite(value: Any) -> None:
     """Raise InvalidRequest if a number was too large for a float (`1e999`)."""
-    # One loop over all values: searching the text is slower.
+    # One loop over all values is faster than searching the text.
     values: list[Any] = [value]
-    for item in values:  # it grows meanwhile
+    for item in values:  # the list grows while it is iterated
         kind = item.__class__
         if kind is dict:
             values += item.values()
@@ -203,15 +203,15 @@ def check_finite(value: Any) -> None:
 
 
 def check_length(name: str, value: object, most: int) -> None:
-    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
+    """Raise InvalidRequest if the list `value` is longer than `most`, before its items are processed."""
     if isinstance(value, list) and len(cast("list[Any]", value)) > most:
         raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
 
 
 def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Model:
-    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value.
+    """Validate `value` as `model`. Raises InvalidRequest for the first error, with its `param`; quotes no value.
 
-    `within` is the place of `value` in the body, where it is a part of it.
+    `within` is the path of `value` if it is only a part of the body.
     """
     try:
         return model.model_validate(value)
@@ -220,10 +220,10 @@ def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Mod
 
 
 def _invalid(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
-    # Without the input: an error that quotes it could show a key, or all of a body.
+    # Without the input: an error that quotes it could leak a key, or the whole body.
     details = error.errors(include_url=False, include_input=False)
     paths = [f"{within}.{_path(detail, value)}".strip(".") for detail in details]
-    # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
+    # A union reports one error per member: report the member that matched furthest, or whose type matched.
     fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
     chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
     return _explained(details[chosen], paths[chosen])
@@ -237,7 +237,7 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
     if kind == "union_tag_invalid":
         text = f"Invalid value for '{shown}': must be one of {context['expected_tags']}."
         return InvalidRequest(text, param=shown, code="invalid_value")
-    if kind == "too_short" and param == "messages":  # the same as messages none of which is from the user
+    if kind == "too_short" and param == "messages":  # treated like messages without one from the user
         return InvalidRequest("No user message found in 'messages'.", param=shown)
     code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
     message = in_words(detail) or "it cannot be used"
@@ -245,11 +245,11 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 
 def _path(detail: ErrorDetails, value: Any) -> str:
-    """The place of the error, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    """Return the path of the error, like `messages[0].content`, without pydantic's own names for union members."""
     path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-        # the tag of {"type": "function", "function": …}: a name of pydantic's, not of the body
+        # the tag of {"type": "function", "function": …}: pydantic's name, not a key of the body
         if position < last and not tagged and step in (fields.get("type"), fields.get("role")):
             tagged = True
             continue
@@ -264,7 +264,7 @@ def _path(detail: ErrorDetails, value: Any) -> str:
 
 
 def in_words(detail: ErrorDetails) -> str | None:
-    """The error in words; None for errors that values of JSON do not have."""
+    """Describe the error in plain words; None for error types that JSON values cannot cause."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _COUNTED:
         text, unit = _COUNTED[kind]
@@ -277,7 +277,7 @@ def in_words(detail: ErrorDetails) -> str | None:
 
 
 def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
-    """A schema that an answer is to fit. Raises InvalidRequest (`invalid_json_schema`)."""
+    """Parse the schema that an answer must match. Raises InvalidRequest (`invalid_json_schema`)."""
     try:
         return Schema(schema)
     except InvalidSchema as error:
@@ -285,14 +285,14 @@ def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
 
 
 def invalid_schema(why: str, param: str) -> InvalidRequest:
-    """The error for a schema."""
+    """Return the error for an unusable schema."""
     return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")
 
 
 def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
-    """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name.
+    """Return the tools, each given with the path of its name. Raises InvalidRequest if two have the same name.
 
-    Also for schemas of their parameters that refer to what they do not hold; `schema` is what the API calls these.
+    Also raises for parameter schemas with unresolvable references; `schema` is the API's key for the parameter schema.
     """
     if not tools:
         return []
@@ -314,9 +314,9 @@ def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters")
 
 
 def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
-    """Check what tools take, each with the place where it was sent. Raises InvalidRequest (`invalid_json_schema`).
+    """Check the tools' parameter schemas, each given with its path. Raises InvalidRequest (`invalid_json_schema`).
 
-    Only the references: what else a schema may say is for the agent and its model to know.
+    Only references are checked: the rest of a schema is up to the agent and its model.
     """
     budget: WorkBudget | None = None
     for param, schema in schemas:
@@ -330,7 +330,7 @@ def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) ->
 
 
 def _may_refer(schema: object) -> bool:
-    """True if there may be a reference: most schemas have none, and this is fast."""
+    """True if the schema may contain a reference: a fast check, as most schemas have none."""
     waiting: list[Any] = [schema]
     while waiting:
         item = waiting.pop()
@@ -344,24 +344,24 @@ def _may_refer(schema: object) -> bool:
 
 
 def dumps(value: Any) -> bytes:
-    """`value` as strict JSON: lone surrogates, which UTF-8 cannot carry, become U+FFFD; NaN becomes null."""
+    """Encode `value` as strict JSON: lone surrogates, which UTF-8 cannot carry, become U+FFFD; NaN becomes null."""
     try:
-        # Nearly always it works at once: looking for surrogates first would cost more than it takes to write.
+        # Encoding almost always succeeds: searching for surrogates first would cost more than the encoding.
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
         return to_json(_without_surrogates(value), inf_nan_mode="null")
 
 
 def dump_texts(texts: list[str]) -> list[bytes]:
-    """Each of `texts` as `dumps` writes it, several times as fast where there are many."""
+    """Encode each of `texts` as `dumps` does, but several times faster for many texts."""
     try:
-        return list(map(str.encode, map(encode_basestring, texts)))  # nothing of Python's is called for each
+        return list(map(str.encode, map(encode_basestring, texts)))  # no Python-level call per text
     except UnicodeEncodeError:  # a lone surrogate
         return [dumps(text) for text in texts]
 
 
 def stored_json(value: Any) -> str:
-    """`value` as JSON in ASCII, which any database can keep: NUL and lone surrogates are escaped. NaN becomes null."""
+    """Encode `value` as ASCII JSON, which any database can store: NUL and lone surrogates are escaped. NaN becomes null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
@@ -369,14 +369,14 @@ def stored_json(value: Any) -> str:
 
 
 def from_stored_json(text: str) -> Any:
-    """The value that `stored_json` wrote as `text`."""
+    """Decode a `text` that `stored_json` wrote."""
     return json.loads(text)
 
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        # Never joined to the character that two of them may stand for: the halves that an agent has cut are joined
-        # before they come here (`utf16`), and of others a stream has to say what the plain answer says.
+        # Surrogate pairs are not joined here: halves cut by an agent have been joined already (`utf16`), and for any others
+        # a stream must send the same as the plain response.
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
         fields = cast("dict[Any, Any]", value)
@@ -387,13 +387,13 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def sse(value: Any) -> bytes:
-    """`value` as the data of a server-sent event."""
-    # No `event:` line: several clients of chat fail on a stream that has some.
+    """Return `value` as a server-sent event."""
+    # No `event:` line: several chat clients fail on a stream that has one.
     return b"data: " + dumps(value) + b"\n\n"
 
 
 def is_json_object(text: str) -> bool:
-    """True if a text is a JSON object."""
+    """True if `text` is a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
@@ -401,7 +401,7 @@ def is_json_object(text: str) -> bool:
 
 
 def same_json(one: str, other: str) -> bool:
-    """True if two texts are equal JSON, however they are written."""
+    """True if two texts are equal as JSON, regardless of formatting."""
     try:
         return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
     except (ValueError, RecursionError):
@@ -409,10 +409,10 @@ def same_json(one: str, other: str) -> bool:
 
 
 def is_json(value: object, *, finite: bool = False) -> bool:
-    """True if JSON can carry a value: as it is with `finite`, else with NaN as null and bytes as text."""
+    """True if JSON can carry a value: exactly if `finite`, otherwise with NaN as null and bytes as text."""
     try:
         return _is_json(value, finite)
-    except RecursionError:  # far too deep, or in itself
+    except RecursionError:  # nested far too deeply, or contains itself
         return False
 
 
@@ -421,7 +421,7 @@ def _is_json(value: object, finite: bool) -> bool:
         return True
     if isinstance(value, float):
         return not finite or math.isfinite(value)
-    if isinstance(value, bytes):  # which MessagePack carries
+    if isinstance(value, bytes):  # MessagePack can carry them
         return not finite
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value).items()

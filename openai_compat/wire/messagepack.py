@@ -1,7 +1,7 @@
-"""MessagePack from strangers: looked through, header by header, before anything is made of it.
+"""Checks untrusted MessagePack header by header before anything is decoded.
 
-A few bytes can claim billions of elements, and each empty map of one byte becomes a dict of sixty-four. So what a
-message holds is counted first, without making any of it; then the `msgpack` package decodes it.
+A few bytes can claim billions of elements, and each empty map of one byte becomes a dict of sixty-four. So the values of
+a message are counted first, without building any; then the `msgpack` package decodes the message.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 from ..errors import InvalidRequest
 from .json import MAX_VALUES
 
-# Deeper than any frame that is meant: what reads the values later calls itself for each level.
+# Deeper than any legitimate frame: the code that reads the values later recurses once per level.
 MAX_DEPTH = 64
 
 _FIXED = {
@@ -31,23 +31,23 @@ _FIXED = {
     0xD2: 4,
     0xD3: 8,
 }
-"""Bytes that follow the first one of nil, booleans and numbers."""
+"""Number of bytes after the first byte of nil, booleans and numbers."""
 
 _LENGTHS = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
 _CONTAINERS = {0xDC: (">H", 1), 0xDD: (">I", 1), 0xDE: (">H", 2), 0xDF: (">I", 2)}
-"""How the length of arrays and maps is written, and how many values each element has."""
+"""Encoding of the lengths of arrays and maps, and the number of values per element."""
 
 
 def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
-    """The map in `data`. Raises InvalidRequest (`invalid_frame`) for anything else.
+    """Decode the map in `data`. Raises InvalidRequest (`invalid_frame`) for anything else.
 
-    Also for extension types, keys that are no text, and more than `MAX_DEPTH` levels, or so many values.
+    Also raises for extension types, keys that are not text, more than `MAX_DEPTH` levels, or more than `values` values.
     Without the `msgpack` package, the code is `msgpack_not_installed`.
     """
     package = check_installed()
     _check(data, values)
     size = len(data)
-    # Not `max_buffer_size`: it is for the Unpacker, and makes `unpackb` fail with every message.
+    # Not `max_buffer_size`: it is an option of Unpacker and makes `unpackb` fail on every message.
     most = {"max_str_len": size, "max_bin_len": size, "max_array_len": size, "max_map_len": size, "max_ext_len": 0}
     try:
         value: Any = package.unpackb(data, raw=False, **most)
@@ -59,7 +59,7 @@ def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
 
 
 def check_installed() -> Any:
-    """The `msgpack` package. Raises InvalidRequest (`msgpack_not_installed`)."""
+    """Import the `msgpack` package. Raises InvalidRequest (`msgpack_not_installed`)."""
     try:
         return importlib.import_module("msgpack")
     except ImportError:
@@ -68,9 +68,9 @@ def check_installed() -> Any:
 
 
 def _check(data: bytes, most: int) -> None:
-    """Raise InvalidRequest unless `data` is one value within the bounds."""
+    """Raise InvalidRequest unless `data` is a single value within the limits."""
     position = values = 0
-    levels: list[list[int]] = [[1, 0]]  # values that are still to come, and whether every other one is a key
+    levels: list[list[int]] = [[1, 0]]  # per level: remaining values, and 1 if every other value is a key
     while levels:
         level = levels[-1]
         if not level[0]:
@@ -81,8 +81,8 @@ def _check(data: bytes, most: int) -> None:
         values += 1
         if values > most:
             raise _invalid(f"it holds more than {most} values")
-        first = data[position] if position < len(data) else 0xA0  # that it is cut short is told below
-        # Keys that are lists or maps cannot be keys of a dict, and numbers would be fields nobody looks for.
+        first = data[position] if position < len(data) else 0xA0  # truncation is reported below
+        # Lists and maps cannot be dict keys, and numeric keys would be fields that nothing reads.
         if is_key and not (0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB):
             raise _invalid("keys must be text")
         position, inner, of_pairs = _past(data, position)
@@ -95,7 +95,7 @@ def _check(data: bytes, most: int) -> None:
 
 
 def _past(data: bytes, position: int) -> tuple[int, int, int]:
-    """The position after a value, or after a container's header, then with the number of values in it."""
+    """Return the position after a value or a container's header, the number of values in the container, and its map flag."""
     try:
         end, inner, of_pairs = _header(data, position)
     except (IndexError, struct.error):
@@ -134,8 +134,8 @@ INT64, UINT64 = -(2**63), 2**64
 
 
 def packb(value: Any) -> bytes:
-    """`value` as MessagePack; `bytes` stay bytes. What it cannot carry becomes text, lone surrogates become U+FFFD."""
-    pack: Any = importlib.import_module("msgpack").packb  # optional; the client has sent such a frame before
+    """Encode `value` as MessagePack; `bytes` stay bytes. Unsupported types become text; lone surrogates become U+FFFD."""
+    pack: Any = importlib.import_module("msgpack").packb  # optional, but the client has sent MessagePack
     try:
         return cast("bytes", pack(value))
     except (OverflowError, TypeError, ValueError):
@@ -146,7 +146,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | float | bytes):
         return value
     if isinstance(value, int):
-        return value if INT64 <= value < UINT64 else str(value)  # there are no larger integers
+        return value if INT64 <= value < UINT64 else str(value)  # MessagePack has no larger integers
     if isinstance(value, dict):
         return {_text(str(key)): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Parameters of one API that clients send to another: refused, since what they ask for would be lost in silence.
+"""Rejects parameters that belong to another API, since ignoring them would silently lose what the client wants.
 
-Hints that only a model could follow (`seed`, `logit_bias`, `reasoning` in chat) are unknown fields like others.
+Hints that only a model could follow (`seed`, `logit_bias`, `reasoning` in chat) are treated like other unknown fields.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OF_CHAT: Mapping[str, str] = {
     "stop": "Responses have no stop sequences.",
     "modalities": "Responses are asked for text only.",
 }
-"""What the Responses API has instead of chat's."""
+"""Chat parameters, each with its equivalent in the Responses API."""
 
 OF_RESPONSES: Mapping[str, str] = {
     "input": "Chat completions take 'messages'.",
@@ -35,7 +35,7 @@ OF_RESPONSES: Mapping[str, str] = {
     "previous_response_id": "Chat completions take what was said before in 'messages'.",
     "background": "Chat completions are answered at once: use POST /v1/responses.",
 }
-"""What chat has instead of the Responses API's."""
+"""Responses parameters, each with its equivalent in chat."""
 
 NOT_OF_COMPLETIONS: Mapping[str, str] = {
     "max_completion_tokens": "Completions take 'max_tokens'.",
@@ -52,14 +52,14 @@ NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
     "stop": ([], ""),
     "tools": ([],),
 }
-"""Values that ask for nothing beyond what is done anyway."""
+"""Values that request nothing beyond the default behavior."""
 
 
 def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None:
-    """Raise InvalidRequest for the first parameter that belongs to another API, telling what to send."""
+    """Raise InvalidRequest for the first parameter that belongs to another API; the message says what to send instead."""
     for name, advice in instead.items():
         value = raw.get(name)
-        # Some clients send every parameter they know, with the value that asks for nothing.
+        # Some clients send every parameter they know, set to the value that changes nothing.
         if value is not None and value not in NOTHING_ASKED.get(name, ()):
             text = f"'{name}' is not a parameter here. {advice}"
             raise InvalidRequest(text, param=name, code="unsupported_parameter")

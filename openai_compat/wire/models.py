@@ -1,4 +1,4 @@
-"""The answers of the models API. Source: OpenAI's OpenAPI document."""
+"""The responses of the models API. Source: OpenAI's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 
 class ModelCapabilities(TypedDict):
-    """What a request to a model may have, for clients that show only what works. OpenAI tells nothing of the kind."""
+    """Features that a model supports, so that clients can offer only what works. OpenAI has no equivalent."""
 
     chat: bool
     embeddings: bool
@@ -23,20 +23,20 @@ class ModelCapabilities(TypedDict):
 
 
 class Model(TypedDict):
-    """An agent, as the model that clients choose. `created` is when the server started, in unix seconds."""
+    """An agent, listed as a model that clients can choose. `created` is the server's start time in unix seconds."""
 
     id: str
     object: Literal["model"]
     # Required by the types of OpenAI's SDK.
     created: int
     owned_by: str
-    # OpenAI has neither of these.
+    # Both are extensions: OpenAI has neither.
     description: NotRequired[str]
     capabilities: ModelCapabilities
 
 
 class ModelList(TypedDict):
-    """The answer of `GET /v1/models`: what the caller may use."""
+    """The response of `GET /v1/models`: the models that the caller may use."""
 
     object: Literal["list"]
     data: list[Model]

@@ -1,7 +1,7 @@
-"""Multipart forms, read as they come.
+"""A streaming parser for multipart forms.
 
-The parser is the package `python-multipart`, the one that Starlette uses: the extra `files`. It is imported when the
-first form comes, so that nobody else needs it.
+Parsing is done by the package `python-multipart`, which Starlette uses too: the extra `files`. It is imported when the
+first form arrives, so that servers without uploads do not need it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from ..errors import InvalidRequest, RequestTooLarge, Unavailable
 if TYPE_CHECKING:
     from python_multipart import MultipartParser
 
-# OpenAI's form for a file has four: the file, its purpose, and two that say when it expires.
+# OpenAI's file form has four parts: the file, its purpose, and two that set its expiry.
 MAX_PARTS = 32
 
 
 @dataclass(slots=True)
 class FormPart:
-    """One part of a form. `filename` is None unless it is a file; `content_type` is as it was sent."""
+    """One part of a form. `filename` is None unless the part is a file; `content_type` is as it was sent."""
 
     name: str = ""
     filename: str | None = None
@@ -31,20 +31,20 @@ class FormPart:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the part, put together from the pieces in which they came."""
+        """The bytes of the part, joined from the chunks in which they arrived."""
         return b"".join(self.data)
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is no UTF-8 becomes U+FFFD."""
+        """The bytes as text; invalid UTF-8 becomes U+FFFD."""
         return self.content.decode("utf-8", "replace")
 
 
 class MultipartForm:
-    """Takes a form piece by piece, then tells its parts.
+    """Parses a form chunk by chunk, then returns its parts.
 
-    `limits` are how many bytes each part may have, by its name; parts of other names are passed over.
-    Raises InvalidRequest for what is no such form, and Unavailable where the parser is not installed.
+    `limits` maps part names to their maximum size in bytes; parts with other names are skipped.
+    Raises InvalidRequest for anything but a multipart form, and Unavailable if the parser is not installed.
     """
 
     def __init__(self, content_type: str, limits: Mapping[str, int]) -> None:
@@ -59,7 +59,7 @@ class MultipartForm:
         self._parser = self._new_parser(content_type)
 
     def feed(self, piece: bytes) -> None:
-        """Take the next piece of the body. Raises RequestTooLarge, with `param`, for a part over its limit."""
+        """Parse the next chunk of the body. Raises RequestTooLarge, with `param`, for a part over its limit."""
         from python_multipart.exceptions import FormParserError  # noqa: PLC0415
 
         try:
@@ -68,7 +68,7 @@ class MultipartForm:
             raise _no_form() from None
 
     def parts(self) -> Mapping[str, FormPart]:
-        """The parts by name, once all of the body was fed."""
+        """Return the parts by name, once the whole body was fed."""
         if not self._complete:
             raise _no_form()
         return self._parts
@@ -99,7 +99,7 @@ class MultipartForm:
         except FormParserError:
             raise _no_form() from None
 
-    # called by the parser
+    # callbacks of the parser
 
     def _begin(self) -> None:
         self._number += 1
@@ -119,10 +119,10 @@ class MultipartForm:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
         self._part = FormPart(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
-        # The last one would win here, and the first one in another parser on the way (a filter, perhaps).
+        # Here the last part would win, while another parser on the way (such as a filter) may use the first.
         if name in self._parts:
             raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
-        # Parts that nobody asked for are read and dropped, not kept in memory.
+        # Parts with unknown names are read and dropped, not kept in memory.
         if name in self._limits:
             self._parts[name] = self._part
 

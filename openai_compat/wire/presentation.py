@@ -1,7 +1,7 @@
-"""Presents a turn in chat, which has one message and no place for the agent's own tools.
+"""Presents a turn to chat clients: chat has a single message and no place for the agent's own tools.
 
-Applied before the stream's serializer and before the reducer alike, so both show the same. The agent's own tool calls
-are never shown as `tool_calls`: clients would run them, and several then call the server without end.
+Runs before both the stream serializer and the reducer, so both show the same. The agent's own tool calls are never shown
+as `tool_calls`: clients would run them, and several would then call the server in an endless loop.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from .chat.call_order import CallOrder
 from .reducer import BETWEEN_MESSAGES, Item, Texts
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
-"""Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
+"""Where users see the agent's activity: in a status line (drawn by Open WebUI), nowhere, or in the answer."""
 
 TOOL = "tool"
-"""The kind of progress that tells how a tool of the agent's own gets on; its id is the call's."""
+"""The `kind` of Progress events about the agent's own tools; their id is the call's id."""
 
 ACTIVITY_MARK = "\N{GEAR}"
 ACTIVITY, ACTIVITY_END = f"[{ACTIVITY_MARK} ", "]\n"
-"""What a line of activity within the text begins and ends with, as visibility "text" writes it."""
+"""Start and end of an activity line in the text, as written by visibility "text"."""
 
 
 class Presentation:
     """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order.
 
-    `ask` makes the items that ask people about calls which wait for approval. With `call_order`, the client's calls
-    come one after the other. `length` is that of texts that were shown before, in characters.
+    `ask` returns the items that ask users about calls waiting for approval. With `call_order`, the client's calls are
+    shown one after another. `length` is the length in characters of the text shown earlier.
     """
 
     _break_due = False
@@ -70,7 +70,7 @@ class Presentation:
         self._put_in: list[tuple[int, int]] = []
 
     def show(self, items: list[Item]) -> list[Item]:
-        """The items to be shown for these."""
+        """Return the items to show in place of `items`."""
         if type(items) is Texts and not self._break_due:  # nearly always
             self._has_text = True
             self._length += sum(map(len, items))
@@ -83,7 +83,7 @@ class Presentation:
                 return (item,)
             case str() | TextDelta():
                 return self._text(item)
-            # Remembered, not written: at the end of the answer it would leave a blank line.
+            # The blank line is added only before more text; at the end of the answer it would be left over.
             case MessageBreak():
                 self._break_due = self._has_text
                 return ()
@@ -94,7 +94,7 @@ class Presentation:
             case RefusalDelta():
                 return self._text(item.text) if self._refusal_as_text else (item,)
             case Citation():
-                # By its place in what is shown, which is more than the agent's text.
+                # Citation indexes must refer to the shown text, which is longer than the agent's text.
                 before = sum([length for at, length in self._put_in if at <= item.start_index])
                 until = sum([length for at, length in self._put_in if at < item.end_index])
                 start, end = item.start_index + before, item.end_index + until
@@ -107,15 +107,15 @@ class Presentation:
                 assert_never(item)
 
     def _asked(self, paused: Paused) -> Sequence[Item]:
-        # Nobody is asked about a call that only waits for the client's own result.
+        # A call that only waits for the client's result needs no approval.
         if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
             return ()
         self._break_due = self._has_text
         return [shown for item in self._ask(paused) for shown in self._one(item)]
 
     def _text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
-        """Text of the agent's own, or put in for it, after a blank line if that is due."""
-        # The places of citations are those in the agent's own text; what is put in moves them.
+        """Show text of the agent (`own`) or inserted text, after a blank line if one is due."""
+        # Citation indexes refer to the agent's own text; inserted text shifts them.
         due, self._break_due, self._has_text = self._break_due, False, True
         if due:
             self._put_in.append((self._length, len(BETWEEN_MESSAGES)))
@@ -133,7 +133,7 @@ class Presentation:
         if isinstance(item, ToolResult):
             name = self._tool_names.get(item.call_id, "tool")
             return self._activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
-        if item.call_id not in self._tool_names:  # the client's
+        if item.call_id not in self._tool_names:  # the client's own tools
             return (item,) if self._call_order is None else self._call_order.show(item)
         if isinstance(item, ToolCallReady):
             return self._activity(Progress(TOOL, item.call_id, tool_running(item.name)))
@@ -154,7 +154,7 @@ class Presentation:
 
 
 def without_activity(text: str) -> str:
-    """Text of replayed history without lines of activity. Each character is looked at a few times, whatever it says."""
+    """Remove activity lines from the text of replayed history. Linear: each character is scanned a few times at most."""
     kept: list[str] = []
     end = 0
     newline = -1
@@ -174,20 +174,20 @@ def without_activity(text: str) -> str:
 
 
 def tool_running(name: str) -> str:
-    """The status line while the agent runs a tool."""
+    """Return the status line for a running tool."""
     return f"Running {name} …"
 
 
 def tool_ended(result: ToolResult, name: str) -> str:
-    """The status line when a tool has answered."""
+    """Return the status line for a finished tool."""
     outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
     return f"{name} {outcome}"
 
 
 QUESTION = "May I run "
-"""What a question in text begins with."""
+"""Prefix of every approval question in text."""
 
 
 def approval_question(call: PendingCall) -> str:
-    """An approval question as text, for clients that have no other way to ask people."""
+    """Return an approval question as text, for clients with no other way to ask users."""
     return f"{QUESTION}{call.name} with {call.arguments}? Answer yes, no or always."

@@ -1,4 +1,4 @@
-"""Folds a turn's events into its final message. Plain answers are this fold, so they say what streams say."""
+"""Folds a turn's events into its final message. Non-streaming responses use this fold, so they match the streams."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from ..events import (
 )
 
 Item: TypeAlias = AgentEvent | str
-"""An event as it travels inside the core, where a non-empty `str` stands for `TextDelta`."""
+"""An event as passed around inside the core, where a non-empty `str` stands for `TextDelta`."""
 
 
 BETWEEN_MESSAGES = "\n\n"
-"""What is between two messages of an agent where there is room for one only."""
+"""Separator between two messages of an agent in formats that have only one message."""
 
 LARGE = 4096
-"""Size of an item that fills a buffer by itself: 256 pictures are no buffer."""
+"""Size of an item that fills a buffer on its own: a buffer must not hold 256 pictures."""
 
 
 def size_of(item: Item) -> int:
-    """The size of an item in characters, or bytes of media."""
+    """Return the size of an item in characters, or in bytes for media."""
     match item:
         case str():
             return len(item)
-        case Finished():  # early, since there is always one
+        case Finished():  # early, since every turn has one
             return 0
         case TextDelta() | ReasoningDelta() | RefusalDelta():
             return len(item.text)
@@ -57,14 +57,14 @@ def size_of(item: Item) -> int:
 
 
 class Texts(list[Any]):
-    """A batch of texts, each a `str`: nobody needs to look at them one by one, which is most of what a text costs."""
+    """A batch of texts, each a `str`: consumers need not inspect each item, which is most of the cost of a text."""
 
     __slots__ = ()
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of a turn, summed. `reported` is False as long as the agent has said nothing about them."""
+    """Token counts of a turn, summed. `reported` is False until the agent reports some."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -75,7 +75,7 @@ class Usage:
 
     def add(self, more: UsageReported | Usage) -> None:
         """Add an increment, or another turn's sum."""
-        # A turn without a report must not make a reported zero of its nothing.
+        # A turn without a report must not count as a reported zero.
         if isinstance(more, Usage) and not more.reported:
             return
         self.reported = True
@@ -87,7 +87,7 @@ class Usage:
 
 
 def _plus(a: int | None, b: int | None) -> int | None:
-    # None stays None: a detail that nobody reported is left out, where a zero would be a claim.
+    # None stays None: a detail that was never reported is left out, since a zero would be a claim.
     return None if a is None and b is None else (a or 0) + (b or 0)
 
 
@@ -110,14 +110,14 @@ class FinalMessage:
 
     @property
     def only_text(self) -> bool:
-        """Whether there is nothing in it that a client of chat is shown but its text."""
+        """True if a chat client would see nothing but the text."""
         return not (
             self.reasoning or self.refusal or self.citations or self.logprobs or self.media or self.client_calls
         )
 
 
 class Reducer:
-    """Collects events; `message()` is the fold of all of them so far."""
+    """Collects events; `message()` is the fold of all events so far."""
 
     _break_due = False
 
@@ -126,11 +126,11 @@ class Reducer:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
-        # Written out: to call a default factory such as `list[str]` takes ten times as long.
+        # Spelled out: calling a default factory such as `list[str]` takes ten times as long.
         self._message = FinalMessage(citations=[], logprobs=[], media=[], client_calls=[], approvals=[])
 
     def feed(self, items: list[Item]) -> None:
-        """Take in more events, in the order in which the agent said them."""
+        """Add events, in the order in which the agent emitted them."""
         if type(items) is Texts and not self._break_due:
             self._text += items
             return
@@ -141,7 +141,7 @@ class Reducer:
                 self._fold(item)
 
     def _say(self, text: str) -> None:
-        """More text, after a blank line if another message has begun."""
+        """Append text, after a blank line if a new message has begun."""
         if self._break_due and text:
             self._text.append(BETWEEN_MESSAGES)
             self._break_due = False
@@ -150,7 +150,7 @@ class Reducer:
     def _fold(self, event: AgentEvent) -> None:  # noqa: C901, PLR0912  (one arm for each event)
         message = self._message
         match event:
-            case Finished():  # first, since there is always one
+            case Finished():  # first, since every turn has one
                 message.finish_reason = event.reason
                 message.state = event.state
             case TextDelta():
@@ -167,7 +167,7 @@ class Reducer:
             case UsageReported():
                 message.usage.add(event)
             case ToolCallStarted():  # calls keep the order in which they began, as in a stream
-                # The agent's own are none of `tool_calls`: clients would run them, some without end.
+                # The agent's own calls are never in `tool_calls`: clients would run them, some in an endless loop.
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [])
             case ToolCallDelta():
@@ -177,11 +177,11 @@ class Reducer:
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [event.arguments])
             case Paused():
-                # Clients look for calls at "tool_calls"; a pause for an approval alone has none.
+                # Clients expect calls with "tool_calls"; a pause only for an approval has none.
                 message.finish_reason = "tool_calls" if self._calls else "stop"
                 message.approvals = [call for call in event.pending if call.waits_for == "approval"]
                 message.state = event.state
-            # Remembered, not written: at the end of the answer it would leave a blank line.
+            # The blank line is added only before more text; at the end of the answer it would be left over.
             case MessageBreak():
                 self._break_due = any(self._text)
             case ToolResult() | Progress() | Notice():
@@ -192,7 +192,7 @@ class Reducer:
                 assert_never(event)
 
     def message(self) -> FinalMessage:
-        """The message as it stands."""
+        """Return the message as of now."""
         self._message.text = "".join(self._text)
         self._message.reasoning = "".join(self._reasoning)
         self._message.refusal = "".join(self._refusal)

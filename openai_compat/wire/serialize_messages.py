@@ -1,6 +1,6 @@
-"""Typed messages as OpenAI writes them: as messages of a chat, and as items of a response.
+"""Encodes typed messages in OpenAI's formats: chat messages, and response items.
 
-Conversations are stored as items, which clients list; `messages` that agents get are those of a chat.
+Conversations are stored as items, which clients can list; the `messages` that agents receive are chat messages.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .reducer import FinalMessage
 
 
 def chat_message(message: Message) -> dict[str, Any]:
-    """`message` as a chat API object; keys that have nothing to say are left out."""
+    """Return `message` as a chat API object; empty keys are left out."""
     match message:
         case SystemMessage():
             return _named({"role": message.role, "content": message.text}, message.name)
         case UserMessage():
             one = message.parts[0] if len(message.parts) == 1 else None
-            # A single text goes as a string: some model servers take no list of parts.
+            # A single text is sent as a string: some model servers reject a list of parts.
             content = one.text if isinstance(one, TextPart) else [_chat_part(part) for part in message.parts]
             return _named({"role": "user", "content": content}, message.name)
         case AssistantMessage():
@@ -49,12 +49,12 @@ def chat_message(message: Message) -> dict[str, Any]:
 
 
 def chat_messages_of(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Stored or sent items as the chat API writes the conversation."""
+    """Convert stored or received items to chat API messages."""
     return [chat_message(message) for message in parse_items(items)]
 
 
 def reply_message(reply: FinalMessage, custom_tools: frozenset[str]) -> AssistantMessage:
-    """A turn's outcome as the assistant's message in the history."""
+    """Convert a turn's outcome to the assistant's message in the history."""
     parts: list[AssistantPart] = [TextPart(reply.text)] if reply.text else []
     if reply.refusal:
         parts.append(RefusalPart(reply.refusal))
@@ -92,20 +92,20 @@ def _chat_part(part: InputPart) -> dict[str, Any]:
 
 def _chat_assistant(message: AssistantMessage) -> dict[str, Any]:
     refusals = [part.refusal for part in message.parts if isinstance(part, RefusalPart)]
-    # Null beside calls, as OpenAI writes it; without any, some model servers refuse null.
+    # Null beside calls, as at OpenAI; without calls, some model servers reject null.
     fields: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
     if refusals:
         fields["refusal"] = "\n".join(refusals)
     if message.tool_calls:
         fields["tool_calls"] = [raw_call(call) for call in message.tool_calls]
     if message.reasoning:
-        # No official field: this is the name that clients and model servers read.
+        # Not an official field: clients and model servers use this name.
         fields["reasoning_content"] = message.reasoning
     return fields
 
 
 def raw_call(call: ToolCall) -> dict[str, Any]:
-    """`call` as an entry of `tool_calls`."""
+    """Return `call` as an entry of `tool_calls`."""
     later = {"async": True} if call.deferred else {}
     if call.kind == "custom":
         return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}, **later}
@@ -114,7 +114,7 @@ def raw_call(call: ToolCall) -> dict[str, Any]:
 
 
 def _file_fields(part: FilePart) -> dict[str, str]:
-    """What is known of a file: both APIs have the same names for it."""
+    """Return the known fields of a file; both APIs use the same names."""
     fields = {
         "file_data": part.file_data,
         "file_id": part.file_id,
@@ -125,9 +125,9 @@ def _file_fields(part: FilePart) -> dict[str, str]:
 
 
 def items_of(message: Message, new_id: NewId, custom_calls: Collection[str] = ()) -> list[dict[str, Any]]:
-    """`message` as items, of which `parse_items` makes the same message again.
+    """Convert `message` to items; `parse_items` converts them back to the same message.
 
-    `custom_calls` are the ids of calls of custom tools: their results are items of a type of their own.
+    `custom_calls` are the ids of custom tool calls: their results have an item type of their own.
     """
     match message:
         case SystemMessage():
@@ -143,15 +143,15 @@ def items_of(message: Message, new_id: NewId, custom_calls: Collection[str] = ()
 
 
 def compaction_item(summary: str, new_id: NewId) -> dict[str, Any]:
-    """The item that takes the place of what was said before, with a summary of it."""
-    # In the field that OpenAI encrypts, so that clients hand it back unread; here it is their own text.
+    """Return the item that replaces the earlier messages with their summary."""
+    # In the field that OpenAI encrypts, so that clients return it unread; here it is plain base64.
     content = base64.b64encode(json.dumps({"summary": summary}).encode()).decode()
     return _item("compaction", new_id, encrypted_content=content)
 
 
 def output_text(text: str) -> dict[str, Any]:
-    """A part of an assistant's message, with both of the lists that it must have."""
-    # Both lists, though empty: SDKs read them without asking whether they are there.
+    """Return a text part of an assistant's message."""
+    # Both lists are required, even if empty: SDKs read them unconditionally.
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -161,7 +161,7 @@ def _item(kind: str, new_id: NewId, **fields: Any) -> dict[str, Any]:
 
 
 def _message_item(role: str, content: list[dict[str, Any]], name: str | None, new_id: NewId) -> dict[str, Any]:
-    named = {} if name is None else {"name": name}  # chat has names, the Responses API has not
+    named = {} if name is None else {"name": name}  # chat has names, the Responses API has none
     return _item("message", new_id, role=role, content=content, **named)
 
 
@@ -180,7 +180,7 @@ def _item_part(part: InputPart) -> dict[str, Any]:
 
 
 def _assistant_items(message: AssistantMessage, new_id: NewId) -> list[dict[str, Any]]:
-    """Thoughts, then words, then calls. A message without any of them, or with thoughts alone, has an empty item."""
+    """Return reasoning, then text, then calls. A message with none of these, or with reasoning alone, has an empty item."""
     items: list[dict[str, Any]] = []
     if message.reasoning is not None:
         summary = [{"type": "summary_text", "text": message.reasoning}]

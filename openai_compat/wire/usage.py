@@ -1,4 +1,4 @@
-"""Token counts as OpenAI writes them."""
+"""Token counts in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from .reducer import Usage
 
 
 def usage_object(usage: Usage) -> CompletionUsage:
-    """The `usage` object. Clients need one; where the agent reported nothing it is zeros, and says so."""
+    """Return the `usage` object. Clients require one: if the agent reported nothing, it is zeros with `reported: false`."""
     result: CompletionUsage = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
-    # Left out where nobody reported it: 0 would say that nothing came from a cache.
+    # Left out if not reported: 0 would claim that nothing came from a cache.
     if usage.cached_tokens is not None:
         result["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     if usage.reasoning_tokens is not None:

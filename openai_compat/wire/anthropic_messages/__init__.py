@@ -1,1 +1,1 @@
-"""Anthropic's Messages API: requests to typed messages, events to its blocks."""
+"""Anthropic's Messages API: parses requests into typed messages, and serializes events as content blocks."""

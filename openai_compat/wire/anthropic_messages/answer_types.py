@@ -1,4 +1,4 @@
-"""What is answered to Anthropic's clients. Source: the types of Anthropic's SDK."""
+"""The responses of Anthropic's Messages API. Source: the types of Anthropic's SDK."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 
 class ErrorInformation(TypedDict):
-    """What went wrong. `details` has our code as `error_code`."""
+    """The error itself. `details` has this server's code as `error_code`."""
 
     type: str
     message: str
@@ -16,7 +16,7 @@ class ErrorInformation(TypedDict):
 
 
 class MessagesError(TypedDict):
-    """The envelope of an error. `request_id` is that of the header `request-id`."""
+    """The error envelope. `request_id` equals the header `request-id`."""
 
     type: Literal["error"]
     error: ErrorInformation
@@ -24,7 +24,7 @@ class MessagesError(TypedDict):
 
 
 class MessageCounts(TypedDict):
-    """Tokens. Those of the cache are none of `input_tokens`."""
+    """Token counts. `input_tokens` excludes cached tokens."""
 
     input_tokens: int
     output_tokens: int
@@ -34,7 +34,7 @@ class MessageCounts(TypedDict):
 
 
 class AnsweredBlock(TypedDict):
-    """A part of a message: `text`, `thinking`, `tool_use` or another one, each with fields of its own."""
+    """A content block: `text`, `thinking`, `tool_use` or another type, each with its own fields."""
 
     type: str
 
@@ -54,7 +54,7 @@ class AnthropicMessage(TypedDict):
 
 
 class AnthropicModel(TypedDict):
-    """An agent, where models are listed."""
+    """An agent in a model listing."""
 
     type: Literal["model"]
     id: str
@@ -65,7 +65,7 @@ class AnthropicModel(TypedDict):
 
 
 class AnthropicModelPage(TypedDict):
-    """Some of the agents that the caller may use. `last_id` is the `after_id` of the next page."""
+    """One page of the agents that the caller may use. Pass `last_id` as `after_id` to get the next page."""
 
     data: list[AnthropicModel]
     has_more: bool
@@ -74,6 +74,6 @@ class AnthropicModelPage(TypedDict):
 
 
 class TokensCounted(TypedDict):
-    """How many tokens a request has."""
+    """The token count of a request."""
 
     input_tokens: int

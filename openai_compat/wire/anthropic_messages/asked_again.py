@@ -1,7 +1,7 @@
-"""A request that Claude Code sends again because the connection broke, and what it is answered with.
+"""Handles a request that Claude Code sends again because the connection broke.
 
-Seen with 2.1.197 and 2.1.332. It sends the same body, or the same without `stream`. Where whole blocks of the answer have
-reached it, newer ones send the conversation with those, and ask for the rest in words of their own.
+Observed with 2.1.197 and 2.1.332. Claude Code resends the same body, or the same without `stream`. If complete blocks of the
+answer have reached it, newer versions append them to the conversation, and request the rest in a text of their own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .events import BlockFold, event
 from .request_types import Block
 
 CUT_OFF = "Your response above was cut off mid-stream"
-"""How Claude Code begins to ask for the rest of an answer."""
+"""The beginning of Claude Code's request for the rest of an answer."""
 
 WHOLE = "only your next message is delivered"
-"""What it says where the rest is not enough: to agents of its own, whose answer is one message."""
+"""Text that Claude Code adds if it needs the whole answer: for its subagents, whose answer is one message."""
 
 Said: TypeAlias = tuple[str, list[Block]]
 """The role of a message, and its blocks."""
@@ -34,16 +34,16 @@ NAMES: Mapping[str, str] = {
     "mcp_tool_use": "id",
     "mcp_tool_result": "tool_use_id",
 }
-"""By which field a block is known, for those that are told apart by one."""
+"""The field that identifies a block, for block types that have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedFor:
-    """What a request asks for, whether it is the first of its kind or was sent again.
+    """The answer that a request wants, equal for an original request and its retries.
 
     Attributes:
-        digest: the same for requests that ask for the same answer.
-        survived: the whole blocks of that answer that the client has; it wants those after them.
+        digest: equal for requests that want the same answer.
+        survived: the complete blocks of that answer that the client has; it wants the blocks after them.
     """
 
     digest: str
@@ -51,7 +51,7 @@ class AskedFor:
 
 
 def asked_for(body: Mapping[str, Any]) -> AskedFor:
-    """What the request with this body asks for. The body was checked."""
+    """Return the answer that a request wants. `body` must be validated."""
     said = [_said(message) for message in body["messages"]]
     survived = _without_cut_offs(said)
     system = body.get("system") or ()
@@ -63,7 +63,7 @@ def asked_for(body: Mapping[str, Any]) -> AskedFor:
 
 
 def _said(message: Mapping[str, Any]) -> Said:
-    """A message without what differs from try to try: how it is written, and what is to be cached."""
+    """Return a message without anything that differs between retries: its notation, and `cache_control`."""
     content = message["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return message["role"], [_plain(block) for block in blocks]
@@ -72,7 +72,7 @@ def _said(message: Mapping[str, Any]) -> Said:
 def _plain(block: Block) -> Block:
     plain = {name: value for name, value in block.items() if name != "cache_control"}
     if isinstance(plain.get("text"), str):
-        plain["text"] = plain["text"].rstrip()  # texts that are sent together get a line feed between them
+        plain["text"] = plain["text"].rstrip()  # Claude Code puts a line feed between texts that it sends together
     if isinstance(plain.get("content"), list):
         inner = cast("list[Any]", plain["content"])
         plain["content"] = [_plain(cast("Block", one)) if isinstance(one, dict) else one for one in inner]
@@ -80,7 +80,7 @@ def _plain(block: Block) -> Block:
 
 
 def _without_cut_offs(said: list[Said]) -> tuple[Block, ...]:
-    """Take out of a conversation what was added to it since the answer was cut off. Returns the blocks that have survived."""
+    """Remove everything added to a conversation since the answer was cut off. Returns the surviving blocks of the answer."""
     survived: list[Block] = []
     whole = False
     while True:
@@ -102,7 +102,7 @@ def _is_cut_off(block: Block) -> bool:
 
 
 class RestOfAnswer:
-    """The events of an answer without the blocks that its client has, as an answer of its own."""
+    """The events of an answer without the blocks that its client already has, as a response of its own."""
 
     def __init__(self, survived: Sequence[Block], identifier: str) -> None:
         self._survived = list(survived)
@@ -112,7 +112,7 @@ class RestOfAnswer:
         self._index = -1
 
     def feed(self, frames: bytes) -> bytes:
-        """What the client is to have of these events."""
+        """Return the events to send to the client for `frames`."""
         return b"".join([self._event(told) for told in events_in(frames)])
 
     def _event(self, told: dict[str, Any]) -> bytes:
@@ -121,7 +121,7 @@ class RestOfAnswer:
                 return _again({**told, "message": {**told["message"], "id": self._identifier}})
             case "content_block_start" | "content_block_delta" | "content_block_stop":
                 return self._of_block(told)
-            case "message_delta" if self._survived:  # it has something else: rather twice than not at all
+            case "message_delta" if self._survived:  # other blocks: better sent twice than lost
                 held, self._held, self._survived = self._held, [], []
                 return b"".join([self._shown(one) for block in held for one in block]) + _again(told)
             case _:
@@ -154,7 +154,7 @@ def _is_same(block: Block, survived: Block) -> bool:
 
 
 def whole_answer(frames: bytes) -> tuple[bool, bytes]:
-    """The body of the answer that these events are the stream of, and whether it is one: not if they end with an error."""
+    """Fold events into the body of a whole response. The flag is False if they end with an error."""
     message: dict[str, Any] = {}
     fold = BlockFold()
     for told in events_in(frames):
@@ -171,13 +171,13 @@ def whole_answer(frames: bytes) -> tuple[bool, bytes]:
 
 
 def events_in(frames: bytes) -> Iterator[dict[str, Any]]:
-    """The data of whole events."""
+    """Yield the data of whole events."""
     for frame in frames.split(b"\n\n")[:-1]:
         yield from_json(frame[frame.index(b"data: ") + len(b"data: ") :])
 
 
 def fold_event(fold: BlockFold, told: Mapping[str, Any]) -> None:
-    """Put an event of a block to the others."""
+    """Add a block event to the fold."""
     match told["type"]:
         case "content_block_start":
             fold.start(told["content_block"])

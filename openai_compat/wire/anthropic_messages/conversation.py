@@ -1,4 +1,4 @@
-"""The conversation of a request: messages of blocks to the typed messages that agents get."""
+"""Converts a request's messages, which consist of blocks, to the typed messages that agents receive."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ from .request_types import (
 from .signatures import opened
 
 NOTHING_SAID = "(The agent said nothing.)"
-"""The text of an answer that would have none: Claude Code sends a request again whose answer shows nothing."""
+"""The text of an answer that would be empty: Claude Code resends a request whose answer shows nothing."""
 
 BILLING = "x-anthropic-billing-header:"
-"""How a block begins that Claude Code puts before its instructions, and that is meant for Anthropic alone."""
+"""Prefix of a block that Claude Code puts before its instructions, meant for Anthropic only."""
 
 REMINDER, REMINDER_END = "<system-reminder>", "</system-reminder>"
-"""What Claude Code writes around its own words within a message of the user's."""
+"""Delimiters of Claude Code's own text within a message of the user."""
 
 MOST_DEPTH = 3
-"""Documents that are made of blocks may hold documents, but not for ever."""
+"""Maximum nesting of documents made of blocks, which may contain documents."""
 
 Param = TypeVar("Param", bound=SentByClient)
 
@@ -62,10 +62,10 @@ class ConversationReader:
     """Reads the messages of one request, in order.
 
     Attributes:
-        model: the model that the request names; what it has signed is given back to it.
-        messages: what was read so far.
-        media: the places of pictures and documents, each with what it is.
-        files: the places of uploaded files, by their ids.
+        model: the requested model, which gets back its own signed reasoning.
+        messages: the messages read so far.
+        media: the path of each image or document, with its type.
+        files: maps ids of uploaded files to their paths.
     """
 
     model: str
@@ -78,19 +78,19 @@ class ConversationReader:
     _places: list[str] = field(default_factory=list[str])
 
     def go_on_after(self, before: Sequence[Message]) -> None:
-        """What was said before the request, which the server has kept."""
+        """Add the stored history, which precedes the request."""
         for message in before:
             self._add(message, "thread.previous_message_id")
             if isinstance(message, AssistantMessage):
                 self._names |= {call.call_id: call.name for call in message.tool_calls}
 
     def system(self, system: str | Sequence[Block] | None) -> None:
-        """The instructions before the conversation."""
+        """Add the instructions before the conversation."""
         if system is not None:
             self._instructions(system, "system")
 
     def read(self, params: Sequence[ConversationMessageParam]) -> None:
-        """The messages. Raises InvalidRequest for blocks that are malformed, or that no agent could be given."""
+        """Read the messages. Raises InvalidRequest for malformed blocks, and for blocks that agents cannot receive."""
         last = len(params) - 1
         while last > 0 and params[last].role != "user":
             last -= 1
@@ -106,7 +106,7 @@ class ConversationReader:
                 self._assistant(blocks, where)
 
     def check_complete(self) -> None:
-        """Raise InvalidRequest unless each call has one result, in the message after it, and the assistant is not the last."""
+        """Raise InvalidRequest unless each call has one result, in the next message, and the assistant is not last."""
         waiting: dict[str, str] = {}
         for message, where in zip(self.messages, self._places, strict=True):
             if isinstance(message, ToolMessage):
@@ -121,7 +121,7 @@ class ConversationReader:
         self.check_end()
 
     def check_end(self) -> None:
-        """Raise InvalidRequest if the conversation ends with the assistant: an agent cannot go on with a text."""
+        """Raise InvalidRequest if the conversation ends with the assistant: agents cannot continue a text."""
         said = [
             (m, where) for m, where in zip(self.messages, self._places, strict=True) if not isinstance(m, SystemMessage)
         ]
@@ -142,12 +142,12 @@ class ConversationReader:
         if text.strip():
             self._add(SystemMessage(text), where)
 
-    # the user's side
+    # user messages
 
     def _user(self, blocks: Sequence[Block], where: str, *, last: bool) -> None:
-        """Results, then what the user says. What a client has put in for itself is told as instructions.
+        """Add tool results, then the user's text. Text that the client has inserted becomes instructions.
 
-        Unless that is all of the `last` message: an agent has to have something that it is asked.
+        If the `last` message has nothing else, that text stays a user message: an agent needs a question.
         """
         results = [
             self._result(block, f"{where}.content[{index}]")
@@ -159,8 +159,8 @@ class ConversationReader:
         reminders = [part for part in texts if part.text.rstrip().endswith(REMINDER_END)]
         said = tuple([part for part in parts if part not in reminders])
         if results and reminders:
-            # Between a call and its result there can be no other message, and behind it an agent that waits for the
-            # result alone would take it for a message of the user's.
+            # No message may come between a call and its result; after the result, an agent that resumes with results only
+            # would take the reminder for a user message.
             text = "\n\n".join([results[-1][0].text, *[part.text for part in reminders]])
             results[-1] = (replace(results[-1][0], text=text), results[-1][1])
         elif reminders and (said or not last):
@@ -227,7 +227,7 @@ class ConversationReader:
     def _document(self, block: DocumentBlockParam, where: str, depth: int) -> Sequence[InputPart]:
         source = block.source
         match source:
-            case PlainTextSource():  # text is what every agent can read
+            case PlainTextSource():  # every agent can read text
                 return (TextPart(f"{block.title}\n\n{source.data}" if block.title else source.data),)
             case ContentSource():
                 titled = (TextPart(block.title),) if block.title else ()
@@ -248,10 +248,10 @@ class ConversationReader:
         self.files.setdefault(source.file_id, where)
         return FilePart(file_id=source.file_id, filename=title)
 
-    # the assistant's side
+    # assistant messages
 
     def _assistant(self, blocks: Sequence[Block], where: str) -> None:
-        """What it said, thought and called. All other blocks, such as the agent's own calls, are known to it."""
+        """Add the assistant's text, reasoning and calls. Other blocks, such as the agent's own calls, are skipped."""
         parts: list[TextPart] = []
         calls: dict[str, ToolCall] = {}
         thinking: list[str] = []
@@ -295,7 +295,7 @@ def _expect_answered(waiting: dict[str, str]) -> None:
 
 
 def _text_of_unknown(kind: Any, block: Block, where: str) -> str:
-    """The text of a block of a type that is not known here. Raises InvalidRequest where it has none to give."""
+    """Return the text of a block of unknown type. Raises InvalidRequest if it has none."""
     for name in ("text", "content"):
         if isinstance(block.get(name), str):
             return cast("str", block[name])

@@ -1,4 +1,4 @@
-"""Errors as Anthropic's envelope: in an answer of their own, or inside a stream that has begun."""
+"""Anthropic's error envelope, as a response of its own or inside a stream that has begun."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ TYPES = {
 }
 
 REPEATED = frozenset(["api_error", "timeout_error", "rate_limit_error"])
-"""Types that make Claude Code send a request again, or ask for the rest of its answer, when it meets them in a stream."""
+"""Error types in a stream that make Claude Code resend the request, or request the rest of the answer."""
 
 TOO_LONG = "prompt is too long: "
-"""What Claude Code looks for, to say that the conversation has to be made shorter."""
+"""Prefix that Claude Code looks for to tell the user that the conversation must be shortened."""
 
 
 class AnthropicErrors:
-    """The form of errors that Anthropic's SDKs and Claude Code read."""
+    """The error format that Anthropic's SDKs and Claude Code read."""
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """`{"type": "error", "error": {"type", "message", "details"}, "request_id"}`."""
+        """Return `{"type": "error", "error": {"type", "message", "details"}, "request_id"}`."""
         return dumps({"type": "error", "error": _told(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """Retry hints, and whatever the error brings itself."""
+        """Return retry hints, and the headers that the error carries."""
         return error_headers(error)
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """The same as an event, the last one of the stream. Never of a type that is repeated: the agent has acted."""
+        """Return the error as the last event of a stream, never with a type that clients retry: the agent has already acted."""
         told = _told(error)
         if told["type"] in REPEATED:
             told["type"] = "agent_error"
@@ -47,7 +47,7 @@ class AnthropicErrors:
 
 
 def error_type(status: int) -> str:
-    """The type that goes with a status."""
+    """Return the error type for a status."""
     return TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
@@ -55,7 +55,7 @@ def _told(error: OpenAICompatError) -> dict[str, Any]:
     message = error.message
     if error.code == "context_length_exceeded":
         message = TOO_LONG + message
-    # There is no field for it in the envelope.
+    # The envelope has no field for `param`.
     if error.param is not None and error.param not in message:
         message = f"{error.param}: {message}"
     details = {"details": {"error_code": error.code}} if error.code is not None else {}

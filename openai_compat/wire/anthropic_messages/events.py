@@ -1,4 +1,4 @@
-"""The events of a stream, and the blocks of a whole message, which are the same events put together."""
+"""The events of a stream, and the content blocks of a whole message, folded from the same events."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 
 
 def event(kind: str, **fields: Any) -> bytes:
-    """A server-sent event. The SDKs do not see one without its `event:` line."""
+    """Return a server-sent event. The SDKs ignore events without an `event:` line."""
     return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
 
 
 class BlockWriter(Protocol):
-    """Writes the blocks of a message, one after the other."""
+    """Writes the content blocks of a message, one after another."""
 
     def start(self, block: dict[str, Any]) -> bytes:
-        """Begin a block, as `content_block_start` has it: without what is still to come."""
+        """Begin a block, as in `content_block_start`: without the content that follows in deltas."""
         ...
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        """More of a text block."""
+        """Append texts to a text block."""
         ...
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
-        """Add to the open block: the kind of delta, its field, and what is added."""
+        """Add a delta to the open block: `kind` is its type, `field` the key of `value`."""
         ...
 
     def stop(self) -> bytes:
-        """End the open block; clients act upon what is in it now."""
+        """End the open block; clients now act on its content."""
         ...
 
 
 class BlockEvents:
-    """Blocks as events. Text, which is nearly all there is, is written into a template of bytes.
+    """Writes blocks as events. Text, by far the most common content, is written into a template of bytes.
 
     Attributes:
-        index: of the block that is open, or was the last one.
+        index: the index of the open or last block.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class BlockEvents:
         self._before = self._between = b""
 
     def start(self, block: dict[str, Any]) -> bytes:
-        """`content_block_start`, with the next index: they have no gaps, which the Python SDK does not survive."""
+        """Return `content_block_start` with the next index: indexes have no gaps, since the Python SDK fails on them."""
         self.index += 1
         self._before = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
@@ -59,23 +59,23 @@ class BlockEvents:
         return event("content_block_start", index=self.index, content_block=block)
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        """A `content_block_delta` for each, of the kind `text_delta`."""
+        """Return one `content_block_delta` of type `text_delta` per text."""
         return self._before + self._between.join(dump_texts(list(texts))) + b"}}\n\n"
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
-        """`content_block_delta`, with `value` in the field that its kind has."""
+        """Return a `content_block_delta` with `value` in `field`."""
         return event("content_block_delta", index=self.index, delta={"type": kind, field: value})
 
     def stop(self) -> bytes:
-        """`content_block_stop`: Claude Code runs a tool's call from here on, whatever comes behind it."""
+        """Return `content_block_stop`: Claude Code runs a tool call on receipt, whatever follows."""
         return event("content_block_stop", index=self.index)
 
 
 class BlockFold:
-    """Blocks as a whole message has them: what the SDKs make of the events. Writes nothing.
+    """Collects blocks in the form of a whole message, as the SDKs fold the events. Writes nothing.
 
     Attributes:
-        blocks: those that are whole, and the one that is open.
+        blocks: the complete blocks, and the open one.
     """
 
     def __init__(self) -> None:
@@ -83,24 +83,24 @@ class BlockFold:
         self._pieces: dict[str, list[Any]] = {}
 
     def start(self, block: dict[str, Any]) -> bytes:
-        """The block that all deltas belong to now."""
+        """Begin a block; subsequent deltas belong to it."""
         self.blocks.append(dict(block))
         self._pieces = {}
         return b""
 
     def texts(self, texts: Sequence[str]) -> bytes:
-        """Put together when the block is whole."""
+        """Collect texts, joined at the end of the block."""
         self._pieces.setdefault("text", []).extend(texts)
         return b""
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
-        """The same for any field."""
+        """Collect a delta of any field."""
         del kind
         self._pieces.setdefault(field, []).append(value)
         return b""
 
     def stop(self) -> bytes:
-        """Put together what the block was made of."""
+        """Join the collected deltas into the block."""
         block = self.blocks[-1]
         for name, pieces in self._pieces.items():
             if name == "partial_json":

@@ -1,4 +1,4 @@
-"""`POST /v1/messages` and `/v1/messages/count_tokens`: bytes to one request for the agent."""
+"""Parses `POST /v1/messages` and `/v1/messages/count_tokens` into one request for the agent."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ from .request_types import (
 )
 
 MAX_MESSAGES = 10_000
-"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
+"""A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
 FOR_AGENTS = ("thinking", "top_k")
-"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
+"""Documented parameters without meaning to the server: an agent that calls a model may pass them on."""
 
 NOT_FOR_AGENTS = ("cache_control",)
 
 MODES: Mapping[str, Literal["none", "auto", "required"]] = {"auto": "auto", "any": "required", "none": "none"}
 
 Thinking: TypeAlias = Literal["hidden", "signed", "shown"]
-"""What the client wants to have of what is thought: nothing, its signature alone, or all of it."""
+"""The reasoning that the client receives: none, only its signature, or all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool in a request that Anthropic would run, or has a form of its own for."""
+    """A tool in a request that Anthropic would run, or defines a schema for."""
 
     name: str
     type: str
@@ -60,12 +60,12 @@ class ServerTool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedMessages:
-    """A request, checked but for its end (see `ConversationReader`): what the agent gets, and what concerns the answer.
+    """A request, validated except for the end of its conversation (see `ConversationReader`), and its response options.
 
     Attributes:
-        body: as it was sent.
-        conversation: its messages with their places, to be checked once it is known what was said before.
-        thread: None for a request of its own, "" for one that begins a thread, else the message that it goes on after.
+        body: the request as it was sent.
+        conversation: the messages with their paths, to be checked once the history is known.
+        thread: None for a standalone request, "" for one that begins a thread, else the id of the message to continue after.
     """
 
     request: AgentRequest
@@ -78,7 +78,7 @@ class ParsedMessages:
 
 
 def parse_messages_request(body: bytes, caller: Caller) -> ParsedMessages:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    """Parse `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     thread: Any = raw.get("thread")
     if isinstance(thread, dict) and cast("Block", thread).get("type") == "continue":
@@ -90,14 +90,14 @@ def parse_messages_request(body: bytes, caller: Caller) -> ParsedMessages:
 
 
 def continued(parsed: ParsedMessages, before: Sequence[Message], tools: list[Block] | None) -> ParsedMessages:
-    """The request of a thread, with all that was said before, and the tools that the thread was begun with."""
+    """Return the request with the thread's history, and with the tools that the thread began with."""
     request = parsed.request
     caller = Caller(request.principal, request.headers)
     return _messages_request({**parsed.body, "tools": tools}, caller, before)
 
 
 def parse_token_count(body: bytes, caller: Caller) -> ParsedMessages:
-    """The request in `body` whose tokens are to be counted. Raises InvalidRequest with the `param` at fault."""
+    """Parse a request for a token count. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     return _parsed(validate(TokenCountRequest, raw), raw, caller)
@@ -162,22 +162,22 @@ def _parsed(
 
 
 def resume_of(messages: list[Message]) -> Resume | None:
-    """The results that the conversation ends with: this request goes on where the last turn paused."""
+    """Return the tool results at the end of the conversation, with which the agent resumes its paused turn."""
     results: list[ToolMessage] = []
     for message in reversed(messages):
         if isinstance(message, ToolMessage):
             results.append(message)
-        elif not isinstance(message, SystemMessage):  # clients put instructions everywhere
+        elif not isinstance(message, SystemMessage):  # clients put system messages anywhere
             break
     return Resume({result.call_id: result for result in reversed(results)}) if results else None
 
 
 def check_can(parsed: ParsedMessages, can: Capabilities) -> None:
-    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
     param = None
     if parsed.request.response_format is not None and not can.structured_output:
         param = "output_config.format"
-    # Not `tools`: programs send theirs with every request, and need no call.
+    # Not `tools`: programs send theirs with every request, without requiring a call.
     elif parsed.request.tool_choice.required and not can.client_tools:
         param = "tool_choice"
     else:
@@ -188,10 +188,10 @@ def check_can(parsed: ParsedMessages, can: Capabilities) -> None:
 
 
 def refuse_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabilities) -> AgentRequest:
-    """The request, which may ask the agent to search the web where it can.
+    """Return the request, with web search enabled if it is requested and the agent supports it.
 
-    Raises InvalidRequest for a tool that Anthropic would run, and that this agent does not have itself. One that it has
-    needs no word of the client's: a request switches no tool of an agent on.
+    Raises InvalidRequest for a tool that Anthropic would run and that this agent does not have. A tool that the agent has needs
+    no action: requests do not enable tools of an agent.
     """
     request = parsed.request
     for tool in parsed.server_tools:
@@ -204,7 +204,7 @@ def refuse_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabi
 
 
 def _tools(sent: list[Block] | tuple[()]) -> tuple[list[tuple[str, Tool]], tuple[ServerTool, ...]]:
-    """The client's tools, each with the place of its name; and those that are not its own."""
+    """Return the client's tools, each with the path of its name, and all other tools."""
     named: list[tuple[str, Tool]] = []
     others: list[ServerTool] = []
     for index, tool in enumerate(sent):
@@ -242,7 +242,7 @@ def _response_format(wire: TokenCountRequest) -> dict[str, Any] | None:
 
 
 def _thinking(wire: TokenCountRequest) -> Thinking:
-    """Hidden, if it is not asked for: programs that have not read `content[0].text`."""
+    """Return "hidden" unless reasoning is requested: programs that did not request it read `content[0].text`."""
     if wire.thinking is None or wire.thinking.type == "disabled":
         return "hidden"
     return "signed" if wire.thinking.display == "omitted" else "shown"

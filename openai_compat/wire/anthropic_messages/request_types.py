@@ -1,6 +1,6 @@
-"""The requests of Anthropic's Messages API. Source: the types of Anthropic's SDK, and what its clients were seen to send.
+"""The requests of Anthropic's Messages API. Source: the types of Anthropic's SDK, and observed requests of its clients.
 
-Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
+Strict: no value is coerced. Tolerant: unknown fields are kept, at every level. `null` means "absent".
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ Block = dict[str, Any]
 
 
 class SentByClient(BaseModel):
-    """Base of everything that clients send."""
+    """Base class of everything that clients send."""
 
-    # Extra fields are kept: this API gains some every few weeks, and agents get those not known here.
+    # Unknown fields are kept: this API gains fields every few weeks, and agents receive the unknown ones.
     model_config = ConfigDict(
         strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
     )
 
 
 class TextBlockParam(SentByClient):
-    """Text, said by whoever the message is of."""
+    """A text block of any role."""
 
     text: str
 
 
 class Base64Source(SentByClient):
-    """A picture or document as base64 text."""
+    """An image or document as base64 text."""
 
     type: Literal["base64"]
     media_type: str
@@ -37,41 +37,41 @@ class Base64Source(SentByClient):
 
 
 class UrlSource(SentByClient):
-    """A picture or document by its URL."""
+    """An image or document by URL."""
 
     type: Literal["url"]
     url: str
 
 
 class FileSource(SentByClient):
-    """An uploaded picture or document."""
+    """An uploaded image or document."""
 
     type: Literal["file"]
     file_id: Annotated[str, MinLen(1)]
 
 
 class PlainTextSource(SentByClient):
-    """A document that is text."""
+    """A plain text document."""
 
     type: Literal["text"]
     data: str
 
 
 class ContentSource(SentByClient):
-    """A document that is made of blocks."""
+    """A document made of blocks."""
 
     type: Literal["content"]
     content: str | list[Block]
 
 
 class ImageBlockParam(SentByClient):
-    """A picture: base64 data, a URL, or the id of a file."""
+    """An image: base64 data, a URL, or a file id."""
 
     source: Annotated[Base64Source | UrlSource | FileSource, Field(discriminator="type")]
 
 
 class DocumentBlockParam(SentByClient):
-    """A document: base64 data, a URL, the id of a file, or its text."""
+    """A document: base64 data, a URL, a file id, or its text."""
 
     source: Annotated[
         Base64Source | UrlSource | FileSource | PlainTextSource | ContentSource, Field(discriminator="type")
@@ -81,7 +81,7 @@ class DocumentBlockParam(SentByClient):
 
 
 class SearchResultBlockParam(SentByClient):
-    """Something that a search has found."""
+    """A search result."""
 
     source: str
     title: str
@@ -89,7 +89,7 @@ class SearchResultBlockParam(SentByClient):
 
 
 class ToolResultBlockParam(SentByClient):
-    """The result of a call that the assistant made."""
+    """The result of a call made by the assistant."""
 
     tool_use_id: Annotated[str, MinLen(1)]
     content: str | list[Block] | None = None
@@ -97,7 +97,7 @@ class ToolResultBlockParam(SentByClient):
 
 
 class ToolUseBlockParam(SentByClient):
-    """A call that the assistant made."""
+    """A call made by the assistant."""
 
     id: Annotated[str, MinLen(1)]
     name: str
@@ -105,20 +105,20 @@ class ToolUseBlockParam(SentByClient):
 
 
 class ThinkingBlockParam(SentByClient):
-    """What the assistant thought, as it was sent."""
+    """The assistant's reasoning, unchanged since it was sent to the client."""
 
     thinking: str
     signature: str | None = None
 
 
 class RedactedThinkingBlockParam(SentByClient):
-    """What the assistant thought and nobody is shown."""
+    """Encrypted reasoning of the assistant."""
 
     data: str
 
 
 class ConversationMessageParam(SentByClient):
-    """A message. Clients put instructions between the others, too."""
+    """A message. Clients may put system messages anywhere in the conversation."""
 
     role: Literal["user", "assistant", "system"]
     content: str | list[Block]
@@ -135,21 +135,21 @@ class ToolDefinition(SentByClient):
 
 
 class ServerToolDefinition(SentByClient):
-    """A tool that Anthropic runs, or has a form of its own for."""
+    """A tool that Anthropic runs, or defines a schema for."""
 
     type: str
     name: str = ""
 
 
 class AnyOfTools(SentByClient):
-    """Which of the tools may be called, or must be."""
+    """Determines whether the answer may, must or must not call tools."""
 
     type: Literal["auto", "any", "none"]
     disable_parallel_tool_use: bool | None = None
 
 
 class OneTool(SentByClient):
-    """The answer has to call this tool."""
+    """Requires the answer to call this tool."""
 
     type: Literal["tool"]
     name: str
@@ -157,47 +157,47 @@ class OneTool(SentByClient):
 
 
 class RequestMetadata(SentByClient):
-    """On whose behalf the client asks, in its own words."""
+    """The client's own id of its end user."""
 
     user_id: str | None = None
 
 
 class ThinkingConfig(SentByClient):
-    """Whether the client wants to see what is thought."""
+    """Determines if, and how, reasoning is shown to the client."""
 
     type: str
     display: str | None = None
 
 
 class OutputFormatParam(SentByClient):
-    """The answer has to be JSON that this schema allows."""
+    """Requires JSON that matches the schema."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
 
 
 class OutputConfig(SentByClient):
-    """How much effort an answer is worth, and what it looks like."""
+    """Effort and format of the answer."""
 
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: OutputFormatParam | None = None
 
 
 class NewThread(SentByClient):
-    """Keep this conversation under the id of the answer."""
+    """Stores this conversation under the id of the response."""
 
     type: Literal["create"]
 
 
 class ContinuedThread(SentByClient):
-    """Go on after an answer that was kept."""
+    """Continues after a stored message."""
 
     type: Literal["continue"]
     previous_message_id: Annotated[str, MinLen(1), MaxLen(256)]
 
 
 WHOLE_NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-"""Of an integer: it may be written as a float, `4096.0`, as programs do that have no integers. It comes last."""
+"""Makes an integer field accept whole floats like `4096.0`, sent by programs without integers. Put it last."""
 
 Stops = Annotated[list[Annotated[str, MinLen(1), MaxLen(500)]], MaxLen(64)]
 
@@ -212,7 +212,7 @@ class TokenCountRequest(SentByClient):
     tool_choice: Annotated[AnyOfTools | OneTool, Field(discriminator="type")] | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
-    # As `output_config.format` was called before.
+    # The older name of `output_config.format`.
     output_format: OutputFormatParam | None = None
 
 

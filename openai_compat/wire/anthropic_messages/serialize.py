@@ -1,7 +1,7 @@
-"""Events as a message: the events of a stream, or one whole answer.
+"""Serializes events as a message: the events of a stream, or one whole response.
 
 Only one block is open at a time. The client's calls are written at the very end: Claude Code runs a call as soon as its
-block is whole, also if the answer fails after it.
+block is complete, even if the answer fails afterwards.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ from .parse import Thinking
 from .signatures import sealed
 
 OwnTools: TypeAlias = Literal["blocks", "hidden", "thinking", "text"]
-"""Where people see which of its own tools the agent runs: in blocks of their own, nowhere, or in what it thinks or says."""
+"""Where users see calls of the agent's own tools: in blocks, nowhere, or in the agent's reasoning or text."""
 
 SERVER_NAME = "agent"
-"""Whose tools the agent's own are, where they are shown."""
+"""The `server_name` of the agent's own tools in blocks."""
 
 FILTERED = "(The rest of the answer was held back by a content filter.)"
-"""Ends such an answer where no reason tells it."""
+"""Ends a filtered answer whose stop reason does not show that it was filtered."""
 
 STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageForm:
-    """What an answer is to look like.
+    """The format of a response.
 
     Attributes:
         id: `msg_…`.
-        model: the name the client asked for.
-        streams: whether it is a stream.
-        thinking: how much of what is thought it has.
-        own_tools: where it has the agent's own tools.
-        refuses: whether the end of one that was refused says so: Claude Code then asks again, and shows a text of its own.
-        most: characters of the client's calls that may be held.
-        estimate: about how many tokens the request has, for agents that do not tell.
+        model: the model name that the client requested.
+        streams: True if the response is streamed.
+        thinking: how much of the agent's reasoning the response includes.
+        own_tools: where the agent's own tool calls are shown.
+        refuses: True if a refused answer ends with `refusal`: Claude Code then asks again and shows its own text.
+        most: maximum number of characters of the client's calls to hold back.
+        estimate: returns the estimated token count of the request, for agents that report none.
     """
 
     id: str
@@ -77,10 +77,10 @@ class MessageForm:
 
 
 class AnswerWriter:
-    """Writes one answer from what the agent says."""
+    """Serializes the agent's items into one response."""
 
     def __init__(self, form: MessageForm, ask: Callable[[Paused], Sequence[Item]]) -> None:
-        """`ask` makes the items that ask people about calls which wait for approval."""
+        """`ask` returns the items that ask users about calls waiting for approval."""
         self._form = form
         self._ask = ask
         self._fold, self._events = BlockFold(), BlockEvents()
@@ -101,7 +101,7 @@ class AnswerWriter:
         self._refusal: list[str] = []
 
     def begin(self) -> bytes:
-        """The beginning of a stream, if it was not written yet."""
+        """Return the beginning of a stream unless it was written."""
         if self._begun or not self._form.streams:
             return b""
         self._begun = True
@@ -109,20 +109,20 @@ class AnswerWriter:
             "input_tokens": self._form.estimate(),
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
-            "output_tokens": 1,  # as the API has it: the first of them is there
+            "output_tokens": 1,  # as in Anthropic's API, which counts the first token here
         }
         return event("message_start", message=self._message([], None, usage)) + PING
 
     def feed(self, items: list[Item]) -> bytes:
-        """The events for these items; nothing, where there is nothing to show, or where the answer is whole."""
+        """Return the events for these items; empty if there is nothing to show, or if the response is not streamed."""
         data = self._texts(items) if type(items) is Texts else b"".join([self._item(item) for item in items])
         return data if self._begun or not data else self.begin() + data
 
     def end(self, usage: Usage, *, may_be_silent: bool = False) -> bytes:
-        """The last events of a stream, or the whole answer. An answer without a word gets one, unless it may be silent."""
+        """Return the last events of a stream, or the whole response. Unless `may_be_silent`, an empty answer gets a text."""
         self._before_end = (self._begun, self._open, self._closed_any, self._events.index)
         data = self.begin() + self._close()
-        # One that was cut off is none.
+        # A call that was cut off does not count.
         calls = [call for call in self._calls.values() if call is not None and not self._refusal]
         if self._reason == "refusal" and not self._refusal and not self._form.refuses:
             data += self._text_block(FILTERED)
@@ -130,7 +130,7 @@ class AnswerWriter:
             data += self._text_block(NOTHING_SAID)
         for call in calls:
             data += self._blocks.start({"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}})
-            # All of it in a delta: Claude Code passes over what a block begins with.
+            # All of the input in a delta: Claude Code ignores the input in `content_block_start`.
             data += self._blocks.delta("input_json_delta", "partial_json", dumps(call.input).decode())
             data += self._blocks.stop()
         reason = self._stop_reason(calls)
@@ -141,11 +141,11 @@ class AnswerWriter:
         return data + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
     def take_back_end(self) -> None:
-        """The last events are not sent: what they would have closed is open."""
+        """Undo the last events, which were not sent: the blocks that they closed are open again."""
         self._begun, self._open, self._closed_any, self._events.index = self._before_end
 
     def empty(self) -> bytes:
-        """An answer for which no agent was run, since none was wanted (`max_tokens: 0`)."""
+        """Return the response to a request that wants no answer (`max_tokens: 0`), for which no agent ran."""
         counts = {"input_tokens": self._form.estimate(), "output_tokens": 0}
         if not self._form.streams:
             return dumps(self._message([], "max_tokens", counts))
@@ -153,9 +153,9 @@ class AnswerWriter:
         return self.begin() + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
     def broken(self) -> bytes:
-        """What comes before an error in a stream.
+        """Return the events to send before an error in a stream.
 
-        Claude Code sends a request again, without streaming, whose stream fails before any of its blocks is whole.
+        If a stream fails before any of its blocks is complete, Claude Code resends the request without streaming.
         """
         data = self.begin() + self._close()
         return data if self._closed_any else data + self._text_block("")
@@ -185,7 +185,7 @@ class AnswerWriter:
         return {"stop_details": {"type": "refusal", "category": None, "explanation": "".join(self._refusal) or None}}
 
     def _counts(self, usage: Usage) -> dict[str, Any]:
-        """The tokens as this API counts them: those of the cache apart. An estimate, where the agent does not tell."""
+        """Return the token counts in this API's format, which counts cached tokens separately; estimated if none are reported."""
         if not usage.reported:
             output = -(-self._said // CHARACTERS_PER_TOKEN)
             return {
@@ -205,7 +205,7 @@ class AnswerWriter:
             counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
         return counts
 
-    # blocks
+    # content blocks
 
     def _texts(self, texts: list[str]) -> bytes:
         if not self._spoke:
@@ -234,7 +234,7 @@ class AnswerWriter:
         return self._start(block) + self._close()
 
     def _text_block(self, text: str) -> bytes:
-        """A text in a block of its own."""
+        """Return a text as a block of its own."""
         return (
             self._close() + (self._texts([text]) if text else self._start({"type": "text", "text": ""})) + self._close()
         )
@@ -303,13 +303,13 @@ class AnswerWriter:
             "type": "web_search_result_location",
             "url": item.url,
             "title": item.title,
-            "cited_text": "",  # of the source, which the agent does not tell
+            "cited_text": "",  # text of the source, which agents do not report
             "encrypted_index": "",
         }
         started = b"" if self._open == "text" else self._start({"type": "text", "text": ""})
         return started + self._blocks.delta("citations_delta", "citation", location)
 
-    # tools
+    # tool calls
 
     def _begun_call(self, item: ToolCallStarted) -> None:
         if item.executor == "agent":
@@ -319,7 +319,7 @@ class AnswerWriter:
 
     def _call(self, item: ToolCallReady) -> bytes:
         call = ToolCall(item.call_id, item.name, item.arguments)
-        if item.call_id not in self._names:  # the client's
+        if item.call_id not in self._names:  # a client's tool
             self._held += len(item.arguments)
             if self._held > self._form.most:
                 raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
@@ -327,7 +327,7 @@ class AnswerWriter:
             return b""
         if self._form.own_tools != "blocks":
             return self._activity(tool_running(item.name))
-        # All of it in the start, unlike a client's: Claude Code fails on a delta here. Never a `tool_use`: it would run it.
+        # All input goes in the start, unlike a client's: Claude Code fails on a delta here. Never a `tool_use`: it would run it.
         block = {"type": "mcp_tool_use", "id": item.call_id, "name": item.name, "server_name": SERVER_NAME}
         return self._whole({**block, "input": call.input})
 
@@ -335,7 +335,7 @@ class AnswerWriter:
         if self._form.own_tools != "blocks":
             return self._activity(tool_ended(item, self._names.get(item.call_id, "tool")))
         if item.call_id not in self._names:
-            return b""  # of a call that nobody was told of
+            return b""  # of a call that was never shown
         content = [{"type": "text", "text": item.output}]
         block = {"type": "mcp_tool_result", "tool_use_id": item.call_id, "is_error": item.is_error or item.denied}
         return self._whole({**block, "content": content})
@@ -352,7 +352,7 @@ class AnswerWriter:
                 assert_never(self._form.own_tools)
 
     def _line(self, line: str) -> bytes:
-        """A line that is no answer by itself."""
+        """Return a status line, which does not count as an answer."""
         spoke = self._spoke
         data = self._text_block(line)
         self._spoke = spoke

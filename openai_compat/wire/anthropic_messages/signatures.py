@@ -1,6 +1,6 @@
-"""The signatures of thinking, as clients keep them: opaque texts, which only this server reads.
+"""The signatures of reasoning in the form that clients store: opaque texts that only this server reads.
 
-A model that signs what it thinks takes only its own signatures back, so each is told with the model that it is of.
+A model that signs its reasoning accepts only its own signatures, so each text also holds the model's name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from ..json import dumps
 
 
 def sealed(model: str, signature: str | None) -> str:
-    """A signature for clients; of thinking that is not signed, one that says nothing."""
+    """Return a signature as opaque text for clients; unsigned reasoning gets a text without a signature."""
     return urlsafe_b64encode(dumps([model, signature])).decode()
 
 
 def opened(model: str, seal: str) -> str | None:
-    """The signature that `sealed` has put into a text; None if it is no such text, or of another model."""
+    """Return the signature in a text from `sealed`; None if the text is invalid or from another model."""
     try:
         told: Any = from_json(urlsafe_b64decode(seal.encode()))
     except ValueError:

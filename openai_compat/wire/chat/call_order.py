@@ -1,4 +1,4 @@
-"""The client's calls one after the other, for chat: its clients take a call for complete once another one is written."""
+"""Serializes the client's tool calls one after another: chat clients take a call as complete once the next one begins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ...events import AgentEvent, ToolCallDelta, ToolCallReady, ToolCallStarted
 CallEvent: TypeAlias = ToolCallStarted | ToolCallDelta | ToolCallReady
 
 CALL = 256
-"""What a call that waits counts for beside its arguments, in characters."""
+"""Overhead of a waiting call, counted like characters of its arguments."""
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A call that has begun while another one was open, with its arguments so far."""
+    """A call that began while another one was open, with its arguments so far."""
 
     started: ToolCallStarted
     arguments: StringIO = field(default_factory=StringIO)
@@ -33,10 +33,10 @@ class _Waiting:
 
 
 class CallOrder:
-    """Holds a call's events until all calls that began before it are ready.
+    """Holds back a call's events until every earlier call is ready.
 
-    No more than `most` characters are held: raises AgentError. What still waits when the turn was cut off is never
-    written, since a call before it is not whole.
+    At most `most` characters are held; beyond that, AgentError is raised. If the turn is cut off, held calls are never
+    written, since an earlier call is incomplete.
     """
 
     def __init__(self, most: int) -> None:
@@ -46,7 +46,7 @@ class CallOrder:
         self._waiting: dict[str, _Waiting] = {}
 
     def show(self, event: CallEvent) -> Sequence[AgentEvent]:
-        """The events that may be written now."""
+        """Return the events that may be written now."""
         waiting = self._waiting.get(event.call_id)
         if waiting is not None:
             self._hold(waiting, event)
@@ -58,7 +58,7 @@ class CallOrder:
         if self._open is None:
             self._open = event.call_id
             return (event,)
-        # The SDK takes a call as complete once a piece of the next one comes, and reads its arguments as JSON.
+        # On the first piece of the next call, the SDK takes this call as complete and parses its arguments as JSON.
         self._waiting[event.call_id] = _Waiting(event)
         self._count(CALL)
         return ()
@@ -76,7 +76,7 @@ class CallOrder:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
 
     def _next(self) -> Iterator[AgentEvent]:
-        """The events that waited for the open call: the calls after it, up to one that is not ready, which is open now."""
+        """Yield the held events of the following calls, up to and including the first that is not ready, which is now open."""
         self._open = None
         while self._waiting and self._open is None:
             call_id = next(iter(self._waiting))

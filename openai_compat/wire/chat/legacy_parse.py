@@ -1,4 +1,4 @@
-"""`POST /v1/completions`, the older API: bytes to one request for each prompt."""
+"""Parses `POST /v1/completions`, the older API, into one request per prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .request_types import CompletionRequest
 
 @dataclass(frozen=True, slots=True)
 class ParsedCompletion:
-    """A completion request, checked: one agent request for each prompt, each wanted `n` times."""
+    """A validated completion request: one agent request per prompt, each run `n` times."""
 
     wire: CompletionRequest
     prompts: list[str]
@@ -30,7 +30,7 @@ class ParsedCompletion:
 
 
 def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    """Parse `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     if not NOT_OF_COMPLETIONS.keys().isdisjoint(raw):
         refuse_misplaced(raw, NOT_OF_COMPLETIONS)

@@ -1,4 +1,4 @@
-"""Events as the older completions API: text only."""
+"""Serializes events for the older completions API: text only."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class CompletionForm:
-    """The fields that all parts of one answer share. `echo` holds the text each choice begins with."""
+    """The fields shared by all parts of one completion. `echo` holds the initial text of each choice."""
 
     id: str
     created: int
@@ -44,8 +44,8 @@ class CompletionForm:
     echo: tuple[str, ...]
 
     def part(self, choices: list[TextChoice]) -> TextCompletion:
-        """The answer, or an event of its stream."""
-        # Without the `system_fingerprint` of chat: no client was found that wants it in the older API.
+        """Return the whole response, or one event of its stream."""
+        # Without chat's `system_fingerprint`: no client was found that requires it in the older API.
         return {
             "id": self.id,
             "object": "text_completion",
@@ -55,17 +55,17 @@ class CompletionForm:
         }
 
     def stream(self, index: int) -> CompletionStream:
-        """The writer of one choice of a stream."""
+        """Return the serializer of one streamed choice."""
         return CompletionStream(self, index)
 
     def stream_end(self, usage: Usage) -> bytes:
-        """The bytes after the last choice."""
+        """Return the bytes after the last choice."""
         if not self.include_usage:
             return DONE
         return sse({**self.part([]), "usage": usage_object(usage)}) + DONE
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
-        """A whole answer: one choice for each message."""
+        """Return a whole response with one choice per message."""
         usage = Usage()
         for message in messages:
             usage.add(message.usage)
@@ -78,7 +78,7 @@ class CompletionForm:
 
 
 class CompletionStream:
-    """One choice of a streamed answer."""
+    """One choice of a streamed completion."""
 
     def __init__(self, form: CompletionForm, index: int) -> None:
         self._form = form
@@ -86,12 +86,12 @@ class CompletionStream:
         self._echo = form.echo[index]
 
     def begin(self) -> bytes:
-        """The prompt, if it is to be echoed."""
+        """Return the prompt if it is to be echoed."""
         echo, self._echo = self._echo, ""
         return self._text(echo) if echo else b""
 
     def feed(self, items: list[Item]) -> bytes:
-        """The events for these items."""
+        """Return the events for these items."""
         return self.begin() + b"".join([self._item(item) for item in items])
 
     def _item(self, item: Item) -> bytes:

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: bytes to one request for the agent."""
+"""Parses `POST /v1/chat/completions` into one request for the agent."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .request_types import (
 )
 
 MAX_MESSAGES = 10_000
-"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
+"""A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
 NOBODY = Caller()
 FOR_AGENTS = (
@@ -54,32 +54,32 @@ FOR_AGENTS = (
     "safety_identifier",
     "service_tier",
 )
-"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
+"""Documented parameters without meaning to the server: an agent that calls a model may pass them on."""
 
 
 _ROLES = frozenset(["user", "assistant", "system", "developer"])
 _TEXT_OR_NONE, _BOOL_OR_NONE = (str, NoneType), (bool, NoneType)
 NO_NAMES: frozenset[str] = frozenset()
-"""One for all: an empty set is 216 bytes."""
+"""Shared by all requests: an empty set takes 216 bytes."""
 _STAND_IN = [{"role": "user", "content": ""}]
-"""Stands for messages that are known to be in order, so that the model validates the other fields alone."""
+"""Stands in for messages already known to be valid, so that the model validates only the other fields."""
 
 _PLAIN = frozenset(["model", "messages", "stream"])
 
 _OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
 
 
-@dataclass(slots=True, kw_only=True)  # not frozen, which takes three times as long to make
+@dataclass(slots=True, kw_only=True)  # not frozen: that takes three times as long to create
 class ParsedChat:
-    """A chat request, checked: what the agent gets, and what concerns only the form of the answer.
+    """A validated chat request: the agent's request, and the options that concern only the format of the response.
 
     Attributes:
         body: the request as it was sent.
-        choices: the number of answers wanted, 1 unless `n` says otherwise.
-        include_usage: whether a stream is to end with a usage chunk.
-        store: whether the answer is to be kept as a stored completion.
-        tool_places: the places of the client's tools' names in the request, by name.
-        custom_tools: the names of those that take free text.
+        choices: the number of choices requested (`n`), 1 by default.
+        include_usage: True if a stream ends with a usage chunk.
+        store: True if the response is to be stored as a completion.
+        tool_places: maps each client tool's name to the path of that name in the request.
+        custom_tools: the names of the client's free-text tools.
     """
 
     request: AgentRequest
@@ -92,19 +92,19 @@ class ParsedChat:
 
 
 def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault.
+    """Parse `body`. Raises InvalidRequest with the `param` at fault.
 
-    Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
-    may be on the server.
+    The caller must still check that the messages form a conversation (`check_conversation`), since the earlier messages may
+    be stored on the server.
     """
     raw = decode_object(body)
     return parse_plain_chat(raw, caller) or parse_chat_object(raw, caller)
 
 
 def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
-    """The request of a decoded body that says what a model is to answer, and nothing else; None for others.
+    """Parse a decoded body that has only a model, plain messages and `stream`; return None for any other body.
 
-    These are most requests, and there is nothing to be validated in them but what is looked at here.
+    Most requests are plain, and the checks here are all the validation they need.
     """
     model, messages = raw.get("model"), raw.get("messages")
     if not (raw.keys() <= _PLAIN and isinstance(model, str) and model and isinstance(raw.get("stream"), _BOOL_OR_NONE)):
@@ -112,12 +112,12 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
     if not _are_plain(messages):
         return None
     request = AgentRequest.of_texts(model, raw["messages"], stream=raw.get("stream") is True, caller=caller)
-    return ParsedChat(request=request, body=raw, tool_places={})  # to call its default factory takes ten times as long
+    return ParsedChat(request=request, body=raw, tool_places={})  # the default factory takes ten times as long
 
 
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
-    """Any request, as a body that is decoded."""
-    # Before validation, which takes time for each message.
+    """Parse any decoded body."""
+    # Checked before validation, which takes time for each message.
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     plain = _are_plain(raw.get("messages"))
     check_finite([value for name, value in raw.items() if name != "messages"] if plain else raw)
@@ -129,7 +129,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     named = [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(wire.tools or [])]
     request = _request(wire, raw, caller, checked_tools(named), () if plain else parse_messages(wire.messages))
     if plain:
-        # An agent that takes the messages as they came never has them typed.
+        # An agent that uses the raw messages never needs typed ones.
         request.type_later()
     return ParsedChat(
         request=request,
@@ -171,7 +171,7 @@ def _request(
 
 
 def _are_plain(messages: object) -> bool:
-    """True if there is nothing else in them than `plain_messages` takes, each call has its result, and none is the last."""
+    """True if all messages are plain, each tool call has its result, and no result comes last."""
     if messages.__class__ is not list or not messages:
         return False
     open_calls: set[str] = set()
@@ -210,26 +210,26 @@ def _is_plain_call_or_result(message: dict[str, Any], text: Any, open_calls: set
         if len(call) != 3 or call["type"] != "function" or len(function) != 2 or set(map(type, fields)) != {str}:
             return False
         open_calls.add(call["id"])
-    # Of two calls with one id a result could mean either: what is wrong then is said by the whole check.
+    # With two calls of the same id, a result could belong to either: the full check reports the error.
     return "" not in open_calls and len(open_calls) == len(calls) > 0
 
 
 def _validated(raw: dict[str, Any], *, plain: bool) -> ChatCompletionRequest:
     if plain:
-        with suppress(ValidationError):  # what is wrong is told of the body as it was sent
+        with suppress(ValidationError):  # the error is reported for the body as it was sent
             return ChatCompletionRequest.model_validate({**raw, "messages": _STAND_IN})
     return validate(ChatCompletionRequest, raw)
 
 
 def check_capabilities(request: AgentRequest, can: Capabilities) -> None:
-    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
     param = _beyond(request, can)
     if param is not None:
         raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
 
 
 def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
-    """The first parameter that asks for more than the agent can."""
+    """Return the first parameter that needs an undeclared capability."""
     if request.logprobs and not can.logprobs:
         return "logprobs"
     if "audio" in request.modalities and not can.audio_output:
@@ -240,12 +240,12 @@ def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
         return "prediction"
     if request.response_format is not None and not can.structured_output:
         return "response_format"
-    # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
+    # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, without requiring a call.
     if request.tool_choice.required and not can.client_tools:
         return "tool_choice"
     if request.extra.get("security_mode") is not None and not can.security_modes:
         return "security_mode"
-    # Most agents can take all three, and need no look at each part.
+    # Most agents support all three, so that no part needs a check.
     if request.plain or (can.vision and can.audio_input and can.files):
         return None
     return next((param for param, needed, capable in _media_needs(request, can) if needed and not capable), None)
@@ -262,7 +262,7 @@ def _media_needs(request: AgentRequest, can: Capabilities) -> Iterator[tuple[str
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
-    # Refused, not ignored: a client that waits for `function_call` would never get one.
+    # Rejected, not ignored: a client that waits for `function_call` would never get one.
     for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
         if getattr(wire, name) is not None:
             text = f"'{name}' is deprecated and not supported; use '{instead}'."
@@ -297,7 +297,7 @@ def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
 
 
 def _allowed_name(tool: dict[str, Any]) -> str:
-    """The name in `{"type": "function", "function": {"name": …}}`; an empty one, which no tool has, if there is none."""
+    """Return the name in `{"type": "function", "function": {"name": …}}`, or "", which matches no tool."""
     try:
         return str(tool[tool["type"]]["name"])
     except (KeyError, TypeError):
@@ -305,13 +305,13 @@ def _allowed_name(tool: dict[str, Any]) -> str:
 
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:
-    # One object for all requests that ask for nothing of the kind, as most do.
+    # All requests without sampling parameters, which are most, share one object.
     if wire.model_fields_set.isdisjoint(_OF_SAMPLING):
         return NO_SAMPLING
     return Sampling(
         temperature=wire.temperature,
         top_p=wire.top_p,
-        # `max_tokens` is its older name, which most programs still send.
+        # `max_tokens` is the older name, which most programs still send.
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         stop=stop_sequences(wire.stop),
         seed=wire.seed,
@@ -325,23 +325,23 @@ def _sampling(wire: ChatCompletionRequest) -> Sampling:
 
 
 def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
-    """`stop`, which is one string or several, as several."""
+    """Return `stop`, one string or several, as a tuple."""
     return () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
 
 
 def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
     wanted = wire.response_format
     if isinstance(wanted, ChatJsonSchemaFormat) and wanted.json_schema.schema_ is not None:
-        # Before the agent runs: else it would be blamed (502) for a schema that the client has sent.
+        # Checked before the agent runs: otherwise the agent would be blamed (502) for the client's schema.
         parse_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
     return None if wanted is None or isinstance(wanted, TextFormat) else raw["response_format"]
 
 
 def resume_of(messages: tuple[Message, ...]) -> Resume | None:
-    """The results at the conversation's end: this request goes on where the last turn paused."""
+    """Return the tool results at the end of the conversation, with which the agent resumes its paused turn."""
     results: dict[str, ToolMessage] = {}
     for message in reversed(messages):
-        # Results further up belong to a turn that has gone on with them.
+        # Earlier results belong to a turn that has already resumed with them.
         if not isinstance(message, ToolMessage):
             break
         results[message.call_id] = message

@@ -1,6 +1,6 @@
 """The requests of Chat Completions. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
 
-Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
+Strict: no value is coerced. Tolerant: unknown fields are kept, at every level. `null` means "absent".
 """
 
 from __future__ import annotations
@@ -12,52 +12,52 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 
 class WireModel(BaseModel):
-    """Base of everything that clients send."""
+    """Base class of everything that clients send."""
 
-    # Extra fields are kept: OpenAI adds parameters every few weeks, and agents get those not known here.
+    # Unknown fields are kept: OpenAI adds parameters every few weeks, and agents receive the unknown ones.
     model_config = ConfigDict(
         strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
     )
 
 
 class ChatTextContent(WireModel):
-    """A part of a message that is text."""
+    """A text part of a message."""
 
     type: Literal["text"]
     text: str
 
 
 class ImageUrlField(WireModel):
-    """Where the picture is, and how closely to look at it."""
+    """An image's URL and the level of detail to process it with."""
 
     url: str
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
 class ChatImageContent(WireModel):
-    """A part of a message that is a picture, by URL or as a `data:` URL."""
+    """An image part of a message, as a URL or a `data:` URL."""
 
     type: Literal["image_url"]
     image_url: ImageUrlField
 
 
 class InputAudioField(WireModel):
-    """Speech: base64 data, and the format that it is encoded in."""
+    """Input audio: base64 data and its encoding format."""
 
     data: str
-    # OpenAI's document has wav and mp3; the model behind an agent may take others.
+    # OpenAI's document has wav and mp3; the model behind an agent may accept others.
     format: str
 
 
 class AudioContent(WireModel):
-    """A part of a message that is speech."""
+    """An audio part of a message."""
 
     type: Literal["input_audio"]
     input_audio: InputAudioField
 
 
 class FileField(WireModel):
-    """A document: base64 data or a file's id. A URL is what the Responses API may have and chat is then written with."""
+    """A document: base64 data or a file id. `file_url` comes from the Responses API and is kept when converting to chat."""
 
     file_data: str | None = None
     file_id: str | None = None
@@ -66,14 +66,14 @@ class FileField(WireModel):
 
 
 class ChatFileContent(WireModel):
-    """A part of a message that is a document."""
+    """A document part of a message."""
 
     type: Literal["file"]
     file: FileField
 
 
 class RefusalContent(WireModel):
-    """What the assistant said when it declined."""
+    """The assistant's text when it declined to answer."""
 
     type: Literal["refusal"]
     refusal: str
@@ -86,7 +86,7 @@ AssistantContent = Annotated[ChatTextContent | RefusalContent, Field(discriminat
 
 
 class SystemMessageParam(WireModel):
-    """Instructions to the agent, of the operator or the developer."""
+    """Instructions to the agent, from the operator or the developer."""
 
     role: Literal["system", "developer"]
     content: str | list[ChatTextContent]
@@ -94,7 +94,7 @@ class SystemMessageParam(WireModel):
 
 
 class UserMessageParam(WireModel):
-    """What the user says: a text, or parts of several kinds."""
+    """A message of the user: a text, or parts of several kinds."""
 
     role: Literal["user"]
     content: str | Annotated[list[UserContent], MinLen(1)]
@@ -102,14 +102,14 @@ class UserMessageParam(WireModel):
 
 
 class FunctionCallField(WireModel):
-    """A call's name and arguments."""
+    """The name and arguments of a function call."""
 
     name: str
     arguments: str
 
 
 class FunctionCallParam(WireModel):
-    """A function call that the assistant made."""
+    """A function call made by the assistant."""
 
     id: Annotated[str, MinLen(1)]
     type: Literal["function"]
@@ -117,14 +117,14 @@ class FunctionCallParam(WireModel):
 
 
 class CustomCallField(WireModel):
-    """A call's name and input."""
+    """The name and input of a custom tool call."""
 
     name: str
     input: str
 
 
 class CustomCallParam(WireModel):
-    """A custom tool call that the assistant made."""
+    """A custom tool call made by the assistant."""
 
     id: Annotated[str, MinLen(1)]
     type: Literal["custom"]
@@ -135,7 +135,7 @@ CallParam = Annotated[FunctionCallParam | CustomCallParam, Field(discriminator="
 
 
 class AssistantMessageParam(WireModel):
-    """What the assistant said before. `reasoning_content` is what some clients send back."""
+    """An earlier message of the assistant. Some clients return `reasoning_content` in it."""
 
     role: Literal["assistant"]
     content: str | list[AssistantContent] | None = None
@@ -148,7 +148,7 @@ class AssistantMessageParam(WireModel):
 
 
 class ToolMessageParam(WireModel):
-    """The result of a call. OpenAI's document has texts only; clients whose tools take pictures send those too."""
+    """The result of a tool call. OpenAI's document allows texts only; clients whose tools return images send those too."""
 
     role: Literal["tool"]
     content: str | list[UserContent]
@@ -159,7 +159,7 @@ MessageParam = Annotated[
     SystemMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam, Field(discriminator="role")
 ]
 
-# OpenAI's bounds, which the APIs of other models have too: better told before an agent runs than by its model.
+# OpenAI's limits, shared by the APIs of other models: better rejected before an agent runs than by its model.
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
@@ -173,7 +173,7 @@ class FunctionDefinition(WireModel):
 
 
 class ChatFunctionToolParam(WireModel):
-    """A tool of the client whose arguments are JSON."""
+    """A client's tool that takes JSON arguments."""
 
     type: Literal["function"]
     function: FunctionDefinition
@@ -188,7 +188,7 @@ class CustomDefinition(WireModel):
 
 
 class ChatCustomToolParam(WireModel):
-    """A tool of the client whose input is free text."""
+    """A client's tool that takes free text."""
 
     type: Literal["custom"]
     custom: CustomDefinition
@@ -198,34 +198,34 @@ ToolParam = Annotated[ChatFunctionToolParam | ChatCustomToolParam, Field(discrim
 
 
 class NamedTool(WireModel):
-    """A tool by its name."""
+    """A reference to a tool by name."""
 
     name: str
 
 
 class FunctionChoiceParam(WireModel):
-    """The answer has to call this function."""
+    """Requires the answer to call this function."""
 
     type: Literal["function"]
     function: NamedTool
 
 
 class CustomChoiceParam(WireModel):
-    """The answer has to call this free-text tool."""
+    """Requires the answer to call this free-text tool."""
 
     type: Literal["custom"]
     custom: NamedTool
 
 
 class AllowedTools(WireModel):
-    """Call only these; with "required", call one of them."""
+    """The only tools that may be called; with mode "required", one of them must be."""
 
     mode: Literal["auto", "required"]
     tools: Annotated[list[dict[str, Any]], MinLen(1)]
 
 
 class ChatAllowedToolsParam(WireModel):
-    """A restriction of the tools without taking any from the list."""
+    """Restricts which tools may be called without changing the `tools` list."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
@@ -237,7 +237,7 @@ ToolChoiceObject = Annotated[
 
 
 class JsonSchemaField(WireModel):
-    """The schema that the answer shall follow."""
+    """The schema that the answer must match."""
 
     name: ToolName
     description: str | None = None
@@ -246,19 +246,19 @@ class JsonSchemaField(WireModel):
 
 
 class TextFormat(WireModel):
-    """The answer is plain text, which it is anyway."""
+    """Plain text, which is the default."""
 
     type: Literal["text"]
 
 
 class JsonObjectFormat(WireModel):
-    """The answer has to be a JSON object, of any shape."""
+    """Requires a JSON object of any shape."""
 
     type: Literal["json_object"]
 
 
 class ChatJsonSchemaFormat(WireModel):
-    """The answer has to be JSON that the schema allows."""
+    """Requires JSON that matches the schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchemaField
@@ -268,37 +268,37 @@ ResponseFormatParam = Annotated[TextFormat | JsonObjectFormat | ChatJsonSchemaFo
 
 
 class StreamOptions(WireModel):
-    """Whether a stream ends with its usage; obfuscation is accepted and not done."""
+    """Options of a stream: `include_usage` adds a final usage chunk; `include_obfuscation` is accepted but has no effect."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
 class AudioParam(WireModel):
-    """The speech to answer with."""
+    """The format and voice of audio output."""
 
     format: str
     voice: str | dict[str, Any]
 
 
 StopSequence = Annotated[str, MinLen(1), MaxLen(500)]
-# Four, as OpenAI's document has it. The length bounds the text that is held back while it may be the beginning of one.
+# At most four, as in OpenAI's document. The length bounds the text held back while it may begin a stop sequence.
 StopParam = StopSequence | Annotated[list[StopSequence], MaxLen(4)]
-# OpenAI's document: 16 pairs, keys of 64 characters, values of 512.
+# From OpenAI's document: 16 pairs, keys of 64 characters, values of 512.
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
 WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-"""Of an integer: it may be written as a float, `4096.0`, as programs do that have no integers. It comes last."""
+"""Makes an integer field accept whole floats like `4096.0`, sent by programs without integers. Put it last."""
 TokenLimit = Annotated[
     Annotated[int, Ge(1), WHOLE] | None,
     BeforeValidator(lambda value: None if value == -1 else value),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": -1}, {"type": "null"}]}),
 ]
-"""How many tokens at most; -1, as llama.cpp and LM Studio have it, is no limit."""
+"""Maximum number of tokens; -1 means no limit, as in llama.cpp and LM Studio."""
 Penalty = Annotated[float, Ge(-2), Le(2)]
 
 
 class SamplingParams(WireModel):
-    """What both completion APIs have in common."""
+    """Parameters shared by both completion APIs."""
 
     model: Annotated[str, MinLen(1)]
     frequency_penalty: Penalty | None = None
@@ -306,7 +306,7 @@ class SamplingParams(WireModel):
     max_tokens: TokenLimit = None
     n: Annotated[int, Ge(1), Le(128), WHOLE] | None = None
     presence_penalty: Penalty | None = None
-    # OpenAI's document has 64 bits; Python's integers have no end.
+    # OpenAI's document has 64 bits; Python's integers are unbounded.
     seed: Annotated[int, Ge(-(2**63)), Lt(2**63), WHOLE] | None = None
     stop: StopParam | None = None
     stream: bool | None = None

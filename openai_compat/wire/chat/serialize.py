@@ -1,4 +1,4 @@
-"""Events as Chat Completions: chunks of a stream, or one whole answer."""
+"""Serializes events as Chat Completions: as the chunks of a stream, or as one whole response."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from .response_types import (
 )
 
 AUDIO_KEPT = 3600
-"""Seconds after which the id of a piece of speech means nothing any more; the server keeps none of it."""
+"""Seconds until `expires_at` of audio output; the server stores no audio."""
 
 
 TEXT_ANSWER = (
@@ -54,27 +54,27 @@ TEXT_ANSWER = (
 )
 CONTENT = b'{"content":'
 HEAD = slice(None, -len(CONTENT))
-"""The part of what comes before a text that begins every chunk."""
+"""The part of a chunk's prefix that does not depend on the delta."""
 ROLE = b'{"role":"assistant","content":"","refusal":null}'
 ROLE_WITHOUT_TEXT = b'{"role":"assistant","content":null,"refusal":null}'
-"""What the first chunk adds, with the keys that OpenAI's has; the second where something else than text is said first."""
+"""The delta of the first chunk, with the same keys as OpenAI's; content is null if the message does not begin with text."""
 TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 TAIL_BEFORE_USAGE = b',"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
 ENDS = {False: (TAIL, b"}" + TAIL), True: (TAIL_BEFORE_USAGE, b"}" + TAIL_BEFORE_USAGE)}
-"""What comes after what a chunk adds, and after a text. With `include_usage` every chunk has the key, null but in the last."""
+"""Ends of a chunk: after a delta, and after a text. With `include_usage` every chunk has `usage`, null except in the last."""
 NOTHING_USED = dumps(usage_object(Usage()))
 
 
-@dataclass(slots=True)  # not frozen, which takes three times as long to make
+@dataclass(slots=True)  # not frozen: that takes three times as long to create
 class ChatForm:
-    """The fields that all parts of one chat answer share.
+    """The fields shared by all parts of one chat response.
 
     Attributes:
         id: `chatcmpl-…`, the same in every chunk.
         created: unix time in seconds.
-        model: the name the client asked for.
-        custom_tools: the names among the client's tools that take free text.
-        include_usage: whether a stream ends with a usage chunk.
+        model: the model name that the client requested.
+        custom_tools: the names of the client's free-text tools.
+        include_usage: True if a stream ends with a usage chunk.
     """
 
     id: str
@@ -84,24 +84,24 @@ class ChatForm:
     include_usage: bool = False
 
     def chunk(self) -> dict[str, Any]:
-        """The fields that every chunk begins with."""
+        """Return the first fields of every chunk."""
         named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
-        # OpenRouter's SDKs reject every chunk without the key; no client tried rejects null.
+        # OpenRouter's SDKs reject every chunk without the key; no tested client rejects null.
         return {**named, "system_fingerprint": None}
 
     def stream(self, index: int) -> ChatStream:
-        """The writer of one choice of a stream."""
+        """Return the serializer of one streamed choice."""
         return ChatStream(self, index)
 
     def stream_end(self, usage: Usage) -> bytes:
-        """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
-        # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
+        """Return the bytes after the last choice: the usage chunk, if requested, and `[DONE]`."""
+        # Only on request: a chunk without choices could break clients that read `choices[0]` of every chunk.
         if not self.include_usage:
             return DONE
         return sse({**self.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
-        """A whole answer: one choice for each message."""
+        """Return a whole response with one choice per message."""
         if len(messages) == 1 and messages[0].only_text:
             return self._whole_text(messages[0])
         usage = Usage()
@@ -112,7 +112,7 @@ class ChatForm:
             "object": "chat.completion",
             "created": self.created,
             "model": self.model,
-            # As in chunks: OpenRouter's SDKs reject an answer without the key.
+            # As in chunks: OpenRouter's SDKs reject a response without the key.
             "system_fingerprint": None,
             "choices": [_choice(self, index, message) for index, message in enumerate(messages)],
             "usage": usage_object(usage),
@@ -120,23 +120,23 @@ class ChatForm:
         return dumps(body)
 
     def _whole_text(self, message: FinalMessage) -> bytes:
-        """The same for a single message that has nothing but its text, as nearly all have: in a third of the time."""
+        """Return a whole response for one text-only message, the most common case, in a third of the time."""
         model, text = dump_texts([self.model, message.text])
         usage = NOTHING_USED if not message.usage.reported else dumps(usage_object(message.usage))
         return TEXT_ANSWER % (self.id.encode(), self.created, model, text, message.finish_reason.encode(), usage)
 
 
 class ChatStream:
-    """One choice of a streamed answer: items to bytes.
+    """One streamed choice: serializes items to bytes.
 
-    Text, which is nearly all there is, is written into a template of bytes; nothing is built or validated for it.
+    Text, by far the most common item, is written into a template of bytes; nothing is built or validated for it.
     """
 
     _custom: frozenset[str] = frozenset()
 
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
-        # Each stream has its beginning in memory as long as it is open, so it has it once; the end is one for all.
+        # The prefix is per stream and stays in memory while the stream is open; the suffix is shared by all streams.
         self._before_text = b'data: %b,"choices":[{"index":%d,"delta":%b' % (dumps(form.chunk())[:-1], index, CONTENT)
         self._tail, self._after_text = ENDS[form.include_usage]
         self._indexes: dict[str, int] = {}
@@ -147,7 +147,7 @@ class ChatStream:
         self._speech: _Speech | None = None
 
     def feed(self, items: list[Item]) -> bytes:
-        """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
+        """Return the chunks for these items, after the role chunk if it is still due. Empty if there is nothing to show."""
         if type(items) is Texts:  # nearly always
             return self._texts(items) if self._begun else self.begin() + self._texts(items)
         parts = [self._item(item) for item in items]
@@ -158,10 +158,10 @@ class ChatStream:
         return self.begin(text=not isinstance(first, ToolCallStarted | RefusalDelta | MediaDelta)) + data
 
     def begin(self, *, text: bool = True) -> bytes:
-        """The chunk with the role, if it is still to come. Without `text`, the message begins with something else."""
+        """Return the role chunk unless it was sent. Pass `text=False` if the message does not begin with text."""
         if self._begun:
             return b""
-        # The role comes once: SDK helpers add up strings, "assistant" in each chunk became "assistantassistant".
+        # The role is sent once: SDK helpers concatenate strings, so a role in each chunk became "assistantassistant".
         self._begun = True
         return self._before_text[HEAD] + (ROLE if text else ROLE_WITHOUT_TEXT) + self._tail
 
@@ -173,7 +173,7 @@ class ChatStream:
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
-            case Finished():  # first, since there is always one
+            case Finished():  # first, since every turn has one
                 return self._finish(item.reason)
             case str():
                 return self._texts([item])
@@ -196,10 +196,10 @@ class ChatStream:
                 return self._status(item.message, done=True)
             case Compacted():
                 return self._status("The conversation was shortened.", done=True)
-            # A turn that only waits for an approval has no calls: "tool_calls" would make clients look for some.
+            # A turn that only waits for an approval has no calls: with "tool_calls", clients would look for some.
             case Paused():
                 return self._finish("tool_calls" if self._indexes else "stop")
-            # A call has no end here: clients take it as whole once the next one begins, or the choice has finished.
+            # Calls have no end marker: clients take a call as complete when the next one begins or the choice finishes.
             case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
                 return b""
             case _:
@@ -217,7 +217,7 @@ class ChatStream:
     def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
         chunk: ToolCallChunk
         if isinstance(event, ToolCallStarted):
-            # Id and name come in the first piece only: the SDK's accumulator concatenates them. Every piece needs the
+            # The id and the name go into the first delta only: the SDK's accumulator concatenates them. Every delta needs the
             # index.
             index = self._indexes[event.call_id] = len(self._indexes)
             if event.name in self._form.custom_tools:
@@ -241,7 +241,7 @@ class ChatStream:
         return self._delta({"images": [_image(event, self._images - 1)]})
 
     def _progress(self, item: Progress) -> bytes:
-        """A line about it. Open WebUI shows the last line only, so tools that run at once share theirs."""
+        """Return the status chunk. Open WebUI shows only the last line, so tools that run at once share one."""
         if item.kind != TOOL:
             return self._status(item.status, done=item.done)
         if all([tool.done for tool in self._at_once.values()]):
@@ -252,11 +252,11 @@ class ChatStream:
 
     def _status(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
-        # An empty delta: Open WebUI draws `event`, all other clients skip a chunk that adds nothing.
+        # An empty delta: Open WebUI draws `event`, all other clients skip a chunk with nothing to add.
         return self._before_text[HEAD] + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
 
     def _finish(self, reason: ChatFinishReason) -> bytes:
-        # Citations go out together: the SDK's accumulator cannot add to a list whose entries have no index.
+        # Citations are sent together: the SDK's accumulator cannot extend a list whose entries have no index.
         last: Delta = {}
         if self._citations:
             last["annotations"] = self._citations
@@ -267,7 +267,7 @@ class ChatStream:
 
 
 class _Speech:
-    """Speech as base64 whose pieces can be joined: each but the last holds whole groups of three bytes."""
+    """Encodes audio as base64 chunks that clients can concatenate: all but the last hold whole groups of three bytes."""
 
     def __init__(self, form: ChatForm) -> None:
         self._form = form
@@ -276,7 +276,7 @@ class _Speech:
 
     def piece(self, event: MediaDelta) -> AudioDelta:
         data = self.rest + event.data
-        # Three bytes are four characters: what does not fill a group waits, or padding would stand within the text.
+        # Three bytes make four characters: an incomplete group is held back, or padding would end up inside the data.
         whole = len(data) - len(data) % 3
         self.rest = data[whole:]
         delta: AudioDelta = {"data": base64.b64encode(data[:whole]).decode(), "transcript": event.transcript}
@@ -299,8 +299,8 @@ def _choice(form: ChatForm, index: int, message: FinalMessage) -> ChatChoice:
 
 
 def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
-    """The message. Keys that have nothing to say are left out, not null: strict clients refuse `tool_calls: null`."""
-    # Beside calls and refusals OpenAI has null; of an answer that says nothing, clients read the text without asking.
+    """Return the message. Empty keys are left out, not null: strict clients reject `tool_calls: null`."""
+    # OpenAI sends null beside calls and refusals; in an empty answer it must be text, since clients read it unconditionally.
     silent = not (message.refusal or message.client_calls or message.media)
     reply: AssistantReply = {
         "role": "assistant",
@@ -353,7 +353,7 @@ def _audio(form: ChatForm, pieces: Sequence[MediaDelta]) -> Audio:
 
 
 def _audio_identity(form: ChatForm) -> tuple[str, int]:
-    # It only has to differ from others: nothing is kept under it.
+    # The id only needs to be unique: nothing is stored under it.
     return form.id.replace("chatcmpl-", "audio_"), form.created + AUDIO_KEPT
 
 

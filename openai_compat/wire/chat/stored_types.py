@@ -1,6 +1,6 @@
-"""Requests and answers of the APIs for stored completions.
+"""Requests and responses of the APIs for stored completions.
 
-Source of the first three: OpenAI's OpenAPI document. Conversations of chat are an extension of ours.
+Source of the first three: OpenAI's OpenAPI document. Chat conversations are an extension.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class MetadataUpdate(WireModel):
 
 
 class StoredChatCompletion(ChatCompletion):
-    """A stored answer, with its client's labels."""
+    """A stored completion with the metadata its client has set."""
 
     metadata: dict[str, str]
 
 
 class CompletionPage(TypedDict):
-    """Stored answers; the next page begins `after` the last id."""
+    """One page of stored completions; pass `last_id` as `after` to get the next page."""
 
     object: Literal["list"]
     data: list[StoredChatCompletion]
@@ -36,7 +36,7 @@ class CompletionPage(TypedDict):
 
 
 class MessagePage(TypedDict):
-    """The messages that led to a stored answer, as the chat API has them, each with an id."""
+    """The messages that led to a stored completion, in the chat API's format, each with an id."""
 
     object: Literal["list"]
     data: list[dict[str, Any]]
@@ -46,7 +46,7 @@ class MessagePage(TypedDict):
 
 
 class KeptConversation(TypedDict):
-    """A conversation that the server keeps. `created` is in unix seconds."""
+    """A conversation stored on the server. `created` is in unix seconds."""
 
     id: str
     object: Literal["chat.conversation"]
@@ -56,7 +56,7 @@ class KeptConversation(TypedDict):
 
 
 class Deleted(TypedDict):
-    """What is answered when a stored completion or a conversation was deleted."""
+    """Confirms that a stored completion or a conversation was deleted."""
 
     id: str
     object: Literal["chat.completion.deleted", "chat.conversation.deleted"]

@@ -1,4 +1,4 @@
-"""The chat REST API: bodies and query strings to what they ask for."""
+"""Parses bodies and query strings of the chat REST API."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Model = TypeVar("Model", bound=CamelModel)
 
 PAGE, MOST = 20, 100
 LABELS = ("taskId", "ticketId", "projectId", "presetId")
-"""What a conversation can be labelled with, and found by."""
+"""The labels that a conversation can have, and by which it can be found."""
 
 
 def parse(model: type[Model], body: bytes) -> Model:
-    """The body as `model`. Raises InvalidRequest with the `param` at fault."""
+    """Parse the body as `model`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     return validate(model, raw)
 
 
 def said(message: ChatMessage) -> Message:
-    """A message as agents get it."""
+    """Convert a message to the typed message that agents receive."""
     match message.role:
         case "user":
             return UserMessage((TextPart(message.content),))
@@ -52,7 +52,7 @@ def said(message: ChatMessage) -> Message:
 
 
 def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
-    """The agent's request, without the client's system prompt."""
+    """Return the agent's request, without the client's system prompt."""
     return AgentRequest(
         model=model,
         messages=messages,
@@ -70,18 +70,18 @@ def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, calle
 
 
 def labels(asked: Asked | RestNewConversation) -> dict[str, str]:
-    """The ids that a request names, by their names on the wire."""
+    """Return the ids in a request, by their names on the wire."""
     sent = asked.model_dump(by_alias=True)
     return {name: sent[name] for name in LABELS if sent.get(name) is not None}
 
 
 def _extra(asked: Asked) -> dict[str, Any]:
-    """The fields that bound a turn of the tool loop."""
+    """Return the extra fields that limit a turn of the tool loop."""
     extra: dict[str, Any] = {}
     if asked.security_mode is not None:
         extra["security_mode"] = asked.security_mode
     if isinstance(asked, ToolMessageRequest) and asked.enable_tools is False:
-        # Without tools is not "ask": whoever turned them off does not want to be asked either.
+        # Disabled tools are not mode "ask": a user who disabled them does not want to be asked either.
         extra["security_mode"] = "deny"
     if isinstance(asked, AgenticRequest):
         extra["max_steps"] = asked.max_steps or DEFAULT_STEPS
@@ -92,7 +92,7 @@ def _extra(asked: Asked) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Which conversations are wanted; `before` is where the last page ended."""
+    """The page of conversations to list; `before` is the end of the previous page."""
 
     limit: int
     offset: int
@@ -101,7 +101,7 @@ class ListQuery:
 
 
 def parse_list(query: str) -> ListQuery:
-    """The page that a query string asks for. Raises InvalidRequest."""
+    """Parse the query string of a listing. Raises InvalidRequest."""
     sent = query_of(query)
     return ListQuery(
         _number(sent, "limit", PAGE, 1, MOST),
@@ -112,12 +112,12 @@ def parse_list(query: str) -> ListQuery:
 
 
 def query_of(query: str) -> dict[str, str]:
-    """A query string's fields; the last one of a name counts."""
+    """Parse a query string's fields; the last value of a name wins."""
     return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
 
 
 def cursor(touched: float, identifier: str) -> str:
-    """The `cursor` of the next page."""
+    """Return the `cursor` of the next page."""
     return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
 
 
@@ -126,7 +126,7 @@ def _read_cursor(sent: str) -> tuple[float, str]:
         found = json.loads(base64.b64decode(sent.encode(), altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
         found = None
-    # A cursor is a client's text like any other.
+    # A cursor is untrusted input.
     match cast("Any", found):
         case [float() as touched, str() as identifier]:
             return touched, identifier
@@ -139,7 +139,7 @@ def _number(sent: Mapping[str, str], name: str, default: int, least: int, most: 
     value = sent.get(name)
     if value is None:
         return default
-    # Checked as text first: `int` takes spaces, signs and digits of other scripts.
+    # Checked as text first: `int` accepts spaces, signs and digits of other scripts.
     if value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most:
         return int(value)
     raise InvalidRequest(f"'{name}' is a whole number from {least} to {most}.", param=name, code="invalid_value")

@@ -1,4 +1,4 @@
-"""The chat REST API's objects: turns as they are kept, conversations and messages as they are shown."""
+"""The chat REST API's objects: turns as stored items, and the representation of conversations and messages."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ StoredItem: TypeAlias = dict[str, Any]
 NewId: TypeAlias = Callable[[str], str]
 
 ABOUT = "chat_rest"
-"""The field of stored items with what only this API knows of them."""
+"""The key in stored items for the data that only this API uses."""
 
 TITLE_LENGTH = 50
 UNTITLED = "New conversation"
-# Hyphens: this API's clients compare them as they are.
+# Hyphens: this API's clients compare the values verbatim.
 REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -37,9 +37,9 @@ class TurnRecord:
     """Collects the events of a turn.
 
     Attributes:
-        calls: the agent's own calls, as they will be shown, in the order in which they began.
-        approvals: the calls that wait for somebody's decision, by the id of each question.
-        state: what the agent left to go on from.
+        calls: the agent's own calls in their API representation, in the order in which they began.
+        approvals: maps approval ids to the calls that wait for a decision.
+        state: the agent's saved state, for resuming the turn.
     """
 
     def __init__(self, new_id: NewId) -> None:
@@ -52,7 +52,7 @@ class TurnRecord:
         self._reducer = Reducer()
 
     def feed(self, items: list[Item]) -> list[Item]:
-        """Take in what the agent has said; returns what a reader of one message sees of it."""
+        """Add items of the agent; return the items to show in a single message."""
         for item in items:
             if isinstance(item, ToolCallReady) and item.executor == "agent":
                 self._begin(item.call_id, item.name, item.arguments)
@@ -60,7 +60,7 @@ class TurnRecord:
                 self._end(item)
             elif isinstance(item, Paused):
                 self._ask(item)
-        # The record keeps what a reader sees: pauses between messages are blank lines in it.
+        # The stored text equals the shown text: breaks between messages are blank lines in both.
         shown = self._view.show(items)
         self._reducer.feed(shown)
         return shown
@@ -84,35 +84,35 @@ class TurnRecord:
 
     @property
     def final(self) -> FinalMessage:
-        """The message that the events come to so far."""
+        """The final message so far."""
         return self._reducer.message()
 
     @property
     def finish_reason(self) -> FinishReason:
-        """How the turn has ended, in this API's words; it has one of its own for approvals."""
+        """The turn's finish reason in this API's terms, which include one for approvals."""
         return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
 
     @property
     def compaction(self) -> RestCompaction | None:
-        """The summary that replaced the beginning of the conversation, if it was too long."""
+        """The summary that replaced the beginning of an overlong conversation."""
         summary = self.final.compacted
         return None if summary is None else {"summary": summary}
 
     def user_items(self, new: Iterable[TypedMessage], about: Mapping[str, Any]) -> list[StoredItem]:
-        """The client's messages as they are stored."""
+        """Convert the client's messages to stored items."""
         items = [item for message in new for item in items_of(message, self._new_id)]
         return [{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in items]
 
     def reply_items(self, agent: str, about: Mapping[str, Any]) -> list[StoredItem]:
-        """The agent's items as they are stored: a compaction first, the message last."""
+        """Convert the agent's output to stored items: a compaction first, the message last."""
         final = self.final
         items = [] if final.compacted is None else [compaction_item(final.compacted, self._new_id)]
-        # A call that waits is kept as its question alone, until somebody has decided.
+        # A call that waits is stored only as its approval request until it is decided.
         asked = {call.call_id for call in self.approvals.values()}
         items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
         items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
         said = items_of(reply_message(final, frozenset()), self._new_id)
-        # A turn without words has an empty message all the same: model, provider and usage are kept with it.
+        # A turn without text still stores an empty message, which holds model, provider and usage.
         if not any([item["type"] == "message" for item in said]):
             content = [output_text("")]
             empty = {"type": "message", "status": "completed", "role": "assistant", "content": content}
@@ -121,9 +121,9 @@ class TurnRecord:
 
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
         failed = call["status"] != "success"
-        # Never without a result: another API, which reads the same conversation, refuses a call that has none.
+        # Always with a result: other APIs on the same conversation reject a call without one.
         text = call.get("result", "The agent has ended before it.")
-        # A denied call has failed too, in OpenAI's types; ABOUT keeps which of both it was.
+        # In OpenAI's types a denied call has failed too; ABOUT distinguishes the two.
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
         return {
             "id": self._new_id("mcp_"),
@@ -140,7 +140,7 @@ class TurnRecord:
 
 
 def status_of(result: ToolResult) -> Any:
-    """The status of a call."""
+    """Return the status of a call."""
     return "denied" if result.denied else "error" if result.is_error else "success"
 
 
@@ -156,7 +156,7 @@ def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
 
 
 def read(arguments: str) -> Any:
-    """A tool's arguments as JSON; as they are, if they are none."""
+    """Decode a tool's arguments from JSON; invalid JSON is returned as text."""
     try:
         return json.loads(arguments) if arguments else {}
     except (ValueError, RecursionError):
@@ -164,7 +164,7 @@ def read(arguments: str) -> Any:
 
 
 def usage_of(usage: Usage) -> TokenUsage:
-    """Tokens, as this API counts them."""
+    """Return the token usage in this API's format."""
     return {
         "promptTokens": usage.input_tokens,
         "completionTokens": usage.output_tokens,
@@ -173,18 +173,18 @@ def usage_of(usage: Usage) -> TokenUsage:
 
 
 def iso(seconds: float) -> str:
-    """A time in unix seconds as ISO 8601, to the millisecond."""
+    """Format a unix time as ISO 8601 in milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def title_from(text: str) -> str:
-    """The title of a conversation that begins so."""
+    """Return the title of a conversation from its first text."""
     line = " ".join(text.split())
     return line if len(line) <= TITLE_LENGTH else line[:TITLE_LENGTH] + "..."
 
 
 def conversation_of(identifier: str, metadata: Mapping[str, str], created: float, touched: float) -> RestConversation:
-    """A conversation as it is shown."""
+    """Return the API's representation of a conversation."""
     shown: RestConversation = {
         "id": identifier,
         "title": metadata.get("title", UNTITLED),
@@ -199,11 +199,11 @@ def conversation_of(identifier: str, metadata: Mapping[str, str], created: float
 
 
 def groups_of(items: Iterable[StoredItem]) -> list[list[StoredItem]]:
-    """Items by messages: what the agent says, thinks and does until somebody else speaks is one message."""
+    """Group items into messages: consecutive output of the agent forms one message."""
     groups: list[list[StoredItem]] = []
     for item in items:
         kind, spoken = item.get("type"), _is_spoken(item)
-        # A summary stands for messages that are still shown here.
+        # A summary replaces messages that are still shown here.
         if kind == "compaction" or not (spoken or kind in ("message", None) or kind in OUTPUTS):
             continue
         if groups and (kind in OUTPUTS or (spoken and _is_spoken(groups[-1][0]))):
@@ -218,15 +218,15 @@ def _is_spoken(item: StoredItem) -> bool:
 
 
 def message_id(group: Sequence[StoredItem]) -> str:
-    """The id of a message: that of the first thing said in it."""
-    # The message's own before that of a thought or a call: it is the id that the turn has told its client.
+    """Return the id of a message."""
+    # The message item's id is preferred over that of reasoning or a call: the client already received it.
     said = [item for item in group if item.get("type") in ("message", None)]
     return str((said or group)[0]["id"])
 
 
 def messages_of(conversation: str, items: Sequence[StoredItem], created: str) -> list[Message]:
-    """A conversation's messages; `created` is the time of those of which it is not known."""
-    # A question that was decided is shown as the call that has come of it.
+    """Return a conversation's messages; `created` is the fallback for messages without a time."""
+    # A decided approval request is shown as the call that it led to.
     settled = {
         item.get(name)
         for item in items
@@ -268,7 +268,7 @@ def _add_about(shown: Message, about: Mapping[str, Any], group: Sequence[StoredI
 
 
 def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
-    """A call as it is shown; None for a question about one that has ended."""
+    """Return the API's representation of a call; None for an approval request whose call has ended."""
     call_id = str(item.get("call_id") or item["id"])
     call: ToolCallRecord = {
         "id": call_id,
@@ -279,7 +279,7 @@ def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
     if item["type"] == "mcp_approval_request":
         return None if call_id in settled or item["id"] in settled else call
     about = cast("dict[str, Any]", item.get(ABOUT) or {})
-    # Calls that came over another API have nothing of ours, but an error if they have failed.
+    # Calls made through other APIs lack this API's data; failed ones have an error.
     call["status"] = about.get("status") or ("error" if item.get("error") else "success")
     error = cast("dict[str, Any]", item.get("error") or {})
     call["result"] = item.get("output") or "\n".join(_part_texts(error.get("content")))

@@ -1,4 +1,4 @@
-"""The stream of an agentic turn: `{"type", "data", "timestamp"}` for everything that the agent does."""
+"""The stream of an agentic turn: one `{"type", "data", "timestamp"}` frame per action of the agent."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ EVENTS = (
     "message_saved",
     "error",
 )
-"""Every `type` there is, in about the order in which they come."""
+"""Every event `type`, roughly in order of appearance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The data of an agentic turn before it begins. `clock` gives milliseconds."""
+    """The data of an agentic turn before it begins. `clock` returns milliseconds."""
 
     id: str
     conversation: str
@@ -79,7 +79,7 @@ class Session:
 
 @dataclass(slots=True)
 class Agentic:
-    """Writes one turn of an agentic session as frames of a stream."""
+    """Serializes one turn of an agentic session as stream frames."""
 
     session: Session
     _thinking: bool = False
@@ -90,7 +90,7 @@ class Agentic:
     _view: Presentation = field(default_factory=lambda: Presentation("hidden"))
 
     def begin(self) -> bytes:
-        """The frames before the agent starts: the user's message, and what is going to happen."""
+        """Return the frames before the agent starts: the user's message and the session's data."""
         session = self.session
         start = {
             "sessionId": session.id,
@@ -99,7 +99,7 @@ class Agentic:
             "model": session.model,
             "provider": session.provider,
             "configuredProviders": session.configured_providers,
-            # A key of profClaw's API. Which providers cool down, only the agent knows.
+            # A key of profClaw's API. Only the agent knows which providers are cooling down.
             "cooldownProviders": list[str](),
         }
         return self._said() + self._write("session:start", start)
@@ -108,17 +108,17 @@ class Agentic:
         user = self.session.user
         if user is None:
             return b""
-        # profClaw's keys; here the conversation is only shortened once the agent runs, which `compaction` tells.
+        # profClaw's keys; here the conversation is compacted only while the agent runs, as reported by `compaction`.
         count = {"compactionApplied": False, "messageCount": self.session.messages}
         return self._write("user_message", {"id": user["id"], "content": user["content"], **count})
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """The frames for what the agent said, in its order; `shown` is what other forms write."""
+        """Return the frames for the agent's items, in order; `shown` is only used by other formats."""
         frames: list[bytes] = []
         text: list[Item] = []
         for item in items:
             if isinstance(item, str | TextDelta | RefusalDelta | MessageBreak):
-                # Text that follows text is one frame: an agent may say a word at a time.
+                # Consecutive texts become one frame: an agent may emit one word at a time.
                 text += self._view.show([item])
                 continue
             frames.append(self._text(text))
@@ -128,10 +128,10 @@ class Agentic:
         return b"".join(frames)
 
     def end(self, turned: Turned) -> bytes:
-        """The frames that sum up."""
+        """Return the closing frames."""
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
-        # After the thoughts, before the sum: a client shows the question where the turn stopped.
+        # After the reasoning, before the summary: clients show the approval request where the turn stopped.
         closing += [self._write("approval:required", approval) for approval in turned.approvals]
         summary = {"summary": saved["content"], "artifacts": turned.artifacts, "nextSteps": list[str]()}
         closing.append(self._write("summary", summary))
@@ -149,7 +149,7 @@ class Agentic:
             "requestedProvider": session.requested_provider,
             "usedFallback": bool(self._fallbacks),
             "fallbackAttempts": self._fallbacks,
-            # An agent that reports no steps has taken one.
+            # An agent that reports no steps counts as one step.
             "totalSteps": max(self._step, 1),
             "totalTokens": usage["totalTokens"],
             "inputTokens": usage["promptTokens"],
@@ -252,6 +252,6 @@ class Agentic:
 
 
 def agentic_error(error: OpenAICompatError, clock: Callable[[], int]) -> bytes:
-    """The frame that ends a stream whose turn has failed."""
+    """Return the frame that ends the stream of a failed turn."""
     told = envelope(error)["error"]
     return sse({"type": "error", "data": told, "timestamp": clock()})

@@ -1,4 +1,4 @@
-"""The chat REST API, as it is sent and answered: profClaw's, in camelCase, with OpenAI's error envelope."""
+"""Requests and responses of the chat REST API: profClaw's API, in camelCase, with OpenAI's error envelope."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing_extensions import TypedDict
 
 from ..chat.request_types import WHOLE, TokenLimit, WireModel
 
-# As in chat: the event loop would stand still while millions are read.
+# As in chat: reading millions of messages would block the event loop.
 MAX_MESSAGES = 10_000
 MAX_STEPS = 200
 DEFAULT_STEPS = 20
 DEFAULT_BUDGET = 500_000
 
-# With something in it: blanks are no question.
+# At least one non-blank character is required.
 Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"\S")]
 Name: TypeAlias = Annotated[str, MinLen(1), MaxLen(256)]
 Title: TypeAlias = Annotated[str, MinLen(1), MaxLen(512)]
@@ -27,20 +27,20 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool-calls", "content-filte
 
 
 class CamelModel(WireModel):
-    """Base of the API's requests."""
+    """Base class of the API's requests."""
 
     model_config = ConfigDict(alias_generator=to_camel, defer_build=True)
 
 
 class ChatMessage(CamelModel):
-    """A message of `messages`. `content` is text; pictures and files are for the other APIs."""
+    """A message of `messages`. `content` is text; images and files are supported by the other APIs only."""
 
     role: Literal["user", "assistant", "system"]
     content: str
 
 
 class Asked(CamelModel):
-    """What every request that runs an agent may say."""
+    """Fields shared by all requests that run an agent."""
 
     model: Name | None = None
     provider: Name | None = None
@@ -84,7 +84,7 @@ class NewTitle(CamelModel):
 
 
 class ForkRequest(CamelModel):
-    """The body of `POST /conversations/{id}/fork`: up to which message, all of them by default."""
+    """The body of `POST /conversations/{id}/fork`. `message_id` is the last message to copy; by default all are copied."""
 
     message_id: Name | None = None
     title: Title | None = None
@@ -114,25 +114,25 @@ class AgenticRequest(Asked):
 
 
 class ApproveRequest(CamelModel):
-    """The body of `POST /tools/approve`. `arguments` are to be used instead of the model's."""
+    """The body of `POST /tools/approve`. `arguments` replace the model's arguments."""
 
     conversation_id: Name
     approval_id: Name
     decision: DecisionWord
     reason: Annotated[str, MaxLen(4096)] | None = None
     arguments: dict[str, Any] | str | None = None
-    # Kept with the grant, and compared with each later call of that tool.
+    # Stored with the grant and matched against each later call of the tool.
     pattern: Annotated[str, MaxLen(4096)] | None = None
     stream: bool | None = None
     background: bool | None = None
 
 
 class ConfigureRequest(CamelModel):
-    """The body of `POST /providers/{type}/configure`. What is left out stays as it is."""
+    """The body of `POST /providers/{type}/configure`. Omitted fields stay unchanged."""
 
     type: Name | None = None
     api_key: Annotated[str, MinLen(1), MaxLen(4096)] | None = None
-    # The provider's key is sent there.
+    # The provider's key is sent to this URL.
     base_url: Annotated[str, MaxLen(2048), StringConstraints(pattern=r"^https?://[^/\s]")] | None = None
     resource_name: Name | None = None
     deployment_name: Name | None = None
@@ -148,7 +148,7 @@ class DefaultProviderRequest(CamelModel):
 
 
 class TokenUsage(TypedDict):
-    """The tokens of a turn, over all runs of its agent; 0 where the agent reports none."""
+    """The tokens of a turn, summed over all runs of its agent; 0 if the agent reports none."""
 
     promptTokens: int
     completionTokens: int
@@ -166,7 +166,7 @@ class ToolCallRecord(TypedDict):
 
 
 class PendingApproval(TypedDict):
-    """A call that waits for somebody's decision. Times are ISO 8601."""
+    """A call that waits for a user's decision. Times are ISO 8601."""
 
     id: str
     toolCallId: str
@@ -208,27 +208,27 @@ class Message(TypedDict):
 
 
 class Artifact(TypedDict):
-    """Something that the agent has made: its media type, and base64."""
+    """Output of the agent other than text: its media type, and base64 data."""
 
     type: str
     data: str
 
 
 class AssistantText(TypedDict):
-    """The agent's message in the answer of `completions`."""
+    """The agent's message in the response of `completions`."""
 
     role: Literal["assistant"]
     content: str
 
 
 class RestCompaction(TypedDict):
-    """What was made of the beginning of the conversation."""
+    """The summary that replaced the beginning of the conversation."""
 
     summary: str
 
 
 class RestCompletion(TypedDict):
-    """The answer of `completions` and `smart`. `duration` is in milliseconds."""
+    """The response of `completions` and `smart`. `duration` is in milliseconds."""
 
     id: str
     provider: str
@@ -246,7 +246,7 @@ class RestCompletion(TypedDict):
 
 
 class QuickAnswer(TypedDict):
-    """The answer of `POST /quick`, which belongs to no conversation."""
+    """The response of `POST /quick`, which belongs to no conversation."""
 
     content: str
     model: str
@@ -255,7 +255,7 @@ class QuickAnswer(TypedDict):
 
 
 class ToolSupport(TypedDict):
-    """Whether the agent's tools were wanted, are there, and were called."""
+    """Indicates if the agent's tools were requested, are supported, and were used."""
 
     requested: bool
     supported: bool
@@ -264,7 +264,7 @@ class ToolSupport(TypedDict):
 
 
 class MessageAnswer(TypedDict):
-    """The answer of `messages` and `messages/with-tools`."""
+    """The response of `messages` and `messages/with-tools`."""
 
     userMessage: Message | None
     assistantMessage: Message
@@ -278,25 +278,25 @@ class MessageAnswer(TypedDict):
 
 
 class ConversationAnswer(TypedDict):
-    """The answer of whatever makes or changes a conversation."""
+    """The response of every request that creates or changes a conversation."""
 
     conversation: RestConversation
 
 
 class ConversationWithMessages(ConversationAnswer):
-    """One conversation with all that was said."""
+    """A conversation with all its messages."""
 
     messages: list[Message]
 
 
 class ConversationExport(ConversationWithMessages):
-    """The same, to be kept elsewhere."""
+    """A conversation with all its messages, for export."""
 
     exportedAt: str
 
 
 class ConversationList(TypedDict):
-    """A page of conversations; `nextCursor` is where the next one begins."""
+    """A page of conversations; pass `nextCursor` as `cursor` to get the next page."""
 
     conversations: list[RestConversation]
     total: int
@@ -304,13 +304,13 @@ class ConversationList(TypedDict):
 
 
 class Done(TypedDict):
-    """The answer of what has nothing to say but that it was done."""
+    """A response that only confirms success."""
 
     success: Literal[True]
 
 
 class ApproveAnswer(TypedDict):
-    """The answer of `tools/approve`: what was decided, and what the turn came to if it went on."""
+    """The response of `tools/approve`: the decision and, if the turn resumed, its outcome."""
 
     success: Literal[True]
     decision: DecisionWord
@@ -330,7 +330,7 @@ class ApprovalList(TypedDict):
 
 
 class GrantEntry(TypedDict):
-    """What the caller has allowed for always. `allow` has `arguments`, the words of a command as `argv`, or a `pattern` of them."""
+    """An always-allow grant of the caller. `allow` has `arguments`, a command's words as `argv`, or a `pattern` for them."""
 
     id: str
     agent: str
@@ -340,19 +340,19 @@ class GrantEntry(TypedDict):
 
 
 class GrantList(TypedDict):
-    """All that the caller has allowed for always, oldest first."""
+    """All always-allow grants of the caller, oldest first."""
 
     grants: list[GrantEntry]
 
 
 class MessageList(TypedDict):
-    """What was said in a conversation."""
+    """The messages of a conversation."""
 
     messages: list[Message]
 
 
 class ModelEntry(TypedDict):
-    """A model, and whose it is."""
+    """A model and its provider."""
 
     id: str
     name: str
@@ -360,7 +360,7 @@ class ModelEntry(TypedDict):
 
 
 class Alias(TypedDict):
-    """Another name of a model."""
+    """An alternative name of a model."""
 
     alias: str
     provider: str
@@ -374,13 +374,13 @@ class OfferedModels(TypedDict):
 
 
 class RestModelList(OfferedModels):
-    """The models that can be talked to."""
+    """The available models and their aliases."""
 
     aliases: list[Alias]
 
 
 class ProviderEntry(TypedDict):
-    """A provider, and how it is."""
+    """A provider and its health."""
 
     type: str
     enabled: bool
@@ -390,14 +390,14 @@ class ProviderEntry(TypedDict):
 
 
 class ProviderList(TypedDict):
-    """The providers, and which one answers where none is named."""
+    """The providers, and the default one."""
 
     default: str
     providers: list[ProviderEntry]
 
 
 class ProviderHealth(TypedDict):
-    """The outcome of a check. `latencyMs` is null where there was no answer."""
+    """The outcome of a health check. `latencyMs` is null if there was no response."""
 
     provider: str
     healthy: bool
@@ -406,13 +406,13 @@ class ProviderHealth(TypedDict):
 
 
 class ProviderChanged(Done):
-    """What has become of a provider's settings, or of the choice of one."""
+    """The outcome of changing a provider's settings or the default provider."""
 
     message: str
 
 
 class ToolEntry(TypedDict):
-    """A tool, and the agents that have it. `parameters` is its JSON Schema."""
+    """A tool and the agents that have it. `parameters` is a JSON Schema."""
 
     name: str
     description: str
@@ -422,7 +422,7 @@ class ToolEntry(TypedDict):
 
 
 class ToolList(TypedDict):
-    """The tools that agents run themselves, each once, with the agents that have it."""
+    """The tools that agents run themselves, each listed once with its agents."""
 
     tools: list[ToolEntry]
     total: int

@@ -1,6 +1,6 @@
-"""What a client sends over the chat WebSocket, as JSON or MessagePack: messages, and frames of other kinds.
+"""Parses the client's frames of the chat WebSocket, JSON or MessagePack: messages and control frames.
 
-Fields that are not known are ignored.
+Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ FrameId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class ThreadFrame(WireModel):
-    """A frame about a thread. What it means without a `thread_id`, each kind of frame says itself."""
+    """A frame about a thread. Each kind of frame defines its meaning without a `thread_id`."""
 
     thread_id: ThreadId | None = None
 
 
 class MessageFrame(ThreadFrame):
-    """A chat message: what is about the turn itself. The rest is a chat completion's request."""
+    """A chat message: the fields about the turn itself. All other fields belong to the chat completion request."""
 
     role: str
     content: str | list[dict[str, Any]]
@@ -50,21 +50,21 @@ class MessageFrame(ThreadFrame):
 
 
 class StopFrame(ThreadFrame):
-    """Ends the turns of a thread; without `thread_id`, of the one that the connection used last."""
+    """Stops the turns of a thread; without `thread_id`, those of the thread that the connection used last."""
 
 
 class PingFrame(WireModel):
-    """Asks for a `pong`, which comes even if the key is not good any more."""
+    """Requests a `pong`, which is sent even if the API key is no longer valid."""
 
 
 class ManifestFrame(WireModel):
-    """The tools that this client runs, in place of those it named before."""
+    """The client's tools, replacing those of earlier manifests."""
 
     tools: Annotated[list[FunctionDefinition], Field(max_length=1024)]
 
 
 class ToolResultFrame(ThreadFrame):
-    """What a tool of the client's has answered."""
+    """The result of a client's tool."""
 
     tool_call_id: FrameId
     ok: bool = True
@@ -73,7 +73,7 @@ class ToolResultFrame(ThreadFrame):
 
 
 class ApprovalFrame(ThreadFrame):
-    """What somebody decided about a tool call."""
+    """A user's decision on a tool call."""
 
     approval_id: FrameId
     decision: Literal["allow-once", "allow-always", "deny"]
@@ -84,18 +84,18 @@ class ApprovalFrame(ThreadFrame):
 
 
 class ResumeFrame(WireModel):
-    """Follow a thread, from the frame after this one. 0, or nothing, is a page that has shown no frame yet."""
+    """Follows a thread from the frame after `last_seq`; 0 (the default) means that no frame was received yet."""
 
     thread_id: ThreadId
     last_seq: Annotated[int, Field(le=2**53)] = 0
 
 
 class ListTurnsFrame(WireModel):
-    """Asks for the caller's running turns, those of other connections too."""
+    """Requests the caller's running turns, including those of other connections."""
 
 
 class SetModeFrame(WireModel):
-    """Which kind of frames the client wants, whatever it sends."""
+    """Sets the kind of frames sent to the client, regardless of the kind that it sends."""
 
     mode: Literal["binary", "text"]
 
@@ -143,18 +143,18 @@ NOT_FOR_CHAT = frozenset(
         "store",
     ]
 )
-"""Fields of a message that no chat completion's request gets from it: who the user is, is for the key to say."""
+"""Fields of a message that are not copied to the chat completion request: the API key identifies the user."""
 
 OF_MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id")
 FROM_NODETOOL = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}
-"""Parts with the media in a field of their own name, and what it is taken for if it does not say."""
+"""NodeTool's parts, which hold media in a field named after the kind, with the default media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A chat message, as the body of a chat completion's request.
+    """A chat message, converted to the body of a chat completion request.
 
-    `names` are the client's tools that may be called, None for all of them. `size` is the frame's.
+    `names` are the client's tools that may be called; None allows all. `size` is the length of the frame.
     """
 
     frame: MessageFrame
@@ -163,11 +163,11 @@ class Say:
     size: int
 
     def offered(self, manifest: Sequence[Fields]) -> list[Fields]:
-        """The client's tools for this message: those that it describes, and those of the manifest."""
+        """Return the client's tools for this message: those that it describes, and those of the manifest."""
         described = cast("list[Fields]", self.body["tools"])
         called = [tool for tool in manifest if self.names is None or tool["function"]["name"] in self.names]
         names: set[Any] = {cast("Fields", t.get("function") or t.get("custom") or {}).get("name") for t in described}
-        # A tool that the message brings itself is newer than one of the same name in the manifest.
+        # A tool described in the message overrides one of the same name in the manifest.
         return [*described, *[tool for tool in called if tool["function"]["name"] not in names]]
 
 
@@ -185,17 +185,17 @@ Command: TypeAlias = (
 
 
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
-    """Parse a frame of at most so many values. Raises InvalidRequest."""
+    """Parse a frame that may hold up to `values` values. Raises InvalidRequest."""
     if isinstance(frame, bytes):
         kind, fields = _opened(unpack_object(frame, values))
     else:
-        # Half a character is left to the parser, which says what is wrong with it.
+        # A lone surrogate is left to the parser, which reports the error.
         data = frame.encode("utf-8", "surrogatepass")
         check_values(data, values)
         kind, fields = _opened(parse_object(data))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
-    # A message may come without a type: `{"role": …, "content": …}`.
+    # A message may omit the type: `{"role": …, "content": …}`.
     model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")
@@ -206,7 +206,7 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
 
 
 def _opened(fields: Fields) -> tuple[Any, Fields]:
-    """The kind of a frame and its fields, which may be in an envelope: `{"command": …, "data": {…}}`."""
+    """Return a frame's kind and its fields, which may be in an envelope: `{"command": …, "data": {…}}`."""
     if "command" not in fields:
         return fields.get("type"), fields
     data = fields.get("data", {})
@@ -216,7 +216,7 @@ def _opened(fields: Fields) -> tuple[Any, Fields]:
 
 
 def decision(frame: ApprovalFrame) -> Decision:
-    """The decision in an `approval_response`."""
+    """Return the decision in an `approval_response`."""
     arguments = frame.arguments
     return Decision(
         approved=frame.decision != "deny",
@@ -228,7 +228,7 @@ def decision(frame: ApprovalFrame) -> Decision:
 
 
 def tool_output(frame: ToolResultFrame) -> str:
-    """A tool's result as the agent reads it."""
+    """Return a tool's result in the form that the agent reads."""
     value = frame.result if frame.ok else {"error": frame.error}
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 
@@ -244,26 +244,26 @@ def _say(frame: MessageFrame, fields: Fields, size: int) -> Say:
 
 
 def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:
-    """The names among a message's `tools`, and those that it describes as chat completions do."""
+    """Return the tool names in a message's `tools`, and the tools described as in chat completions."""
     if value is None:
         return None, []
     names: list[str] = []
     described: list[Any] = []
     for index, tool in enumerate(value):
         fields = cast("Fields", tool) if isinstance(tool, dict) else {"name": tool}
-        # NodeTool sends names of tools that it has described before; others describe them in each message.
+        # NodeTool sends the names of tools that it described before; other clients describe them in each message.
         if "function" in fields or "custom" in fields:
             described.append(fields)
         elif isinstance(fields.get("name"), str):
             names.append(fields["name"])
         else:
             raise InvalidRequest("A tool needs a name.", param=f"tools[{index}].name", code="invalid_type")
-    # A list of descriptions alone takes nothing from the manifest away.
+    # A list with descriptions only does not restrict the manifest.
     return (frozenset(names) if names or not described else None), described
 
 
 def _part(part: Fields, where: str) -> Fields:
-    """A part of a message as chat completions have it; NodeTool has media in a field of its own, as bytes too."""
+    """Convert a part to the format of chat completions; NodeTool has media in a field of its own, possibly as bytes."""
     for kind, media_type in FROM_NODETOOL.items():
         media = part.get(kind)
         if isinstance(media, dict):
@@ -288,7 +288,7 @@ def _media(kind: str, media: Fields, media_type: str, where: str) -> Fields:
 
 
 def _without_bytes(value: Any) -> Any:
-    """The same with bytes, which only MessagePack has, as base64."""
+    """Return the value with all bytes, which only MessagePack carries, as base64."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Frames of the chat WebSocket to the client: events as frames, and frames as JSON or MessagePack."""
+"""Frames of the chat WebSocket to the client: converts events to frames, and encodes frames as JSON or MessagePack."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ WORKFLOW_FRAMES: Mapping[str, str] = {
     "notification": "notification",
     "prediction": "prediction",
 }
-"""The frame that `Progress` of a kind becomes. Any other kind is a `log_update`."""
+"""The frame type for each kind of `Progress`. Any other kind becomes a `log_update`."""
 
 MAY_HAVE_BYTES = frozenset(WORKFLOW_FRAMES.values())
-"""Frames with data of the agent's own, which need be no JSON. Of all others, only the content of media is bytes."""
+"""Frames with arbitrary data of the agent, which JSON may not carry. In all other frames, only the content of media is bytes."""
 
 IDS = {"job_update": "job_id", "task_update": "task_id", "step_result": "step_id", "tool_call_update": "tool_call_id"}
-"""What the `id` of a `Progress` is called in its frame; `node_id` in all others."""
+"""The name of the `id` of a `Progress` in its frame; `node_id` for all other frames."""
 
 StopReason: TypeAlias = Literal["stop", "superseded", "shutdown", "abandoned"]
 STOPPED: Mapping[StopReason, str] = {
@@ -82,12 +82,12 @@ STOPPED: Mapping[StopReason, str] = {
 
 
 class TurnFrames:
-    """Makes frames of one run's events. Stateful: feed it every item, in order.
+    """Converts one run's events to frames. Stateful: feed it every item, in order.
 
     Attributes:
         text: the answer's text so far.
-        usage: tokens so far.
-        job_ended: whether the agent itself has told how its job ended.
+        usage: the tokens so far.
+        job_ended: True if the agent has reported the end of its job.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class TurnFrames:
         return "".join(self._pieces)
 
     def feed(self, items: Sequence[Item]) -> list[Fields]:
-        """The frames for these items."""
+        """Return the frames for these items."""
         frames: list[Fields] = []
         for item in items:
             if item.__class__ is str and not self._break_due:  # nearly always
@@ -120,7 +120,7 @@ class TurnFrames:
             case TextDelta() | RefusalDelta():
                 return self._text(item.text)
             case MessageBreak():
-                # Told with the next text: a break before or after everything is no break.
+                # Sent with the next text: a break before the first or after the last text is dropped.
                 self._break_due = bool(self._pieces)
                 return ()
             case ReasoningDelta():
@@ -157,7 +157,7 @@ class TurnFrames:
         return (_chunk(BETWEEN_MESSAGES), _chunk(text))
 
     def _tool(self, item: ToolCallStarted | ToolCallReady | ToolResult) -> Sequence[Fields]:
-        """The agent's own tools. The client's are asked for when the run has paused."""
+        """Return the frames for the agent's own tools. The client's tools are requested when the run pauses."""
         if isinstance(item, ToolResult):
             name = self._names.get(item.call_id, "tool")
             ok = not (item.is_error or item.denied)
@@ -167,7 +167,7 @@ class TurnFrames:
         if item.executor == "client":
             return ()
         self._names[item.call_id] = item.name
-        # One frame for a call: with its arguments, once they are whole.
+        # One frame per call, sent once its arguments are complete.
         if isinstance(item, ToolCallStarted):
             return ()
         call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
@@ -179,7 +179,7 @@ class TurnFrames:
         own: Fields = {"type": kind, IDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
         if kind in ("log_update", "notification"):
             own |= {"content": item.status, "severity": "info"}
-        # What the frame says itself goes over the agent's data: `type` above all.
+        # The frame's own fields override the agent's data, `type` above all.
         return {**item.data, **own}
 
 
@@ -191,24 +191,24 @@ def _media(item: MediaDelta) -> Sequence[Fields]:
     kind = item.media_type.partition("/")[0]
     kind = kind if kind in ("image", "audio", "video") else "document"
     metadata = {"mime_type": item.media_type, **({"transcript": item.transcript} if item.transcript else {})}
-    # Bytes, not base64: MessagePack carries them, and JSON gets them as base64 at the end.
+    # Bytes, not base64: MessagePack carries them, and JSON gets base64 when encoded.
     chunk = {"type": "chunk", "content_type": kind, "content": item.data, "content_metadata": metadata, "done": False}
     return (chunk,)
 
 
 def turn_active(turn: str, model: str, waits_for: Sequence[str]) -> Fields:
-    """A turn is running; the first frame of each. It may wait for results of these calls."""
+    """Return the first frame of a turn: the turn is running, and may wait for the results of these calls."""
     frame: Fields = {"type": "chat_turn_active", "status": "running", "turn_id": turn, "model": model}
     return {**frame, "waits_for": list(waits_for)} if waits_for else frame
 
 
 def last_chunk() -> Fields:
-    """Nothing more is streamed in this turn."""
+    """Return the frame that ends the streaming of a turn."""
     return {"type": "chunk", "content_type": "text", "content": "", "done": True}
 
 
 def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: Usage | None = None) -> Fields:
-    """The whole message of the assistant."""
+    """Return the assistant's complete message."""
     frame: Fields = {"type": "message", "role": "assistant", "content": text, "model": model}
     if calls:
         frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _value(c.arguments)} for c in calls]
@@ -218,18 +218,18 @@ def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: 
 
 
 def tool_call(call: PendingCall) -> Fields:
-    """The client is to run one of its tools."""
+    """Return the request to run one of the client's tools."""
     return {"type": "tool_call", "tool_call_id": call.call_id, "name": call.name, "args": _value(call.arguments)}
 
 
 def tool_result(call: PendingCall, output: str, *, ok: bool) -> Fields:
-    """One of the client's tools has answered, or has not."""
+    """Return the result of a client's tool, or the error if there is none."""
     frame = {"type": "tool_result", "tool_call_id": call.call_id, "name": call.name, "ok": ok}
     return {**frame, "result" if ok else "error": _value(output)}
 
 
 def approval_request(identifier: str, call: PendingCall, expires: float) -> Fields:
-    """Somebody has to decide, until `expires` (unix time), whether the agent may run a tool."""
+    """Return the request to approve a tool call until `expires` (unix time)."""
     return {
         "type": "approval_request",
         "approval_id": identifier,
@@ -242,33 +242,33 @@ def approval_request(identifier: str, call: PendingCall, expires: float) -> Fiel
 
 
 def job_update(job: str, workflow: str, status: str) -> Fields:
-    """The state of a workflow as a whole."""
+    """Return the status of a whole workflow."""
     done = status != "running"
     return {"type": "job_update", "job_id": job, "workflow_id": workflow, "status": status, "done": done}
 
 
 def generation_stopped(reason: StopReason) -> Fields:
-    """A turn was ended before its time."""
+    """Return the frame for a turn that was stopped early."""
     return {"type": "generation_stopped", "reason": reason, "message": STOPPED[reason]}
 
 
 def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
-    """An error in words, and in OpenAI's envelope."""
+    """Return an error, both as plain text and in OpenAI's envelope."""
     told = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
     return {**told, "error": envelope(error)["error"], "request_id": request_id}
 
 
 def _value(text: str) -> Any:
-    """The value of JSON text; other text as it is."""
+    """Decode JSON objects and lists; return other text unchanged."""
     try:
-        # Only objects and lists: a result that says `true` or `12` is a text all the same.
+        # Only objects and lists: a result of `true` or `12` is still text.
         return from_json(text) if text[:1] in "{[" else text
-    except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it
+    except (ValueError, TypeError):  # TypeError for a lone surrogate: an agent's text may have one
         return text
 
 
 def encode(frame: Fields, *, binary: bool) -> Frame:
-    """A frame as MessagePack, or as JSON, which has bytes as base64."""
+    """Encode a frame as MessagePack, or as JSON with bytes as base64."""
     if binary:
         return packb(frame)
     if frame["type"] in MAY_HAVE_BYTES or type(frame.get("content")) is bytes:

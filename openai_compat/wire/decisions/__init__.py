@@ -1,1 +1,1 @@
-"""Decisions as bytes: questions read, and answers written."""
+"""Decision requests and responses on the wire."""

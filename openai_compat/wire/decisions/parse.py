@@ -1,4 +1,4 @@
-"""`POST /v1/decisions`: bytes to questions."""
+"""Parses `POST /v1/decisions` into questions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .request_types import (
 )
 
 MAX_ITEMS = 10_000
-"""A body within its limit may hold millions of items, and the event loop would stand still while they are read."""
+"""A body within its size limit may hold millions of items; reading them would block the event loop."""
 
 
 def parse_decision(body: bytes) -> tuple[str, DecisionInput]:
-    """The model that is asked, and what. Raises InvalidRequest with the `param` at fault."""
+    """Return the model and the input for its decide function. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("input items", raw.get("input"), MAX_ITEMS)
     check_length("questions", raw.get("questions"), MAX_QUESTIONS)
@@ -40,7 +40,7 @@ def parse_decision(body: bytes) -> tuple[str, DecisionInput]:
 
 
 def check_decided_about(asked: DecisionInput, takes: frozenset[str]) -> None:
-    """Raise InvalidRequest about pictures that a function which takes text alone would not see."""
+    """Raise InvalidRequest if the input has images but the decide function accepts only text."""
     if "messages" not in takes and asked.has_pictures:
         raise InvalidRequest("This model takes texts, not pictures.", param="input", code="unsupported_value")
 
@@ -67,7 +67,7 @@ def _item(item: DecisionItem) -> dict[str, Any]:
 
 
 def _told(part: dict[str, Any]) -> dict[str, Any]:
-    """A part as items of the Responses API have it; an object is text there."""
+    """Convert a part to the Responses API's format, in which JSON objects become text."""
     if part["type"] != "input_json":
         return part
     return {"type": "input_text", "text": to_json(part["data"]).decode()}

@@ -1,4 +1,4 @@
-"""Questions as decide functions get them."""
+"""Questions as decide functions receive them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Literal, TypeAlias
 from ...messages import ImagePart, Message, ToolMessage, UserMessage, transcript
 
 Option: TypeAlias = str | bool
-"""A value of a choice: text and booleans are told apart. Of a score, the label of a level."""
+"""A value of a choice (text and booleans are distinct), or the label of a score level."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionQuestion:
-    """One question about the input, as a decide function gets it.
+    """One question about the input, as a decide function receives it.
 
     Attributes:
-        kind: "predicate" asks how likely a statement is to be true, "choice" which of `options` it is, "score" which level.
-        instructions: what is asked, as text.
-        options: the values of a choice, or the labels of a score's levels, the lowest first; empty for a predicate.
-        descriptions: what the client says of an option.
+        kind: "predicate" asks how likely a statement is true, "choice" which of `options` applies, "score" which level.
+        instructions: the question, as text.
+        options: the values of a choice, or the labels of a score's levels, lowest first; empty for a predicate.
+        descriptions: the client's descriptions of options.
         name: the client's name for the question.
-        images: pictures in what is asked.
+        images: images in the question.
     """
 
     kind: Literal["predicate", "choice", "score"]
@@ -35,11 +35,11 @@ class DecisionQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionInput:
-    """What a decide function is given.
+    """The input of a decide function.
 
     Attributes:
-        messages: what is decided about.
-        questions: what is asked about it, in order.
+        messages: the conversation to decide about.
+        questions: the questions about it, in order.
         user: the client's name for its end user.
     """
 
@@ -49,13 +49,13 @@ class DecisionInput:
 
     @property
     def text(self) -> str:
-        """What is decided about as one text."""
+        """The conversation to decide about, as one text."""
         one = self.messages[0] if len(self.messages) == 1 else None
         return one.text if isinstance(one, UserMessage) else transcript(self.messages)
 
     @property
     def has_pictures(self) -> bool:
-        """Whether that text is not all of it."""
+        """True if the conversation has images, which `text` leaves out."""
         users = [part for message in self.messages if isinstance(message, UserMessage) for part in message.parts]
         of_tools = [part for message in self.messages if isinstance(message, ToolMessage) for part in message.media]
         return any([isinstance(part, ImagePart) for part in (*users, *of_tools)])

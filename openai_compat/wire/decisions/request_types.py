@@ -1,4 +1,4 @@
-"""What is asked by `POST /v1/decisions`. Source: the types of OpenAI's SDK; it has no other document yet."""
+"""The request of `POST /v1/decisions`. Source: the types of OpenAI's SDK; there is no other documentation yet."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ MAX_OPTIONS = 255
 
 
 class JsonPartParam(WireModel):
-    """An object, or several, which are told as text."""
+    """One or several JSON objects, passed on as text."""
 
     type: Literal["input_json"]
     data: dict[str, Any] | list[dict[str, Any]]
 
 
 class TextPartParam(WireModel):
-    """Text, that somebody has sent or the assistant has said."""
+    """Text of the input or of the assistant."""
 
     type: Literal["input_text", "output_text"]
     text: str
 
 
 class ImagePartParam(WireModel):
-    """A picture, by URL or as a `data:` URL."""
+    """An image, as a URL or a `data:` URL."""
 
     type: Literal["input_image"]
     image_url: Annotated[str, MinLen(1)]
@@ -36,7 +36,7 @@ class ImagePartParam(WireModel):
 
 
 class RefusalPartParam(WireModel):
-    """What the assistant has said instead of an answer."""
+    """The assistant's refusal to answer."""
 
     type: Literal["refusal"]
     refusal: str
@@ -49,7 +49,7 @@ Parts: TypeAlias = str | list[DecisionPart]
 
 
 class DecisionMessageParam(WireModel):
-    """A message that is decided about."""
+    """A message to decide about."""
 
     type: Literal["message"]
     role: Literal["user", "assistant", "system", "developer"]
@@ -57,7 +57,7 @@ class DecisionMessageParam(WireModel):
 
 
 class DecisionCallParam(WireModel):
-    """A call that the assistant made."""
+    """A call made by the assistant."""
 
     type: Literal["function_call", "custom_tool_call"]
     call_id: Annotated[str, MinLen(1)]
@@ -67,7 +67,7 @@ class DecisionCallParam(WireModel):
 
 
 class DecisionOutputParam(WireModel):
-    """What such a call has come to."""
+    """The output of a call."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, MinLen(1)]
@@ -75,7 +75,7 @@ class DecisionOutputParam(WireModel):
 
 
 def _typed(item: Any) -> Any:
-    """A message need not say what it is."""
+    """Add the `type` that a message may omit."""
     if not isinstance(item, dict) or "role" not in item:
         return cast("Any", item)
     return {"type": "message", **cast("dict[str, Any]", item)}
@@ -88,41 +88,41 @@ DecisionItem = Annotated[
 
 
 class QuestionParam(WireModel):
-    """What questions of every kind have: what is asked, and a name to tell the answers apart."""
+    """Fields shared by all questions: the question itself, and a name that identifies its answer."""
 
     instructions: Annotated[str, MinLen(1)] | Annotated[list[DecisionPart], MinLen(1)]
     name: str | None = None
 
 
 class PredicateParam(QuestionParam):
-    """How likely is it that this is true?"""
+    """Asks how likely a statement is to be true."""
 
     type: Literal["predicate"]
 
 
 class ChoiceOptionParam(WireModel):
-    """One of the values to choose from."""
+    """One value to choose from."""
 
     value: StrictStr | StrictBool
     description: str | None = None
 
 
 class ChoiceParam(QuestionParam):
-    """Which of these is it?"""
+    """Asks which of several values applies."""
 
     type: Literal["choice"]
     choices: Annotated[list[ChoiceOptionParam], MinLen(2), MaxLen(MAX_OPTIONS)]
 
 
 class ScoreLevelParam(WireModel):
-    """One of the levels, the lowest first."""
+    """One level of a score; levels are listed from the lowest."""
 
     label: Annotated[str, MinLen(1)]
     description: str | None = None
 
 
 class ScoreParam(QuestionParam):
-    """How high is it, on levels from the lowest to the highest?"""
+    """Asks which of several levels, from the lowest to the highest, applies."""
 
     type: Literal["score"]
     levels: Annotated[list[ScoreLevelParam], MinLen(2), MaxLen(MAX_OPTIONS)]

@@ -1,4 +1,4 @@
-"""Answers to questions, with how likely each is. Source: the types of OpenAI's SDK."""
+"""Answers to questions, with probabilities. Source: the types of OpenAI's SDK."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..json import dumps
 from .questions import DecisionInput, DecisionQuestion
 
 Decided: TypeAlias = Sequence[float] | None
-"""How likely each option is, or, of a predicate, that it is true; None where the question was not answered."""
+"""The probability of each option or, for a predicate, of its truth; None if the question was not answered."""
 
 
 class OptionProbability(TypedDict):
-    """How likely one value of a choice is."""
+    """The probability of one value of a choice."""
 
     value: str | bool
     probability: float
 
 
 class LevelProbability(TypedDict):
-    """How likely one level of a score is; `value` is its place, from 0."""
+    """The probability of one level of a score; `value` is its index, from 0."""
 
     label: str
     value: int
@@ -31,7 +31,7 @@ class LevelProbability(TypedDict):
 
 
 class PredicateAnswer(TypedDict):
-    """How likely it is that a statement is true."""
+    """The probability that a statement is true."""
 
     type: Literal["predicate"]
     name: str | None
@@ -39,7 +39,7 @@ class PredicateAnswer(TypedDict):
 
 
 class ChoiceAnswer(TypedDict):
-    """The likeliest value, and how likely all of them are."""
+    """The most likely value, and the probabilities of all values."""
 
     type: Literal["choice"]
     name: str | None
@@ -49,7 +49,7 @@ class ChoiceAnswer(TypedDict):
 
 
 class ScoreAnswer(TypedDict):
-    """The places of the levels, each as much as it is likely; `confidence` is that of the likeliest."""
+    """The mean level index, weighted by probability; `confidence` is the probability of the most likely level."""
 
     type: Literal["score"]
     name: str | None
@@ -59,27 +59,27 @@ class ScoreAnswer(TypedDict):
 
 
 class RefusedAnswer(TypedDict):
-    """No answer to this question."""
+    """A question that was not answered."""
 
     type: Literal["refusal"]
     name: str | None
 
 
 class DecisionInputDetails(TypedDict):
-    """Where tokens that were read came from."""
+    """Cache use of the input tokens."""
 
     cache_write_tokens: int
     cached_tokens: int
 
 
 class DecisionOutputDetails(TypedDict):
-    """What tokens that were written were for."""
+    """Breakdown of the output tokens."""
 
     reasoning_tokens: int
 
 
 class DecisionUsage(TypedDict):
-    """Tokens of the input and the questions; estimated."""
+    """Token counts of the input and the questions; estimated."""
 
     input_tokens: int
     input_tokens_details: DecisionInputDetails
@@ -97,13 +97,13 @@ class DecisionResult(TypedDict):
 
 
 def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> bytes:
-    """The body of the answer, with what was decided about each question in its order."""
+    """Encode the response, with one decision per question in the same order."""
     told = asked.text, *[question.instructions for question in asked.questions]
     read = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in told])
     answer: DecisionResult = {
         "answers": [_answer(question, found) for question, found in zip(asked.questions, decided, strict=True)],
         "model": model,
-        # A function decides, and counts nothing; the SDK's types require the counts all the same.
+        # A decide function counts no tokens, but the SDK's types require the counts.
         "usage": {
             "input_tokens": read,
             "input_tokens_details": {"cache_write_tokens": 0, "cached_tokens": 0},

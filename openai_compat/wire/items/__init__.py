@@ -1,1 +1,1 @@
-"""Items of the Responses API, in which conversations are kept."""
+"""Items of the Responses API, the format in which conversations are stored."""

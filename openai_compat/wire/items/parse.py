@@ -1,6 +1,6 @@
-"""Items that clients send: in the one form in which they are kept and listed, and as the typed conversation that agents get.
+"""Normalizes items that clients send to the form that is stored and listed, and parses items to the agents' typed messages.
 
-Nothing that is stored makes the latter fail.
+Parsing never fails on stored items.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from ...messages import (
 from .types import ALWAYS, CHECKED, ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
 
 NewId: TypeAlias = Callable[[str], str]
-"""Makes an id that begins with the given prefix."""
+"""Creates an id with the given prefix."""
 
 Fields: TypeAlias = Mapping[str, Any]
 
-# Ids stand in URLs and in `param` of errors.
+# Ids appear in URLs and in the `param` of errors.
 _USABLE_ID = re.compile(r"[!-~]{1,128}")
 
 SUMMARY = "Summary of the conversation so far:\n\n"
-"""Stands before what an agent said when it compacted the conversation."""
+"""Prefix of the summary that replaces a compacted conversation."""
 
 INCOMPLETE = "incomplete"
-"""The status of what was cut short: a call like that was never made."""
+"""The status of a truncated item; a call with this status counts as never made."""
 
 _OTHERS_CALLS = {
     "local_shell_call": ("local_shell", "action"),
@@ -52,14 +52,14 @@ _OTHERS_CALLS = {
     "apply_patch_call": ("apply_patch", "operation"),
     "computer_call": ("computer", "action"),
 }
-"""Calls that only other servers make, in conversations that began there: the tool, and where its arguments are."""
+"""Calls made only by other servers, in conversations that began there: the tool name, and the key of the arguments."""
 
 
 def input_items(given: Sequence[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], ...]:
-    """The items with ids, states and lists of parts, as the API shows them; `given` has been checked (`ItemInput`).
+    """Return the items with ids, statuses and part lists, as the API shows them; `given` is already validated (`ItemInput`).
 
-    An id that the client sent is kept if it is its item's own: others may refer to it. Items of types that are not
-    known only get an id. References are left as they are.
+    A client's id is kept if it is unique, since other items may refer to it. Items of unknown types only get an id.
+    References are left unchanged.
     """
     taken: set[str] = set()
     return tuple([_normal(item, taken, new_id) for item in given])
@@ -72,12 +72,12 @@ def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, A
     if kind == "item_reference":
         return {"type": kind, "id": item["id"]}
     identity = item.get("id")
-    # Of two items with one id, a reference could mean either.
+    # With two items of the same id, a reference could mean either.
     if not isinstance(identity, str) or identity in taken or not _USABLE_ID.fullmatch(identity):
         identity = new_id(ID_PREFIXES.get(kind, OTHER_PREFIX))
     taken.add(identity)
     if kind not in CHECKED:
-        # the result of a local shell has the id of its call
+        # a local shell's result carries the call id as its `id`
         by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
         return {**item, **_missing(item, kind), **by_id, "id": identity}
     status = {"status": item.get("status") or "completed"} if kind in WITH_STATUS else {}
@@ -90,7 +90,7 @@ def _missing(item: Fields, kind: str) -> dict[str, Any]:
 
 
 def _lists(item: Fields, kind: str) -> dict[str, Any]:
-    """The fields that have a short form, in their long one."""
+    """Expand the fields that have a short form to their full form."""
     if kind == "message":
         by_assistant = item["role"] == "assistant"
         return {"content": _listed(item["content"], _by_assistant if by_assistant else _by_others)}
@@ -110,24 +110,24 @@ def _listed(content: str | list[Fields], normal: Callable[[Fields], dict[str, An
 def _by_others(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
     if part["type"] == "input_image":
-        # OpenAI's types require it of every picture that is listed.
+        # OpenAI's types require `detail` on every listed image.
         return {"detail": "auto", **fields}
     return {**fields, "type": "input_text"} if "text" in part else fields
 
 
 def _by_assistant(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
-    # OpenAI's document requires both lists of what the assistant has said.
+    # OpenAI's document requires both lists in the assistant's text parts.
     return fields if part["type"] == "refusal" else {"annotations": [], "logprobs": [], **fields, "type": "output_text"}
 
 
 def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
-    """The conversation, oldest first.
+    """Return the conversation, oldest message first.
 
-    What the assistant thought, said and called becomes one message, until it speaks again; the results of its calls
-    stand right after it, wherever they were sent. Calls that were cut short are left out, and types that are not
-    known, and what a compaction stands for: all before it, but for instructions and what came since the user spoke
-    last. Calls that other servers have made (`local_shell_call` and the like) are there if they have a result.
+    Consecutive reasoning, text and calls of the assistant become one message; the results of its calls directly follow it,
+    wherever they were sent. Truncated calls and items of unknown types are left out. A compaction replaces everything
+    before it except instructions, the last user message and what follows that message. Calls made by other servers
+    (`local_shell_call` and the like) are included if they have a result.
     """
     conversation = _Conversation()
     for item in items:
@@ -136,20 +136,20 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
 
 
 def qualified(name: str, namespace: str | None) -> str:
-    """The name by which agents know a tool of a namespace."""
+    """Return the name by which agents know a tool of a namespace."""
     return f"{namespace}__{name}" if namespace else name
 
 
 def tool_of(item: Fields) -> str:
-    """The name by which agents know the tool that a call is of, or a result is from; empty if that is not told."""
+    """Return the name by which agents know the tool of a call or result; empty if unknown."""
     name = _text(item, "name") or _OTHERS_CALLS.get(_text(item, "type"), ("", ""))[0]
     return qualified(name, _optional(item, "namespace")) if name else ""
 
 
 def summary_of(item: Fields) -> str | None:
-    """The summary in a compaction item; None if another server made it."""
+    """Return the summary in a compaction item; None if another server made it."""
     try:
-        # What OpenAI has encrypted is neither base64 of JSON, nor ours to read.
+        # OpenAI's encrypted content does not decode as base64 JSON.
         content = json.loads(base64.b64decode(_text(item, "encrypted_content"), validate=True))
     except (ValueError, RecursionError):
         return None
@@ -158,7 +158,7 @@ def summary_of(item: Fields) -> str | None:
 
 @dataclass(slots=True)
 class _Turn:
-    """One message of the assistant in the making, with the results of its calls."""
+    """One assistant message under construction, with the results of its calls."""
 
     reasoning: list[str] = field(default_factory=list[str])
     parts: list[AssistantPart] = field(default_factory=list[AssistantPart])
@@ -176,7 +176,7 @@ class _Turn:
     def messages(self) -> list[Message]:
         reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
         calls = [call for call in self.calls if call.call_id not in self.others]
-        # Calls that other servers made are no calls of ours: a turn of nothing else would be an empty message.
+        # Unanswered calls of other servers are dropped: a turn with nothing else would be an empty message.
         if self.others and not (calls or self.parts or self.reasoning or self.spoke):
             return []
         return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
@@ -207,14 +207,14 @@ class _Conversation:
             case "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call" as kind:
                 name, arguments = _OTHERS_CALLS[kind]
                 call_id = _text(item, "call_id")
-                # A tool of another server's: its result is not waited for.
+                # Another server's tool: its result is not awaited.
                 if call_id and item.get("status") != INCOMPLETE:
                     self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
             case "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output" | "computer_call_output":
                 self._result(item, _others_output(item.get("output") or item.get("status")))
             case "compaction":
                 self._compact(summary_of(item))
-            # Kept in the conversation, for the API's lists; an agent can do nothing with it.
+            # Stored for the API's listings, but of no use to an agent.
             case _:
                 pass
 
@@ -222,7 +222,7 @@ class _Conversation:
         content, name = item.get("content"), _optional(item, "name")
         match item.get("role"):
             case "assistant":
-                # What was thought belongs to the message that it has led to.
+                # Reasoning belongs to the message that follows it.
                 turn = self._turn(lambda last: last.only_thought)
                 turn.parts += assistant_parts(content)
                 turn.spoke, turn.name = True, turn.name if name is None else name
@@ -234,7 +234,7 @@ class _Conversation:
                 pass
 
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
-        # Cut short, its arguments may be half of a JSON text, and nobody has run it.
+        # The arguments of a truncated call may be partial JSON, and it was never run.
         if item.get("status") == INCOMPLETE:
             return
         deferred = item.get("async") is True
@@ -244,16 +244,16 @@ class _Conversation:
             turn.waiting.add(call.call_id)
 
     def _take(self, call: ToolCall) -> _Turn:
-        # Behind a result, a call is another message's: models want results right behind their calls.
+        # A call after a result starts a new message: models require results directly after their calls.
         turn = self._turn(lambda last: not last.results)
         turn.calls.append(call)
         self._called[call.call_id] = call.name, turn
         return turn
 
     def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
-        """The turn that takes more from the assistant: its calls and results stay together until all have one."""
+        """Return the turn to extend: the last one while it has unanswered calls or `joins` accepts it, otherwise a new one."""
         last = self._said[-1] if self._said else None
-        # Chat has no place for a result after another message, so results are gathered with their calls.
+        # Chat does not allow a result after another message, so results are grouped with their calls.
         if isinstance(last, _Turn) and (last.waiting or joins(last)):
             return last
         turn = _Turn()
@@ -270,14 +270,14 @@ class _Conversation:
             turn.others.discard(call_id)
             turn.results.append(message)
         else:
-            # Its call is not here, or was answered: it stands where it was sent.
+            # The call is missing or already answered: the result stays where it was sent.
             self._said.append(message)
 
     def _compact(self, summary: str | None) -> None:
-        # Another server's: nobody here knows what it stands for, so what was said before it stays.
+        # A compaction by another server cannot be read, so the earlier messages stay.
         if summary is None:
             return
-        # The next turn is about what the user has said last, so that stays as it was.
+        # The next turn answers the last user message, so that message stays unchanged.
         users = [index for index, one in enumerate(self._said) if isinstance(one, UserMessage)]
         since = users[-1] if users else len(self._said)
         instructions = [one for one in self._said[:since] if isinstance(one, SystemMessage)]
@@ -285,14 +285,14 @@ class _Conversation:
 
 
 def input_parts(content: object) -> tuple[InputPart, ...]:
-    """The content of a message, or a tool's output: text, or a list of parts, of which unknown ones are left out."""
+    """Parse a message's content or a tool's output, either text or a list of parts; unknown parts are left out."""
     if isinstance(content, str):
         return (TextPart(content),)
     return tuple([part for part in map(_input_part, _parts(content)) if part is not None])
 
 
 def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
-    """The content of an assistant's message; empty text says nothing."""
+    """Parse the content of an assistant's message; empty text yields no part."""
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
     found: list[AssistantPart] = []
@@ -305,7 +305,7 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
 
 
 def _others_output(output: object) -> tuple[InputPart, ...]:
-    """The result of a call that another server has made: text, a picture of a screen, or something as JSON."""
+    """Parse the result of another server's call: text, a screenshot, or anything else as JSON text."""
     if isinstance(output, str):
         return (TextPart(output),)
     fields = _parts([output])
@@ -328,7 +328,7 @@ def _input_part(part: Fields) -> InputPart | None:
 
 
 def _image(part: Fields) -> InputPart:
-    """A picture; one that was uploaded is a file like any other."""
+    """Parse an image; an uploaded image becomes a file part."""
     url = _optional(part, "image_url")
     if url is None:
         return FilePart(file_id=_optional(part, "file_id"))

@@ -1,6 +1,6 @@
-"""Items: what a Responses conversation is made of. Source: OpenAI's OpenAPI document (InputItem) and its SDK's types.
+"""Items, of which a Responses conversation consists. Source: OpenAI's OpenAPI document (InputItem) and its SDK's types.
 
-Types that are not known, of items and of tools, are kept as they are.
+Unknown item types and tool types are kept unchanged.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pydantic_core import PydanticCustomError
 from ..chat.request_types import AudioContent, RefusalContent, WireModel
 from ..responses.tool_types import OTHER, ToolParam
 
-# OpenAI refuses a history in which the id of a function call does not begin with `fc`, and so on: what is taken there later
-# has to fit.
+# OpenAI rejects a history in which a function call's id does not begin with `fc`, and so on: stored items must remain
+# valid there.
 ID_PREFIXES = {
     "message": "msg_",
     "function_call": "fc_",
@@ -30,10 +30,10 @@ ID_PREFIXES = {
     "mcp_approval_request": "mcpr_",
     "mcp_approval_response": "mcpa_",
 }
-"""How ids of items begin."""
+"""Prefixes of item ids, by type."""
 
 OTHER_PREFIX = "item_"
-"""How those of all other types begin."""
+"""Prefix of the ids of all other types."""
 
 WITH_STATUS = frozenset(
     [
@@ -47,7 +47,7 @@ WITH_STATUS = frozenset(
         "tool_search_output",
     ]
 )
-"""Types whose items always have a `status` when the server shows them."""
+"""Types whose items always have a `status` in the server's output."""
 
 ALWAYS: Mapping[str, Mapping[str, str]] = {
     "additional_tools": {"role": "developer"},
@@ -57,21 +57,21 @@ ALWAYS: Mapping[str, Mapping[str, str]] = {
     "tool_search_call": {"execution": "server", "status": "completed"},
     "tool_search_output": {"execution": "server"},
 }
-"""What items of these types always have when the server shows them, where a client may leave it out."""
+"""Fields that items of these types always have in the server's output, although a client may omit them."""
 
 ONLY_ASKED = frozenset(["compaction_trigger"])
-"""Types of what is no part of a conversation: it asks for something, once."""
+"""Types of items that are not part of a conversation: they request a one-time action."""
 
 
 class ItemTextContent(WireModel):
-    """Text of any role. Which `type` it has is put right when it is stored."""
+    """Text of any role. Its `type` is corrected when it is stored."""
 
     type: Literal["input_text", "output_text", "text"]
     text: str
 
 
 class SourcedContent(WireModel):
-    """Content that comes from one of several places: at least one of the fields `sources` is given."""
+    """Content from one of several sources: at least one of the fields in `sources` is required."""
 
     sources: ClassVar[tuple[str, ...]]
 
@@ -83,7 +83,7 @@ class SourcedContent(WireModel):
 
 
 class ItemImageContent(SourcedContent):
-    """A picture: by URL, or by the id of an uploaded file."""
+    """An image, by URL or by the id of an uploaded file."""
 
     sources = ("image_url", "file_id")
 
@@ -110,20 +110,20 @@ InputContent = Annotated[
     ItemTextContent | ItemImageContent | ItemFileContent | AudioContent, Field(discriminator="type")
 ]
 Output = str | list[InputContent]
-"""What a tool answered."""
+"""The output of a tool."""
 
 Identifier = Annotated[str, MinLen(1)]
 
 
 class ItemParam(WireModel):
-    """What all items may have."""
+    """Fields shared by all items."""
 
     id: str | None = None
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
 class MessageItemParam(ItemParam):
-    """A message, in its long or its short ("easy") form. Names are chat's, and are kept."""
+    """A message, in its full or its short ("easy") form. `name` comes from chat and is kept."""
 
     type: Literal["message"] | None = None
     phase: Literal["commentary", "final_answer"] | None = None
@@ -131,21 +131,21 @@ class MessageItemParam(ItemParam):
 
 
 class UserMessageItemParam(MessageItemParam):
-    """A message of the user: text, or parts, pictures and files among them."""
+    """A message of the user: text, or parts including images and files."""
 
     role: Literal["user"]
     content: str | list[InputContent]
 
 
 class SystemMessageItemParam(MessageItemParam):
-    """Instructions. Both roles mean the same here; agents are told which one it was."""
+    """Instructions. Both roles are treated alike; agents receive the role that was sent."""
 
     role: Literal["system", "developer"]
     content: str | list[ItemTextContent]
 
 
 class AssistantMessageItemParam(MessageItemParam):
-    """What the assistant said before."""
+    """An earlier message of the assistant."""
 
     role: Literal["assistant"]
     content: str | list[AssistantContent]
@@ -157,7 +157,7 @@ MessageParam = Annotated[
 
 
 class FunctionCallItemParam(ItemParam):
-    """A function call that the assistant made."""
+    """A function call made by the assistant."""
 
     type: Literal["function_call"]
     call_id: Identifier
@@ -166,7 +166,7 @@ class FunctionCallItemParam(ItemParam):
 
 
 class CustomCallItemParam(ItemParam):
-    """A call of a tool that takes free text."""
+    """A call of a tool that accepts free text."""
 
     type: Literal["custom_tool_call"]
     call_id: Identifier
@@ -175,7 +175,7 @@ class CustomCallItemParam(ItemParam):
 
 
 class CallOutputItemParam(ItemParam):
-    """The client's result of a call; without a call's id where the tool's name, or nothing, tells which one."""
+    """The client's result of a call. Without a `call_id`, the tool's name or the only open call identifies the call."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Identifier | None = None
@@ -192,14 +192,14 @@ class ItemSummaryText(WireModel):
 
 
 class ReasoningText(WireModel):
-    """A paragraph of thinking as it was, not a summary of it."""
+    """A paragraph of raw reasoning, not a summary."""
 
     type: Literal["reasoning_text"]
     text: str
 
 
 class ReasoningItemParam(ItemParam):
-    """What the assistant thought. Other servers' `encrypted_content` is kept, and means nothing here."""
+    """The assistant's reasoning. Other servers' `encrypted_content` is kept but has no meaning here."""
 
     type: Literal["reasoning"]
     summary: list[ItemSummaryText] | None = None
@@ -208,14 +208,14 @@ class ReasoningItemParam(ItemParam):
 
 
 class ItemReferenceParam(WireModel):
-    """An item that the server has already."""
+    """A reference to an item stored on the server."""
 
     type: Literal["item_reference"] | None = None
     id: Identifier
 
 
 class ApprovalResponseParam(ItemParam):
-    """Somebody's decision about a call that waited for approval. OpenAI has no `always` and no `arguments`."""
+    """A user's decision on a call that waits for approval. `always` and `arguments` are extensions."""
 
     type: Literal["mcp_approval_response"]
     approval_request_id: Identifier
@@ -226,14 +226,14 @@ class ApprovalResponseParam(ItemParam):
 
 
 class CompactionItemParam(ItemParam):
-    """What took the place of a conversation's beginning."""
+    """The replacement for the beginning of a conversation."""
 
     type: Literal["compaction"]
     encrypted_content: str
 
 
 class ToolsItemParam(ItemParam):
-    """Tools that the client offers from here on; those of the second type it has found by a search of its own."""
+    """Tools that the client offers from here on; the second type holds tools that a client-side search found."""
 
     type: Literal["additional_tools", "tool_search_output"]
     role: Literal["developer"] | None = None
@@ -247,7 +247,7 @@ class OtherItemParam(WireModel):
     id: str | None = None
 
 
-_MODELS = {  # no tag is a key that an item may have: errors are placed by both
+_MODELS = {  # no tag is a key of an item: error paths contain both
     "message": "a message",
     "function_call": "function_call",
     "custom_tool_call": "custom_tool_call",
@@ -263,13 +263,13 @@ _MODELS = {  # no tag is a key that an item may have: errors are placed by both
 
 
 CHECKED = frozenset(_MODELS)
-"""Types whose fields are checked when a client sends them; all others are taken as they are."""
+"""Types whose fields are validated when a client sends them; all others are accepted unchanged."""
 
 
 def _model(value: Any) -> str:
-    """Which model an item is for: by its type; without one it is a message, or, having no role, a reference."""
+    """Return an item's model by its type. Untyped items are messages, or references if they have an id but no role."""
     if not isinstance(value, dict):
-        return "a message"  # is refused by any model
+        return "a message"  # rejected by every model
     fields = cast("dict[str, Any]", value)
     kind = fields.get("type")
     if kind is None:

@@ -1,11 +1,11 @@
-"""JSON Schema (draft 2020-12) from strangers: nothing is fetched, no pattern is compiled, and no check is without end.
+"""Validates untrusted JSON Schemas (draft 2020-12): nothing is fetched, no pattern is compiled, and every check is bounded.
 
     schema = Schema({"type": "object", "required": ["name"]})     raises InvalidSchema
     schema.problem({"nom": "Ada"}, steps=10_000)                  "At $: 'name' is missing"; raises TooManySteps
 
-Libraries for this trust the schema: they read what `$ref` names, compile its patterns, and follow `allOf` wherever it
-leads. Here references lead to places within the schema or nowhere, each pair of a schema and a value is looked at once,
-and what is looked at is counted. `$schema` is not obeyed, so that nothing depends on a document that is elsewhere.
+Existing libraries trust the schema: they read the documents that `$ref` names, compile its patterns, and follow `allOf`
+without limit. Here references resolve within the schema or not at all, each pair of schema and value is checked once,
+and the checks are counted. `$schema` is ignored, so that nothing depends on a document that is elsewhere.
 """
 
 from .checking import TooManySteps as TooManySteps

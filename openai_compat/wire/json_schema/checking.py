@@ -1,4 +1,4 @@
-"""A value checked against a schema: each pair of a schema and a value once, with a bound on all of it."""
+"""Checks a value against a schema: each pair of schema and value once, with a limit on the total."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .values import canonical
 
 Fields: TypeAlias = dict[str, Any]
 Scope: TypeAlias = tuple[str, ...]
-"""The addresses of the schemas on the way here: `$dynamicRef` asks them, the first one first."""
+"""The base addresses of the schemas entered so far, outermost first; `$dynamicRef` searches them in order."""
 
 
 class TooManySteps(Exception):
-    """A check was given up: it takes more steps than it may."""
+    """The check was aborted: it takes more steps than allowed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,9 +23,9 @@ class SchemaVerdict:
     """The outcome of checking a value against a schema.
 
     Attributes:
-        problem: where in the value it does not fit, from there inwards, and why; None if it fits.
-        sure: whether it is known to fit: no pattern stands in between, which nobody looked at.
-        seen: names and positions in the value that the schema has said something about.
+        problem: path within the value and reason of the first mismatch; None if the value matches.
+        sure: False if the match is uncertain because a pattern, which is never evaluated, could decide otherwise.
+        seen: property names and item indexes of the value that the schema has evaluated.
     """
 
     problem: tuple[tuple[str | int, ...], str] | None = None
@@ -33,12 +33,12 @@ class SchemaVerdict:
     seen: set[str | int] = field(default_factory=set[str | int])
 
     def fail(self, why: str) -> None:
-        """Note that it does not fit."""
+        """Record a mismatch."""
         self.problem = (), why
 
 
 class Check:
-    """One check of a value, and all it has found out."""
+    """One check of a value, with all its intermediate results."""
 
     def __init__(self, references: References, rules: Rules, steps: int) -> None:
         self.references = references
@@ -48,27 +48,27 @@ class Check:
         self._values: dict[int, frozenset[str]] = {}
 
     def spend(self, steps: int) -> None:
-        """Raise TooManySteps if that was one step too many."""
+        """Count `steps` steps. Raises TooManySteps if they exceed the limit."""
         self._left -= steps
         if self._left < 0:
             raise TooManySteps
 
     def outcome(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
-        """Check a value against a schema: once, since schemas may name each other again and again."""
+        """Check a value against a schema. The outcome is cached, since schemas may refer to each other repeatedly."""
         self.spend(1)
-        # `true` and `false` are schemas too: anything, and nothing.
+        # `true` and `false` are schemas too: they match anything and nothing, respectively.
         if isinstance(schema, bool):
             return SchemaVerdict() if schema else SchemaVerdict(((), "nothing may be here"))
         if self.references.dynamic and self.references.bases[id(schema)] not in scope:
             scope = (*scope, self.references.bases[id(schema)])
-        # By identity: both are parts of parsed JSON that lives as long as the check.
+        # Keyed by identity: both are parts of parsed JSON that outlives the check.
         known = (id(schema), id(value), scope)
         if known not in self._known:
             self._known[known] = self._look(schema, value, scope)
         return self._known[known]
 
     def values(self, wanted: list[Any]) -> frozenset[str]:
-        """The values of an `enum`, to be looked up. Text, since anybody can find numbers with the same hash."""
+        """Return the values of an `enum` as texts, for lookups. Not as numbers: numbers with equal hashes are easy to find."""
         if id(wanted) not in self._values:
             self._values[id(wanted)] = frozenset([canonical(one, self.spend) for one in wanted])
         return self._values[id(wanted)]
@@ -84,7 +84,7 @@ class Check:
 
 @dataclass(slots=True, eq=False)
 class RuleContext:
-    """A schema and a value that are being looked at, and what was found so far."""
+    """The schema and the value being checked, with the findings so far."""
 
     check: Check
     schema: Fields
@@ -94,13 +94,13 @@ class RuleContext:
 
     @property
     def fields(self) -> Fields | None:
-        """The value, if it is an object."""
+        """The value if it is an object, else None."""
         value: object = self.value
         return cast("Fields", value) if isinstance(value, dict) else None
 
     @property
     def items(self) -> list[Any] | None:
-        """The value, if it is a list."""
+        """The value if it is a list, else None."""
         value: object = self.value
         return cast("list[Any]", value) if isinstance(value, list) else None
 
@@ -109,20 +109,20 @@ class RuleContext:
         return self.check.outcome(schema, self.value, self.scope)
 
     def take(self, other: SchemaVerdict) -> None:
-        """The value has to fit that schema too."""
+        """Require the value to match another schema, given its verdict."""
         self.found.problem = self.found.problem or other.problem
         self.found.sure &= other.sure
         self.see(other.seen)
 
     def see(self, places: Iterable[str | int]) -> None:
-        """Something has been said about these parts of the value."""
+        """Mark these parts of the value as evaluated."""
         if self.check.references.tracking:
             more = set(places)
             self.check.spend(len(more))
             self.found.seen |= more
 
     def below(self, schema: Any, place: str | int, value: Any) -> None:
-        """A part of the value has to fit a schema."""
+        """Require a part of the value to match a schema."""
         other = self.check.outcome(schema, value, self.scope)
         self.found.sure &= other.sure
         self.found.seen.add(place)
@@ -135,13 +135,13 @@ Rule: TypeAlias = Callable[[RuleContext], None]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of keywords. Those in `last` are about what no other one has said something about."""
+    """The rules of all keywords. Those in `last` handle the parts that no other rule has evaluated."""
 
     first: Mapping[str, Rule]
     last: Mapping[str, Rule]
 
     def of(self, schema: Fields) -> Iterable[Rule]:
-        """The rules for a schema, in their order; those that several keywords share once."""
+        """Return the rules for a schema in order, without duplicates for keywords that share a rule."""
         rules = [self.first[keyword] for keyword in schema if keyword in self.first]
         rules += [self.last[keyword] for keyword in self.last if keyword in schema]
         return dict.fromkeys(rules)

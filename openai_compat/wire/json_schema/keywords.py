@@ -1,4 +1,4 @@
-"""The keywords of JSON Schema: where schemas are within a schema, and what values each keyword can have."""
+"""The keywords of JSON Schema: which of them contain schemas, and which values each keyword accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TYPES = frozenset(["array", "boolean", "integer", "null", "number", "object", "s
 REFERENCES = frozenset(["$ref", "$dynamicRef", "$recursiveRef"])
 
 HERE = frozenset(["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"])
-"""Keywords with schemas for the same value; all others' are for parts of it, or for nothing until they are referred to."""
+"""Keywords whose schemas apply to the same value; those of other keywords apply to parts of it, or only when referenced."""
 
 _ONE = frozenset(
     [
@@ -33,12 +33,12 @@ WITH_SCHEMAS = _ONE | _LIST | _NAMED
 
 
 def is_schema(value: object) -> bool:
-    """True if it has the form of a schema."""
+    """True if the value has the form of a schema."""
     return isinstance(value, dict | bool)
 
 
 def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
-    """The schemas that a keyword of WITH_SCHEMAS has, and where they are."""
+    """Return the schemas in the value of a keyword from WITH_SCHEMAS, each with its place."""
     if isinstance(value, list) and keyword in _LIST:
         return [(f"{keyword}/{index}", inner) for index, inner in enumerate(cast("list[Any]", value))]
     if isinstance(value, dict) and keyword in _NAMED:
@@ -48,12 +48,12 @@ def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
 
 
 def is_number(value: object) -> bool:
-    """True for a number of JSON, where true is none."""
+    """True for a JSON number; booleans are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> bool:
-    """True for a whole number, however it is written."""
+    """True for a whole number, including floats like 1.0."""
     return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -99,4 +99,4 @@ FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
 }
-"""What the value of a keyword has to be, and how that is called."""
+"""The form required of a keyword's value, and its description for errors."""

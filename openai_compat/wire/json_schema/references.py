@@ -1,4 +1,4 @@
-"""Resolves the references of a schema: to places within it, or the schema is refused."""
+"""Resolves the references of a schema to places within it; a schema with any other reference is rejected."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from .keywords import FORMS, HERE, REFERENCES, WITH_SCHEMAS, is_schema, schemas_
 Fields: TypeAlias = dict[str, Any]
 
 MAX_SCHEMAS = 5_000
-"""Schemas within one schema, each reference counted as one more."""
+"""Maximum number of schemas within one schema; each reference counts as one more."""
 
 MAX_REFERENCE = 4000
-"""Characters of a reference, and of what one can name."""
+"""Maximum length in characters of a reference, and of the address that results from joining one."""
 
 
 MAX_PLACE = 100
-"""Characters of a place that a message tells."""
+"""Maximum length in characters of a place in an error message."""
 
 
 class InvalidSchema(ValueError):
-    """A schema that makes no sense, with a sentence that says why; it quotes little of what was sent."""
+    """An invalid schema. The message says why, and quotes little of the schema."""
 
 
 class WorkBudget:
-    """The bound on the cost of reading schemas."""
+    """The limit on the cost of reading schemas."""
 
     def __init__(self, left: int = MAX_SCHEMAS) -> None:
         self._left = left
 
     def spend(self, cost: int = 1) -> None:
-        """Raise InvalidSchema if that is too much."""
+        """Spend `cost`. Raises InvalidSchema if the budget is exceeded."""
         self._left -= cost
         if self._left < 0:
             raise InvalidSchema(f"it has more than {MAX_SCHEMAS} schemas and references")
 
 
 class References:
-    """The places of a schema, by what they are called, and where each reference leads.
+    """The named places of a schema, and the target of each reference.
 
-    Schemas are known by their identity: `id` of what was parsed. Raises InvalidSchema; with `strict` also for keywords
-    whose values make no sense, and for references that go around in a circle, which no check would come out of.
+    Schemas are identified by `id` of the parsed object. Raises InvalidSchema; with `strict` also for keywords with
+    malformed values, and for circular references, which would make a check endless.
 
     Attributes:
         root: the schema.
-        bases: by schema, the address that its references are relative to. A name without any meaning here.
-        targets: by schema and keyword, the schema that is referred to.
-        dynamic: schemas by their address and name that `$dynamicRef` looks for.
-        tracking: whether a schema asks what others have said something about.
+        bases: maps each schema to the base address of its references. Addresses are only names here.
+        targets: maps a schema and a keyword to the schema that is referred to.
+        dynamic: maps an address and a `$dynamicAnchor` name to its schema, for `$dynamicRef`.
+        tracking: True if a schema uses an `unevaluated…` keyword, so that evaluated parts must be tracked.
     """
 
     def __init__(self, root: Fields, budget: WorkBudget, *, strict: bool) -> None:
@@ -65,14 +65,14 @@ class References:
         self._found: dict[tuple[str, str], Any] = {}
         self._here: dict[int, list[Fields]] = {}
         self._walk(root, "", "#")
-        # After the walk, since a reference may lead to what stands behind it.
+        # Resolved after the walk, since a reference may point forward.
         while self._waiting:
             self._resolve(*self._waiting.pop())
         if strict:
             self._refuse_circles()
 
     def _walk(self, schema: object, base: str, place: str) -> None:
-        """Note what is in a schema and below it."""
+        """Register a schema and all schemas below it."""
         waiting = [(schema, base, place)]
         while waiting:
             schema, base, place = waiting.pop()
@@ -98,9 +98,9 @@ class References:
             self._waiting += [(schema, keyword, place) for keyword in schema.keys() & REFERENCES]
 
     def _named(self, schema: Fields, base: str) -> str:
-        """Note the names of a schema; the address that it and what is below it are relative to."""
+        """Register the names of a schema; return the base address for the schema and everything below it."""
         identity = schema.get("$id")
-        if isinstance(identity, str) and identity.startswith("#"):  # as older drafts name a place
+        if isinstance(identity, str) and identity.startswith("#"):  # how older drafts define an anchor
             self._anchors[base, identity[1:]] = schema
         elif isinstance(identity, str) and identity:
             base = _joined(base, identity)[0]
@@ -117,7 +117,7 @@ class References:
         reference = schema[keyword]
         if not isinstance(reference, str):
             raise InvalidSchema(f"'{keyword}' at '{place}' should be text")
-        # Joining addresses costs by their length.
+        # The cost of joining addresses grows with their length.
         self._budget.spend(1 + len(reference) // 200)
         known = self.bases[id(schema)], reference
         if known not in self._found:
@@ -130,23 +130,23 @@ class References:
             self._here[id(schema)].append(cast("Fields", target))
 
     def _target(self, base: str, reference: str) -> Any:
-        """The target of a reference, None if it is not in the schema."""
+        """Return the target of a reference, or None if it is not in the schema."""
         address, fragment = _joined(base, reference)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get((address, unquote(fragment)))
-        # Looked up, never fetched: the address is a stranger's.
+        # Looked up, never fetched: the address is untrusted.
         found: Any = self._resources.get(address)
         for step in fragment.split("/")[1:]:
             if isinstance(found, dict) and isinstance(cast("Fields", found).get("$id"), str) and found is not self.root:
                 address = self.bases.get(id(cast("Fields", found)), address)
-            # In this order (RFC 6901, 4): `~01` is the name `~1`.
+            # The order matters (RFC 6901, section 4): `~01` means the name `~1`.
             found = _step(found, unquote(step).replace("~1", "/").replace("~0", "~"))
         if isinstance(found, dict):
-            self._walk(cast("Fields", found), address, "#" + fragment)  # below a keyword that we do not know
+            self._walk(cast("Fields", found), address, "#" + fragment)  # below an unknown keyword
         return cast("Any", found)
 
     def _refuse_circles(self) -> None:
-        """Raise InvalidSchema if a schema is, in the end, about itself and the same value: no check of it would end."""
+        """Raise InvalidSchema if a schema refers to itself for the same value: checking it would never end."""
         done: set[int] = set()
         for start in self._here:
             path = {start: iter(self._here[start])} if start not in done else {}
@@ -170,7 +170,7 @@ def _check_forms(schema: Fields, place: str) -> None:
 
 
 def _joined(base: str, reference: str) -> tuple[str, str]:
-    """A reference as an address and a place there."""
+    """Resolve a reference to an address and a fragment."""
     if len(reference) > MAX_REFERENCE:
         raise InvalidSchema(f"a reference has more than {MAX_REFERENCE} characters")
     if reference.startswith("#"):
@@ -185,7 +185,7 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
 def _step(value: Any, step: str) -> Any:
     if isinstance(value, dict):
         return cast("Fields", value).get(step)
-    # A bound on the digits: reading a million of them takes long.
+    # Limits the digits: parsing a million of them takes long.
     if isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 7:
         items = cast("list[Any]", value)
         return items[int(step)] if int(step) < len(items) else None
@@ -193,7 +193,7 @@ def _step(value: Any, step: str) -> Any:
 
 
 def _below(place: str, where: str) -> str:
-    """A place in a schema, for people to read: names may be long, and there may be many below them."""
+    """Return a human-readable place in a schema, shortened, since names may be long and deeply nested."""
     if place.endswith("…"):
         return place
     longer = f"{place}/{where[:MAX_PLACE]}"

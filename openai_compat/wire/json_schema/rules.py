@@ -1,4 +1,4 @@
-"""The rules of JSON Schema's keywords: what each asks of a value."""
+"""The rules of JSON Schema's keywords: the requirements of each on a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _type(at: RuleContext) -> None:
     names = cast("list[str]", wanted if isinstance(wanted, list) else [wanted])
     at.check.spend(len(names))
     if not any([_is_of_type(at.value, name) for name in names]):
-        # There are seven types; a longer list repeats itself.
+        # There are only seven types; a longer list repeats some.
         at.found.fail(f"{shown(at.value)} is not of type {' or '.join(names[:7])}")
 
 
@@ -57,7 +57,7 @@ def _number(keyword: str, fits: Callable[[Any, Any], bool], why: str) -> Rule:
 
 
 def _exact(number: Any) -> Fraction:
-    return Fraction(str(number) if isinstance(number, float) else number)  # 0.1 is a tenth, as it is written
+    return Fraction(str(number) if isinstance(number, float) else number)  # via decimal text: 0.1 is exactly a tenth
 
 
 def _size(keyword: str, kind: type, fits: Callable[[int, Any], bool], why: str) -> Rule:
@@ -77,8 +77,8 @@ def _at_least(value: float, least: float) -> bool:
 
 
 def _unlooked_at(at: RuleContext) -> None:
-    """A pattern: it is not compiled, so nobody knows."""
-    # Python's expressions have no bound on time: a short one of a client's could keep the whole server busy.
+    """Handle a pattern: patterns are never compiled, so a match is uncertain."""
+    # Python's regular expressions have no time limit: a short untrusted one could block the whole server.
     at.found.sure &= not isinstance(at.value, str)
 
 
@@ -106,19 +106,19 @@ def _dependent(at: RuleContext) -> None:
 
 
 def _properties(at: RuleContext) -> None:
-    """The three keywords that share an object's properties among them."""
+    """Check the properties of an object, for the three keywords that interact."""
     fields = at.fields
     if fields is None:
         return
     named: Fields = at.schema.get("properties", {})
     others, patterns = at.schema.get("additionalProperties"), at.schema.get("patternProperties")
     at.check.spend(min(len(named), len(fields)) if others is None and not patterns else len(fields))
-    # The shorter of both, since either may have been made long by a stranger.
+    # Iterate over the shorter of the two, since either may be long and is untrusted.
     for name in named if len(named) < len(fields) else fields:
         if name in named and name in fields:
             at.below(named[name], name, fields[name])
     if patterns and fields:
-        at.found.sure = False  # which of them a pattern fits, nobody knows
+        at.found.sure = False  # unknown which names the patterns match
         at.see(fields)
     elif others is not None:
         for name in fields:
@@ -143,7 +143,7 @@ def _names(at: RuleContext) -> None:
 
 
 def _items(at: RuleContext) -> None:
-    """A list's first items, and all others; older drafts have them in other keywords."""
+    """Check the first items of a list, then the remaining ones; older drafts use other keywords for these."""
     items = at.items
     if items is None:
         return
@@ -184,7 +184,7 @@ def _all_of(at: RuleContext) -> None:
 
 
 def _any_of(at: RuleContext) -> None:
-    # All, though one may fit: the `unevaluated…` keywords ask what any of them has seen.
+    # Check all even if one matches: the `unevaluated…` keywords depend on everything evaluated.
     found = [at.here(schema) for schema in at.schema["anyOf"]]
     fitting = [one for one in found if one.problem is None]
     _one_has_to_fit(at, found, fitting)
@@ -195,7 +195,7 @@ def _one_of(at: RuleContext) -> None:
     found = [at.here(schema) for schema in at.schema["oneOf"]]
     fitting = [one for one in found if one.problem is None]
     _one_has_to_fit(at, found, fitting)
-    # Patterns are not looked at, and may be what tells two of them apart.
+    # A pattern, which is never evaluated, could distinguish two matching schemas.
     if len([one for one in fitting if one.sure]) > 1:
         at.found.fail(f"{shown(at.value)} fits more than one of the schemas of 'oneOf'")
     at.found.sure &= len(fitting) == 1 and fitting[0].sure
@@ -204,7 +204,7 @@ def _one_of(at: RuleContext) -> None:
 def _one_has_to_fit(at: RuleContext, found: Sequence[SchemaVerdict], fitting: Sequence[SchemaVerdict]) -> None:
     for one in fitting:
         at.see(one.seen)
-    if not fitting:  # tell of the one that got furthest
+    if not fitting:  # report the one that matched furthest
         nearest = max([one.problem for one in found if one.problem is not None], key=lambda problem: len(problem[0]))
         at.found.problem = nearest if nearest[0] else ((), f"{shown(at.value)} fits none of the schemas for it")
 

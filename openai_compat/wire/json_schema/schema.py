@@ -1,4 +1,4 @@
-"""A JSON Schema that values can be checked against."""
+"""A JSON Schema to validate values against."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .values import path_of
 
 
 class Schema:
-    """A schema that values can be checked against. Raises InvalidSchema."""
+    """A schema to validate values against. Raises InvalidSchema."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = dict(schema)
         self._references = References(self._root, WorkBudget(), strict=True)
 
     def problem(self, value: Any, steps: int) -> str | None:
-        """The fault of a value, None if it fits. Raises TooManySteps."""
+        """Return the first mismatch of a value, or None if the value matches. Raises TooManySteps."""
         check = Check(self._references, RULES, steps)
         try:
             found = check.outcome(self._root, value, ("",)).problem
-        # Depth is a cost too, only one of the stack.
+        # Deep nesting is a cost too, in stack frames.
         except RecursionError:
             raise TooManySteps from None
         return None if found is None else f"At {path_of(found[0])}: {found[1]}"[:500]

@@ -1,4 +1,4 @@
-"""JSON values as schemas compare them, and as error messages show them."""
+"""JSON values, compared as JSON Schema does and shown in error messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_SHOWN = 60
 
 
 def canonical(value: Any, spend: Callable[[int], None]) -> str:
-    """Text that is the same for what JSON holds to be the same: 1 is 1.0, but not true; names have no order.
+    """Return a text that is equal for values that JSON Schema treats as equal: 1 equals 1.0, but not true; key order is ignored.
 
     `spend` counts the steps.
     """
@@ -30,7 +30,7 @@ def canonical(value: Any, spend: Callable[[int], None]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for people to read, in a few words."""
+    """Return a short human-readable form of a value."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
@@ -40,7 +40,7 @@ def shown(value: Any) -> str:
 
 
 def path_of(steps: Sequence[str | int]) -> str:
-    """A place in a value, as JSONPath has it."""
+    """Return a path into a value in JSONPath notation."""
     path = "$"
     for step in steps:
         if isinstance(step, int):

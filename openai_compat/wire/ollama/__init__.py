@@ -1,1 +1,1 @@
-"""Ollama's API as bytes: requests read, and answers written."""
+"""Ollama's API on the wire: parses requests and serializes responses."""

@@ -1,4 +1,4 @@
-"""What is answered to Ollama's clients. Source: the types of Ollama's package."""
+"""The responses of Ollama's API. Source: the types of Ollama's package."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing_extensions import TypedDict
 
 
 class OllamaError(TypedDict):
-    """What went wrong. Ollama itself has no code."""
+    """An error. `code` is an extension: Ollama itself has none."""
 
     error: str
     code: NotRequired[str]
 
 
 class AnsweredCall(TypedDict):
-    """A call of the client's tools: `index`, `name`, and `arguments`, an object."""
+    """A call of a client's tool: `function` has `index`, `name`, and `arguments` (an object)."""
 
     id: str
     function: dict[str, Any]
 
 
 class AnsweredMessage(TypedDict):
-    """What the agent says, or a piece of it."""
+    """The agent's message, or a delta of it."""
 
     role: Literal["assistant"]
     content: str
@@ -31,7 +31,7 @@ class AnsweredMessage(TypedDict):
 
 
 class AnswerEnd(TypedDict, total=False):
-    """What the last line has besides. Durations are nanoseconds."""
+    """Extra fields of the last line. Durations are in nanoseconds."""
 
     done_reason: Literal["stop", "length", "load", "unload"]
     total_duration: int
@@ -44,7 +44,7 @@ class AnswerEnd(TypedDict, total=False):
 
 
 class ChatLine(AnswerEnd):
-    """A line of a stream, or a whole answer."""
+    """A line of a chat stream, or a whole response."""
 
     model: str
     created_at: str
@@ -53,7 +53,7 @@ class ChatLine(AnswerEnd):
 
 
 class GenerateLine(AnswerEnd):
-    """The same of an answer to a prompt."""
+    """A line of a completion stream, or a whole response."""
 
     model: str
     created_at: str
@@ -79,13 +79,13 @@ class OldEmbedAnswer(TypedDict):
 
 
 class VersionAnswer(TypedDict):
-    """The version of Ollama whose API this is."""
+    """The version of Ollama whose API is served."""
 
     version: str
 
 
 class ListedModel(TypedDict):
-    """A model in a list."""
+    """A model in a listing."""
 
     name: str
     model: str
@@ -102,7 +102,7 @@ class TagsAnswer(TypedDict):
 
 
 class ShowAnswer(TypedDict):
-    """What a model can do."""
+    """The properties and capabilities of a model."""
 
     modelfile: str
     parameters: str

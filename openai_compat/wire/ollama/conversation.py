@@ -1,4 +1,4 @@
-"""The conversation of a request: Ollama's messages to the typed ones that agents get, one for one."""
+"""Converts Ollama's messages to the typed messages that agents receive, one for one."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ..json import dumps
 from .request_types import CalledFunction, OllamaMessage
 
 MEDIA_TYPES = {"iVBORw0KGgo": "image/png", "R0lGOD": "image/gif", "UklGR": "image/webp", "/9j/": "image/jpeg"}
-"""What pictures of these types begin with as base64: the type itself is not sent."""
+"""Maps base64 prefixes of images to media types, which Ollama's API does not send."""
 
 
 class OllamaConversation:
     """Reads the messages of one request, in order.
 
     Attributes:
-        messages: what was read so far.
-        pictures: the places of pictures in the request.
+        messages: the messages read so far.
+        pictures: the paths of images in the request.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class OllamaConversation:
         self._open: list[ToolCall] = []
 
     def read(self, params: Sequence[OllamaMessage]) -> None:
-        """The messages. Raises InvalidRequest for a result that no call waits for, and a call that has no result."""
+        """Read the messages. Raises InvalidRequest for a result without a call, and for a call without a result."""
         for index, param in enumerate(params):
             self.messages.append(self._message(param, f"messages[{index}]"))
         check_conversation(self.messages)
@@ -66,7 +66,7 @@ class OllamaConversation:
                 return ToolMessage(call.call_id, param.content or "", call.name, seen)
 
     def parts(self, text: str | None, images: Sequence[str], where: str) -> tuple[InputPart, ...]:
-        """A text with its pictures, which are bare base64."""
+        """Convert a text and its images, which are bare base64."""
         prefix = f"{where}." if where else ""
         places = [f"{prefix}images[{index}]" for index in range(len(images))]
         self.pictures += places
@@ -74,7 +74,7 @@ class OllamaConversation:
         return (*([TextPart(text or "")] if text or not images else []), *pictures)
 
     def _call(self, identifier: str | None, function: CalledFunction) -> ToolCall:
-        """A call of the history. One without an id gets one by its place, the same in each later request."""
+        """Convert a call in the history. A call without an id gets one by its position, which later requests reproduce."""
         self._calls += 1
         number = self._calls
         while not identifier or identifier in self._ids:
@@ -83,7 +83,7 @@ class OllamaConversation:
         return ToolCall(identifier, function.name, dumps(function.arguments).decode())
 
     def _answered(self, param: OllamaMessage, where: str) -> ToolCall:
-        """The open call that a result is of: the one it names, else the next one of its tool, else the next one."""
+        """Return the open call that a result belongs to: by id, else the next one of the tool, else the next one."""
         ways = (
             [call for call in self._open if call.call_id == param.tool_call_id],
             [call for call in self._open if call.name == param.tool_name],
@@ -98,7 +98,7 @@ class OllamaConversation:
 
 
 def results_at_end(messages: Sequence[Message]) -> Resume | None:
-    """The results that the conversation ends with: this request goes on where the last turn paused."""
+    """Return the tool results at the end of the conversation, with which the agent resumes its paused turn."""
     results: list[ToolMessage] = []
     for message in reversed(messages):
         if isinstance(message, ToolMessage):

@@ -1,4 +1,4 @@
-"""Errors as Ollama writes them: a text, in an answer of their own, or as the last line of a stream."""
+"""Errors in Ollama's format: as a response of their own, or as the last line of a stream."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from ..json import dumps
 
 
 class OllamaErrors:
-    """The form of errors that Ollama's clients read: `{"error": text}`. The code is there for people."""
+    """The error format of Ollama's clients: `{"error": text}`. The `code` is for humans."""
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """The text, and which code it has where it has one."""
+        """Return the error's text, and its code if it has one."""
         return dumps(_told(error))
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
-        """Retry hints, and whatever the error brings itself."""
+        """Return retry hints, and the headers that the error carries."""
         return error_headers(error)
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
-        """The same as a line, upon which clients raise it.
+        """Return the error as a line, which makes clients raise it.
 
-        The words are a text of the assistant's as well: Open WebUI reads no `error` in a stream, and would show half an
-        answer as if it were whole.
+        The text is also sent as an assistant message: Open WebUI ignores `error` in a stream and would show a truncated answer as
+        if it were complete.
         """
         told = _told(error)
         said = {"role": "assistant", "content": f"\n\n{told['error']}"}
@@ -31,7 +31,7 @@ class OllamaErrors:
 
 def _told(error: OpenAICompatError) -> dict[str, str]:
     message = error.message
-    # There is no field for it.
+    # The format has no field for `param`.
     if error.param is not None and error.param not in message:
         message = f"{error.param}: {message}"
     return {"error": message, **({} if error.code is None else {"code": error.code})}

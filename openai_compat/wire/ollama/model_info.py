@@ -1,4 +1,4 @@
-"""What clients are told of a model: an agent, or what makes embeddings."""
+"""Descriptions of models for clients: agents, and models that create embeddings."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 from ...backend import Capabilities
 
 VERSION = "0.13.0"
-"""The version of Ollama whose API this is: clients ask for it, and some want one that knows thinking and tools."""
+"""The version of Ollama whose API is served: clients request it, and some require one that supports thinking and tools."""
 
 LATEST = ":latest"
-"""What a name without a tag has as its tag."""
+"""The tag of a model name without a tag."""
 
 UNKNOWN_WINDOW = 131_072
-"""Tokens that an agent is said to take which does not tell: clients cut conversations to what they find, or to 4096."""
+"""Context window in tokens reported for an agent that declares none: clients truncate to this value, or to 4096 if absent."""
 
 FAMILY = "agent"
 
 
 def tagged(name: str) -> str:
-    """A model's name as it is listed."""
+    """Return a model's name as listed, with a tag."""
     return name if ":" in name else name + LATEST
 
 
 def capabilities_of(can: Capabilities | None, *, embeds: bool) -> list[str]:
-    """What clients choose models by. `can` is None for what only makes embeddings."""
+    """Return the capabilities by which clients choose models. `can` is None for models that only create embeddings."""
     found: list[str] = []
     if can is not None:
         thinks = can.parameters is None or "reasoning_effort" in can.parameters
@@ -35,7 +35,7 @@ def capabilities_of(can: Capabilities | None, *, embeds: bool) -> list[str]:
 
 
 def listed(name: str, modified_at: str) -> dict[str, Any]:
-    """A model in a list."""
+    """Return a model as listed."""
     return {
         "name": tagged(name),
         "model": tagged(name),
@@ -47,7 +47,7 @@ def listed(name: str, modified_at: str) -> dict[str, Any]:
 
 
 def shown_model(can: Capabilities | None, capabilities: list[str], modified_at: str) -> dict[str, Any]:
-    """All that is told of one."""
+    """Return the full description of a model."""
     window = can.context_window if can is not None else None
     return {
         "modelfile": "",

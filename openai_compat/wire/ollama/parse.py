@@ -1,4 +1,4 @@
-"""`POST /api/chat`, `/api/generate` and `/api/embed`: bytes to one request for the agent, or for an embed function."""
+"""Parses `POST /api/chat`, `/api/generate` and `/api/embed` into one request for the agent or an embed function."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .request_types import (
 )
 
 MAX_MESSAGES = 10_000
-"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
+"""A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
 NOT_FOR_AGENTS = frozenset({"model", "messages", "prompt", "system", "images", "tools", "stream", "format", "options"})
-"""What agents get elsewhere in their request. All others they get as they were sent, `keep_alive` and `think` too."""
+"""Fields with a place of their own in AgentRequest. All others, such as `keep_alive` and `think`, are passed on unchanged."""
 
 NOT_THERE = {
     "suffix": "This agent writes no text between two others.",
@@ -38,14 +38,14 @@ NOT_THERE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedQuestion:
-    """A request for an answer, checked.
+    """A validated request for an answer.
 
     Attributes:
-        request: what the agent gets.
-        thinking: whether the client is shown what the agent thinks.
-        only: "load" or "unload" for a request that asks nothing, but has a model loaded.
-        pictures: the places of pictures in it.
-        tool_places: the places of the client's tools' names in it, by name.
+        request: the agent's request.
+        thinking: True if the client is shown the agent's reasoning.
+        only: "load" or "unload" for a request without a question, which only loads or unloads a model.
+        pictures: the paths of images in the request.
+        tool_places: maps each client tool's name to the path of that name in the request.
     """
 
     request: AgentRequest
@@ -56,7 +56,7 @@ class ParsedQuestion:
 
 
 def parse_ollama_chat(body: bytes, caller: Caller) -> ParsedQuestion:
-    """The chat request in `body`. Raises InvalidRequest with the `param` at fault."""
+    """Parse the chat request in `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     wire = validate(OllamaChatRequest, raw)
@@ -77,7 +77,7 @@ def parse_ollama_chat(body: bytes, caller: Caller) -> ParsedQuestion:
 
 
 def parse_generate(body: bytes, caller: Caller) -> ParsedQuestion:
-    """The request in `body`, whose prompt is a conversation of one message. Raises InvalidRequest."""
+    """Parse the request in `body`, whose prompt becomes a conversation of one message. Raises InvalidRequest."""
     raw = parse_object(body)
     wire = validate(GenerateRequest, raw)
     for name, text in NOT_THERE.items():
@@ -91,9 +91,9 @@ def parse_generate(body: bytes, caller: Caller) -> ParsedQuestion:
 
 
 def check_ollama_request(parsed: ParsedQuestion, can: Capabilities) -> None:
-    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence.
+    """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently.
 
-    Not tools: programs send theirs with every request, and need no call.
+    Tools are not checked: programs send theirs with every request, without requiring a call.
     """
     request, param = parsed.request, None
     if request.response_format is not None and not can.structured_output:
@@ -107,7 +107,7 @@ def check_ollama_request(parsed: ParsedQuestion, can: Capabilities) -> None:
 
 
 def parse_embed(body: bytes) -> tuple[str, EmbeddingInput]:
-    """The model, and the texts; none, where the model is only to be loaded. Raises InvalidRequest."""
+    """Return the model and the texts; no texts if the model is only to be loaded. Raises InvalidRequest."""
     raw = parse_object(body)
     check_length("input", raw.get("input"), 100_000)
     wire = validate(EmbedRequest, raw)
@@ -118,13 +118,13 @@ def parse_embed(body: bytes) -> tuple[str, EmbeddingInput]:
 
 
 def parse_old_embed(body: bytes) -> tuple[str, EmbeddingInput]:
-    """The same of the request as it was before, which has one text."""
+    """Parse a request of the older embedding API, which has one text."""
     wire = validate(OldEmbedRequest, parse_object(body))
     return wire.model, EmbeddingInput(texts=(wire.prompt,) if wire.prompt else ())
 
 
 def parse_model(body: bytes) -> str:
-    """The model that is asked about, by its name of now or of before. Raises InvalidRequest."""
+    """Return the requested model, sent as `model` or under its older name, `name`. Raises InvalidRequest."""
     raw = parse_object(body)
     return validate(OllamaModelRequest, {"model": raw.get("name"), **raw}).model
 
@@ -163,7 +163,7 @@ def _sampling(wire: AnswerRequest) -> Sampling:
     return Sampling(
         temperature=options.temperature,
         top_p=options.top_p,
-        # -1 is as many as it likes, -2 as many as there is room for.
+        # -1 means unlimited, -2 means until the context window is full.
         max_tokens=options.num_predict if (options.num_predict or 0) > 0 else None,
         stop=stop,
         seed=options.seed,

@@ -1,6 +1,6 @@
-"""The requests of Ollama's API. Source: the types of its Python package, and what its clients were seen to send.
+"""The requests of Ollama's API. Source: the types of its Python package, and observed requests of its clients.
 
-Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
+Strict: no value is coerced. Tolerant: unknown fields are kept, at every level. `null` means "absent".
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ MAX_DIMENSIONS = 65_536
 MAX_INPUTS = 2048
 
 WHOLE_NUMBER = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
-"""Of an integer: it may be written as a float, `128.0`, as programs do that have no integers. It comes last."""
+"""Makes an integer field accept whole floats like `128.0`, sent by programs without integers. Put it last."""
 
 StopText = Annotated[str, MinLen(1), MaxLen(500)]
 Picture = Annotated[str, MinLen(1)]
 
 
 class OllamaParam(BaseModel):
-    """Base of everything that clients send."""
+    """Base class of everything that clients send."""
 
     model_config = ConfigDict(
         strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
@@ -29,21 +29,21 @@ class OllamaParam(BaseModel):
 
 
 class CalledFunction(OllamaParam):
-    """What the assistant has called, with its arguments as an object."""
+    """The function that the assistant called, with its arguments as an object."""
 
     name: Annotated[str, MinLen(1)]
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class MadeCall(OllamaParam):
-    """A call that the assistant made. Most clients have lost its id."""
+    """A call made by the assistant. Most clients omit its id."""
 
     function: CalledFunction
     id: str | None = None
 
 
 class OllamaMessage(OllamaParam):
-    """A message. A result tells by `tool_call_id`, or `tool_name`, or its place, which call it is of."""
+    """A message. A tool result identifies its call by `tool_call_id`, `tool_name` or position."""
 
     role: Literal["system", "user", "assistant", "tool"]
     content: str | None = None
@@ -70,7 +70,7 @@ class OfferedTool(OllamaParam):
 
 
 class ModelOptions(OllamaParam):
-    """Numbers for the model. All others of Ollama's are for the program that runs it, and go to the agent as they are."""
+    """Sampling parameters of the model. Ollama's other options are for its runtime, and are passed to the agent unchanged."""
 
     num_predict: Annotated[int, WHOLE_NUMBER] | None = None
     stop: StopText | Annotated[list[StopText], MaxLen(64)] | None = None
@@ -82,14 +82,14 @@ class ModelOptions(OllamaParam):
 
 
 class OllamaModelRequest(OllamaParam):
-    """What all requests have: the model, and how long it is to be kept, which means nothing here."""
+    """Fields shared by all requests: the model, and `keep_alive`, which has no meaning here."""
 
     model: Annotated[str, MinLen(1)]
     keep_alive: float | str | None = None
 
 
 class AnswerRequest(OllamaModelRequest):
-    """What the requests have in common that ask for an answer. A stream is what they get unless `stream` is false."""
+    """Fields shared by the requests for an answer, which is streamed unless `stream` is false."""
 
     stream: bool | None = None
     format: Literal["", "json"] | dict[str, Any] | None = None
@@ -127,6 +127,6 @@ class EmbedRequest(OllamaModelRequest):
 
 
 class OldEmbedRequest(OllamaModelRequest):
-    """The body of `POST /api/embeddings`, as it was called before."""
+    """The body of `POST /api/embeddings`, the older embedding API."""
 
     prompt: str | None = None

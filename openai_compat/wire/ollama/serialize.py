@@ -1,7 +1,7 @@
-"""Events as Ollama's answers: lines of JSON, or one object.
+"""Serializes events as Ollama's responses: lines of JSON, or one object.
 
-The client's calls are written at the very end, whole: programs run a call as soon as they see it, also if the answer
-fails after it.
+The client's calls are written whole, at the very end: programs run a call as soon as they receive it, even if the answer
+fails afterwards.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from ..presentation import Presentation, Visibility
 from ..reducer import Item, Texts, Usage
 
 OwnToolsShown: TypeAlias = Literal["thinking", "text", "hidden"]
-"""Where people see which of its own tools the agent runs: in what it thinks, in its text, or nowhere."""
+"""Where users see calls of the agent's own tools: in its reasoning, in its text, or nowhere."""
 
 VISIBILITIES: Mapping[OwnToolsShown, Visibility] = {"thinking": "reasoning", "text": "text", "hidden": "hidden"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineForm:
-    """What an answer is to look like.
+    """The format of a response.
 
     Attributes:
-        model: the name the client asked for.
-        created_at: when it was asked, as RFC 3339 writes it.
-        streams: whether it is a stream.
-        chat: whether it is a message, or a bare text as `/api/generate` answers.
-        thinking: whether it has what is thought.
-        own_tools: where it has the agent's own tools.
-        most: characters of the client's calls that may be held.
-        estimate: about how many tokens the request has, for agents that do not tell.
+        model: the model name that the client requested.
+        created_at: the time of the request, in RFC 3339 format.
+        streams: True if the response is streamed.
+        chat: True for a chat message, False for the plain text of `/api/generate`.
+        thinking: True if the response includes the agent's reasoning.
+        own_tools: where the agent's own tool calls are shown.
+        most: maximum number of characters of the client's calls to hold back.
+        estimate: returns the estimated token count of the request, for agents that report none.
     """
 
     model: str
@@ -66,24 +66,24 @@ class LineForm:
     estimate: Callable[[], int] = int
 
     def line(self, said: Mapping[str, Any], **more: Any) -> bytes:
-        """One line, or a whole answer. `said` has the text, and what goes beside it."""
+        """Return one line, or a whole response. `said` has the text and the fields beside it."""
         whole = {"message": {"role": "assistant", **said}} if self.chat else {**said, "response": said["content"]}
         whole.pop("content", None)
         return dumps({"model": self.model, "created_at": self.created_at, **whole, **more}) + b"\n"
 
     @property
     def silence(self) -> bytes:
-        """A line that adds nothing. A blank one, which other streams are kept alive with, is an error for clients."""
+        """An empty delta as keep-alive. A blank line, the keep-alive of other streams, is an error for Ollama's clients."""
         return self.line({"content": ""}, done=False)
 
     def without_agent(self, reason: str) -> bytes:
-        """What answers a request that asks nothing."""
+        """Return the response to a request without a question."""
         return self.line({"content": ""}, done_reason=reason, done=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """Nanoseconds: of all, and until the agent has said its first."""
+    """Durations in nanoseconds: in total, and until the agent's first output."""
 
     total: int = 0
     first: int = 0
@@ -91,7 +91,7 @@ class Durations:
 
 @dataclass(slots=True)
 class _Whole:
-    """An answer that is not a stream, as it is put together."""
+    """A non-streaming response under construction."""
 
     texts: list[str] = field(default_factory=list[str])
     thinking: list[str] = field(default_factory=list[str])
@@ -99,10 +99,10 @@ class _Whole:
 
 
 class LineWriter:
-    """Writes one answer from what the agent says. Text is written into a template of bytes."""
+    """Serializes the agent's items into one response. Text is written into a template of bytes."""
 
     def __init__(self, form: LineForm, ask: Callable[[Paused], Sequence[Item]]) -> None:
-        """`ask` makes the items that ask people about calls which wait for approval."""
+        """`ask` returns the items that ask users about calls waiting for approval."""
         self._form = form
         self._view = Presentation(VISIBILITIES[form.own_tools], refusal_as_text=True, ask=ask)
         before, self._after = form.silence.split(b'""}' if form.chat else b'""')
@@ -115,12 +115,12 @@ class LineWriter:
         self._reason = "stop"
 
     def feed(self, items: list[Item]) -> bytes:
-        """The lines for these items; nothing, where there is nothing to show, or where the answer is whole."""
+        """Return the lines for these items; empty if there is nothing to show, or if the response is not streamed."""
         shown = self._view.show(items)
         return self._texts(shown) if type(shown) is Texts else b"".join([self._item(item) for item in shown])
 
     def end(self, usage: Usage, durations: Durations) -> bytes:
-        """The last lines of a stream, or the whole answer."""
+        """Return the last lines of a stream, or the whole response."""
         calls = [
             {"id": call.call_id, "function": {"index": index, "name": call.name, "arguments": call.input}}
             for index, call in enumerate([call for call in self._calls.values() if call is not None])
@@ -138,7 +138,7 @@ class LineWriter:
         return self._form.line({"content": "".join(whole.texts), **said}, **last)
 
     def _counts(self, usage: Usage, durations: Durations) -> dict[str, int]:
-        """Tokens and times, as they are told of a model. An estimate, where the agent does not tell."""
+        """Return token counts and durations as Ollama reports them; estimated if the agent reports no usage."""
         read = usage.input_tokens if usage.reported else self._form.estimate()
         said = usage.output_tokens if usage.reported else -(-self._characters // CHARACTERS_PER_TOKEN)
         return {
@@ -181,7 +181,7 @@ class LineWriter:
             case ToolCallDelta() | ToolResult() | Paused() | MessageBreak() | UsageReported():
                 return b""
             case Citation() | Progress() | Notice() | Compacted():
-                return b""  # there is no place for them
+                return b""  # Ollama's format has no place for them
             case _:
                 assert_never(item)
 
@@ -211,7 +211,7 @@ class LineWriter:
 
 
 def _token(token: Mapping[str, Any]) -> dict[str, Any]:
-    """A token's probability, which agents tell as OpenAI writes it."""
+    """Convert a token's log probability from OpenAI's format, which agents use."""
     return {
         "token": token["token"],
         "logprob": token["logprob"],

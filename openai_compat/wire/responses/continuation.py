@@ -1,4 +1,4 @@
-"""Checks that the items of a request continue the conversation before it."""
+"""Checks that a request's items continue the earlier conversation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..items.parse import INCOMPLETE, tool_of
 Item: TypeAlias = dict[str, Any]
 
 CALLS = frozenset(["function_call", "custom_tool_call"])
-"""Calls of the client's tools: the agent goes on when it has their results."""
+"""Calls of the client's tools: the agent resumes once it has their results."""
 OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
 
 NOT_RUN = "Not run: the user sent a new message instead."
-"""The result of a call that a client has passed over: models refuse open calls."""
+"""The result inserted for a call that the client never answered: models reject open calls."""
 
 LONGEST_QUOTED = 64
-"""Longest call id in characters that an error quotes."""
+"""Longest call id in characters that an error message quotes."""
 
 
 def own_items(sent: Sequence[Item], context: Sequence[Item], lookup: Mapping[str, Item]) -> dict[int, Item]:
-    """The items of a request by their places in it: references replaced by what they refer to, results by their calls.
+    """Return a request's items by index, with references resolved and each result assigned to its call.
 
-    A reference to what is in the context anyway is left out. Raises NotFound for one to nothing, InvalidRequest for
-    an item that is in the context already, and for a result that does not say which call it answers.
+    A reference to an item already in the context is dropped. Raises NotFound for a dangling reference, InvalidRequest for
+    an item already in the context, and for a result that does not identify its call.
     """
     known = {item.get("id") for item in context}
     own: dict[int, Item] = {}
@@ -49,7 +49,7 @@ def _found(identity: str, lookup: Mapping[str, Item], index: int) -> Item:
 
 
 def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, Item]:
-    """The items with the ids of their calls on results that have none: there is one call that each can mean."""
+    """Add the missing call ids of results: each must match exactly one open call."""
     nameless = [index for index, item in own.items() if item.get("type") in OUTPUTS and item.get("call_id") is None]
     if not nameless:
         return own
@@ -58,31 +58,31 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
     waiting = {_call_id(item): item for item in items if _opens(item) and _call_id(item) not in answered}
     for index in nameless:
         meant = [call_id for call_id, call in waiting.items() if _answers(own[index], call)]
-        # A guess could give one tool's output to another's call.
+        # Guessing could assign one tool's output to another tool's call.
         if len(meant) != 1:
             many = "There are several calls that it can answer" if meant else "No tool call found that it can answer"
             text = f"{many}: send the 'call_id' of the call with its output."
             raise InvalidRequest(text, param=f"input[{index}].call_id", code="invalid_value")
         own[index] = {**own[index], "call_id": meant[0]}
-        del waiting[meant[0]]  # a call has one result
+        del waiting[meant[0]]  # each call has only one result
     return own
 
 
 def _answers(output: Item, call: Item) -> bool:
-    """True if a result without an id can mean the call; it may have the name of its tool."""
+    """True if a result without a call id can belong to the call; it may carry the tool's name."""
     name = tool_of(output)
     return name in ("", tool_of(call)) or (output.get("namespace") is None and name == call.get("name"))
 
 
 def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
-    """Raise InvalidRequest if a result answers no call, or a call that cannot wait has no result."""
+    """Raise InvalidRequest if a result matches no call, or if a call that needs a result has none."""
     waiting: dict[str, bool] = {}
     called: set[str] = set()
     placed = [(f"input[{index}].call_id", item) for index, item in own.items()]
     for where, item in [*[("", item) for item in context], *placed]:
         call_id, kind = _call_id(item), item.get("type")
         if _opens(item):
-            # Only the request's own items are refused: what is stored is no fault that its sender could mend.
+            # Only the request's own items are rejected: the client cannot fix stored ones.
             _expect(
                 not where or call_id not in called or kind not in CALLS, "Each tool call needs an id of its own.", where
             )
@@ -97,22 +97,22 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
 
 
 def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
-    """Earlier items made ready to be continued: items can be deleted one by one, and clients can disconnect.
+    """Repair stored items so that they can be continued: items can be deleted singly, and clients can disconnect.
 
-    Calls that were passed over get a result that says so, results that answer nothing are left out.
+    Unanswered calls get a result that says so; results without a call are left out.
     """
     answered = {_call_id(item) for item in (*context, *own.values()) if _is_output(item)}
     called: set[str] = set()
     kept: list[Item] = []
     for item in context:
         call_id = _call_id(item)
-        # Its call was deleted. Model APIs refuse a result without one.
+        # The call was deleted. Model APIs reject a result without its call.
         if item.get("type") in OUTPUTS and call_id not in called:
             continue
         kept.append(item)
         if _opens(item):
             called.add(call_id)
-            # A conversation has one end: a call that nobody answered would close it for ever.
+            # Otherwise one unanswered call would block the conversation forever.
             if _must_be_answered(item) and call_id not in answered:
                 kept.append({"type": f"{item['type']}_output", "call_id": call_id, "output": NOT_RUN})
         elif _is_output(item):
@@ -121,25 +121,25 @@ def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
 
 
 def results_in(own: Sequence[Item]) -> frozenset[str]:
-    """The calls whose results the new input brings, wherever they stand in what comes after the last answer."""
+    """Return the ids of the calls whose results are in the new input after the last assistant item."""
     results: set[str] = set()
     for item in reversed(own):
         if _is_output(item):
             results.add(_call_id(item))
-        # Results before the last answer were used by that answer.
+        # Earlier results were consumed by that assistant item.
         elif is_answers(item):
             break
     return frozenset(results)
 
 
 def is_answers(item: Mapping[str, Any]) -> bool:
-    """True for an item of an answer: something that the assistant said, thought or called."""
+    """True for an item from the assistant: a message, reasoning or a call."""
     kind = item.get("type", "message")
     return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
 
 
 def _opens(item: Item) -> bool:
-    """True for a call that a result may follow: of a client's tool, or of a type that others make."""
+    """True for a call that a result may follow: of a client's tool, or of a type that other servers use."""
     kind = str(item.get("type"))
     return bool(_call_id(item)) and not kind.endswith("_output") and item.get("status") != INCOMPLETE
 
@@ -167,6 +167,6 @@ def _quoted(call_id: str) -> str:
 
 
 def check_something_is_said(items: Sequence[Item]) -> None:
-    """Raise InvalidRequest if there is nothing at all: neither in the request nor before it."""
+    """Raise InvalidRequest if both the request and the history are empty."""
     if not items:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")

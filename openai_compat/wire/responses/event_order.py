@@ -1,8 +1,8 @@
-"""Which event of a Responses stream may follow which: tables, and a checker that holds a stream against them.
+"""The allowed order of events in a Responses stream: tables, and a checker that enforces them.
 
-A stream is many sequences at once. The response goes through its states; each output item goes through the events of
-its type, whatever happens to other items meanwhile; speech is a sequence of its own. All that is known about the order
-of events is in these tables, and `docs/explanation/responses-events.md` is drawn from them.
+A stream is many sequences at once. The response passes through its states; each output item passes through the events
+of its type, independent of other items; speech is a sequence of its own. These tables are the only definition of the
+order, and `docs/explanation/responses-events.md` is drawn from them.
 
 Sources: OpenAI's streaming reference, the accumulators of its SDKs, and the Open Responses specification.
 """
@@ -14,27 +14,27 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 START = "start"
-"""Before the first event of a sequence."""
+"""The state before the first event of a sequence."""
 
 ADDED = "response.output_item.added"
 DONE = "response.output_item.done"
 RUNNING = "response.in_progress"
-"""The state in which there are output items and speech."""
+"""The state in which output items and speech can occur."""
 
 Table: TypeAlias = Mapping[str, frozenset[str]]
-"""For each event those that may come next, and for `START` those that may come first.
+"""Maps each event to the events that may follow it, and `START` to the events that may come first.
 
-The events of a part of a message have the part's type in their name: text and refusals are told apart.
+The names of content part events include the part's type, to distinguish text from refusals.
 """
 
 
 RESPONSE: Table = {
     START: frozenset(["response.created"]),
-    # Stopped before it ran, a response ends with `response.incomplete`: there is no event called cancelled.
+    # A response stopped before it ran ends with `response.incomplete`: there is no event for cancellation.
     "response.created": frozenset(["response.queued", RUNNING, "response.incomplete", "error"]),
     "response.queued": frozenset([RUNNING, "response.incomplete", "error"]),
     RUNNING: frozenset([RUNNING, "response.completed", "response.incomplete", "error"]),
-    # SDK helpers wait for one of the last three; `error` alone leaves them without an end.
+    # SDK helpers wait for one of the last three; after `error` alone they would wait forever.
     "error": frozenset(["response.failed"]),
     "response.completed": frozenset(),
     "response.incomplete": frozenset(),
@@ -58,7 +58,7 @@ MESSAGE: Table = {
     _TEXT_DELTA: frozenset([_TEXT_DELTA, _ANNOTATION, _TEXT_DONE]),
     _ANNOTATION: frozenset([_TEXT_DELTA, _ANNOTATION, _TEXT_DONE]),
     _TEXT_DONE: frozenset([_TEXT_END]),
-    # No text part after a text part: clients join a message's parts without anything between.
+    # No text part follows a text part: clients join a message's parts without a separator.
     _TEXT_END: frozenset([_REFUSAL, DONE]),
     _REFUSAL: frozenset([_REFUSAL_DELTA]),
     _REFUSAL_DELTA: frozenset([_REFUSAL_DELTA, _REFUSAL_DONE]),
@@ -101,7 +101,7 @@ CUSTOM_TOOL_CALL: Table = {
 
 MCP_CALL: Table = {
     START: frozenset([ADDED]),
-    # It carries the status line that Open WebUI shows.
+    # This event carries the status line that Open WebUI shows.
     ADDED: frozenset(["response.mcp_call.in_progress"]),
     "response.mcp_call.in_progress": frozenset(
         ["response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", DONE]
@@ -146,7 +146,7 @@ ITEMS: Mapping[str, Table] = {
     "image_generation_call": IMAGE_GENERATION_CALL,
     "compaction": COMPACTION,
 }
-"""By the type of an output item."""
+"""The tables by the type of the output item."""
 
 _SPOKEN = ["response.audio.delta", "response.audio.transcript.delta", "response.audio.done"]
 SPEECH: Table = {
@@ -158,11 +158,11 @@ SPEECH: Table = {
 }
 
 NEVER_CUT = frozenset(["function_call", "custom_tool_call"])
-"""Items that stay as they are where a turn breaks off: clients run the calls that are done, whatever their status."""
+"""Items that stay open when a turn breaks off: clients run every call that is done, regardless of its status."""
 
 
 def name_of(event: Mapping[str, Any]) -> str:
-    """The name of an event in the tables."""
+    """Return the name of an event in the tables."""
     kind: str = event["type"]
     return f"{kind} {event['part']['type']}" if kind.startswith("response.content_part.") else kind
 
@@ -180,7 +180,7 @@ class _Item:
 
 
 class EventOrder:
-    """Holds the events of one stream, in order, against the tables."""
+    """Checks the events of one stream, in order, against the tables."""
 
     def __init__(self) -> None:
         self._number = -1
@@ -190,11 +190,11 @@ class EventOrder:
 
     @property
     def ended(self) -> bool:
-        """True once nothing may follow."""
+        """True once no event may follow."""
         return self._response != START and not RESPONSE[self._response]
 
     def check(self, event: Mapping[str, Any]) -> None:
-        """Take the next event. Raises ValueError if it may not come here."""
+        """Check the next event. Raises ValueError if it is out of order."""
         self._number += 1
         _expect(event["sequence_number"] == self._number, f"number {event['sequence_number']} for {self._number}")
         name = name_of(event)
@@ -218,7 +218,7 @@ class EventOrder:
         self._same(event["response"]["output"])
 
     def _same(self, output: Sequence[Mapping[str, Any]]) -> None:
-        """The response says what the stream said."""
+        """Check that the final response matches the streamed items."""
         _expect([item["id"] for item in output] == [item.item["id"] for item in self._items], "the output is another")
         for now, item in zip(output, self._items, strict=True):
             same = now == item.item if item.last == DONE else now["status"] == "incomplete"
@@ -242,7 +242,7 @@ class EventOrder:
         self._in_part(item, name, event)
 
     def _in_part(self, item: _Item, name: str, event: Mapping[str, Any]) -> None:
-        """Parts are numbered, and come one after the other."""
+        """Check that parts are numbered consecutively and do not overlap."""
         index = event.get("content_index", event.get("summary_index"))
         if index is None:
             return

@@ -1,6 +1,6 @@
-"""The events of a Responses stream, as they are written.
+"""The events of a Responses stream, as written to the wire.
 
-Source: OpenAI's OpenAPI document (ResponseStreamEvent). Only what this server writes is here.
+Source: OpenAI's OpenAPI document (ResponseStreamEvent). Only events that this server writes are here.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from .response_types import OutputItem, Part, ResponseError, ResponseSummaryText
 
 
 class ResponseStatusData(TypedDict):
-    """A line of text for people; `done` ends its animation."""
+    """A status line for the user; `done` ends its animation."""
 
     description: str
     done: bool
 
 
 class ResponseStatusEvent(TypedDict):
-    """What Open WebUI shows above the answer while the agent works."""
+    """The status that Open WebUI shows above the answer while the agent works."""
 
     type: Literal["status"]
     data: ResponseStatusData
 
 
 class Event(TypedDict):
-    """What all events have. The number is given when an event is written."""
+    """Fields shared by all events. The sequence number is set when an event is written."""
 
     sequence_number: NotRequired[int]
     event: NotRequired[ResponseStatusEvent]
 
 
-# OpenAI has none for what was cancelled: `response.incomplete` brings it, with that status.
+# OpenAI has no event for cancellation: `response.incomplete` carries the response with status `cancelled`.
 LifecycleType: TypeAlias = Literal[
     "response.created",
     "response.queued",
@@ -45,18 +45,18 @@ LifecycleType: TypeAlias = Literal[
 
 
 class LifecycleEvent(Event):
-    """The whole response goes into another state."""
+    """A change of the response's status."""
 
     type: LifecycleType
     response: dict[str, Any]
 
 
 class NestedError(ResponseError):
-    """An error as the envelope of HTTP answers has it, with the code of a failed response."""
+    """An error like that of OpenAI's HTTP envelope, with the code of a failed response."""
 
 
 class ErrorEvent(Event):
-    """Something went wrong: flat as OpenAI writes it, and nested, without which Python clients miss it."""
+    """An error, both flat as OpenAI writes it and nested, since Python clients miss a flat one."""
 
     type: Literal["error"]
     code: str | None
@@ -66,7 +66,7 @@ class ErrorEvent(Event):
 
 
 class ItemEvent(Event):
-    """An output item begins, or is complete."""
+    """An output item was added or is complete."""
 
     type: Literal["response.output_item.added", "response.output_item.done"]
     output_index: int
@@ -74,7 +74,7 @@ class ItemEvent(Event):
 
 
 class InItem(Event):
-    """What events within an item have."""
+    """Fields shared by all events of an item."""
 
     item_id: str
     output_index: int
@@ -91,7 +91,7 @@ Step: TypeAlias = Literal[
 
 
 class StepEvent(InItem):
-    """An item goes a step on."""
+    """Progress of an item."""
 
     type: Step
 
@@ -104,14 +104,14 @@ CallDeltaType: TypeAlias = Literal[
 
 
 class CallDeltaEvent(InItem):
-    """A piece of a call's arguments."""
+    """A delta of a call's arguments."""
 
     type: CallDeltaType
     delta: str
 
 
 class FunctionArgumentsDone(InItem):
-    """The arguments of a function call are whole."""
+    """The complete arguments of a function call."""
 
     type: Literal["response.function_call_arguments.done"]
     name: str
@@ -119,34 +119,34 @@ class FunctionArgumentsDone(InItem):
 
 
 class McpArgumentsDone(InItem):
-    """The arguments of the agent's own call are whole."""
+    """The complete arguments of the agent's own call."""
 
     type: Literal["response.mcp_call_arguments.done"]
     arguments: str
 
 
 class CustomInputDone(InItem):
-    """The input of a custom tool is whole."""
+    """The complete input of a custom tool call."""
 
     type: Literal["response.custom_tool_call_input.done"]
     input: str
 
 
 class InPart(InItem):
-    """What events within a part of a message have."""
+    """Fields shared by all events of a content part."""
 
     content_index: int
 
 
 class PartEvent(InPart):
-    """A part of a message begins, or is complete."""
+    """A content part was added or is complete."""
 
     type: Literal["response.content_part.added", "response.content_part.done"]
     part: Part
 
 
 class TextDeltaEvent(InPart):
-    """A piece of a part's text; the last part of its message, always."""
+    """A delta of the text of a message's last part."""
 
     type: Literal["response.output_text.delta"]
     delta: str
@@ -154,7 +154,7 @@ class TextDeltaEvent(InPart):
 
 
 class TextDoneEvent(InPart):
-    """The text of a part is whole."""
+    """The complete text of a content part."""
 
     type: Literal["response.output_text.done"]
     text: str
@@ -162,7 +162,7 @@ class TextDoneEvent(InPart):
 
 
 class AnnotationEvent(InPart):
-    """A source of the text."""
+    """An annotation that cites a source of the text."""
 
     type: Literal["response.output_text.annotation.added"]
     annotation_index: int
@@ -170,35 +170,35 @@ class AnnotationEvent(InPart):
 
 
 class RefusalDeltaEvent(InPart):
-    """A piece of a refusal."""
+    """A delta of a refusal."""
 
     type: Literal["response.refusal.delta"]
     delta: str
 
 
 class RefusalDoneEvent(InPart):
-    """The refusal that a part holds is whole."""
+    """The complete refusal of a content part."""
 
     type: Literal["response.refusal.done"]
     refusal: str
 
 
 class InSummary(InItem):
-    """What events within a paragraph of thinking have."""
+    """Fields shared by all events of a reasoning summary part."""
 
     summary_index: int
 
 
-# Thinking goes out as a summary: of the two forms, the AI SDK and Codex read only this one.
+# Reasoning is sent as a summary: of the two forms, the AI SDK and Codex read only this one.
 class SummaryPartAdded(InSummary):
-    """A paragraph of thinking begins."""
+    """A reasoning summary part was added."""
 
     type: Literal["response.reasoning_summary_part.added"]
     part: ResponseSummaryText
 
 
 class SummaryPartDone(InSummary):
-    """A paragraph of thinking ends; `status` is there if it was cut off."""
+    """A reasoning summary part is complete; `status` is present if it was cut off."""
 
     type: Literal["response.reasoning_summary_part.done"]
     part: ResponseSummaryText
@@ -206,21 +206,21 @@ class SummaryPartDone(InSummary):
 
 
 class SummaryDeltaEvent(InSummary):
-    """A piece of the paragraph that a reasoning item holds."""
+    """A delta of a reasoning summary part."""
 
     type: Literal["response.reasoning_summary_text.delta"]
     delta: str
 
 
 class SummaryDoneEvent(InSummary):
-    """A paragraph of thinking is whole."""
+    """The complete text of a reasoning summary part."""
 
     type: Literal["response.reasoning_summary_text.done"]
     text: str
 
 
 class SpeechDeltaEvent(Event):
-    """A piece of speech, as base64 that can be joined, or of what it says."""
+    """A delta of speech, as base64 that clients can concatenate, or of its transcript."""
 
     type: Literal["response.audio.delta", "response.audio.transcript.delta"]
     response_id: str
@@ -228,7 +228,7 @@ class SpeechDeltaEvent(Event):
 
 
 class SpeechDoneEvent(Event):
-    """The speech, or its transcript, is whole."""
+    """The speech or its transcript is complete."""
 
     type: Literal["response.audio.done", "response.audio.transcript.done"]
     response_id: str

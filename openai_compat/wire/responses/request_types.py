@@ -22,25 +22,25 @@ from ..chat.request_types import (
 from ..items.types import ItemInput
 from .tool_types import OTHER, Name, ToolParam, known_type
 
-# Longer than any id of ours or of OpenAI's: an id is looked up in the store, and told in errors.
+# Longer than any id of this server or OpenAI: ids are looked up in the store and quoted in errors.
 Identifier = Annotated[str, MinLen(1), MaxLen(256)]
 
 
 class OfferedChoiceParam(WireModel):
-    """Call this tool of the client's."""
+    """Requires a call of this client's tool."""
 
     type: Literal["function", "custom"]
     name: str
 
 
 class ResponseAllowedToolsParam(AllowedTools):
-    """A restriction of the tools without taking any from the list."""
+    """Restricts which tools may be called without changing the `tools` list."""
 
     type: Literal["allowed_tools"]
 
 
 class McpChoiceParam(WireModel):
-    """Demands the use of a declared MCP server, or of one of its tools."""
+    """Requires the use of a declared MCP server, or of one of its tools."""
 
     type: Literal["mcp"]
     server_label: str
@@ -48,7 +48,7 @@ class McpChoiceParam(WireModel):
 
 
 class OtherChoiceParam(WireModel):
-    """Demands the use of a tool that somebody hosts, by its type."""
+    """Requires the use of a hosted tool, by its type."""
 
     type: Name
 
@@ -67,7 +67,7 @@ ToolChoiceParam = Annotated[
 
 
 class ResponseJsonSchemaFormat(JsonSchemaField):
-    """JSON by a schema; its fields stand beside the type, where chat has them in an object of their own."""
+    """Requires JSON that matches the schema; the schema's fields are next to `type`, where chat nests them."""
 
     type: Literal["json_schema"]
 
@@ -76,14 +76,14 @@ FormatParam = Annotated[TextFormat | JsonObjectFormat | ResponseJsonSchemaFormat
 
 
 class TextParam(WireModel):
-    """How the answer's text shall be."""
+    """Format and verbosity of the answer's text."""
 
     format: FormatParam | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningParam(WireModel):
-    """How hard to think, and what to show of it."""
+    """Reasoning effort, and how much of the reasoning to show."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
@@ -92,13 +92,13 @@ class ReasoningParam(WireModel):
 
 
 class ConversationField(WireModel):
-    """A conversation by its id."""
+    """A reference to a conversation by its id."""
 
     id: Identifier
 
 
 class ContextManagementParam(WireModel):
-    """What to do when the conversation grows long."""
+    """The strategy for long conversations."""
 
     type: Name
     compact_threshold: Annotated[int, Ge(1), WHOLE] | None = None
@@ -117,17 +117,17 @@ Includable = Literal[
 
 
 class BackgroundOptions(WireModel):
-    """When a response in the background is wanted; here it is always begun at once."""
+    """When to run a background response; this server always starts at once."""
 
     completion_window: Literal["soonest", "2h", "8h"] | None = None
     continuation_id: str | None = None
 
 
 class ResponseRequest(WireModel):
-    """The body of `POST /v1/responses`, and of `response.create` on a WebSocket, which has `generate`."""
+    """The body of `POST /v1/responses`, and of `response.create` on a WebSocket, which also has `generate`."""
 
     model: Annotated[str, MinLen(1)]
-    # May be left out where a conversation, or the response before it, has all there is to say.
+    # May be omitted if the conversation or the previous response already holds everything.
     input: str | list[ItemInput] | None = None
     access_programs: Any = None
     background: bool | None = None

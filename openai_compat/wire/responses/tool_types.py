@@ -1,4 +1,4 @@
-"""Tools as the Responses API is told of them. Source: OpenAI's OpenAPI document (Tool) and its SDK's types."""
+"""Tool definitions of the Responses API. Source: OpenAI's OpenAPI document (Tool) and its SDK's types."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 from ..chat.request_types import WireModel
 
 OTHER = "another type"
-"""The tag of the model for whatever has a type that is not known; it is no key, since errors are placed by both."""
+"""The tag of the model for unknown types. It is no valid key, since error paths contain both tags and keys."""
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 Name = Annotated[str, MinLen(1), MaxLen(256)]
@@ -29,7 +29,7 @@ class ResponseFunctionToolParam(WireModel):
 
 
 class ResponseCustomToolParam(WireModel):
-    """A tool that the client offers and that takes free text."""
+    """A free-text tool that the client offers."""
 
     type: Literal["custom"]
     name: ToolName
@@ -42,7 +42,7 @@ OfferedTool = Annotated[ResponseFunctionToolParam | ResponseCustomToolParam, Fie
 
 
 class NamespaceToolParam(WireModel):
-    """Tools of the client that belong together."""
+    """A group of the client's tools under one name."""
 
     type: Literal["namespace"]
     name: Name
@@ -51,14 +51,14 @@ class NamespaceToolParam(WireModel):
 
 
 class McpToolParam(WireModel):
-    """A server with tools. What it is here: the client knows the label, and will answer when it asks for approval."""
+    """An MCP server. Here it only declares that the client knows the label and will answer its approval requests."""
 
     type: Literal["mcp"]
     server_label: Name
 
 
 class OtherToolParam(WireModel):
-    """A tool that somebody hosts, or one of a type that is not known."""
+    """A hosted tool, or a tool of an unknown type."""
 
     type: Name
 
@@ -67,7 +67,7 @@ CHECKED_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
 
 
 def known_type(value: Any, kinds: Container[str]) -> str:
-    """The type of `value`, if it is one of `kinds`; OTHER if not."""
+    """Return the type of `value` if it is in `kinds`, otherwise OTHER."""
     kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
     return kind if isinstance(kind, str) and kind in kinds else OTHER
 

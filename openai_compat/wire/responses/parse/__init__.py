@@ -1,1 +1,1 @@
-"""Requests of the Responses API."""
+"""Parses requests of the Responses API."""

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 
 class Parameter(NamedTuple):
-    """The support of a parameter: obeyed, refused with a 400, or taken without an effect of the server's own."""
+    """The support of a parameter: honoured, refused with a 400, or accepted without any effect in the server itself."""
 
     what: Literal["honoured", "refused", "accepted"]
     note: str
@@ -71,4 +71,4 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "user": Parameter("honoured", "`request.user`"),
     }
 )
-"""By name. Parameters that are not documented are passed on in `request.extra`."""
+"""The parameters by name. Undocumented parameters are passed on in `request.extra`."""

@@ -1,4 +1,4 @@
-"""`POST /v1/responses`: bytes to one request for the agent, and what of the conversation goes before it."""
+"""Parses `POST /v1/responses` into one request for the agent, and puts the conversation history before it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choi
 Fields: TypeAlias = Mapping[str, Any]
 Items: TypeAlias = tuple[dict[str, Any], ...]
 
-# As with the messages of chat: the event loop would stand still while millions are read.
+# Like the limit on chat messages: reading millions of items would block the event loop.
 MAX_ITEMS = 10_000
 LOGPROBS = "message.output_text.logprobs"
 
 WITH_PARTS = frozenset(["message", *OUTPUTS])
-"""Types of items whose content is checked, part by part."""
+"""Types of items whose content is checked part by part."""
 
 ROLES = frozenset(["user", "assistant", "system", "developer"])
 TEXTS = frozenset(["input_text", "output_text"])
-"""Types of parts that are texts."""
+"""Types of text parts."""
 
 FOR_AGENTS = (
     "access_programs",
@@ -50,13 +50,13 @@ FOR_AGENTS = (
     "service_tier",
     "truncation",
 )
-"""Parameters that an agent which calls a model may pass on."""
+"""Parameters that an agent may pass on to a model."""
 
 FOR_SOCKETS = frozenset(["type", "stream_id", "event_id"])
-"""What else a request has on a WebSocket, and no agent needs."""
+"""Extra fields of requests on a WebSocket, which no agent needs."""
 
-# What OpenAI's document has for these two paths. The SDK's types have nothing else, and what a program sends besides is no
-# part of what is counted or shortened.
+# The parameters that OpenAI's document and the SDK's types list for these two paths. Any other field that a program sends
+# is ignored when tokens are counted or the conversation is compacted.
 TOKEN_FIELDS = frozenset(
     [
         "conversation",
@@ -90,23 +90,23 @@ COMPACT_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ParsedResponse:
-    """A Responses request, checked.
+    """A validated Responses request.
 
     Attributes:
         wire: the request as it was sent, typed.
-        request: what the agent gets if nothing goes before it; see `with_context`.
+        request: the agent's request without any history; see `with_context`.
         body: the request as it was sent.
-        input: its own items, as the API lists them.
-        echo: what the Response object repeats of the request.
-        tools: its tools, of both kinds.
-        store: whether the response is to be stored.
-        background: whether to answer at once and run on.
-        stream: whether the answer is streamed.
-        generate: False if no answer is wanted: the response only remembers its input.
-        conversation: the id of the conversation that it belongs to.
-        previous: the id of the response that it continues.
-        decisions: what it decides about calls that wait for approval, by the id of the request for approval.
-        long: whether there is more in it than the event loop should look at.
+        input: the request's own items, as the API lists them.
+        echo: the fields of the request that the Response repeats.
+        tools: the request's tools, both client and hosted ones.
+        store: True if the response is to be stored.
+        background: True if the response is returned at once and runs on in the background.
+        stream: True if the response is streamed.
+        generate: False if no answer is wanted: the response only stores its input.
+        conversation: the id of the conversation that the response belongs to.
+        previous: the id of the response that is continued.
+        decisions: maps the ids of approval requests to the client's decisions.
+        long: True if the request is too large to process on the event loop.
     """
 
     wire: ResponseRequest
@@ -133,24 +133,24 @@ class ParsedResponse:
 def parse_response(
     body: bytes | dict[str, Any], caller: Caller, new_id: NewId, *, long: bool = False
 ) -> ParsedResponse:
-    """The request in `body`, JSON or what was read from it. Raises InvalidRequest with the `param` at fault.
+    """Parse `body`, JSON or the decoded object. Raises InvalidRequest with the `param` at fault.
 
-    `new_id` makes an id that begins with the given prefix. Whether the items make a conversation is still to be
-    checked (`with_context`), since the beginning of it may be on the server.
+    `new_id` creates an id with the given prefix. The items are checked to form a conversation only in `with_context`, since the
+    history may be on the server.
     """
     raw = body if isinstance(body, dict) else parse_object(body)
-    # Before anything is validated: each wrong one of a million items would be an error of its own.
+    # Before validation: of a million items, each invalid one would be an error of its own.
     check_length("input", raw.get("input"), MAX_ITEMS)
     if not OF_CHAT.keys().isdisjoint(raw):
         refuse_misplaced(raw, OF_CHAT)
     wire = validate(ResponseRequest, raw)
     conversation = wire.conversation.id if isinstance(wire.conversation, ConversationField) else wire.conversation
-    # OpenAI has two ways to say that the input is only to be read ahead.
+    # OpenAI has two ways to request that the input is only read ahead.
     prewarm = wire.prompt_cache_options is not None and wire.prompt_cache_options.get("prewarm") is True
     generate = wire.generate is not False and not prewarm
     goes_on = conversation is not None or wire.previous_response_id is not None
     _refuse(wire, nothing_said=generate and not goes_on and wire.input in (None, []))
-    if isinstance(wire.input, str):  # short for a message of the user
+    if isinstance(wire.input, str):  # shorthand for a user message
         fields = {"id": new_id(ID_PREFIXES["message"]), "type": "message", "status": "completed", "role": "user"}
         items: Items = ({**fields, "content": [{"type": "input_text", "text": wire.input}]},)
     else:
@@ -165,7 +165,7 @@ def parse_response(
         items,
         echo_of(wire, raw, conversation),
         tools,
-        # OpenAI's default: clients go on from the id of a response without having asked for anything.
+        # OpenAI's default: clients continue from a response's id without having set `store`.
         store=wire.store is not False,
         background=wire.background is True,
         stream=wire.stream is True,
@@ -178,12 +178,12 @@ def parse_response(
 
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
-    """The request in the body of `POST /v1/responses/input_tokens`, as if it were to be answered."""
+    """Parse the body of `POST /v1/responses/input_tokens` as if it were a request to answer."""
     return parse_response(_only(body, TOKEN_FIELDS), caller, new_id, long=not is_quick(body))
 
 
 def parse_compact(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
-    """The request in the body of `POST /v1/responses/compact`, as if it were to be answered."""
+    """Parse the body of `POST /v1/responses/compact` as if it were a request to answer."""
     return parse_response(_only(body, COMPACT_FIELDS), caller, new_id, long=not is_quick(body))
 
 
@@ -192,14 +192,14 @@ def _only(body: bytes, names: frozenset[str]) -> dict[str, Any]:
 
 
 def _refuse(wire: ResponseRequest, *, nothing_said: bool) -> None:
-    # Templates are kept at OpenAI: without theirs, the agent would be asked something else.
+    # Templates are stored at OpenAI: without the template, the agent would get a different prompt.
     if wire.prompt is not None:
         text = "Prompt templates are not supported; send 'input' and 'instructions'."
         raise InvalidRequest(text, param="prompt", code="unsupported_parameter")
     if wire.conversation is not None and wire.previous_response_id is not None:
         text = "Send either 'conversation' or 'previous_response_id', not both."
         raise InvalidRequest(text, param="conversation", code="invalid_value")
-    # Nobody could fetch it.
+    # No client could fetch it.
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
@@ -208,7 +208,7 @@ def _refuse(wire: ResponseRequest, *, nothing_said: bool) -> None:
 
 
 def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) -> ToolChoice:
-    """Which tools may be called. If it is not `final`, what was said before may bring those that are not here."""
+    """Return which tools may be called. Unless `final`, unknown tools are allowed, since the history may define them."""
     if wire.tool_choice is None:
         return ToolChoice(tools.names)
     try:
@@ -264,7 +264,7 @@ def _sampling(wire: ResponseRequest, *, logprobs: bool) -> Sampling:
         max_tool_calls=wire.max_tool_calls,
         frequency_penalty=wire.frequency_penalty,
         presence_penalty=wire.presence_penalty,
-        # 0 is an answer: probabilities are wanted, but of no other tokens.
+        # 0 is a value: log probabilities are requested, but not those of alternative tokens.
         top_logprobs=(wire.top_logprobs or 0) if logprobs else None,
         reasoning_effort=wire.reasoning.effort if wire.reasoning is not None else None,
         verbosity=wire.text.verbosity if wire.text is not None else None,
@@ -272,7 +272,7 @@ def _sampling(wire: ResponseRequest, *, logprobs: bool) -> Sampling:
 
 
 def _response_format(text: TextParam) -> dict[str, Any] | None:
-    """The format in the shape that chat has: a schema is in an object of its own."""
+    """Return the format in chat's shape, where a schema is in an object of its own."""
     given = text.format
     if given is None or isinstance(given, TextFormat):
         return None
@@ -286,7 +286,7 @@ def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str
     unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in FOR_SOCKETS}
     extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
     if tools.hosted:
-        # Tools that OpenAI hosts mean nothing here; an agent with a model behind it may pass them on.
+        # Hosted tools of OpenAI mean nothing here; an agent that calls a model may pass them on.
         extra["hosted_tools"] = list(tools.hosted)
         extra |= {"tool_choice": raw["tool_choice"]} if isinstance(raw.get("tool_choice"), dict) else {}
     return extra
@@ -296,7 +296,7 @@ def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
     found: dict[str, Decision] = {}
     for item in items:
         if item["type"] == "mcp_approval_response":
-            # As the JSON text that agents get; clients may send the object itself.
+            # As JSON text, the form that agents receive; clients may send the object itself.
             changed: Any = item.get("arguments")
             arguments = changed if changed is None or isinstance(changed, str) else dumps(changed).decode()
             decision = Decision(item["approve"], item.get("reason"), arguments, always=bool(item.get("always")))
@@ -315,25 +315,25 @@ def with_context(
     *,
     heal: bool = False,
 ) -> ParsedResponse:
-    """The same with the conversation's items before its own, and in `lookup` those that it refers to, by id.
+    """Return the request with the conversation's items `context` before its own; `lookup` holds referenced items by id.
 
-    Its instructions stand first; what an earlier request was told is not among the items. With `heal` the calls that
-    nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing was
-    ever said, NotFound for a reference to nothing.
+    The request's instructions come first; those of earlier requests are not among the items. With `heal`, unanswered calls
+    count as not run. Raises InvalidRequest if results and calls do not match or if there is no input at all, NotFound for a
+    dangling reference.
     """
     before, own = context, parsed.input
-    # Text behind messages alone has no call or reference that could be wrong.
+    # Text after plain messages has no calls or references that could be wrong.
     if not isinstance(parsed.wire.input, str) or any([item.get("type") != "message" for item in context]):
         placed = own_items(parsed.input, context, lookup or {})
         before = healed(context, placed) if heal else context
         check_calls(before, placed)
-        # `placed` knows where each item stood in the request; the errors until here name it.
+        # `placed` maps items to their positions in the request, which the errors above report.
         own = tuple(placed.values())
         if parsed.generate:
             check_something_is_said([*before, *own])
     if not context and own == parsed.input and parsed.conversation is None and parsed.previous is None:
-        return parsed  # it was read as if nothing went before it, and nothing does
-    # What earlier items offered can still be called.
+        return parsed  # already parsed without history, and there is none
+    # Tools offered by earlier items can still be called.
     brought = [item for item in context if item.get("type") in BRING_TOOLS]
     tools = joined(tools_of_items(brought), parsed.tools) if brought else parsed.tools
     choice = _tool_choice(parsed.wire, tools, final=True)
@@ -354,9 +354,9 @@ def with_context(
 
 
 class _Said(NamedTuple):
-    """What was said, in the forms that an AgentRequest has it in, and what it answers.
+    """The conversation in the forms that an AgentRequest needs, and the tool results that it resumes with.
 
-    `plain` is what is nothing but texts: its messages are typed when somebody looks at them.
+    `plain` is True for text-only conversations: their messages are typed only on access.
     """
 
     messages: tuple[Message, ...]
@@ -368,7 +368,7 @@ class _Said(NamedTuple):
 
 def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> _Said:
     told = wire.instructions
-    # For this request only: those of the response before it are not among its items.
+    # Instructions apply to this request only: those of the previous response are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
     texts = _texts(raw_items)
@@ -383,7 +383,7 @@ def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequenc
 
 
 def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
-    """The messages of items as the chat API writes them, if each is a text and has no more to it; else none."""
+    """Return the items as chat messages if each is a single text with nothing else; otherwise an empty list."""
     found: list[dict[str, Any]] = []
     for item in items:
         role, text = item.get("role"), item.get("content")
@@ -391,7 +391,7 @@ def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
         if len(parts) == 1 and isinstance(parts[0], dict):
             part = cast("Fields", parts[0])
             text = part.get("text") if part.get("type") in TEXTS else None
-        named = item.get("name") is not None  # chat has names, and shows them to the agent
+        named = item.get("name") is not None  # names are for chat, which passes them to the agent
         if item.get("type") != "message" or role not in ROLES or named or not isinstance(text, str) or not text:
             return []
         found.append({"role": role, "content": text})
@@ -399,7 +399,7 @@ def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
 
 
 def check_response_capabilities(parsed: ParsedResponse, can: Capabilities) -> None:
-    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
     for param, needed, capable in _needs(parsed, can):
         if needed and not capable:
             text = f"This agent does not support '{param}'."
@@ -410,7 +410,7 @@ def _needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, boo
     request = parsed.request
     yield "include", request.logprobs, can.logprobs
     yield "text.format", request.response_format is not None, can.structured_output
-    # Not `tools`: coding agents and Open WebUI send theirs with every request, and need no call.
+    # Not `tools`: coding agents and Open WebUI send theirs with every request, without requiring a call.
     yield "tool_choice", request.tool_choice.required, can.client_tools
     yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
     if not (can.vision and can.audio_input and can.files):
@@ -421,6 +421,6 @@ def _media_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[st
     able = {"input_image": can.vision, "input_audio": can.audio_input, "input_file": can.files}
     for index, item in enumerate(parsed.input):
         for name in ("content", "output"):
-            given = item.get(name) if item["type"] in WITH_PARTS else None  # of others, the parts are not known
+            given = item.get(name) if item["type"] in WITH_PARTS else None  # the parts of other items are not known
             for position, part in enumerate(cast("list[Fields]", given) if isinstance(given, list) else ()):
                 yield f"input[{index}].{name}[{position}]", part["type"] in able, able.get(part["type"], True)

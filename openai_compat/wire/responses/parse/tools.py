@@ -1,4 +1,4 @@
-"""The tools of a Responses request: the client's own, those that somebody hosts, and which of them may be called."""
+"""The tools of a Responses request: the client's, hosted ones, and which of them may be called."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..request_types import (
 from ..tool_types import McpToolParam, NamespaceToolParam, ResponseCustomToolParam, ResponseFunctionToolParam, ToolParam
 
 BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
-"""Types of items by which a client offers more tools in the middle of a conversation."""
+"""Types of items in which a client offers more tools in the middle of a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class ResponseTools:
     """The tools of a request.
 
     Attributes:
-        offered: those that the client runs, in the order of the request.
-        hosted: all others, as they were sent: an agent may have something like them.
-        labels: labels of the servers among them: the client will answer when one of these asks for approval.
-        namespaces: by the name under which a tool is offered, its namespace and its name there.
-        deferred: names of the offered tools whose results may come later, or never.
+        offered: the tools that the client runs, in the order of the request.
+        hosted: all other tools, as they were sent: an agent may have an equivalent.
+        labels: the labels of the declared MCP servers, for whose approval requests the client will answer.
+        namespaces: maps the name under which a tool is offered to its namespace and its name there.
+        deferred: the names of the offered tools whose results may come later, or never.
         names: the names of the offered tools.
-        custom: those of them that take free text.
+        custom: the names of the offered free-text tools.
     """
 
     offered: tuple[Tool, ...] = ()
@@ -61,12 +61,12 @@ class _Offer:
 
     @property
     def name(self) -> str:
-        """The name under which it is offered."""
+        """The name under which the tool is offered."""
         return qualified(self.tool.name, self.namespace)
 
     @property
     def typed(self) -> Tool:
-        """The tool as agents get it."""
+        """The tool as agents receive it."""
         tool = self.tool
         if isinstance(tool, ResponseCustomToolParam):
             return CustomTool(self.name, tool.description, tool.format)
@@ -74,18 +74,18 @@ class _Offer:
 
 
 def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
-    """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
+    """Return the tools of a request, sent as `raw`, including those in its items. Raises InvalidRequest."""
     tools = _tools(wire.tools, raw["tools"], "tools") if wire.tools else NO_TOOLS
     for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
         if isinstance(item, ToolsItemParam):
             tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
-        if len(tools.hosted) > MAX_TOOLS:  # each is compared with each
+        if len(tools.hosted) > MAX_TOOLS:  # quadratic: each is compared with every other
             raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     return tools
 
 
 def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
-    """The tools of items that bring some; what was stored without being checked is left out."""
+    """Return the tools that stored items bring; tools that are invalid are left out."""
     tools = NO_TOOLS
     for item in items:
         with suppress(ValidationError, InvalidRequest):
@@ -94,7 +94,7 @@ def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
 
 
 def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
-    """All of them. Of two offered tools with one name the later one counts: a client says again what it offers."""
+    """Merge both. If two offered tools have the same name, the later one wins: clients redeclare their tools."""
     again = more.names
     kept = [tool for tool in first.offered if tool.name not in again]
     return ResponseTools(
@@ -117,7 +117,7 @@ def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: st
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
-        # As they were sent: they have fields that no type here has.
+        # As they were sent: they have fields that no type here declares.
         hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
         labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
         namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
@@ -138,13 +138,13 @@ def _offers(param: ToolParam, where: str) -> list[_Offer]:
 
 
 def parse_tool_choice(choice: ToolChoiceParam, tools: ResponseTools) -> ToolChoice:
-    """Which of the client's tools may be called. Raises InvalidRequest for tools that the request has not.
+    """Return which of the client's tools may be called. Raises InvalidRequest for tools missing from the request.
 
-    Whether hosted tools are used is up to the agent, which can see what was sent.
+    The agent decides about hosted tools: it can see the tool choice as it was sent.
     """
     names = tools.names
     if isinstance(choice, str):
-        # A required call of a hosted tool is the agent's to make: no tool of the client's is meant.
+        # A required call of a hosted tool is up to the agent: no tool of the client is meant.
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
@@ -163,18 +163,18 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
             case "function" | "custom":
                 wanted |= _named(tool, tools)
             case "namespace":
-                # No tool has an empty name, so `only` refuses a namespace that is not there.
+                # No tool has an empty name, so an unknown namespace is rejected by `choice_by_name`.
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
-    # Only hosted ones are allowed: the client's tools stay known, since earlier calls may be of them.
+    # Only hosted tools are allowed: the client's tools stay known, since earlier calls may use them.
     if not wanted:
         return ToolChoice(frozenset(), withheld=tools.names)
     return choice_by_name(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
 
 
 def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
-    """The offered tools that are meant by a name, which may be one in a namespace; an empty name if there is none."""
+    """Return the offered tools that match a name, which may be one in a namespace; an empty name if none matches."""
     name, namespace = tool.get("name"), tool.get("namespace")
     if isinstance(name, str) and name in tools.names:
         return {name}
@@ -183,14 +183,14 @@ def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
 
 
 def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -> None:
-    """Raise InvalidRequest unless a hosted tool has this type, and this label if one is asked for."""
+    """Raise InvalidRequest unless a hosted tool has the requested type and, if given, label."""
     keys = [key for key in ("type", "server_label") if asked.get(key) is not None]
     if not any(keys and all(tool.get(key) == asked[key] for key in keys) for tool in tools.hosted):
         raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
 
 
 def tool_place(body: Mapping[str, Any], name: str) -> str:
-    """The place in a checked request's body of the name under which a tool is offered; "tools" if there is none."""
+    """Return the path of a tool's name in a validated request's body; "tools" if there is none."""
     sent: list[Any] = body["input"] if isinstance(body.get("input"), list) else []
     lists = [("tools", body.get("tools")), *[(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)]]
     for where, tools in lists:

@@ -1,4 +1,4 @@
-"""Parses frames of a Responses WebSocket to typed commands."""
+"""Parses frames of a Responses WebSocket into typed commands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CONTENT_TYPES = ("input_text", "input_image", "input_file")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Create:
-    """`response.create`: run an agent, in a lane, where requests wait for each other; None is a lane too.
+    """`response.create`: run an agent in a lane. Requests in a lane are queued; None is a lane too.
 
     Attributes:
-        lane: its `stream_id`.
-        body: the same parameters as `POST /v1/responses` has.
-        size: how long the frame was.
+        lane: the `stream_id`.
+        body: the same parameters as in `POST /v1/responses`.
+        size: the length of the frame.
     """
 
     lane: str | None
@@ -30,14 +30,14 @@ class Create:
 
     @property
     def previous(self) -> str | None:
-        """The response that it continues, if that is given as a string."""
+        """The id of the response to continue, if it is a string."""
         value = self.body.get("previous_response_id")
         return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """`response.steer`: more input for a response that runs: text, or messages of the user. `size` is the frame's."""
+    """`response.steer`: additional text or user messages for a running response. `size` is the length of the frame."""
 
     previous: str
     input: Any
@@ -46,14 +46,14 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """`response.processed`: the client has read a response to its end. There is nothing to do, and nothing to say."""
+    """`response.processed`: the client has read a response to its end. Needs no action and no reply."""
 
 
 Command: TypeAlias = Create | Steer | Processed
 
 
 class InvalidSteer(InvalidRequest):
-    """A `response.steer` that makes no sense; it is answered with `response.steer.failed`, which quotes it."""
+    """An invalid `response.steer`; it is answered with `response.steer.failed`, which quotes the command."""
 
     code = "invalid_input"
 
@@ -64,17 +64,17 @@ class InvalidSteer(InvalidRequest):
 
 
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> dict[str, Any]:
-    """The JSON object in a text frame, which has so many values at most. Raises InvalidRequest."""
+    """Parse the JSON object in a text frame, which may hold up to `values` values. Raises InvalidRequest."""
     if isinstance(frame, bytes):
         raise InvalidRequest("Send JSON in text frames, not in binary ones.", code="invalid_frame")
-    # Half a character is left to the parser, which says what is wrong with it.
+    # A lone surrogate is left to the parser, which reports the error.
     data = frame.encode("utf-8", "surrogatepass")
     check_values(data, values)
     return parse_object(data)
 
 
 def parse_lane(event: dict[str, Any]) -> str | None:
-    """The lane that an event is for. Raises InvalidRequest (`invalid_stream_id`)."""
+    """Return the lane of an event. Raises InvalidRequest (`invalid_stream_id`)."""
     lane = event.get("stream_id")
     if lane is None or (isinstance(lane, str) and _STREAM_ID.fullmatch(lane)):
         return lane
@@ -83,7 +83,7 @@ def parse_lane(event: dict[str, Any]) -> str | None:
 
 
 def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command:
-    """Parse a command. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
+    """Parse a command. Raises InvalidRequest; the parameters of a response are validated when its turn comes."""
     kind = event.get("type")
     if kind is None:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
@@ -102,7 +102,7 @@ def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
         text = "A response in the background cannot be had over a WebSocket."
         raise InvalidRequest(text, param="background", code="unsupported_value")
     body = {name: value for name, value in event.items() if name not in ("type", "stream_id")}
-    # The events are the answer: a frame has no other form for it.
+    # On a WebSocket, responses are always streamed.
     return Create(lane, {**body, "stream": True}, size)
 
 

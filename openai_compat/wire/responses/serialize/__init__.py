@@ -1,1 +1,1 @@
-"""Writes Response objects and the events of their streams."""
+"""Serializes Response objects and the events of their streams."""

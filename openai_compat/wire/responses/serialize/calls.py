@@ -1,4 +1,4 @@
-"""Tool calls of a Responses stream while they are made: the client's, and the agent's own."""
+"""Tool calls of a Responses stream under construction: the client's, and the agent's own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .items import Closing, EventWriter, ItemWriter
 
 
 def status_event(text: str, *, done: bool) -> ResponseStatusEvent:
-    """A line that Open WebUI shows above the answer."""
+    """Return a status line, which Open WebUI shows above the answer."""
     return {"type": "status", "data": {"description": text, "done": done}}
 
 
 class CallWriter(ItemWriter):
-    """A call whose arguments may come in pieces. Other items may be written at the same time.
+    """A call whose arguments may come in deltas, interleaved with other items.
 
-    `piece` is the type of the event that brings one.
+    `piece` is the type of the delta events.
     """
 
     piece: ClassVar[CallDeltaType]
@@ -38,17 +38,17 @@ class CallWriter(ItemWriter):
         return "".join(self._pieces)
 
     def add(self, arguments: str) -> bytes:
-        """A piece of the arguments."""
+        """Append to the arguments."""
         self._pieces.append(arguments)
         return self._out.deltas(self._head, [arguments])
 
     @abstractmethod
     def ready(self) -> bytes:
-        """The arguments are whole: whoever runs the tool may begin."""
+        """Mark the arguments as complete: the tool can be run."""
 
 
 class _ClientCall(CallWriter):
-    """A call for the client. Clients run what is done, whatever its status says: one that was cut off never is."""
+    """A call for the client. Clients run every call that is done, whatever its status: a truncated call is never done."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class _ClientCall(CallWriter):
         self._extras = extras
 
     def ready(self) -> bytes:
-        # Not at the end of the turn: the client may run it while the agent goes on.
+        # Not only at the end of the turn: the client can run the tool while the agent continues.
         return self.close("completed")
 
     def cut(self) -> bytes:
@@ -74,7 +74,7 @@ class _ClientCall(CallWriter):
 
 
 class FunctionCallWriter(_ClientCall):
-    """A function that the client is to call."""
+    """A function call for the client to run."""
 
     piece = "response.function_call_arguments.delta"
 
@@ -101,7 +101,7 @@ class FunctionCallWriter(_ClientCall):
 
 
 class CustomCallWriter(_ClientCall):
-    """A tool that takes free text, for the client to call."""
+    """A call of a free-text tool for the client to run."""
 
     piece = "response.custom_tool_call_input.delta"
 
@@ -123,9 +123,9 @@ class CustomCallWriter(_ClientCall):
 
 
 class McpCallWriter(CallWriter):
-    """A tool that the agent runs itself, written as if it were on an MCP server with the agent's name.
+    """A tool call that the agent runs itself, written as a call on an MCP server with the agent's name.
 
-    `approval` is the id of the request by which people allowed it, if they were asked.
+    `approval` is the id of the approval request for this call, if there was one.
     """
 
     piece = "response.mcp_call_arguments.delta"
@@ -151,7 +151,7 @@ class McpCallWriter(CallWriter):
     def item(self) -> McpCall:
         call: McpCall = {
             "id": self.id,
-            # A `function_call` is the client's to run: Codex, opencode and pi would call the server again and again.
+            # `function_call` would ask the client to run it: Codex, opencode and pi would call the server in an endless loop.
             "type": "mcp_call",
             "status": "failed" if self._failed else self.status,
             "server_label": self._server_label,
@@ -173,8 +173,8 @@ class McpCallWriter(CallWriter):
         return super().added() + self._step("response.mcp_call.in_progress", tool_running(self.name), done=False)
 
     def ready(self) -> bytes:
-        """The arguments are whole; the result is awaited."""
-        # `done` comes once, though both the call's end and its result lead here.
+        """Mark the arguments as complete; the result is pending."""
+        # `done` is sent once, though both the end of the call and its result lead here.
         if self._ready:
             return b""
         self._ready = True
@@ -183,7 +183,7 @@ class McpCallWriter(CallWriter):
         )
 
     def answered(self, result: ToolResult) -> bytes:
-        """The events for the tool's answer, which ends the call."""
+        """Return the events for the tool's result, which ends the call."""
         whole = self.ready()
         self._result = result
         return whole + self.close("completed")

@@ -1,4 +1,4 @@
-"""Output items of a Responses stream while they are made: each writes its own events, and is what it has written."""
+"""Output items of a Responses stream under construction: each writes its events and accumulates their content."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from ..response_types import (
 Closing: TypeAlias = Literal["completed", "incomplete"]
 
 NEVER = -9999.0
-"""How OpenAI writes the logarithm of a probability that is no number."""
+"""OpenAI's log probability for tokens without a finite one."""
 
 
 class EventWriter:
-    """Numbers events without a gap and writes them as server-sent events named by their type.
+    """Numbers events consecutively and writes them as server-sent events named by their type.
 
     Attributes:
-        sequence: the number of the last one, -1 before the first.
-        quiet: nobody wants the events, only what they come to: they are counted, and not written.
+        sequence: the number of the last event; -1 before the first.
+        quiet: True if only the final object is needed: events are counted but not written.
     """
 
     def __init__(self) -> None:
@@ -42,17 +42,17 @@ class EventWriter:
         self.quiet = False
 
     def write(self, event: StreamEvent) -> bytes:
-        """One event, which gets its number."""
+        """Number one event and return it."""
         self.sequence += 1
         if self.quiet:
             return b""
         event["sequence_number"] = self.sequence
-        # `event:` has to say what `type` says (Open Responses); OpenAI writes no `id:`.
+        # `event:` must equal `type` (Open Responses); OpenAI sends no `id:`.
         return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
 
     def deltas(self, before: bytes, texts: list[str]) -> bytes:
-        """One event for each text: put, as JSON, behind `before`, which nothing is built or validated for."""
-        # Written by hand: a model of each event costs more than all else that is done for a word of text.
+        """Return one event per text: `before`, then the text as JSON. Nothing is built or validated."""
+        # Formatted by hand: a model per event costs more than all other work for a word of text.
         first = self.sequence + 1
         self.sequence += len(texts)
         if self.quiet:
@@ -61,16 +61,16 @@ class EventWriter:
         return b"".join([b'%b%b,"sequence_number":%d}\n\n' % (before, text, number) for number, text in numbered])
 
     def delta_head(self, kind: str, fields: Mapping[str, Any]) -> bytes:
-        """The bytes before the text in every delta event of this kind and place; nothing where nothing is written."""
+        """Return the bytes before the text of all delta events of this kind and place; empty if quiet."""
         if self.quiet:
             return b""
         return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])
 
 
 class ItemWriter(ABC):
-    """One output item: `added`, then what is in it, then `close`.
+    """One output item: `added`, then its content, then `close`.
 
-    `is_answer` is False for what is not to be acted on or looked at: an answer has something else, if an empty message.
+    `is_answer` is False for items that clients neither act on nor look at: an answer needs at least one other item.
     """
 
     is_answer = True
@@ -83,19 +83,19 @@ class ItemWriter(ABC):
 
     @abstractmethod
     def item(self) -> OutputItem:
-        """The item as it stands."""
+        """Return the item as of now."""
 
     @property
     def open(self) -> bool:
-        """True while more of it is to come."""
+        """True until the item is closed."""
         return self.status == "in_progress"
 
     def added(self) -> bytes:
-        """The event that begins it."""
+        """Return the event that begins the item."""
         return self._out.write({"type": "response.output_item.added", "output_index": self.index, "item": self.item()})
 
     def close(self, status: Closing) -> bytes:
-        """The events that end it; none if it has ended."""
+        """Return the events that end the item; none if it has ended."""
         if not self.open:
             return b""
         last = self._last(status)
@@ -105,18 +105,18 @@ class ItemWriter(ABC):
         )
 
     def cut(self) -> bytes:
-        """The events that end it where the turn breaks off."""
+        """Return the events that end the item when the turn breaks off."""
         return self.close("incomplete")
 
     @abstractmethod
     def _last(self, status: Closing) -> bytes:
-        """The events that end what is in it."""
+        """Return the events that end the item's content."""
 
 
 class WholeItem(ItemWriter):
-    """An item that comes as a whole: a picture, a question to people, a summary of what was said before.
+    """An item written as a whole: an image, an approval request, or a compaction.
 
-    `first` is what clients are shown before it is there; the item itself, if it is small.
+    `first` is the item as shown when it is added; by default the item itself.
     """
 
     def __init__(self, out: EventWriter, index: int, item: OutputItem, first: OutputItem | None = None) -> None:
@@ -129,7 +129,7 @@ class WholeItem(ItemWriter):
         return self._first if self.open else self._item
 
     def written(self, *steps: Step) -> bytes:
-        """All events of the item."""
+        """Return all events of the item."""
         begun = self.added()
         for step in steps:
             begun += self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
@@ -140,7 +140,7 @@ class WholeItem(ItemWriter):
 
 
 class ReasoningWriter(ItemWriter):
-    """Thinking, as the one paragraph of a summary: summaries are what all clients read."""
+    """Reasoning as a summary with one paragraph: summaries are the form that all clients read."""
 
     is_answer = False
 
@@ -148,7 +148,7 @@ class ReasoningWriter(ItemWriter):
         super().__init__(out, id, index)
         self._pieces: list[str] = []
         self._place: InSummary = {"item_id": id, "output_index": index, "summary_index": 0}
-        # For thinking as it is, OpenAI and Open Responses have events of different names; for summaries the same.
+        # For raw reasoning, OpenAI and Open Responses name the events differently; for summaries the names agree.
         self._head = out.delta_head("response.reasoning_summary_text.delta", self._place)
 
     def item(self) -> Reasoning:
@@ -162,7 +162,7 @@ class ReasoningWriter(ItemWriter):
         )
 
     def think(self, text: str) -> bytes:
-        """Add a piece of thinking, which is an event at once."""
+        """Append reasoning text, which is sent at once."""
         self._pieces.append(text)
         return self._out.deltas(self._head, [text])
 
@@ -185,9 +185,9 @@ class ReasoningWriter(ItemWriter):
 
 
 class MessageWriter(ItemWriter):
-    """A message. Text goes to its last part; a refusal is a part of its own.
+    """A message. Text is appended to the last part; a refusal is a part of its own.
 
-    `said` is how many characters the answer's messages had before it: citations count from there.
+    `said` is the number of characters in the answer before this message, the offset of citations.
     """
 
     def __init__(self, out: EventWriter, id: str, index: int, phase: Phase | None, said: int) -> None:
@@ -210,16 +210,16 @@ class MessageWriter(ItemWriter):
 
     @property
     def said(self) -> int:
-        """The number of characters of text in the answer up to the end of this message."""
+        """The number of text characters in the answer up to the end of this message."""
         return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
 
     def texts(self, texts: list[str]) -> bytes:
-        """Add pieces of text, each as an event; the first one begins the part."""
+        """Append texts, each as one event; the first begins a text part if none is open."""
         begun, part = self._text()
         return begun + part.add(texts)
 
     def logged(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
-        """A piece of text with the probabilities of its tokens."""
+        """Append text with the log probabilities of its tokens."""
         begun, part = self._text()
         tokens: list[TokenLogprob] = [
             {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
@@ -228,12 +228,12 @@ class MessageWriter(ItemWriter):
         return begun + part.logged(text, tokens)
 
     def cite(self, citation: Citation) -> bytes:
-        """A source of the text."""
+        """Add a citation."""
         begun, part = self._text()
         return begun + part.annotate(citation)
 
     def refuse(self, text: str) -> bytes:
-        """A piece of a refusal."""
+        """Append to the refusal."""
         last = self._parts[-1] if self._parts else None
         if isinstance(last, _Refusal):
             return last.add(text)
@@ -241,7 +241,7 @@ class MessageWriter(ItemWriter):
         return self._begin(part) + part.add(text)
 
     def _text(self) -> tuple[bytes, _Text]:
-        """The part that text goes to, and the events that begin it."""
+        """Return the part to append text to, and the events that begin it."""
         last = self._parts[-1] if self._parts else None
         if isinstance(last, _Text):
             return b"", last
@@ -269,24 +269,24 @@ class _PartWriter(ABC):
 
     @abstractmethod
     def part(self) -> Part:
-        """The part as it stands."""
+        """Return the part as of now."""
 
     @abstractmethod
     def _whole(self) -> bytes:
-        """The event that says its text is whole."""
+        """Return the event with the complete text."""
 
     def begin(self) -> bytes:
-        """The event that begins it."""
+        """Return the event that begins the part."""
         return self._out.write({"type": "response.content_part.added", **self._place, "part": self.part()})
 
     def end(self) -> bytes:
-        """The events that end it."""
+        """Return the events that end the part."""
         done = self._whole()
         return done + self._out.write({"type": "response.content_part.done", **self._place, "part": self.part()})
 
 
 class _Text(_PartWriter):
-    """Text. `offset` is how many characters the answer had before it."""
+    """A text part. `offset` is the number of characters in the answer before it."""
 
     def __init__(self, out: EventWriter, place: InPart, offset: int) -> None:
         super().__init__(out, place)
@@ -294,7 +294,7 @@ class _Text(_PartWriter):
         self._pieces: list[str] = []
         self._annotations: list[UrlAnnotation] = []
         self._logprobs: list[TokenLogprob] = []
-        # OpenAI's document requires `logprobs` of every piece, asked for or not.
+        # OpenAI's document requires `logprobs` in every delta, requested or not.
         self._head = out.delta_head("response.output_text.delta", {**place, "logprobs": []})
 
     @property
@@ -303,7 +303,7 @@ class _Text(_PartWriter):
 
     def part(self) -> Part:
         text = "".join(self._pieces)
-        # Both lists, though empty: OpenAI's document requires them of every text.
+        # Both lists are required by OpenAI's document, even if empty.
         return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
 
     def add(self, texts: list[str]) -> bytes:
@@ -311,7 +311,7 @@ class _Text(_PartWriter):
         return self._out.deltas(self._head, texts)
 
     def logged(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
-        """A piece with the probabilities of its tokens."""
+        """Append text with the log probabilities of its tokens."""
         self._pieces.append(text)
         self._logprobs += logprobs
         return self._out.write(
@@ -319,7 +319,7 @@ class _Text(_PartWriter):
         )
 
     def annotate(self, citation: Citation) -> bytes:
-        """A source. What it is for may have begun in an earlier part; it is cut off there."""
+        """Add a citation. A cited span that starts in an earlier part is clipped to this part."""
         annotation: UrlAnnotation = {
             "type": "url_citation",
             "url": citation.url,
@@ -362,7 +362,7 @@ class _Refusal(_PartWriter):
 
 
 def _top(token: Mapping[str, Any]) -> TopLogprob:
-    """A token as the Responses API writes it: unlike in chat, `bytes` is never null."""
+    """Return a token in the format of the Responses API: unlike in chat, `bytes` is never null."""
     logprob = token["logprob"]
     return {
         "token": token["token"],

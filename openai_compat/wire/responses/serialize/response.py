@@ -1,4 +1,4 @@
-"""The Response object: always all of its keys, those that repeat its request with OpenAI's defaults for what was not sent."""
+"""The Response object, always with all of its keys; keys that repeat the request default to OpenAI's values."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ UNASKED: Mapping[str, Any] = {
     "truncation": "disabled",
     "usage": None,
 }
-"""What the object says about everything that the request did not say, or said null about."""
+"""Values of the object's keys that are missing or null in the request."""
 
 INCOMPLETE: Mapping[FinishReason, IncompleteDetails] = {
     "length": {"reason": "max_output_tokens"},
     "content_filter": {"reason": "content_filter"},
 }
-"""Why a response is incomplete, where its turn ended for one of these reasons."""
+"""The `incomplete_details` for finish reasons that leave a response incomplete."""
 
 STEERED: IncompleteDetails = {"reason": "steered"}
 
 SECRETS = frozenset(["authorization", "headers"])
-"""Fields of tools that are for the server alone: what is answered may be stored, and read by others."""
+"""Fields of tools that only the server may see: responses may be stored, and read by others."""
 
 _AS_SENT: Mapping[str, Any] = {
     "background": False,
@@ -74,24 +74,24 @@ _AS_SENT: Mapping[str, Any] = {
     "truncation": "disabled",
 }
 _WHOLE_NUMBERS = ("max_output_tokens", "max_tool_calls", "top_logprobs")
-"""Fields that may be sent as floats, and are integers in what is answered."""
+"""Fields that may be sent as floats but are integers in the response."""
 _IF_SENT: Mapping[str, Mapping[str, Any]] = {
     "access_programs": {"cyber": "standard"},
     "image": {"context_compression": "disabled"},
     "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
 }
-"""Objects that strict clients do not want as null, with what each always has."""
+"""Objects that strict clients reject as null, each with its default fields."""
 
 
 def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | None) -> dict[str, Any]:
-    """The fields of the Response object that repeat the request, of which `body` is what was sent."""
+    """Return the Response's fields that repeat the request; `body` is the request as it was sent."""
     sent = {name: value for name, value in body.items() if value is not None}
     fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
     fields |= {name: getattr(wire, name) for name in _WHOLE_NUMBERS if name in sent}
     for name, always in _IF_SENT.items():
         given = sent.get(name)
         if isinstance(given, dict):
-            # What is left out, or left to the server, is its default.
+            # Missing fields, and those left to the server, get their defaults.
             settled = {
                 key: value for key, value in cast("dict[str, Any]", given).items() if value not in (None, "auto")
             }
@@ -106,7 +106,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | 
         fields["conversation"] = {"id": conversation}
     tools: list[dict[str, Any]] = []
     for tool in sent.get("tools", []):
-        # OpenAI's types require these of a function, though they may be null.
+        # OpenAI's types require these keys of a function, though they may be null.
         always = {"description": None, "parameters": None, "strict": None} if tool["type"] == "function" else {}
         tools.append({**always, **{name: value for name, value in tool.items() if name not in SECRETS}})
     text = {name: value for name, value in sent.get("text", {}).items() if value is not None}
@@ -114,7 +114,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | 
         **fields,
         "metadata": dict(sent.get("metadata", {})),
         "reasoning": {"effort": None, "summary": None, **sent.get("reasoning", {})},
-        # `auto` is a wish; what is told is what was used.
+        # `auto` is a request; the response reports the tier that was used.
         "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
         "text": {"format": {"type": "text"}, "verbosity": "medium", **text},
         "tools": tools,
@@ -122,7 +122,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | 
 
 
 def usage_of(usage: Usage) -> ResponseUsage:
-    """The `usage` object. Clients need both of its details; what was not reported is zero there."""
+    """Return the `usage` object. Clients require both details; an unreported detail is zero."""
     result: ResponseUsage = {
         "input_tokens": usage.input_tokens,
         # `cache_write_tokens` is required by the types of OpenAI's SDK.
@@ -137,7 +137,7 @@ def usage_of(usage: Usage) -> ResponseUsage:
 
 
 def error_of(error: OpenAICompatError) -> ResponseError:
-    """The `error` of a failed response."""
+    """Return the `error` of a failed response."""
     return {
         "code": _code(error),
         "message": error.message,
@@ -148,7 +148,7 @@ def error_of(error: OpenAICompatError) -> ResponseError:
 
 
 def error_event(error: OpenAICompatError) -> ErrorEvent:
-    """The `error` event. Type and code are, as in chat, never those that make coding agents run the turn again."""
+    """Return the `error` event. As in chat, type and code are never those that make coding agents rerun the turn."""
     nested: NestedError = {
         "type": "agent_error" if error.type in RETRIED_TYPES else error.type,
         "code": _code(error),
@@ -156,15 +156,15 @@ def error_event(error: OpenAICompatError) -> ErrorEvent:
         "param": error.param,
         "original_code": error.code,
     }
-    # Flat is OpenAI's form, nested that of Open Responses: without `error`, openai-python goes on in silence.
+    # OpenAI's form is flat, Open Responses' is nested: without `error`, openai-python silently ignores the event.
     return {"type": "error", "code": nested["code"], "message": error.message, "param": error.param, "error": nested}
 
 
 def _code(error: OpenAICompatError) -> ResponseErrorCode:
-    """One of OpenAI's few codes for failed responses.
+    """Return one of OpenAI's few codes for failed responses.
 
-    Codex and opencode run a turn again for every code but a few, of which `invalid_prompt` is the one that fits: an
-    agent that has begun is not to be run twice, unless its error says that this is safe.
+    Codex and opencode rerun a turn on all but a few codes, of which `invalid_prompt` fits best: an agent that has begun must
+    not run twice unless the error says that a retry is safe.
     """
     if not error.should_retry:
         return "invalid_prompt"
@@ -172,7 +172,7 @@ def _code(error: OpenAICompatError) -> ResponseErrorCode:
 
 
 def lost_response(response: dict[str, Any], error: OpenAICompatError, last: int) -> tuple[dict[str, Any], bytes, int]:
-    """The Response object, the events after number `last`, and the number of the last of these."""
+    """Return the failed Response, the events after number `last`, and the number of the last of these events."""
     failed = {**response, "status": "failed", "error": error_of(error)}
     out = EventWriter()
     out.sequence = last

@@ -1,4 +1,4 @@
-"""Speech in a Responses stream: it belongs to no item."""
+"""Serializes speech in a Responses stream, where speech belongs to no item."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .items import EventWriter
 
 
 class SpeechWriter:
-    """Speech as base64 whose pieces can be joined: each but the last holds whole groups of three bytes."""
+    """Encodes audio as base64 chunks that clients can concatenate: all but the last hold whole groups of three bytes."""
 
     def __init__(self, response_id: str, out: EventWriter) -> None:
         self._id = response_id
@@ -21,10 +21,10 @@ class SpeechWriter:
         self._spoken = False
 
     def piece(self, event: MediaDelta) -> bytes:
-        """The events for a piece of speech."""
+        """Return the events for a chunk of speech."""
         self._begun = True
         data = self._rest + event.data
-        # Three bytes are four characters: what does not fill a group waits, or padding would stand within the text.
+        # Three bytes make four characters: an incomplete group is held back, or padding would end up inside the data.
         whole = len(data) - len(data) % 3
         self._rest = data[whole:]
         spoken = self._delta("response.audio.delta", base64.b64encode(data[:whole]).decode()) if whole else b""
@@ -34,13 +34,13 @@ class SpeechWriter:
         return spoken
 
     def end(self) -> bytes:
-        """The events that end it; none if there was none."""
+        """Return the events that end the speech; none if there was no speech."""
         if not self._begun:
             return b""
         self._begun = False
         rest = self._delta("response.audio.delta", base64.b64encode(self._rest).decode()) if self._rest else b""
         done = self._out.write({"type": "response.audio.done", "response_id": self._id})
-        # `done` of a transcript that never began would be an event without its beginning.
+        # A transcript that never began gets no `done` event.
         if not self._spoken:
             return rest + done
         return rest + done + self._out.write({"type": "response.audio.transcript.done", "response_id": self._id})

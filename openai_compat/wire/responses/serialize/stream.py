@@ -1,7 +1,7 @@
-"""Events of a turn as one Response: the events of its stream, and the object that they come to.
+"""Serializes a turn's events as one Response: the events of its stream, and the final object.
 
-The plain answer is `response()` of the same object that writes the stream, so they say the same. Which event may follow
-which is in `event_order`.
+The non-streaming response is `response()` of the object that writes the stream, so both have the same content. The allowed
+order of events is defined in `event_order`.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ from .response import INCOMPLETE, STEERED, UNASKED, error_event, error_of, usage
 from .speech import SpeechWriter
 
 ResponseVisibility: TypeAlias = Literal["items", "hidden", "reasoning", "text", "status"]
-"""Where people see what the agent does: in items of their own, which no client takes for its own work, or as in chat."""
+"""Where users see the agent's activity: in items that no client mistakes for calls to run, or as in chat."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovedCall:
-    """A call that an earlier response asked people about: by which request, and what was to be run."""
+    """A call for which an earlier response requested approval."""
 
     request_id: str
     name: str
@@ -68,25 +68,25 @@ class ApprovedCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseForm:
-    """The data that one Response is made with.
+    """The data to create one Response.
 
     Attributes:
         id: `resp_…`.
         created: unix time in seconds.
         agent: the `server_label` of the agent's own calls.
         echo: fields of the request that the Response repeats.
-        custom_tools: the names among the client's tools that take free text.
-        namespaces: by the name under which the agent was offered a tool, its namespace and its name there.
+        custom_tools: the names of the client's free-text tools.
+        namespaces: maps the name under which the agent was offered a tool to its namespace and its name there.
         deferred_tools: the names of the client's tools whose results may come later, or never.
-        approval_labels: the `server_label` of each `mcp` tool that the client declared: it can be asked for approvals
-            in the agent's name if that is among them. Others are asked in text.
-        visibility: where people see what the agent does.
-        background: whether the response runs without anybody waiting for it.
-        new_id: makes an id that begins with the given prefix.
-        now: the unix time in seconds.
-        include_logprobs: whether the probabilities of tokens were asked for.
-        answers: whether an answer is wanted at all.
-        approved: by call id, the calls about which people were asked before this turn.
+        approval_labels: the `server_label` of each `mcp` tool that the client declared. If the agent's label is among them,
+            approvals are requested as items; otherwise in text.
+        visibility: where users see the agent's activity.
+        background: True if the response runs without a client waiting for it.
+        new_id: creates an id with the given prefix.
+        now: returns the unix time in seconds.
+        include_logprobs: True if token log probabilities were requested.
+        answers: False if the request wants no answer.
+        approved: maps call ids to the calls for which approval was requested before this turn.
     """
 
     id: str
@@ -107,15 +107,15 @@ class ResponseForm:
 
 
 class ResponseStream:
-    """One Response while it is made.
+    """One Response under construction.
 
-    Every method that returns bytes returns whole server-sent events, numbered without a gap.
+    Every method that returns bytes returns whole server-sent events, numbered consecutively.
 
     Attributes:
-        status: of the Response.
+        status: the Response's status.
         usage: the tokens reported so far.
-        steered: set if the turn comes to its end early, to make room for what the user has said meanwhile.
-        approvals: the calls that wait for approval, by the id of the request for it.
+        steered: True if the turn ends early to make room for new user input.
+        approvals: maps the ids of approval requests to the calls that wait for approval.
     """
 
     def __init__(self, form: ResponseForm) -> None:
@@ -137,29 +137,29 @@ class ResponseStream:
 
     @property
     def sequence(self) -> int:
-        """The number of the last event, -1 before the first."""
+        """The number of the last event; -1 before the first."""
         return self._out.sequence
 
     def write_no_events(self) -> None:
-        """From now on only `response` is wanted: what would be sent in a stream is not even written."""
+        """Stop serializing events: from now on only `response` is used."""
         self._out.quiet = True
 
     def take_back(self) -> None:
-        """The outcome that was written last was not sent, and is not what happened."""
+        """Undo the last outcome, which was written but not sent, and did not happen."""
         self._out.sequence -= 1
         self.status, self._completed_at = "in_progress", None
 
     @property
     def output(self) -> list[OutputItem]:
-        """The output items as they stand, in the order in which they began."""
+        """The current output items, in the order in which they began."""
         return [writer.item() for writer in self._items]
 
     def response(self) -> dict[str, Any]:
-        """The Response as it stands, to be written with `dumps`."""
+        """Return the current Response, to be encoded with `dumps`."""
         form, running = self._form, self.status in ("queued", "in_progress")
         echo = {key: value for key, value in form.echo.items() if value is not None}
         return {
-            # All 31 keys of Open Responses, unasked ones with their defaults: strict clients miss each.
+            # All 31 keys of Open Responses, with defaults for absent ones: strict clients require every key.
             **UNASKED,
             **echo,
             "id": form.id,
@@ -176,13 +176,13 @@ class ResponseStream:
 
     @property
     def _incomplete(self) -> IncompleteDetails | None:
-        """Why the Response is incomplete, if its turn ends as it stands."""
+        """The reason why the Response would be incomplete if its turn ended now; None if complete."""
         return STEERED if self.steered and self._reason == "stop" else INCOMPLETE.get(self._reason)
 
-    # the states of the response
+    # lifecycle of the response
 
     def begin(self, *, queued: bool = False) -> bytes:
-        """The first events. A response that was queued is begun again, without `queued`, when its turn starts."""
+        """Return the first events. A queued response begins again, without `queued`, when its turn starts."""
         if queued:
             self.status = "queued"
             return self._lifecycle("response.created") + self._lifecycle("response.queued")
@@ -191,40 +191,40 @@ class ResponseStream:
         return created + self._lifecycle("response.in_progress")
 
     def finish(self) -> bytes:
-        """The last events of a turn that has ended by itself."""
+        """Return the last events of a turn that ended on its own."""
         begun, last = self._begun(), self._settle(self._reason)
         self.status = "completed" if self._incomplete is None else "incomplete"
         if self.status == "incomplete":
             return begun + last + self._lifecycle("response.incomplete")
         self._completed_at = self._form.now()
-        # An answer has a message, if an empty one, unless it has something else to act on or to look at.
+        # A response gets an empty message unless it has an item for the client to act on or to look at.
         if self._form.answers and not any([item.is_answer for item in self._items]):
             last += self._texts([]) + self._end_prose()
         return begun + last + self._lifecycle("response.completed")
 
     def fail(self, error: OpenAICompatError) -> bytes:
-        """The last events of a turn that failed."""
+        """Return the last events of a failed turn."""
         cut = self._cut()
         self.status, self._error = "failed", error_of(error)
-        # Both: Open Responses wants `response.failed` after `error`, and clients differ in which of them they show.
+        # Both: Open Responses requires `response.failed` after `error`, and clients differ in which of the two they show.
         return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
 
     def cancel(self) -> bytes:
-        """The last events of a turn that was stopped. No event is called cancelled: `response.incomplete` brings it."""
+        """Return the last events of a stopped turn. There is no event for cancellation: `response.incomplete` is sent."""
         cut = self._cut()
         self.status = "cancelled"
         return cut + self._lifecycle("response.incomplete")
 
     def feed(self, items: list[Item]) -> bytes:
-        """The events for what the agent says."""
+        """Return the events for the agent's items."""
         view = self._view
         if type(items) is Texts:  # nearly always
             if view is not None:
-                view.show(items)  # shown as they are, but it has to know of them
+                view.show(items)  # shown unchanged, but the view must know of them
             return self._begun() + self._texts(items)
         events = [self._begun()]
         for item in items:
-            # A break ends an item here; chat's view would make a blank line of it.
+            # A break ends an item here; chat's view would turn it into a blank line.
             if view is None or isinstance(item, MessageBreak):
                 events.append(self._item(item))
             else:
@@ -235,12 +235,12 @@ class ResponseStream:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
     def _lifecycle(self, kind: LifecycleType) -> bytes:
-        if self._out.quiet:  # a Response has all of its output in it: it is not made where nothing is written
+        if self._out.quiet:  # a Response includes its whole output: it is not built if nothing is written
             self._out.sequence += 1
             return b""
         return self._out.write({"type": kind, "response": self.response()})
 
-    # what the agent says
+    # output of the agent
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
@@ -251,7 +251,7 @@ class ResponseStream:
             case MessageBreak():
                 return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
             case ReasoningDelta():
-                return self._reasoning(item.text) if item.text else b""  # no place is known for a signature
+                return self._reasoning(item.text) if item.text else b""  # the signature of reasoning has no place here
             case RefusalDelta():
                 begun, message = self._message(self._phase)
                 return begun + message.refuse(item.text)
@@ -304,8 +304,8 @@ class ResponseStream:
         return self._prose.phase if isinstance(self._prose, MessageWriter) else None
 
     def _message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
-        """The message that words go to, and the events that begin it."""
-        # A phase is a whole message's, so words of another phase are another message.
+        """Return the message to append text to, and the events that begin it."""
+        # A phase applies to a whole message, so text of another phase starts a new message.
         if isinstance(self._prose, MessageWriter) and self._prose.phase == phase:
             return b"", self._prose
         ended = self._end_prose()
@@ -321,7 +321,7 @@ class ResponseStream:
         return begun + self._prose.think(text)
 
     def _end_prose(self, status: Literal["completed", "incomplete"] = "completed") -> bytes:
-        """Words that come later are another item: the order of items is the order of what was said and done."""
+        """End the open message or reasoning item; later text starts a new item, so that items stay in chronological order."""
         prose, self._prose = self._prose, None
         if isinstance(prose, MessageWriter):
             self._said = prose.said
@@ -352,7 +352,7 @@ class ResponseStream:
         return FunctionCallWriter(out, self._id("function_call"), index, call_id, own_name, extras=extras)
 
     def _declared(self, name: str) -> tuple[str, CallExtras]:
-        """The client's own name for a tool, and what else its calls say."""
+        """Return the client's own name for a tool, and the extra fields of its calls."""
         extras: CallExtras = {"async": True} if name in self._form.deferred_tools else {}
         if name not in self._form.namespaces:
             return name, extras
@@ -371,23 +371,23 @@ class ResponseStream:
         call = self._calls.get(result.call_id)
         begun = b""
         if not isinstance(call, McpCallWriter):  # made in an earlier turn, which waited for approval
-            # The item has to be here once more: this response is the one in which it was run.
+            # The item is repeated: the call was run in this response.
             approved = self._form.approved.get(result.call_id) or ApprovedCall("", "tool", "{}")
             ended, call = self._end_prose(), self._own_call(result.call_id, approved.name)
             begun = ended + self._begin(call) + call.add(approved.arguments)
         return begun + call.answered(result)
 
     def _status(self, text: str, *, done: bool) -> bytes:
-        """A line for people. `response.in_progress` brings it, which clients know and skip.
+        """Return a status line for users, carried by `response.in_progress`, which clients know and ignore.
 
-        Without the output so far, as clients know it: an agent that tells much would send all of it again and again.
+        Without the output so far: with many status lines, the same output would be sent over and over.
         """
         response: dict[str, Any] = {**self.response(), "output": []}
         return self._out.write(
             {"type": "response.in_progress", "response": response, "event": status_event(text, done=done)}
         )
 
-    # whole items
+    # items written as a whole
 
     def _media(self, event: MediaDelta) -> bytes:
         if event.media_type.startswith("audio/"):
@@ -399,7 +399,7 @@ class ResponseStream:
             "status": "completed",
             "result": base64.b64encode(event.data).decode(),
         }
-        # Without the picture, which `output_item.added` would send a second time.
+        # Without the image, which `output_item.added` would send a second time.
         first: ImageGenerationCall = {**picture, "status": "in_progress", "result": None}
         kind = event.media_type.removeprefix("image/").removesuffix("+xml")
         if kind in ("png", "webp", "jpeg", "gif", "svg"):
@@ -407,15 +407,15 @@ class ResponseStream:
         steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
         return self._whole(picture, *steps, first=first)
 
-    # the end of the turn
+    # end of the turn
 
     def _ask(self, call: PendingCall) -> bytes:
         form, request_id = self._form, self._id("mcp_approval_request")
         self.approvals[request_id] = call
         begun = self._calls.get(call.call_id)
-        # Not done: a client that shows its calls would take it for one that has run.
+        # The call is not `done`: a client that shows its calls would take it for one that has run.
         ended = self._end_prose() + (begun.cut() if begun is not None else b"")
-        # Open WebUI and Codex show nothing for `mcp_approval_request`: it is for clients that declare an `mcp` tool.
+        # Open WebUI and Codex do not show `mcp_approval_request`: it is for clients that declare an `mcp` tool.
         if form.agent not in form.approval_labels:
             return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
         request: McpApprovalRequest = {
@@ -428,19 +428,19 @@ class ResponseStream:
         return ended + self._whole(request)
 
     def _settle(self, reason: FinishReason) -> bytes:
-        """Ends what is still open."""
+        """End all open items."""
         if reason in INCOMPLETE:
             return self._break_off()
-        # A call may stay open beside words and other calls, so all of them are looked at.
+        # Calls may stay open beside text and other calls, so all of them are checked.
         ended = self._end_prose() + b"".join([call.close("completed") for call in self._calls.values()])
         return ended if self._speech is None else ended + self._speech.end()
 
     def _break_off(self) -> bytes:
-        """Ends what is still open where the turn was cut."""
+        """End all open items of a turn that broke off."""
         ended = self._end_prose("incomplete") + b"".join([call.cut() for call in self._calls.values()])
         return ended if self._speech is None else ended + self._speech.end()
 
     def _cut(self) -> bytes:
-        """The same, of a response that may not even have begun."""
+        """End all open items of a turn that was cut off, perhaps before it began."""
         created = self._lifecycle("response.created") if self.sequence < 0 else b""
         return created + self._break_off()

@@ -1,4 +1,4 @@
-"""Frames of a Responses WebSocket to the client: the events of a stream, and those that only sockets have."""
+"""Frames of a Responses WebSocket to the client: the events of a stream, and those specific to WebSockets."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ STEER_FAILED_TYPE = "invalid_request_error"
 
 @dataclass(frozen=True, slots=True)
 class EventFrame:
-    """One event: its type, and the frame."""
+    """One event as a frame, with its type."""
 
     type: str
     text: str
 
 
 def event_frames(data: bytes, lane: str | None) -> Iterator[EventFrame]:
-    """The events among `data`, whole server-sent events, with the lane's `stream_id` in each."""
-    # Put into the text: reading each event's JSON again would double what a word of text costs.
+    """Yield the events in `data`, which holds whole server-sent events, each with the lane's `stream_id`."""
+    # Spliced into the text: decoding each event's JSON again would double the cost of a word of text.
     end = "}" if lane is None else f',"stream_id":"{lane}"}}'
     for block in data.decode().split("\n\n"):
         kind, _, text = block.partition("\ndata: ")
-        if kind.startswith("event: "):  # no comment, and not the end mark
+        if kind.startswith("event: "):  # neither a comment nor the end mark
             yield EventFrame(kind[7:], text[:-1] + end)
 
 
 def event(content: Mapping[str, Any], lane: str | None) -> str:
-    """Any event as a frame."""
+    """Return an event as a frame."""
     return dumps({**content, **({} if lane is None else {"stream_id": lane})}).decode()
 
 
 def error_event(error: OpenAICompatError, request_id: str, lane: str | None) -> str:
-    """The error of a request that has no response. The connection goes on."""
+    """Return the error of a request that has no response. The connection stays open."""
     headers = {"x-request-id": request_id, **{name.lower(): value for name, value in error_headers(error)}}
-    # A frame has no headers: what HTTP says there stands in the error.
+    # A frame has no headers: HTTP's headers are part of the error instead.
     content = {**envelope(error)["error"], "headers": headers}
     return event({"type": "error", "status": error.status, "error": content}, lane)
 
 
 def steer_accepted(steer: Mapping[str, Any], number: int, lane: str | None) -> str:
-    """The server has the input, and will commit it with the response that follows."""
+    """Confirm the input: the server will commit it with the next response."""
     return event({"type": "response.steer.accepted", "sequence_number": number, "steer": steer}, lane)
 
 
 def steer_pending(
     steer: Mapping[str, Any], required: Sequence[Mapping[str, Any]], number: int, lane: str | None
 ) -> str:
-    """The input waits, since the response does: for what `required` names."""
+    """Report that the input waits because the response waits for `required`."""
     content = {
         "type": "response.steer.pending",
         "sequence_number": number,
@@ -65,13 +65,13 @@ def steer_pending(
 
 
 def steer_failed(error: OpenAICompatError, steer: Mapping[str, Any], number: int, lane: str | None) -> str:
-    """The input comes back, uncommitted."""
+    """Return the input, uncommitted, with the error."""
     why = {"type": STEER_FAILED_TYPE, "code": error.code, "message": error.message}
     return event({"type": "response.steer.failed", "sequence_number": number, "error": why, "steer": steer}, lane)
 
 
 def required_input(response: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Stubs of the items without which nobody can go on from a response: results of its calls, and decisions."""
+    """Return stubs of the items needed to continue a response: results of its calls, and approval decisions."""
     stubs: list[dict[str, Any]] = []
     for item in cast("list[dict[str, Any]]", response.get("output") or []):
         match item.get("type"):
