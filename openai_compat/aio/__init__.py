@@ -1,1 +1,1 @@
-"""Timers, background tasks, work beside the event loop, and subprocesses: the parts that know an event loop and nothing of agents."""
+"""Event-loop building blocks that know nothing of agents: timers, background tasks, work in threads, and subprocesses."""

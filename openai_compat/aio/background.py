@@ -1,8 +1,8 @@
-"""A task that outlives the call which started it, and is cancelled as its event loop's own tasks are.
+"""A task that outlives the call that started it, and is cancelled the way its event loop cancels tasks.
 
-Agents run in such a task, not in a task group: a group's cancel scope cancels again at every `await`, which kills the
-clean-up code of ordinary asyncio agents (`finally: await session.close()`), and it waits without end for an agent that
-swallows cancellation. Never `asyncio.wait_for`: on Python 3.11 it can swallow a cancellation.
+Agents run in such a task, not in a task group: the cancel scope of a task group cancels again at every `await`, which
+breaks the clean-up code of ordinary asyncio agents (`finally: await session.close()`), and the group waits forever for
+an agent that swallows cancellation. Never use `asyncio.wait_for`: on Python 3.11 it can swallow a cancellation.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Task(Protocol):
 
     @property
     def done(self) -> bool:
-        """True once it has ended, whichever way."""
+        """True once the task has ended, in whichever way."""
         ...
 
     def cancel(self) -> None:
-        """Ask it to stop, as the event loop cancels tasks of its own."""
+        """Cancel the task, in the event loop's own way."""
         ...
 
     async def wait(self) -> None:
-        """Return once it has ended."""
+        """Return once the task has ended."""
         ...
 
 
@@ -40,9 +40,9 @@ Body: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
-    """Start `body` beside the caller, with a copy of its context variables. `body` must not raise.
+    """Start `body` as a background task, with a copy of the caller's context variables. `body` must not raise.
 
-    `ended` is called when it is over, also when it was cancelled before it could begin.
+    `ended` is called when the task is over, even if it was cancelled before it could start.
     """
     try:
         loop = asyncio.get_running_loop()
@@ -58,11 +58,11 @@ def spawn_at_once(
     context: contextvars.Context | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> Task:
-    """As `spawn`, but where the event loop can do so, the task runs up to its first wait before this returns.
+    """Like `spawn`, but if the event loop supports it, the task runs up to its first wait before this returns.
 
-    What never waits is over by then, without another turn of the loop. It is a task of its own all the same, with its own
-    context and cancellation: `context`, if one is given. `loop` is the event loop, where it is known: to ask asyncio for
-    it is a system call.
+    A body that never waits is done by then, without another iteration of the loop. It is still a separate task, with its
+    own cancellation and context (`context`, if given). `loop` is the event loop, if known: asking asyncio for it costs a
+    system call.
     """
     try:
         loop = loop or asyncio.get_running_loop()
@@ -72,15 +72,15 @@ def spawn_at_once(
 
 
 class Cancellable(Protocol):
-    """Something that may happen, until it is cancelled."""
+    """Work that may still happen, until it is cancelled."""
 
     def cancel(self) -> None:
-        """Stop it, or see to it that it does not begin."""
+        """Stop the work, or keep it from starting."""
         ...
 
 
 def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
-    """Start `body` beside the caller in so many seconds: a task only for what is still wanted then."""
+    """Start `body` as a background task after `seconds`. Until then it costs a timer, not a task (on asyncio)."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -94,9 +94,9 @@ def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
 
 
 def from_threads() -> Callable[[Callable[[], object]], object]:
-    """A function that makes the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
+    """Return a thread-safe function that schedules a call in the running event loop; RuntimeError once the loop is closed.
 
-    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
+    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops at that moment would block the thread.
     """
     try:
         return asyncio.get_running_loop().call_soon_threadsafe
@@ -107,10 +107,10 @@ def from_threads() -> Callable[[Callable[[], object]], object]:
 
 
 class Failure:
-    """An exception on its way from the task or the thread that raised it to the task that waits for it.
+    """Carries an exception from the task or thread that raised it to the task that waits for it.
 
-    It is handed over once. Whoever kept it after that would be kept by it in turn, through the frames of its traceback,
-    with all that belongs to the request: only the garbage collector could take them away.
+    The exception is handed over once and then dropped. Keeping it would create a reference cycle through the frames of its
+    traceback, with all objects of the request, that only the garbage collector can free.
     """
 
     __slots__ = ("_error",)
@@ -119,7 +119,7 @@ class Failure:
         self._error: BaseException | None = None
 
     def keep(self, error: BaseException) -> None:
-        """Take the exception. Only the first one counts."""
+        """Store the exception. Only the first one counts."""
         if self._error is None:
             self._error = error
 
@@ -133,19 +133,19 @@ class Failure:
             try:
                 raise error
             finally:
-                del error  # this frame is in the traceback too
+                del error  # the traceback also refers to this frame
 
 
 def let_go(error: BaseException) -> None:
-    """Take the traceback from an error that was told to whom it concerns, and logged where it is logged.
+    """Remove the traceback of an error that was already reported or logged.
 
-    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it. So do
-    those of the errors that it came of.
+    The frames hold the objects of the request, some of which hold the error: a cycle that contains the whole history. The
+    same goes for the errors that caused it.
     """
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop()
-        if id(each) not in seen:  # an agent may have made a ring of them
+        if id(each) not in seen:  # an agent may have chained errors in a ring
             seen.add(id(each))
             each.__traceback__ = None
             waiting += [came for came in (each.__cause__, each.__context__) if came is not None]
@@ -153,10 +153,9 @@ def let_go(error: BaseException) -> None:
 
 @asynccontextmanager
 async def child_tasks() -> AsyncGenerator[ChildTasks]:
-    """A block of tasks: leaving it cancels them, and waits for their end.
+    """Run a block with child tasks: leaving the block cancels them, and waits for their end.
 
-    Not a task group of anyio's: of each task that was cancelled, it leaves a reference cycle, with all that the task
-    held.
+    Not anyio's task group, which leaves a reference cycle for each cancelled task, with everything that the task held.
     """
     children = ChildTasks()
     try:
@@ -168,11 +167,11 @@ async def child_tasks() -> AsyncGenerator[ChildTasks]:
 
 
 class ChildTasks:
-    """The tasks of one block. A task that fails ends the block, which then raises that.
+    """The tasks of one block. A task that fails ends the block, which then raises the exception.
 
     Attributes:
-        scope: the block's own.
-        failure: what a task has raised.
+        scope: cancel scope of the block.
+        failure: exception of a task.
     """
 
     def __init__(self) -> None:
@@ -181,14 +180,14 @@ class ChildTasks:
         self._running: dict[anyio.CancelScope, Task] = {}
 
     def start(self, body: Body, name: str) -> None:
-        """Start a task beside the block."""
+        """Start a child task."""
         scope = anyio.CancelScope()
         if self.scope.cancel_called:
             scope.cancel()
         self._running[scope] = spawn(lambda: self._run(body, scope), name, lambda: self._running.pop(scope, None))
 
     def cancel(self) -> None:
-        """End the block, and the tasks."""
+        """Cancel the block and its tasks."""
         self.scope.cancel()
         for scope in list(self._running):
             scope.cancel()
@@ -210,7 +209,7 @@ class ChildTasks:
 
 
 _running: set[asyncio.Task[None]] = set()
-"""The loop itself holds tasks weakly."""
+"""Strong references, since the loop itself only holds weak ones."""
 
 _forget = _running.discard
 
@@ -233,7 +232,7 @@ class _AsyncioTask:
             self._task, over = _begun_task(loop, body(), name, context)
         else:
             self._task = loop.create_task(body(), name=name)
-        if over:  # the loop need not tell
+        if over:  # the task is done, so no callback is needed
             ended()
         else:
             self._ended = ended
@@ -242,7 +241,7 @@ class _AsyncioTask:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         _running.discard(task)
-        ended, self._ended = self._ended, lambda: None  # it often belongs to who has the task: a cycle
+        ended, self._ended = self._ended, lambda: None  # `ended` often belongs to the owner of the task: a cycle
         ended()
 
     @property
@@ -253,7 +252,7 @@ class _AsyncioTask:
         self._task.cancel()
 
     async def wait(self) -> None:
-        # Not `await self._task`: a waiter that is cancelled would cancel the task with it.
+        # Not `await self._task`: cancelling the waiter would cancel the task too.
         await asyncio.wait([self._task])
 
 
@@ -266,7 +265,7 @@ class _LaterTask:
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._begin, body, name)
 
     def _begin(self, body: Body, name: str) -> None:
-        # Nobody waits for its end, so this needs less than `spawn` does: each open stream has one.
+        # No one waits for its end, so this is cheaper than `spawn`: each open stream has one.
         self._timer = None
         self._task = self._loop.create_task(body(), name=name)
         _running.add(self._task)
@@ -288,7 +287,7 @@ class _TrioTask:
         self._scope = trio.CancelScope()
         self._ended = anyio.Event()
         if context is None:
-            context = contextvars.copy_context()  # else a system task has the context that trio was started in
+            context = contextvars.copy_context()  # otherwise a system task gets the context in which trio was started
         trio.lowlevel.spawn_system_task(self._run, body, ended, name=name, context=context)
 
     async def _run(self, body: Body, ended: Callable[[], object]) -> None:
@@ -310,10 +309,10 @@ class _TrioTask:
         await self._ended.wait()
 
 
-# A task of asyncio that has made its first step when it is there: eager tasks, before and after Python 3.12.
+# An asyncio task that has run its first step when it is returned: eager tasks, on Python 3.12 and before.
 
 Steps: TypeAlias = Generator[Any, Any, None]
-"""What `types.coroutine` lets `yield from` take a coroutine for."""
+"""The generator type that `types.coroutine` allows in `yield from`."""
 
 
 if sys.version_info >= (3, 12):
@@ -324,7 +323,7 @@ if sys.version_info >= (3, 12):
         name: str,
         context: contextvars.Context | None = None,
     ) -> tuple[asyncio.Task[None], bool]:
-        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
+        """Return a task that has run `work` up to its first wait, and True if it is done already. `work` must not raise."""
         task = asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
         return task, task.done()
 
@@ -336,13 +335,13 @@ else:
         name: str,
         context: contextvars.Context | None = None,
     ) -> tuple[asyncio.Task[None], bool]:
-        """A task that has run `work` up to its first wait, and whether it is over by that. `work` must not raise."""
+        """Return a task that has run `work` up to its first wait, and True if it is done already. `work` must not raise."""
         context = contextvars.copy_context() if context is None else context
         begun = cast("Coroutine[Any, Any, None]", _begun(work))
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
-        # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and
-        # others remember which task they are in, and it has to be this one.
+        # The official way for custom tasks ("Extending asyncio" in Python's documentation): `asyncio.timeout` and others
+        # remember their current task, which must be this one.
         if around is not None:
             asyncio.tasks._leave_task(loop, around)  # noqa: SLF001
         asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
@@ -359,12 +358,12 @@ else:
 
     @types.coroutine
     def _begun(work: Coroutine[Any, Any, None]) -> Steps:
-        """Makes the first step of `work`, and is left: its task is then given what that step waits for, and goes on."""
+        """Run the first step of `work`, then pause; the task later receives what that step waits for, and continues."""
         try:
             waits_for = work.send(None)
             try:
                 yield
-            except BaseException as error:  # cancelled before the task's own first step
+            except BaseException as error:  # cancelled before the task ran its own first step
                 waits_for = work.throw(error)
             while True:
                 try:
@@ -372,7 +371,7 @@ else:
                 except BaseException as error:
                     waits_for = work.throw(error)
                     continue
-                yield from cast("Steps", work)  # from here on no step is made by hand
+                yield from cast("Steps", work)  # from here on the task drives the coroutine
                 return
         except StopIteration:
             return

@@ -1,6 +1,6 @@
-"""Work that computes for longer than an event loop has time for, in a thread beside it.
+"""CPU-bound work that would block an event loop, in a separate thread.
 
-The interpreter lets both run in turns. One such thread for each event loop: more of them would only leave it less.
+The interpreter lets thread and loop take turns. One such thread per event loop: more would only slow the loop down.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _one_at_a_time: RunVar[anyio.CapacityLimiter | None] = RunVar("openai_compat.aio
 
 
 MANY = 300
-"""Messages, or items, that the event loop has time to look at, or to write."""
+"""Number of messages, or items, that may be parsed or serialized on the event loop."""
 
 
 async def off_loop(work: Callable[[Unpack[Args]], Result], *args: *Args, long: bool = True) -> Result:
-    """Runs `work(*args)` in a thread, or at once if it is not `long`. It cannot be interrupted."""
+    """Run `work(*args)` in a thread, or directly if not `long`. The work cannot be interrupted."""
     if not long:
         return work(*args)
     limiter = _one_at_a_time.get()

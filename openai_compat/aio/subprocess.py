@@ -1,9 +1,9 @@
-"""One run of a command, from its start until nothing is left of its process group.
+"""One run of a command, from its start until its whole process group is gone.
 
-A task of its own looks after it, so that clean-up runs to its end however often the reader is cancelled:
+A separate task owns the process, so that clean-up completes even if the reader is cancelled repeatedly:
 
     write the prompt ─┐
-    log stderr ───────┤ side by side, so that no full pipe can block another
+    log stderr ───────┤ concurrently, so that no full pipe can block another
     read stdout ──────┘
     wait for the exit
     always: SIGTERM to the group, wait, SIGKILL to the group
@@ -27,20 +27,20 @@ from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 from .background import Failure, Task, spawn
 
 PIECES_AHEAD = 4
-"""Pieces of output (64 KiB at most) that may wait for the reader; then the command waits."""
+"""Pieces of output (up to 64 KiB) that are buffered for the reader; beyond that, the command blocks."""
 
 LAST_WORDS = 0.3
-"""Seconds that stderr is still read for, once the command has exited."""
+"""Seconds that stderr is still read after the command has exited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """Seconds to wait for a command at its end.
+    """Seconds to wait for a command to end.
 
     Attributes:
-        end: for its exit after the end of its output, and for the end of its output after its exit (a process that it
-            has started may hold on to it).
-        kill: for its exit after SIGTERM; then comes SIGKILL. Keep it below `Deadlines.grace`.
+        end: for the exit after the end of output, and for the end of output after the exit (a child process may keep the
+            pipe open).
+        kill: for the exit after SIGTERM, before SIGKILL. Keep it below `Deadlines.grace`.
     """
 
     end: float = 5.0
@@ -49,7 +49,7 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A command to start. `stdin` None gives it an empty one."""
+    """A command to start. With `stdin=None`, its stdin is empty."""
 
     argv: Sequence[str]
     stdin: bytes | None
@@ -58,10 +58,10 @@ class Launch:
 
 
 class CommandRun:
-    """A started command. Read it to its end, then look at `exit_code`; call `stop()` in any case.
+    """A started command. Read it to the end, then check `exit_code`; always call `stop()`.
 
     Attributes:
-        exit_code: what it exited with, negative for a signal. None while it runs, and if it had to be ended.
+        exit_code: exit code, negative for a signal. None while the command runs, and if it had to be killed.
     """
 
     def __init__(self, launch: Launch, grace: Grace, stderr: Callable[[bytes], None]) -> None:
@@ -75,18 +75,18 @@ class CommandRun:
         self._task: Task = spawn(self._look_after, "command", self._send.close)
 
     async def read(self) -> bytes:
-        """The next piece of what it writes to stdout, empty at the end. Raises OSError if it cannot be started."""
+        """Return the next piece of stdout, empty at the end. Raises OSError if the command cannot be started."""
         with suppress(anyio.EndOfStream):
             return await self._receive.receive()
         self._failure.raise_if_any()
         return b""
 
     def expect_end(self) -> None:
-        """It has said all that matters: do not wait for it longer than the grace."""
+        """The relevant output is complete: wait for the end no longer than the grace."""
         self._reading.limit(self._grace.end)
 
     async def stop(self) -> None:
-        """End it if it still runs. Returns when nothing of its process group is left."""
+        """End the command if it still runs. Returns when its whole process group is gone."""
         # The task owns the process: cancelling it kills the group in its `finally`.
         if not self._task.done:
             self._task.cancel()
@@ -111,7 +111,7 @@ class CommandRun:
             stdin=DEVNULL if launch.stdin is None else PIPE,
             cwd=launch.cwd,
             env=launch.env,
-            # A process group of its own, so that what the command has started can be killed with it.
+            # A separate process group, so that child processes can be killed too.
             start_new_session=True,
         )
         try:
@@ -125,7 +125,7 @@ class CommandRun:
         logged = anyio.Event()
 
         async def write(stdin: ByteSendStream) -> None:
-            # A command that does not read its prompt is none the worse for it.
+            # A command may exit without reading its prompt: not an error.
             async with stdin:
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
                     await stdin.send(self._launch.stdin or b"")
@@ -150,7 +150,7 @@ class CommandRun:
                     while True:
                         await self._send.send(await self._reading.wait(process.stdout.receive))
             self.exit_code = await self._exit(process)
-            # A child of the command may hold stderr open long after the command's end.
+            # A child process may keep stderr open long after the command has exited.
             with anyio.move_on_after(LAST_WORDS):
                 await logged.wait()
             group.cancel_scope.cancel()
@@ -163,9 +163,9 @@ class CommandRun:
 
 
 class _Patience:
-    """Waits for output: without end at first, and once it is limited, for so many seconds in all.
+    """Waits for output: without a limit at first, then for a limited time in total.
 
-    Only waiting counts: output that is there is read, however slow its reader is.
+    Only waiting counts: available output is read, however slow the reader is.
     """
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class _Patience:
             self._scope.deadline = self._since + seconds
 
     async def wait(self, receive: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The result of `receive`. Raises TimeoutError when the time is over."""
+        """Return the result of `receive`. Raises TimeoutError when the time is up."""
         self._since = anyio.current_time()
         with anyio.CancelScope(deadline=self._since + self.left) as self._scope:
             data = await receive()
@@ -191,31 +191,31 @@ class _Patience:
 
 
 class Led(Protocol):
-    """A process that leads a group of its own, as anyio or asyncio has started it."""
+    """A process that leads its own group, as started by anyio or asyncio."""
 
     @property
     def pid(self) -> int:
-        """Its id, and that of its group."""
+        """Process id, which is also the group id."""
         ...
 
     @property
     def returncode(self) -> int | None:
-        """What it has exited with, None while it runs."""
+        """Exit code, None while the process runs."""
         ...
 
     async def wait(self) -> int:
-        """Return once it has exited."""
+        """Return once the process has exited."""
         ...
 
 
 async def end_group(process: Led, grace: float) -> None:
-    """End the command, and what it has started and left behind, `grace` seconds after asking it to end."""
+    """End the process and its group: SIGTERM, then SIGKILL after the exit, or after `grace` seconds."""
     if process.returncode is None:
-        # Asked first: a command may have a session to save.
+        # SIGTERM first: a command may have a session to save.
         _signal_group(process, signal.SIGTERM)
         with anyio.move_on_after(grace):
             await process.wait()
-    # The group may outlive its leader: what it left behind gets this one too.
+    # The group may outlive its leader, so its remaining processes are killed too.
     _signal_group(process, signal.SIGKILL)
 
 
@@ -225,11 +225,11 @@ def _signal_group(process: Led, number: signal.Signals) -> None:
 
 
 BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TERM")
-"""Variables that every command gets. The server's keys and database URLs are not among them."""
+"""Environment variables that every command gets. The server's keys and database URLs are not among them."""
 
 
 def allowed_environment(names: Iterable[str], values: Mapping[str, str]) -> dict[str, str]:
-    """The server's variables whose names are in BASICS or `names` (`*` matches any characters), and `values`."""
+    """Return the server's variables whose names match BASICS or `names` (`*` matches any characters), and `values`."""
     patterns = (*BASICS, *names)
     passed = {name: value for name, value in os.environ.items() if any([fnmatchcase(name, p) for p in patterns])}
     return passed | dict(values)

@@ -1,7 +1,7 @@
-"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for a scope.
+"""Waiting and timeouts on asyncio or trio: an event to sleep on, and a timeout for a scope.
 
-A stream waits once for each of its events, and writes once. On asyncio a cancel scope with a deadline and an
-`anyio.Event` for each of these cost most of the time per event. Here: one future, and one timer rescheduled lazily.
+A stream waits once and writes once per event. On asyncio, a cancel scope with a deadline and an `anyio.Event` for each
+of these took most of the time per event. Instead: one future, and one timer that is rescheduled lazily.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import anyio
 
 
 def clock() -> Callable[[], float]:
-    """The running event loop's own clock, in seconds."""
+    """Return the running event loop's clock, in seconds."""
     loop = asyncio_loop()
     return anyio.current_time if loop is None else loop.time
 
 
 def asyncio_loop() -> asyncio.AbstractEventLoop | None:
-    """The running event loop; None on trio. Asked for once where several things need it: it is a system call."""
+    """Return the running event loop; None on trio. Reuse the result, since this is a system call."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:  # trio
@@ -31,15 +31,15 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Soon(Protocol):
-    """A call that is due in the event loop's next turn."""
+    """A call that is due in the next iteration of the event loop."""
 
     def cancel(self) -> None:
-        """Do not make it, if it was not made yet."""
+        """Skip the call, if it has not happened yet."""
         ...
 
 
 def call_soon(loop: asyncio.AbstractEventLoop | None, callback: Callable[[], object]) -> Soon:
-    """Call something in the event loop's next turn: while the running task waits, unless it is over by then."""
+    """Schedule a call for the next iteration of the event loop, that is, once the running task waits or ends."""
     return _TrioSoon(callback) if loop is None else loop.call_soon(callback)
 
 
@@ -59,19 +59,19 @@ class _TrioSoon:
 
 
 class Waiter(Protocol):
-    """Lets one task sleep, once, until it is woken."""
+    """Lets one task sleep once, until it is woken."""
 
     def wake(self) -> None:
-        """End the sleep. Called before it, `sleep` returns at once."""
+        """End the sleep. If called first, `sleep` returns at once."""
         ...
 
     async def sleep(self) -> None:
-        """Return when woken, at once if that was before."""
+        """Sleep until woken; return at once if woken before."""
         ...
 
 
 def new_waiter() -> Waiter:
-    """A waiter on the running event loop."""
+    """Create a waiter on the running event loop."""
     loop = asyncio_loop()
     return _TrioWaiter() if loop is None else _AsyncioWaiter(loop)
 
@@ -83,7 +83,7 @@ class _AsyncioWaiter:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        # It is done as well when the task that slept was cancelled; to set it then is an error.
+        # The future is also done if the sleeping task was cancelled; setting a result would then raise.
         if not self._future.done():
             self._future.set_result(None)
 
@@ -103,16 +103,16 @@ class _TrioWaiter:
 
 
 Instead: TypeAlias = Callable[[float], float | None]
-"""Called in place of waking a task, with the event loop's time. Returns until when the task may go on sleeping; None if
-it is to be woken."""
+"""Called with the event loop's time, instead of waking a task. Returns the time until which the task may keep sleeping, or
+None to wake it."""
 
 
 class WakeEvent(Protocol):
-    """Lets one task sleep until it is set, or until some time. A `set` that comes while the task is awake is not lost."""
+    """Lets one task sleep until it is set, or until a given time. A `set` while the task is awake is not lost."""
 
     @property
     def clock(self) -> Callable[[], float]:
-        """The event loop's own clock, in seconds."""
+        """The event loop's clock, in seconds."""
         ...
 
     @property
@@ -125,38 +125,38 @@ class WakeEvent(Protocol):
         ...
 
     def offer(self) -> None:
-        """As `set`, for something that may be done instead of waking the task: see `wait`.
+        """Like `set`, for work that may be done without waking the task: see `wait`.
 
-        It is done in the loop's next turn, so that all that is there by then is done together.
+        The work is done in the next iteration of the loop, so that all work available by then is done together.
         """
         ...
 
     async def wait(self, until: float, instead: Instead | None = None) -> None:
-        """Sleep until `set` was called since the last wait, or until a time of the event loop's clock.
+        """Sleep until `set` is called (or was, since the last wait), or until a time of the event loop's clock.
 
-        With `instead`, it is called for an `offer` where the event loop can do so: it may do the task's work, and let it
-        sleep. Never within itself, and not again before the next `wait` once the task is to be woken.
+        If the event loop supports it, an `offer` calls `instead`, which may do the task's work and let the task sleep on.
+        `instead` never runs nested, and after it asked to wake the task, not again before the next `wait`.
         """
         ...
 
     def close(self) -> None:
-        """Drop the timer. Call it when no task waits any more."""
+        """Release the timer. Call it once no task waits any more."""
         ...
 
 
 def new_wake_event(loop: asyncio.AbstractEventLoop | None) -> WakeEvent:
-    """A wake event on the running event loop, which is `loop`."""
+    """Create a wake event on the running event loop, `loop`."""
     return _TrioWakeEvent() if loop is None else _AsyncioWakeEvent(loop)
 
 
 class ReusableTimer:
-    """Calls a function in so many seconds.
+    """Calls a function after a time.
 
-    Starting it later only writes down the new time: a timer that fires too early is scheduled once more for the rest.
+    Postponing the call only stores the new time: a timer that fires too early is scheduled again for the rest.
 
     Attributes:
         loop: the event loop.
-        due: when it is called, by the event loop's clock. To be set to a later time only; `start_at` takes any.
+        due: time of the call, on the event loop's clock. Only set it to a later time; `start_at` accepts any.
     """
 
     __slots__ = ("_callback", "_fires_at", "_timer", "due", "loop")
@@ -165,18 +165,18 @@ class ReusableTimer:
         self.loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._callback: Callable[[], object] | None = None
-        self._fires_at = 0.0  # kept here, since `TimerHandle.when` of uvloop knows nothing of a timer that is due
+        self._fires_at = 0.0  # stored here, since uvloop's `TimerHandle.when` fails for a timer that is due
         self.due = 0.0
 
     def start(self, seconds: float, callback: Callable[[], object]) -> None:
-        """Call `callback` in `seconds`, instead of the one set before."""
+        """Call `callback` in `seconds`, in place of any earlier callback."""
         self.start_at(self.loop.time() + seconds, callback)
 
     def start_at(self, due: float, callback: Callable[[], object]) -> None:
-        """The same at a time of the event loop's clock."""
+        """Call `callback` at a time of the event loop's clock, in place of any earlier callback."""
         self._callback = callback
         self.due = due
-        # one number instead of a timer cancelled and made for each write: `_fired` looks at it
+        # storing a number is cheaper than cancelling and creating a timer per write: `_fired` checks it
         if due == math.inf or (self._timer is not None and self._fires_at <= due):
             return
         if self._timer is not None:
@@ -185,11 +185,11 @@ class ReusableTimer:
         self._timer = self.loop.call_at(due, self._fired)
 
     def stop(self) -> None:
-        """Call nothing. The loop's timer stays, for the next start."""
+        """Cancel the call. The loop's timer is kept for the next start."""
         self._callback = None
 
     def close(self) -> None:
-        """Call nothing, and drop the loop's timer."""
+        """Cancel the call, and release the loop's timer."""
         self._callback = None
         if self._timer is not None:
             self._timer.cancel()
@@ -207,7 +207,7 @@ class ReusableTimer:
 
 
 class _AsyncioWakeEvent(ReusableTimer):
-    """A timer as well, for the time until which is waited: for each event it would be another object to look at."""
+    """Also the timer of its own deadline, which saves an object per event."""
 
     __slots__ = ("_asking", "_context", "_instead", "_is_set", "_offers", "_sleeping", "clock")
 
@@ -219,7 +219,7 @@ class _AsyncioWakeEvent(ReusableTimer):
         self._sleeping: asyncio.Future[None] | None = None
         self._instead: Instead | None = None
         self._context: contextvars.Context | None = None
-        self._asking = False  # or about to ask
+        self._asking = False  # or queued to be called
         offers = _of_thread.offers
         if offers is None or offers.loop is not loop:
             offers = _of_thread.offers = _Offers(loop)
@@ -244,13 +244,13 @@ class _AsyncioWakeEvent(ReusableTimer):
             events.append(self)
 
     def ask(self, now: float) -> None:
-        """Have what was offered done in place of waking the task, unless that was woken meanwhile."""
+        """Run `instead` in place of waking the task, unless the task was woken meanwhile."""
         if self._instead is None:
             self._asking = False
             return
         self._is_set = False
         try:
-            # In the context of the task that sleeps, since it is that task's work.
+            # In the context of the sleeping task, since this is its work.
             until = self._instead(now) if self._context is None else self._context.run(self._instead, now)
         finally:
             self._asking = False
@@ -260,7 +260,7 @@ class _AsyncioWakeEvent(ReusableTimer):
             self.due = until
         else:
             self.start_at(until, self._wake)
-        if self._is_set and until is not None:  # offered meanwhile
+        if self._is_set and until is not None:  # another offer came meanwhile
             self.offer()
 
     def _wake(self) -> None:
@@ -282,27 +282,27 @@ class _AsyncioWakeEvent(ReusableTimer):
         self._is_set = False
 
     def close(self) -> None:
-        if self._timer is not None:  # many never wait
+        if self._timer is not None:  # many events never wait
             super().close()
         self._context = None
 
 
 class _Offers:
-    """What is offered in one turn of an event loop, by whichever tasks: all of it is done in one go in the next turn.
+    """Collects the offers of all tasks in one iteration of an event loop, to run them together in the next one.
 
-    Code that runs again and again without a pause is quicker by a tenth than where others come between, and it is one
-    callback of the loop for all of them.
+    Running the same code repeatedly is a tenth faster than interleaving it with other code, and it needs only one callback
+    of the loop.
     """
 
     __slots__ = ("_context", "events", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._context = contextvars.Context()  # each of them has its own
+        self._context = contextvars.Context()  # each offer runs in its own context
         self.events: list[_AsyncioWakeEvent] = []
 
     def ask_soon(self) -> None:
-        """Called with the first event of a turn."""
+        """Called for the first offer of an iteration."""
         self.loop.call_soon(self._ask, context=self._context)
 
     def _ask(self) -> None:
@@ -311,7 +311,7 @@ class _Offers:
         for event in events:
             try:
                 event.ask(now)
-            except Exception as error:  # a bug in what one task has offered must not keep the others waiting
+            except Exception as error:  # a bug in one task's work must not stop the others
                 self.loop.call_exception_handler({"message": "what was offered could not be done", "exception": error})
 
 
@@ -348,18 +348,18 @@ _asyncio_scope: Callable[[], anyio.CancelScope] | None = None
 
 
 def new_scope(loop: asyncio.AbstractEventLoop | None) -> anyio.CancelScope:
-    """A cancel scope on the running event loop, which is `loop`."""
+    """Create a cancel scope on the running event loop, `loop`."""
     global _asyncio_scope  # noqa: PLW0603  (found out once)
     if loop is None:
         return anyio.CancelScope()
     if _asyncio_scope is None:
-        # `anyio.CancelScope` is no class of scopes but asks, each time, which loop runs: four fifths of what it takes.
+        # `anyio.CancelScope()` looks up the running loop on each call, which takes four fifths of its time.
         _asyncio_scope = type(anyio.CancelScope())
     return _asyncio_scope()
 
 
 class ScopeTimeout:
-    """Cancels a scope unless it is stopped in time. It may be started again and again."""
+    """Cancels a scope unless it is stopped in time. Can be restarted."""
 
     __slots__ = ("_scope", "_timer")
 
@@ -376,13 +376,13 @@ class ScopeTimeout:
             self._timer.start(seconds, self._scope.cancel)
 
     def stop(self) -> None:
-        """Let the scope go on."""
+        """Stop the timeout."""
         if self._timer is None:
             self._scope.deadline = math.inf
         else:
             self._timer.stop()
 
     def close(self) -> None:
-        """Drop the timer. It cannot be started again."""
+        """Release the timer. The timeout cannot be started again."""
         if self._timer is not None:
             self._timer.close()

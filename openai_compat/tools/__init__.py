@@ -1,4 +1,4 @@
-"""Tools that an agent runs itself: what there is to call, who may, and the loop that lets a bare model call them.
+"""Tools that an agent runs itself: their definitions, their permissions, and the loop that lets a model call them.
 
 @tool(danger="safe")
 def weather(city: str) -> str:

@@ -1,4 +1,4 @@
-"""Asking somebody whether a call may run, and remembering what was allowed for always."""
+"""Approvals: asking a person whether a call may run, and always-allow grants."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .modes import Danger
 from .patterns import Allow, allow_from_json, allow_to_json, canonical
 
 GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
-"""Bytes of all grants in memory, and of one principal's."""
+"""Bytes of all grants in memory, and of one principal's grants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A call that somebody has to decide about. `sandboxed` tells that it would run in the sandbox.
+    """A call that needs a person's decision. `sandboxed` is True if it would run in the sandbox.
 
-    `always` is what "allow always" would allow from then on, for people to see; None where each call is asked about.
+    `always` is the grant that "allow always" would create, to be shown to people; None if each call must be approved.
     """
 
     call_id: str
@@ -38,60 +38,59 @@ class Question:
 
     @property
     def digest(self) -> str:
-        """A hash of tool and arguments, to which an approval is bound."""
-        # A decision is for what was shown: a call with other arguments needs one of its own.
+        """A hash of tool and arguments, which binds an approval to this call."""
+        # A decision only covers what was shown: a call with other arguments needs another one.
         return call_digest(self.tool, self.arguments)
 
 
 class Approver(Protocol):
-    """Asks somebody whether a call may run."""
+    """Asks a person whether a call may run."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
-        """The decision; None if it will come with a later request: the turn then pauses, and gives its slot back."""
+        """Return the decision; None if a later request will bring it: the turn then pauses and releases its slot."""
         ...
 
 
 class AskLater:
-    """Leaves every decision to a later request: the turn pauses with what is needed to go on in any process."""
+    """Leaves every decision to a later request: the turn pauses with a state that any process can resume."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
-        """Leave it to a later request."""
+        """Return None: a later request decides."""
         return None
 
 
 class Grants(Protocol):
-    """Permissions that people have given for always, by principal and tool."""
+    """Always-allow grants, by principal and tool."""
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
-        """The calls that are allowed."""
+        """Return the calls that are granted."""
         ...
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
-        """Allow it from now on."""
+        """Add a grant."""
         ...
 
 
 class ContextGrants:
-    """Grants where the server that runs the turn keeps them."""
+    """Grants in the storage of the server that runs the turn."""
 
     def __init__(self, kept: KeptGrants) -> None:
         self._kept = kept
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
-        """The calls that are allowed."""
+        """Return the calls that are granted."""
         return [allow_from_json(from_stored_json(grant)) for grant in await self._kept.given(principal, tool)]
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
-        """Allow it from now on."""
+        """Add a grant."""
         await self._kept.give(principal, tool, stored_json(allow_to_json(allow)))
 
 
 class MemoryGrants:
-    """Grants that last as long as the process.
+    """Grants in memory, which last as long as the process.
 
-    The oldest of one principal for one tool are forgotten when they are more than `each`. When a principal has grants for
-    more than `most` tools, or all have more than can be kept, those go that were given longest ago: of the principal who
-    has most.
+    Beyond `each` grants of one principal for one tool, the oldest are evicted. If a principal has grants for more than `most`
+    tools, or all grants exceed the memory limit, the oldest grants of the principal with the most are evicted.
     """
 
     def __init__(self, most: int = 1000, each: int = 100) -> None:
@@ -99,12 +98,12 @@ class MemoryGrants:
         self._each = each
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
-        """The calls that are allowed."""
+        """Return the calls that are granted."""
         return tuple(self._grants.get(principal, tool) or ())
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
-        """Allow it from now on."""
-        # Given again, a grant becomes the newest, and is forgotten last.
+        """Add a grant."""
+        # A repeated grant becomes the newest, and is evicted last.
         kept = [one for one in self._grants.get(principal, tool) or () if one != allow]
         given = [*kept, allow][-self._each :]
         self._grants.pop(principal, tool)
@@ -112,10 +111,10 @@ class MemoryGrants:
 
 
 def call_digest(tool: str, arguments: str) -> str:
-    """A hash of a tool and its arguments, the same however their JSON is written."""
+    """Return a hash of a tool and its arguments, independent of how their JSON is formatted."""
     try:
         read = canonical(from_json(arguments or "{}"))
-    except (ValueError, TypeError):  # the latter for half a character
+    except (ValueError, TypeError):  # TypeError for a lone surrogate
         read = arguments
-    # NUL cannot be in a tool's name, so that no other tool and arguments make the same text.
+    # NUL cannot occur in a tool's name, so different calls cannot produce the same text.
     return hashlib.sha256(f"{tool}\0{read}".encode("utf-8", "surrogatepass")).hexdigest()

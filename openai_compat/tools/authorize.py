@@ -1,4 +1,4 @@
-"""Decides about one call: run it, deny it, or leave the decision to a later request."""
+"""Authorization of one call: run it, deny it, or wait for a decision in a later request."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .tool_error import ToolError
 UNKNOWN = CallResult("There is no tool of that name.", is_error=True)
 NOBODY = Decision(approved=False, reason="It needs approval, and there is nobody to ask.")
 AT_ONCE = 16
-"""Calls of one turn that run at the same time; the others wait."""
+"""Maximum number of calls of one turn that run at the same time; the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallAuthorizer:
-    """Decides about the calls of one turn, and runs those that may."""
+    """Authorizes the calls of one turn, and runs those that are allowed."""
 
     tools: Mapping[str, AgentTool]
     modes: frozenset[SecurityMode]
@@ -38,27 +38,27 @@ class CallAuthorizer:
     slots: anyio.Semaphore
 
     def surely_runs(self, name: str) -> bool:
-        """True if calls of this tool run, whatever their arguments."""
+        """True if all calls of this tool run, whatever their arguments."""
         tool = self.tools.get(name)
         return tool is not None and decide(self.modes, Facts(tool.danger, sandbox=self._sandbox(tool))).action == "run"
 
     async def resolve(
         self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
     ) -> CallResult | None:
-        """Authorize and run a call; None if it waits for a decision. `decision` is one that was made already.
+        """Authorize and run a call; return None if it waits for a decision. `decision` is an earlier decision, if any.
 
-        `begin` is called with the arguments, which somebody may have changed, just before it runs.
+        `begin` is called just before the call runs, with the arguments, which the person may have changed.
         """
         tool = self.tools.get(name)
         if tool is None:
             return UNKNOWN
         try:
-            # Checked before anybody is asked: nobody should approve a call that cannot run.
+            # Checked before anyone is asked: a person should not approve a call that cannot run.
             arguments = tool.check(given)
             listed = bool(tool.allow) and tool.allows(tool.allow, arguments)
             facts = Facts(tool.danger, listed, sandbox=self._sandbox(tool))
             verdict = decide(self.modes, facts)
-            if verdict.action == "ask" and decision is None:  # only then does a grant change anything
+            if verdict.action == "ask" and decision is None:  # only then can a grant change anything
                 granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
                 verdict = decide(self.modes, replace(facts, granted=granted))
             if verdict.action == "ask" and decision is None:
@@ -72,14 +72,14 @@ class CallAuthorizer:
             note = ""
             if decision is not None and decision.arguments is not None:
                 given, note = decision.arguments, f"(The user has changed the arguments to {decision.arguments})\n"
-                # The person's own arguments are checked like the model's.
+                # A person's arguments are checked like the model's.
                 arguments = tool.check(given)
             if decision is not None and decision.always:
                 await self._remember(tool, arguments, decision.pattern)
-            # Told only now: a call that waits or is denied has not run.
+            # Reported only now: a call that waits or is denied has not run.
             begin(given)
             return await self._run(tool, call_id, arguments, verdict, note)
-        except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
+        except ToolError as error:  # invalid arguments, from the model or the person
             return CallResult(str(error), is_error=True)
 
     def _sandbox(self, tool: AgentTool) -> Literal["none", "unfit", "ready"]:
@@ -103,7 +103,7 @@ class CallAuthorizer:
         )
         try:
             return await self.approver.decide(question, self.context)
-        # An approver that fails has approved nothing.
+        # An approver that fails has not approved.
         except Exception as error:
             with suppress(Exception):
                 self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
@@ -113,14 +113,14 @@ class CallAuthorizer:
         self, tool: AgentTool, call_id: str, arguments: ToolArguments, verdict: Verdict, note: str
     ) -> CallResult:
         sandbox = self.sandbox if verdict.sandboxed else None
-        # Taken only now: a call that waits for a person holds no other one up.
+        # Acquired only now: a call that waits for a person must not hold up others.
         async with self.slots:
             outcome = await call_tool(tool, arguments, ToolContext(call_id, self.request, self.context, sandbox))
         return replace(outcome, text=note + outcome.text)
 
     async def _remember(self, tool: AgentTool, arguments: ToolArguments, pattern: str | None) -> None:
-        """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""
-        # Dangerous calls are asked about each time, whatever the client sends with its answer.
+        """Store an always-allow grant. A pattern that is invalid, or does not apply to the tool, grants just this call."""
+        # Dangerous calls always need approval, whatever the client sends.
         if tool.danger == "dangerous":
             return
         allow = tool.always(arguments)
@@ -131,8 +131,8 @@ class CallAuthorizer:
 
 
 def denied(decision: Decision) -> CallResult:
-    """A denial, as the model is told."""
-    # Nobody has said no, so no user is to be named.
+    """Return a denial, as the model sees it."""
+    # No person has denied it, so the text names no user.
     if decision is NOBODY:
         return CallResult(f"Denied: {decision.reason}", denied=True)
     return CallResult(

@@ -1,4 +1,4 @@
-"""One call of a tool: its arguments checked, its time and its output limited, its failure a text for the model."""
+"""One call of a tool: limits its time and output, and turns failures into a text for the model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .registry import AgentTool, ToolArguments, ToolContext
 from .tool_error import ToolError
 
 FAILED = "The tool failed."
-"""All that the model learns of an exception that was not written for it."""
+"""The text for the model after an exception that is not a `ToolError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """The result of a call, as the model gets it."""
+    """The result of a call, as the model sees it."""
 
     text: str
     is_error: bool = False
@@ -26,7 +26,7 @@ class CallResult:
 
 
 async def call_tool(tool: AgentTool, arguments: ToolArguments, context: ToolContext) -> CallResult:
-    """Run a tool. Whatever it raises becomes an outcome, but for a cancellation."""
+    """Run a tool. Every exception except a cancellation becomes a result."""
     try:
         with anyio.move_on_after(tool.timeout):
             return CallResult(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
@@ -36,15 +36,15 @@ async def call_tool(tool: AgentTool, arguments: ToolArguments, context: ToolCont
         return CallResult(error.message, is_error=True)
     except anyio.get_cancelled_exc_class():
         raise
-    except BaseException as error:  # SystemExit too: a tool does not end the server
-        with suppress(Exception):  # a log handler that fails is no reason to end the turn
+    except BaseException as error:  # SystemExit too: a tool must not end the server
+        with suppress(Exception):  # a failing log handler must not end the turn
             context.run.logger.error("%s: the tool '%s' failed", context.run.request_id, tool.name, exc_info=error)
         return CallResult(FAILED, is_error=True)
     return CallResult(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
 
 
 def as_text(value: object) -> str:
-    """A result as text: JSON of anything that pydantic can write. Raises ToolError for anything else."""
+    """Return a result as text: JSON for anything that pydantic can serialize. Raises ToolError for anything else."""
     if isinstance(value, str):
         return clean(value)
     try:
@@ -54,12 +54,12 @@ def as_text(value: object) -> str:
 
 
 def limited(text: str, limit: int) -> str:
-    """The text, or its beginning and a note about the rest."""
+    """Return the text, or its beginning and a note about the rest."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}\n[Cut off here, after {limit} characters.]"
 
 
 def clean(text: str) -> str:
-    """Text that any API can carry: lone surrogates are replaced."""
+    """Return text that every API can carry: lone surrogates are replaced."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Commands as tools: a program with the words that the model gives, without a shell."""
+"""Commands as tools: a program with arguments from the model, run without a shell."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def command_tool(
     pass_env: Iterable[str] = (),
     env: Mapping[str, str] | None = None,
 ) -> AgentTool:
-    """A tool that runs a command: its words go to the program as they are, no shell looks at them.
+    """Make a tool that runs a command: the arguments go to the program unchanged, without a shell.
 
-    The model gets what the command writes, stderr after stdout, and its exit code if that is not 0. When the call is
-    over, or its time is, nothing is left of the command's process group.
+    The model gets the command's output, stderr after stdout, and its exit code if that is not 0. At the end of the call, or
+    on timeout, the command's whole process group is ended.
 
     Args:
-        name: what the model calls it.
-        description: what the model is told of it.
-        prefix: words that every command begins with: program, subcommand. Without it, the model names the program.
-        danger: "safe" for commands that nobody needs to see first, "dangerous" for those to be asked about each time.
-        allow: commands that the mode "allowlist" runs without a question: patterns ("git status"), or lists of words.
+        name: the tool's name for the model.
+        description: the tool's description for the model.
+        prefix: fixed first words of every command: program, subcommand. Without a prefix, the model names the program.
+        danger: "safe" for commands that run without approval, "dangerous" for those that need it each time.
+        allow: commands that the mode "allowlist" runs without approval: patterns ("git status"), or lists of words.
         timeout: seconds that a command may run.
-        output_limit: characters of its output that the model gets.
-        cwd: its working directory; in a sandbox, it has to be there.
-        pass_env: names of the server's environment variables that it gets besides harmless ones; "*" is a wildcard.
+        output_limit: maximum length of the output that the model gets, in characters.
+        cwd: working directory; in a sandbox, it must exist there.
+        pass_env: names of the server's environment variables to pass on besides harmless ones; "*" is a wildcard.
         env: further variables.
 
-    Raises ValueError for settings that make no sense.
+    Raises ValueError for contradictory settings.
     """
     fixed = tuple(prefix)
     environment, names = dict(env or {}), tuple(pass_env)
@@ -61,7 +61,7 @@ def command_tool(
         command = Command(_checked(argv(arguments)), allowed_environment(names, environment), directory)
         if context.sandbox is not None:
             command = context.sandbox.wrap(command)
-        # A character has at most four bytes in UTF-8; `call_tool` cuts at characters.
+        # A character has at most four bytes in UTF-8; `call_tool` then cuts to characters.
         return await _run(command, output_limit * 4)
 
     signature = Signature(_only_arguments if fixed else _whole_command, ToolContext)
@@ -82,7 +82,7 @@ def command_tool(
 
 
 def _only_arguments(args: list[str] = []) -> None:  # noqa: B006  (read, never called)
-    """The signature of a command whose beginning is settled.
+    """The signature of a command with a fixed prefix.
 
     Args:
         args: the words after the command's name, one to an entry. No shell looks at them: no quotes, pipes or globs.
@@ -100,7 +100,7 @@ def _whole_command(argv: list[str]) -> None:  # read, never called
 def _checked(argv: Sequence[str]) -> Sequence[str]:
     if not argv or not argv[0]:
         raise ToolError("A command needs a program.")
-    # Words end at NUL for the system: the program would get others than were allowed.
+    # The system ends words at NUL, so the program would get other words than the allowed ones.
     if any(["\0" in word for word in argv]):
         raise ToolError("A command cannot hold a NUL character.")
     return argv
@@ -118,7 +118,7 @@ async def _run(command: Command, limit: int) -> str:
         await run.stop()
     text = "\n".join([piece for piece in (out.text, err.text) if piece])
     if run.exit_code:
-        # With its output: the model can correct itself from an error message, not from a number.
+        # Includes the output: a model can correct itself from an error message, but not from a number.
         raise ToolError(f"The command ended with exit code {run.exit_code}.\n{text}".rstrip())
     return text or "The command wrote nothing."
 
@@ -132,7 +132,7 @@ def _not_started(error: OSError) -> str:
 
 
 class _KeptOutput:
-    """The beginning of an output, in bytes; the rest is read and dropped, so that the command does not wait."""
+    """The beginning of an output, in bytes; the rest is read and dropped, so that the command does not block."""
 
     def __init__(self, limit: int) -> None:
         self._data = bytearray()

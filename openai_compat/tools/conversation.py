@@ -1,4 +1,4 @@
-"""The conversation as the loop goes on with it: typed and as the chat API writes it, side by side."""
+"""The conversation of a tool loop: typed messages and chat API messages, side by side."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 
 
 class LoopConversation:
-    """The request's messages, and what the turn adds to them.
+    """The request's messages, and the messages that the turn adds.
 
     Attributes:
         typed: the messages.
-        raw: the same as plain dicts.
-        grown: True once something was added.
+        raw: the same messages as plain dicts.
+        grown: True once a message was added.
     """
 
     def __init__(self, request: AgentRequest) -> None:
@@ -47,19 +47,19 @@ class LoopConversation:
         return {call.call_id for message in answers for call in message.tool_calls}
 
     def add(self, message: AssistantMessage | ToolMessage) -> None:
-        """Go on with what the model has said, or a tool has answered."""
+        """Append an answer of the model, or a tool result."""
         self.grown = True
         self.typed.append(message)
         self.raw.append(chat_message(message) if isinstance(message, ToolMessage) else _raw_answer(message))
 
     def since_user(self) -> list[RawMessage]:
-        """Everything after the last user message, as plain dicts."""
+        """Return the messages after the last user message, as plain dicts."""
         return self.raw[_turn_of(self._roles, self.users) :]
 
     def splice(self, messages: Sequence[RawMessage], typed: Sequence[Message], users: int) -> None:
-        """Put messages, raw and typed, after the user message of that number, in place of what the client knows of that turn.
+        """Replace the client's version of a turn, which follows user message number `users`, with stored messages.
 
-        Later user messages, and what follows them, wait for `catch_up`.
+        Later user messages, and the messages after them, are held back until `catch_up`.
         """
         roles = ["user" if isinstance(message, UserMessage) else "" for message in self.typed]
         self.raw, self._later_raw = _spliced(self.raw, self._roles, messages, users)
@@ -67,7 +67,7 @@ class LoopConversation:
         self.grown = True
 
     def catch_up(self) -> None:
-        """Go on with what came after the turn that was put in."""
+        """Append the messages that `splice` held back."""
         self.typed += self._later_typed
         self.raw += self._later_raw
         self._later_typed, self._later_raw = [], []
@@ -78,7 +78,7 @@ class LoopConversation:
 
 
 def typed_messages(messages: Sequence[RawMessage]) -> tuple[Message, ...]:
-    """Plain dicts as messages. Raises ValidationError and InvalidRequest for what are none."""
+    """Parse plain dicts into messages. Raises ValidationError and InvalidRequest for invalid ones."""
     return parse_messages(_MESSAGES.validate_python(messages))
 
 
@@ -89,13 +89,13 @@ def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> 
 
 
 def _turn_of(roles: Sequence[str], users: int) -> int:
-    """The index at which the turn of the user message of that number begins; of the last one, if there are fewer."""
+    """Return the start index of the turn after user message number `users`, or after the last one if there are fewer."""
     places = [index for index, role in enumerate(roles) if role == "user"][:users]
     return places[-1] + 1 if places else 0
 
 
 def _raw_answer(message: AssistantMessage) -> RawMessage:
-    # An empty text is null beside calls, as OpenAI writes it.
+    # Beside calls an empty text is null, as in OpenAI's API.
     raw: RawMessage = {"role": "assistant", "content": message.text or None}
     if message.tool_calls:
         raw["tool_calls"] = [raw_call(call) for call in message.tool_calls]
@@ -103,5 +103,5 @@ def _raw_answer(message: AssistantMessage) -> RawMessage:
 
 
 def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
-    """The model's answer of one step as a message."""
+    """Build a message from the model's answer of one step."""
     return AssistantMessage((TextPart(text),) if text else (), tuple(calls), reasoning or None)

@@ -1,4 +1,4 @@
-"""Reads a function's docstring for a model: the text, and the descriptions of the arguments."""
+"""Reads a function's docstring for a model: its text, and the descriptions of its arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Docstring:
 
 
 def read_docstring(function: Callable[..., Any]) -> Docstring:
-    """The parts of a function's docstring; sections about anything but parameters are nothing to the model."""
+    """Parse a function's docstring; sections other than the parameters are omitted for the model."""
     lines = (inspect.getdoc(function) or "").splitlines()
     starts = [index for index, line in enumerate(lines) if SECTION.match(line)]
     doc = Docstring("\n".join(lines[: starts[0]] if starts else lines).strip())
@@ -33,12 +33,12 @@ def read_docstring(function: Callable[..., Any]) -> Docstring:
 
 
 def _entries(lines: list[str]) -> dict[str, str]:
-    """`name (type): text`; lines that are indented further go on with the text."""
+    """Parse lines of the form `name (type): text`; deeper indented lines continue the text."""
     entries: dict[str, str] = {}
     depth, name = 0, ""
     for line in lines:
         found = ENTRY.match(line)
-        # A line that is indented further continues the text, even if it looks like an entry.
+        # A deeper indented line continues the text, even if it looks like an entry.
         if found and (not name or len(found[1]) <= depth):
             depth, name = len(found[1]), found[2]
             entries[name] = found[3].strip()

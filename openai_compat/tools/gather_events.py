@@ -1,4 +1,4 @@
-"""Several things at once, each in a task of its own, and what they tell meanwhile as one sequence."""
+"""Runs several jobs concurrently, and merges their events into one sequence."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 Job: TypeAlias = Callable[[Callable[[T], None]], Awaitable[None]]
-"""Something to be done, which may tell things on its way by calling what it is given."""
+"""An async function that may emit events by calling its argument."""
 
 
 async def merge_events(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
-    """The events of all jobs, in the order in which they come; raises what one of them raises.
+    """Yield the events of all jobs in the order of arrival; raise the exception of a failed job.
 
-    However it is left, no job runs any more then. Not a task group: one must not be open across a `yield`.
+    No job runs any more once the generator is left. Not a task group, which must not be open across a `yield`.
     """
     running = _Running[T](jobs)
     try:
@@ -45,7 +45,7 @@ class _Running(Generic[T]):
         return not self._left and not self._told
 
     async def next(self) -> list[T]:
-        """The events since the last call; at least one, unless all jobs have ended."""
+        """Return the events since the last call; at least one, unless all jobs have ended."""
         while not self._told and self._left and not self._failure:
             await self._changed.wait()
             self._changed = anyio.Event()
@@ -57,7 +57,7 @@ class _Running(Generic[T]):
         for task in self._tasks:
             if not task.done:
                 task.cancel()
-        # Whoever leaves must not leave calls running: their sandbox, files and connections go with the turn.
+        # No call may outlive the turn: its sandbox, files and connections end with it.
         with anyio.CancelScope(shield=True):
             for task in self._tasks:
                 await task.wait()
@@ -72,7 +72,7 @@ class _Running(Generic[T]):
                 await job(tell)
             except anyio.get_cancelled_exc_class():
                 raise
-            except BaseException as error:  # a task that raises SystemExit would end the server
+            except BaseException as error:  # SystemExit raised in a task would end the server
                 self._failure.keep(error)
 
         return body

@@ -1,11 +1,11 @@
-"""The tool loop: lets a bare model call the agent's own tools, until it has nothing more to call.
+"""The tool loop: lets a model call the agent's tools, until it makes no more calls.
 
     ask the model ──> it calls tools ──> run ours, all at once ──> give it the results ──┐
         ^                                                                              │
         └──────────────────────────────────────────────────────────────────────────────┘
 
-Calls of the client's tools pause the turn, as those of any agent do; so do calls that wait for approval. What the loop has
-done by then is its state.
+Calls of the client's tools pause the turn, as in any agent; so do calls that wait for approval. The state of the pause
+holds the loop's work so far.
 """
 
 from __future__ import annotations
@@ -26,33 +26,32 @@ from .registry import AgentTool, Toolbox, ToolSource
 from .sandbox import Sandbox
 
 ROUNDTRIPS = 5
-"""How often a turn may run tools."""
+"""Maximum number of times that a turn runs tools."""
 
 
 class ToolLoop:
-    """Makes an agent of a bare model and tools; the model may call the client's tools as well.
+    """Makes an agent from a bare model and tools; the model may also call the client's tools.
 
-    The names of the agent's tools are its own: a request that offers a tool by one of them is refused (400
-    `tool_name_taken`). Where a request demands a call of
-    the client's tools (`tool_choice`), the agent's are not offered.
+    The names of the agent's tools are reserved: a request that offers a tool of the same name is refused (400
+    `tool_name_taken`). If a request demands a call of the client's tools (`tool_choice`), the agent's are not offered.
 
-    A request may have further fields for it: `security_mode`, which tightens what may run; `max_steps` (answers
-    of the model) and `max_budget` (tokens), which bound the turn; and `report_steps`, true to be told of each answer of the model as `Progress`.
+    A request may have further fields for the loop: `security_mode`, which restricts what may run; `max_steps` (answers of
+    the model) and `max_budget` (tokens), which bound the turn; and `report_steps`, true to get `Progress` for each answer of
+    the model.
 
     Args:
-        model: the backend that asks the model; it has to be able to call tools.
-        tools: a Toolbox, or what one is made of: functions, AgentTools, MCP servers.
-        roundtrips: how often a turn may run tools. Then it ends with a notice, and the finish reason "length".
-        budget: tokens, of input and output together, after which a turn runs no more tools; None for no bound.
-        most_roundtrips: up to how many a request may ask for, by `max_steps`; None for no more than `roundtrips`.
-        security: what may run without a question: a mode for this agent, or Modes. Without it, everything that is not
-            safe is asked about.
-        approver: whom to ask. Without one, what is asked about is denied.
-        grants: where it is kept what people have allowed for always; in the server's store unless told, and in memory
-            where no server runs it.
-        sandbox: where the mode "sandbox" runs commands.
+        model: the backend of the model; it must be able to call tools.
+        tools: a Toolbox, or its contents: functions, AgentTools, MCP servers.
+        roundtrips: how often a turn may run tools. After that it ends with a notice, and the finish reason "length".
+        budget: tokens, input and output together, after which a turn runs no more tools; None for no bound.
+        most_roundtrips: upper bound of what a request may ask for with `max_steps`; None for `roundtrips`.
+        security: which tools run without approval: a mode for this agent, or Modes. By default every tool that is not
+            safe needs approval.
+        approver: asks for approvals. Without an approver, calls that need approval are denied.
+        grants: storage of always-allow grants; by default the server's store, or memory outside a server.
+        sandbox: runs the commands in the mode "sandbox".
 
-    Raises TypeError for a model that cannot call tools, ValueError for settings that make no sense.
+    Raises TypeError for a model that cannot call tools, ValueError for contradictory settings.
     """
 
     def __init__(
@@ -87,9 +86,9 @@ class ToolLoop:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The model's, and its own tools."""
+        """The capabilities of the model, and the loop's own tools."""
         can = self._model.capabilities
-        # Asked for several times in each request; the model's are another object once they have changed.
+        # Read several times per request; the model's capabilities are a new object once they have changed.
         if can is not self._of_model:
             self._capabilities = replace(
                 can,
@@ -97,21 +96,21 @@ class ToolLoop:
                 approvals="edit",
                 security_modes=True,
                 keeps_state=True,
-                state_version=0,  # of the loop's own state: a model behind it has none
+                state_version=0,  # of the loop's own state: the model's backend leaves none
             )
             self._of_model = can
         return self._capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask the model, run what it calls, and ask again."""
+        """Ask the model, run its calls, and repeat."""
         return LoopTurn(self._settings, request, context).run()
 
     async def tool_names(self, request: AgentRequest) -> frozenset[str]:
-        """The names of all its tools, those of sources too that can be reached now."""
+        """Return the names of all its tools, including those of reachable sources."""
         return frozenset((await self.tools.listing()).tools)
 
     def request_cancel(self, context: RunContext) -> None:
-        """Tell the model's backend to stop, if it has a way of its own to do so."""
+        """Pass the cancellation on to the model's backend, if it supports that."""
         if isinstance(self._model, SupportsCancel):
             self._model.request_cancel(context)
 

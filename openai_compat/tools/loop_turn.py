@@ -1,4 +1,4 @@
-"""One turn of the tool loop, and what bounds it."""
+"""One turn of the tool loop, and its limits."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .registry import AgentTool, Toolbox
 from .sandbox import Sandbox
 
 REPORT = "report_steps"
-"""The field of a request that wants to know of each step."""
+"""The request field that turns on progress reports of each step."""
 
 STEPS = "max_steps"
 BUDGET = "max_budget"
-"""The fields of a request that bound its turn."""
+"""The request fields that bound a turn."""
 
 NO_RESULT = "There is no result."
 NOT_RUN = CallResult("Not run: the agent has come to its limit.", is_error=True)
@@ -41,10 +41,10 @@ SUPERSEDED = Decision(approved=False, reason="the user has gone on with another 
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """The number of times a turn may run tools, and its budget of tokens; None for no bound.
+    """Limits of one tool-loop turn: the number of times that it runs tools, and its token budget; None for no bound.
 
-    A request may lower both, and raise the first up to `most_roundtrips`: it counts *steps*, which are answers of the
-    model, and there is one more of these. Raises ValueError for what makes no sense.
+    A request may lower both, and raise the first up to `most_roundtrips`. A request counts *steps*, which are answers of the
+    model: one more than roundtrips. Raises ValueError for contradictory limits.
     """
 
     roundtrips: int
@@ -58,7 +58,7 @@ class LoopLimits:
             raise ValueError("the most roundtrips that a request may ask for are no less than those it has anyway")
 
     def of(self, request: AgentRequest) -> LoopLimits:
-        """The limits for a request. Raises InvalidRequest for numbers that are none."""
+        """Return the limits for a request. Raises InvalidRequest for invalid numbers."""
         steps, budget = _number(request, STEPS), _number(request, BUDGET)
         roundtrips = self.roundtrips if steps is None else min(steps - 1, self.most_roundtrips or self.roundtrips)
         tokens = [number for number in (budget, self.budget) if number is not None]
@@ -67,7 +67,7 @@ class LoopLimits:
 
 def _number(request: AgentRequest, name: str) -> int | None:
     value = request.extra.get(name)
-    # By its type: `true` is an int for Python.
+    # By exact type: `true` is an int in Python.
     if value is not None and (type(value) is not int or value < 1):
         raise InvalidRequest(f"'{name}' is a whole number above 0.", param=name, code="invalid_value")
     return value
@@ -75,7 +75,7 @@ def _number(request: AgentRequest, name: str) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
-    """The settings of a loop, for all of its turns."""
+    """The settings of a loop, shared by all of its turns."""
 
     model: AgentBackend
     tools: Toolbox
@@ -88,7 +88,7 @@ class LoopSettings:
 
 
 class LoopTurn:
-    """Asks the model, runs what it calls, and asks again."""
+    """Asks the model, runs its calls, and repeats."""
 
     def __init__(self, settings: LoopSettings, request: AgentRequest, context: RunContext) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class LoopTurn:
         self._said = 0
 
     async def run(self) -> AsyncIterator[AgentEvent | str]:
-        """The turn's events, the terminal one at the end."""
+        """Yield the turn's events, with the terminal event last."""
         settings, request = self._settings, self._request
         modes, self._limits = settings.modes.of(request), settings.limits.of(request)
         listing = await settings.tools.listing()
@@ -126,7 +126,7 @@ class LoopTurn:
             context=self._context,
             slots=anyio.Semaphore(AT_ONCE),
         )
-        # A summary is made of what was said: a tool that runs for it would do things that nobody has asked for.
+        # A summary only describes the conversation: a tool run for it would do things that no one asked for.
         offers = (
             [] if "deny" in modes or request.purpose == "summary" else [tool.offer for tool in listing.tools.values()]
         )
@@ -136,12 +136,12 @@ class LoopTurn:
 
     @property
     def _grants(self) -> Grants:
-        """The loop's; else the server's; else, where no server runs it, some that last as long as the loop."""
+        """The loop's grants; else the server's; outside a server, grants that last as long as the loop."""
         kept = self._context.grants
         return self._settings.grants or (self._settings.own_grants if kept is None else ContextGrants(kept))
 
     def _check_names(self, ours: Mapping[str, AgentTool]) -> None:
-        """Raise InvalidRequest if the client offers a tool by one of our names: it would take our tool's place."""
+        """Raise InvalidRequest if a tool of the client has the name of an agent's tool, which it would shadow."""
         choice = self._request.tool_choice
         if any([name in ours for name in choice.names | choice.withheld]):
             text = "The agent has a tool of that name itself: give yours another name."
@@ -159,7 +159,7 @@ class LoopTurn:
                 yield self._pause(calls)
                 return
             self._add_results(calls)
-            # Only after the results are in: a turn cut between a call and its result could not be continued.
+            # Only after adding the results: a turn that ends between a call and its result could not be continued.
             if self._at_limit:
                 yield Notice(self._limit_text, "warning")
             if self._at_limit or self._room_left == 0:
@@ -183,7 +183,7 @@ class LoopTurn:
     # the model
 
     async def _ask(self, step: Step, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
-        """Pass on what the model says, up to its end."""
+        """Pass on the model's output, up to its end."""
         items = self._settings.model.run(self._model_request(offers), self._context)
         try:
             async for item in items:
@@ -192,7 +192,7 @@ class LoopTurn:
                 if step.ended:
                     break
         finally:
-            # In the task that has opened it: task groups and context variables inside break in another.
+            # In the task that opened it: otherwise task groups and context variables inside break.
             await close(items)
         for event in step.complete():
             yield event
@@ -202,24 +202,24 @@ class LoopTurn:
 
     def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
         request, choice, talk = self._request, self._request.tool_choice, self._conversation
-        # "required" means a client's tool; with ours on offer, the model could satisfy it with one of those.
+        # "required" means a client's tool; if ours were offered, the model could call one of those instead.
         ours: Sequence[FunctionTool] = () if choice.required else offers
         return replace(
             request,
             messages=tuple(talk.typed),
             raw_messages=talk.raw,
-            # They lack what the loop has added since.
+            # The raw items lack what the loop has added since.
             raw_items=None if talk.grown else request.raw_items,
             tools=(*ours, *request.tools),
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
             # The client's limit is for the whole turn, not for each answer of the model.
             sampling=replace(request.sampling, max_tokens=self._room_left),
-            state=None,  # which is the loop's
+            state=None,  # the state is the loop's, not the model's
             resume=self._resume,
         )
 
     def _report(self, step: Step | None) -> Iterator[Progress]:
-        """The beginning or the end of a step, if the client wants to know of it."""
+        """Yield the start or the end of a step, if the client requested reports."""
         if self._request.extra.get(REPORT) is not True:
             return
         number, limits = self._used.roundtrips + 1, self._limits
@@ -235,7 +235,7 @@ class LoopTurn:
 
     @property
     def _room_left(self) -> int | None:
-        """Tokens that the turn's output may still have."""
+        """Tokens left for the turn's output."""
         limit = self._request.sampling.max_tokens
         return None if limit is None else max(0, limit - self._used.output_tokens)
 
@@ -254,7 +254,7 @@ class LoopTurn:
     # calls
 
     def _calls_of(self, step: Step) -> list[OpenCall]:
-        """Add the step's answer to the conversation, and return the calls in it."""
+        """Add the step's answer to the conversation, and return its calls."""
         calls = [
             OpenCall(c.call_id, c.name, c.arguments, "result" if c.executor == "client" else None) for c in step.calls
         ]
@@ -266,8 +266,8 @@ class LoopTurn:
         return calls
 
     async def _settle(self, authorizer: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
-        """Run the calls of our tools that have no result yet, at once."""
-        # What the client runs has its results with the request, or waits for them.
+        """Run our tools' calls that have no result yet, concurrently."""
+        # Calls of client tools have results from the request, or wait for them.
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
         if not ours:
@@ -287,7 +287,7 @@ class LoopTurn:
                 tell(event)
 
         outcome: CallResult | None = NOT_RUN
-        # Calls that a person has decided about run even at the limit: they were promised.
+        # Calls that a person has decided about run even at the limit: the decision must take effect.
         if self._resumed or not self._at_limit:
             decision = self._decisions.get(call.call_id)
             outcome = await authorizer.resolve(call.call_id, call.name, call.arguments, decision, begin)
@@ -298,7 +298,7 @@ class LoopTurn:
             tell(event)
 
     def _begun(self, call: OpenCall, arguments: str) -> Iterator[AgentEvent]:
-        """The call as it runs, unless it was told already."""
+        """Report the call, unless it was reported already."""
         if call.call_id not in self._told:
             self._told.add(call.call_id)
             yield ToolCallReady(call.call_id, call.name, arguments, "agent")
@@ -309,13 +309,13 @@ class LoopTurn:
         yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)
 
     def _add_results(self, calls: Sequence[OpenCall]) -> None:
-        """Give the model the results of all its calls, in their order."""
+        """Add the results of all calls for the model, in order."""
         if calls:
             resume = self._request.resume
             sent: Mapping[str, ToolMessage] = {} if resume is None else resume.results
             messages: list[ToolMessage] = []
             for call in calls:
-                media = sent[call.call_id].media if call.call_id in sent else ()  # pictures that the client sent
+                media = sent[call.call_id].media if call.call_id in sent else ()  # images that the client sent
                 messages.append(ToolMessage(call.call_id, self._results[call.call_id], call.name, media))
                 self._conversation.add(messages[-1])
             self._conversation.catch_up()
@@ -331,11 +331,11 @@ class LoopTurn:
             waits_for: Literal["approval", "result"] = "approval" if call.call_id in self._waiting else "result"
             open_calls.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
         pause = Pause(talk.users, talk.since_user(), open_calls, self._results, self._used)
-        # A client knows of its own calls, and sends them again with their results: of ours it knows nothing.
+        # A client knows its own calls and sends them again with their results, but it does not know ours.
         return Paused(pause.pending, pause.to_state() if self._waiting or self._used.roundtrips else None)
 
     def _go_on(self) -> Sequence[OpenCall]:
-        """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""
+        """Return the calls of the paused turn, with the results and decisions that arrived; none if no turn is resumed."""
         resume, talk = self._request.resume, self._conversation
         if resume is None or resume.state is None:
             return ()
@@ -349,7 +349,7 @@ class LoopTurn:
                 self._decisions.setdefault(call.call_id, SUPERSEDED)
             elif call.call_id in resume.results:
                 self._results[call.call_id] = resume.results[call.call_id].text
-            # Models refuse a history in which a call has no result.
+            # Models reject a history in which a call has no result.
             elif call.waits_for == "result" and (superseded or resume.results):
                 self._results[call.call_id] = NO_RESULT
         return pause.calls

@@ -1,4 +1,4 @@
-"""MCP servers as sources of tools, by the official `mcp` package (optional: `pip install openai-compat[mcp]`).
+"""MCP servers as tool sources, based on the official `mcp` package (optional: `pip install openai-compat[mcp]`).
 
 MCPServer("files", ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/srv/files"])
 MCPServer("tickets", "https://tickets.example.org/mcp", headers={"Authorization": "Bearer …"})
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult, Tool
 
 CONNECT_TIMEOUT = 20.0
-"""Seconds in which a server has to be there, and to list its tools."""
+"""Seconds for a server to connect, and to list its tools."""
 
 FRESH = 60.0
-"""Seconds after which the tools are listed again; sooner if the server says that they have changed."""
+"""Seconds after which the tools are listed again."""
 
 PAUSE = 30.0
-"""Seconds after a failure in which a server is not tried again, so that not every turn waits for it."""
+"""Seconds after a failure before the server is tried again, so that not every turn waits for it."""
 
 PAGES = 100
 CONNECTION_CLOSED = -32000
@@ -45,27 +45,27 @@ GONE = "The server of this tool does not answer."
 
 
 class MCPServer:
-    """The tools of an MCP server: one that is started here, or one behind a URL.
+    """The tools of an MCP server: a command that is started here, or a server behind a URL.
 
-    It is connected with when its tools are first needed, once for each event loop, and again after it was lost. A
-    server that cannot be reached does not end a turn: its tools are missing then, and a notice says so.
+    The connection is made when the tools are first needed, once per event loop, and again after it was lost. A server that
+    cannot be reached does not end a turn: its tools are missing, and a notice reports it.
 
     Args:
-        name: what people know it by.
-        target: the command that starts it (stdio), as a list of words, or its URL (streamable HTTP).
+        name: display name of the server.
+        target: the command that starts the server (stdio), as a list of words, or its URL (streamable HTTP).
         headers: HTTP headers to send, for a URL.
-        env: environment variables for a command, besides harmless ones such as PATH and HOME.
-        cwd: the command's working directory.
-        prefix: put before the names of its tools, where they would clash with others.
-        only: the names of the tools to take, without the prefix; None takes all.
-        danger: how much people want to know before its tools run.
-        trust_hints: whether to believe what the server says itself about its tools: those that only read are safe
-            then, those that destroy are dangerous.
-        allow: by a tool's name, the arguments with which the mode "allowlist" lets it run without a question.
+        env: environment variables for a command, besides harmless ones like PATH and HOME.
+        cwd: working directory of the command.
+        prefix: put before the tool names, to avoid clashes with other tools.
+        only: names of the tools to use, without the prefix; None for all.
+        danger: the danger of the server's tools.
+        trust_hints: True to trust the server's hints about its tools: read-only tools are then safe, destructive ones
+            dangerous.
+        allow: by tool name, the arguments with which the mode "allowlist" runs a tool without approval.
         timeout: seconds that a call may take.
-        output_limit: characters of a result that the model gets.
+        output_limit: maximum length of a result that the model gets, in characters.
 
-    Raises ImportError if the `mcp` package is not there, TypeError and ValueError for settings that make no sense.
+    Raises ImportError if the `mcp` package is not installed, TypeError and ValueError for contradictory settings.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class MCPServer:
         self._allow = dict(allow or {})
         self._timeout = timeout
         self._output_limit = output_limit
-        # A connection belongs to the event loop that has made it, and a server may be driven by several.
+        # A connection belongs to one event loop, and a server may be used by several.
         self._connection: RunVar[_Connection | None] = RunVar("mcp connection", None)
 
     @property
     def name(self) -> str:
-        """Its name in messages to people."""
+        """The server's name in messages to people."""
         return self._name
 
     async def tools(self) -> Sequence[AgentTool]:
-        """Its tools as they are now. Raises ConnectionError or TimeoutError if it cannot be reached."""
-        # A server that was restarted looks like a connection that was lost: worth one more try.
+        """Return the current tools. Raises ConnectionError or TimeoutError if the server cannot be reached."""
+        # A restarted server looks like a lost connection: worth one more try.
         for last_try in (False, True):
             connection = self._here()
             try:
                 listed = await connection.listing()
             except ConnectionError:
                 await connection.aclose()
-                # A server that could not be reached at all would be waited for twice.
+                # Retrying a server that could not be reached at all would double the wait.
                 if last_try or connection.never_open:
                     raise
             else:
@@ -118,15 +118,15 @@ class MCPServer:
         raise ConnectionError(GONE)
 
     async def aclose(self) -> None:
-        """End the connection that was made on this event loop."""
+        """Close the connection of this event loop."""
         connection = self._connection.get()
         if connection is not None:
-            # Before it is awaited, so that a turn which comes meanwhile makes another one.
+            # Before the await, so that a concurrent turn opens a new connection.
             self._connection.set(None)
             await connection.aclose()
 
     def _here(self) -> _Connection:
-        """This event loop's connection; another one if it was lost, or could not be made some time ago."""
+        """Return this event loop's connection; a new one if it was lost, or if it failed some time ago."""
         connection = self._connection.get()
         if connection is None or connection.spent:
             connection = _Connection(self._connect)
@@ -135,14 +135,14 @@ class MCPServer:
 
     def _tool(self, tool: Tool) -> AgentTool:
         danger = self._danger_of(tool)
-        # A hint may have made it dangerous, and such a tool takes no allow-list.
+        # A hint may have made the tool dangerous, and dangerous tools accept no allow-list.
         allow = () if danger == "dangerous" else self._allow.get(tool.name, ())
 
         async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
             return await self._here().call(tool.name, dict(arguments))
 
         return AgentTool(
-            # The names that OpenAI's API takes; servers may call their tools anything.
+            # Only characters that OpenAI's API allows in names; MCP servers may use any.
             name=re.sub(r"[^a-zA-Z0-9_-]", "_", f"{self._prefix}{tool.name}")[:64],
             description=tool.description or tool.title or "",
             parameters=tool.input_schema,
@@ -155,7 +155,7 @@ class MCPServer:
         )
 
     def _danger_of(self, tool: Tool) -> Danger:
-        # Hints are the server's own word: whoever wants to do harm calls it read-only.
+        # Hints are claims of the server: a malicious one calls its tools read-only.
         hints = tool.annotations if self._trust_hints else None
         if hints is None:
             return self._danger
@@ -165,7 +165,7 @@ class MCPServer:
 
 
 class _Connection:
-    """A connection, held open by a task of its own: the package wants it closed where it was opened."""
+    """A connection, held open by a separate task: the package requires closing in the task that opened it."""
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Client]]) -> None:
         self._connect = connect
@@ -181,7 +181,7 @@ class _Connection:
 
     @property
     def spent(self) -> bool:
-        """True if another connection is to be made: this one was lost, or its failure is long enough ago."""
+        """True if a new connection should be made: this one was lost, or failed long enough ago."""
         if self._failed_at is None:
             return self._task.done
         return not self.never_open or anyio.current_time() - self._failed_at > PAUSE
@@ -206,8 +206,8 @@ class _Connection:
         return self._client
 
     async def listing(self) -> list[Tool]:
-        """The server's tools. Raises ConnectionError."""
-        # Known to be down: turns do not wait for it again before `PAUSE` is over.
+        """Return the server's tools. Raises ConnectionError."""
+        # Known to be down: turns do not wait for it again within `PAUSE`.
         if self._failed_at is not None:
             raise ConnectionError(GONE)
         client = await self._open()
@@ -224,10 +224,10 @@ class _Connection:
         tools: list[Tool] = []
         cursor: str | None = None
         try:
-            # A bound, since a server could send cursors without end.
+            # Bounded, since a server could send cursors forever.
             for _ in range(PAGES):
                 page = await client.list_tools(cursor=cursor)
-                for tool in page.tools:  # else the package checks results by it: on the event loop, and without a bound
+                for tool in page.tools:  # else the package validates results by it: unbounded work on the event loop
                     (tool.output_schema or {}).clear()
                 tools += page.tools
                 cursor = page.next_cursor
@@ -239,7 +239,7 @@ class _Connection:
         return tools
 
     async def call(self, name: str, arguments: dict[str, Any]) -> str:
-        """Call a tool. Raises ToolError for what the tool or the server has to say to the model."""
+        """Call a tool. Raises ToolError with a text for the model."""
         from mcp import MCPError  # noqa: PLC0415  (an optional dependency)
 
         try:
@@ -248,7 +248,7 @@ class _Connection:
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 self._fail()
-            # Only what is wrong with the arguments helps the model; other messages may tell of the server's inside.
+            # Only faults of the arguments help the model; other messages may reveal internals of the server.
             text = error.message if error.code == INVALID_PARAMS else GONE
             raise ToolError(text) from error
         except (ConnectionError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
@@ -259,15 +259,15 @@ class _Connection:
         return _text(result)
 
     def _fail(self) -> None:
-        """Use it no more: the next one to ask makes another connection."""
+        """Mark the connection as failed: the next use opens a new one."""
         if self._failed_at is None:
             self._failed_at = anyio.current_time()
         self._stop.set()
 
     async def aclose(self) -> None:
-        """Return when nothing of it is left."""
+        """Close the connection, and return once its task has ended."""
         self._stop.set()
-        # One that is still being opened looks at nothing but a cancellation.
+        # A connection that is still opening only reacts to cancellation.
         if not self._opened.is_set():
             self._task.cancel()
         await self._task.wait()
@@ -276,7 +276,7 @@ class _Connection:
 def _connector(
     target: Sequence[str] | str, headers: Mapping[str, str] | None, env: Mapping[str, str] | None, cwd: str | None
 ) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    """A function that connects. The package is imported now, not by the first turn."""
+    """Return a function that connects. Imports the package now, not in the first turn."""
     with needs("MCP servers", "mcp"):
         from mcp import Client, StdioServerParameters, stdio_client  # noqa: PLC0415  (an optional dependency)
 
@@ -291,7 +291,7 @@ def _connector(
     if not target:
         raise ValueError("a command has at least one word")
     parameters = StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd)
-    # Not `sys.stderr` itself: what replaces it, as under pytest, may have no file descriptor for the process.
+    # Not `sys.stderr`: a replacement of it, as under pytest, may have no file descriptor for the process.
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 
@@ -304,7 +304,7 @@ def _http(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContex
     @asynccontextmanager
     async def connect() -> AsyncGenerator[Client]:
         async with AsyncExitStack() as stack:
-            timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=None)  # tools have time limits of their own
+            timeout = httpx2.Timeout(CONNECT_TIMEOUT, read=None)  # tools have their own timeouts
             http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=timeout))
             yield await stack.enter_async_context(Client(streamable_http_client(url, http_client=http)))
 
@@ -312,10 +312,10 @@ def _http(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContex
 
 
 def _object(text: str) -> dict[str, Any]:
-    """The arguments; whether they are right, the server knows."""
+    """Parse the arguments as an object; the server validates them."""
     try:
         value = from_json(text or "{}", allow_inf_nan=False)
-    except (ValueError, TypeError):  # the latter for half a character
+    except (ValueError, TypeError):  # TypeError for a lone surrogate
         value = None
     if not isinstance(value, dict):
         raise ToolError("The arguments are not a JSON object.")
@@ -323,7 +323,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _text(result: CallToolResult) -> str:
-    """A result as text: what it says, or its JSON; media are only named."""
+    """Return a result as text: its text blocks, or its JSON; media only by type."""
     if not result.content and result.structured_content is not None:
         return to_json(result.structured_content).decode()
     return "\n".join([_block(block.model_dump(mode="json", exclude_none=True)) for block in result.content])

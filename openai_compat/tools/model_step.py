@@ -1,4 +1,4 @@
-"""One answer of the model within a turn: what it says is passed on, the calls it makes are collected."""
+"""One answer of the model within a turn: passes on its output, and collects its calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .conversation import answer
 
 @dataclass(slots=True)
 class StepCall:
-    """A call that the model has made. `executor` is who runs it: we, or the client; `held` if it is not told yet."""
+    """A call made by the model. `executor` is the side that runs it; `held` is True while the call is not reported."""
 
     call_id: str
     name: str
@@ -46,20 +46,20 @@ class StepCall:
 
 
 class Step:
-    """Reads one answer. Ids of calls that were used before are replaced: some models count from one in each answer.
+    """Reads one answer. Replaces call ids that were used before: some models restart their numbering in each answer.
 
-    `surely_runs` tells of which of our tools it is settled that they run: their calls are passed on as they come. The
-    others are held back, because nobody is to see a call that may never run as one that does.
+    `surely_runs` returns True for our tools whose calls run in any case: these calls are passed on as they arrive. Others are
+    held back, because a call that may never run must not be shown as running.
 
-    Where the client wants JSON, and the model may call our tools (`whole`), the text is held back too: the answer is to
-    be one JSON text, and what the model says beside a call is none of it.
+    If the client wants JSON and the model may call our tools (`whole`), the text is held back too: the answer must be one
+    JSON text, and the model's comments beside a call are not part of it.
 
     Attributes:
-        said: characters of text so far, in this answer and those before it.
-        ended: the model has said its last.
-        reason: why it ended.
-        tokens: tokens used, of the input and the output.
-        output_tokens: tokens of the output.
+        said: characters of text so far, in this answer and the earlier ones of the turn.
+        ended: True once the model has ended its answer.
+        reason: the finish reason.
+        tokens: input and output tokens used.
+        output_tokens: output tokens used.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Step:
 
     @property
     def calls(self) -> list[StepCall]:
-        """The calls, in the order in which they began; none that was cut off."""
-        # An answer that was cut off may end in the middle of a call's arguments.
+        """The calls, in the order in which they started, without truncated ones."""
+        # A truncated answer may end in the middle of a call's arguments.
         whole = self.reason in ("stop", "tool_calls")
         return [call for call in self._calls.values() if call.ready or whole]
 
@@ -110,7 +110,7 @@ class Step:
             case ReasoningDelta():
                 self._reasoning.append(item.text)
                 yield item
-            case Citation():  # its places are within this answer, and the turn's text holds those before it
+            case Citation():  # its positions are within this answer, but the turn's text includes earlier answers
                 before = self._said_before
                 yield replace(item, start_index=item.start_index + before, end_index=item.end_index + before)
             case ToolCallStarted() | ToolCallDelta() | ToolCallReady():
@@ -132,7 +132,7 @@ class Step:
                 yield item
 
     def complete(self) -> Iterator[AgentEvent]:
-        """The events held back, and the calls that the model left open at its end, which are whole all the same."""
+        """Yield the events held back, and the calls that the model did not close but that are complete."""
         if self._whole and self._text:
             yield from self._settled_text("".join(self._text))
         for call in self.calls:
@@ -148,7 +148,7 @@ class Step:
         self._text.append(text)
         if self._whole:
             return
-        # Before a tool and after it are two messages, not "Let me check.It is sunny."
+        # Text before and after a tool is two messages, not "Let me check.It is sunny."
         if first:
             yield MessageBreak()
         self.said += len(text)
@@ -165,7 +165,7 @@ class Step:
 
     def _call(self, event: ToolCallStarted | ToolCallDelta | ToolCallReady) -> Iterator[AgentEvent]:
         if event.call_id in self._foreign or getattr(event, "executor", None) == "agent":
-            self._foreign.add(event.call_id)  # run by the model's own provider: not ours to look after
+            self._foreign.add(event.call_id)  # run by the model's own provider, not by us
             yield event
         elif isinstance(event, ToolCallStarted):
             yield from self._started(event.call_id, event.name)
@@ -178,12 +178,12 @@ class Step:
                 yield from _unless_held(call, replace(event, call_id=call.call_id))
 
     def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
-        # With `parallel_tool_calls: false` a model may call several all the same: only the first counts.
+        # With `parallel_tool_calls: false` a model may still make several calls: only the first counts.
         if call_id in self._calls or (self._calls and not self._parallel):
             return
         executor: Executor = "client" if name in self._clients else "agent"
         kind: Literal["function", "custom"] = "custom" if name in self._custom else "function"
-        # Not told before it is known to run: a denied call would be shown as running.
+        # Not reported until it is known to run: a denied call would be shown as running.
         held = executor == "agent" and not self._surely_runs(name)
         call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind, held)
         yield from _unless_held(call, ToolCallStarted(call.call_id, name, executor))

@@ -1,4 +1,4 @@
-"""Security modes: whether a call of a tool runs, is asked about, or is denied.
+"""Security modes: whether a tool call runs, needs approval, or is denied.
 
     mode        safe tool   risky tool                          dangerous tool
     deny        denied      denied                              denied
@@ -7,12 +7,12 @@
     ask         runs        asked                               asked
     full        runs        runs                                runs
 
-"Listed" are calls that the tool's own allow-list names. A call that the user has allowed for always is not asked about
-again in any mode, unless the tool is dangerous. Without a sandbox, the mode "sandbox" denies everything;
-with one, a safe tool that cannot run there runs outside.
+"Listed" are calls on the tool's own allow-list. A call that the user has allowed always is not asked about again in any
+mode, unless the tool is dangerous. Without a sandbox, the mode "sandbox" denies everything; with a sandbox, a safe tool
+that cannot run there runs outside.
 
-Several modes may hold for a call: the server's, and one that the request asks for. The strictest outcome wins, so a
-mode that is added can only tighten.
+Several modes may apply to a call: the server's, and one that the request asks for. The strictest outcome wins, so an
+added mode can only restrict.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from ..agent_request import AgentRequest
 from ..errors import InvalidRequest
 
 SecurityMode: TypeAlias = Literal["deny", "sandbox", "allowlist", "ask", "full"]
-"""What an agent's tools may do without a question."""
+"""What an agent's tools may do without approval."""
 
 Danger: TypeAlias = Literal["safe", "risky", "dangerous"]
-"""What a tool can do: nothing that anybody would mind; what people may want to see first; what they always must."""
+"""How harmful a tool can be: "safe" is harmless, "risky" calls may need approval, "dangerous" calls do: see the table above."""
 
 MODES: tuple[SecurityMode, ...] = get_args(SecurityMode)
 DANGERS: tuple[Danger, ...] = get_args(Danger)
 FIELD = "security_mode"
-"""The field of a request that asks for a mode, which can only tighten."""
+"""The request field for a security mode, which can only restrict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ class Facts:
     """The facts about a call that a decision needs.
 
     Attributes:
-        danger: the tool's.
-        listed: the tool's own allow-list names the call.
-        granted: the user has allowed it for always.
-        sandbox: whether there is a sandbox, and the tool can run in it.
+        danger: danger of the tool.
+        listed: True if the tool's own allow-list contains the call.
+        granted: True if the user has allowed the call always.
+        sandbox: "none" without a sandbox, "unfit" if the tool cannot run in it, "ready" if it can.
     """
 
     danger: Danger
@@ -55,7 +55,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision about a call; `sandboxed` if it may run nowhere else, `reason` why it is denied."""
+    """The verdict on a call; `sandboxed` if it may only run in the sandbox, `reason` for a denial."""
 
     action: Literal["deny", "ask", "run"]
     sandboxed: bool = False
@@ -70,9 +70,9 @@ STRICTEST_FIRST = ("deny", "ask", "run")
 
 
 def decide(modes: Iterable[SecurityMode], facts: Facts) -> Verdict:
-    """The strictest of what the modes say; a sandbox if any of them wants one. Raises ValueError for no mode at all."""
+    """Return the strictest verdict of the modes, sandboxed if any mode requires it. Raises ValueError without a mode."""
     verdicts = [_VERDICTS[mode](facts) for mode in modes]
-    # Several modes may hold, and none may loosen another: the strictest answer wins.
+    # Several modes may apply, and none may loosen another: the strictest verdict wins.
     first = min(verdicts, key=lambda verdict: STRICTEST_FIRST.index(verdict.action))
     return Verdict(first.action, any([verdict.sandboxed for verdict in verdicts]), first.reason)
 
@@ -100,15 +100,15 @@ _VERDICTS: Mapping[SecurityMode, Callable[[Facts], Verdict]] = {
 
 @dataclass(frozen=True, slots=True)
 class Modes:
-    """Which modes hold for a request.
+    """The security modes of a server, its agents and principals.
 
-    The agent's and the principal's go before the server's; where both are set, both hold. What the request asks for
-    in `security_mode` holds besides. Raises ValueError for a mode that does not exist.
+    Modes of the agent and of the principal replace the server's; if both are set, both apply. A request's `security_mode`
+    applies in addition. Raises ValueError for an unknown mode.
 
     Attributes:
-        server: where nothing else is set.
-        agent: for this agent.
-        principals: by the principal's id.
+        server: the mode if nothing else is set.
+        agent: the mode for this agent.
+        principals: modes by principal id.
     """
 
     server: SecurityMode = "ask"
@@ -121,10 +121,10 @@ class Modes:
                 raise ValueError(f"a security mode is one of {', '.join(MODES)}, not {mode!r}")
 
     def of(self, request: AgentRequest) -> frozenset[SecurityMode]:
-        """The modes for a request. Raises InvalidRequest if it asks for one that does not exist."""
+        """Return the modes for a request. Raises InvalidRequest if it asks for an unknown mode."""
         set_here = (self.agent, self.principals.get(request.principal.id))
         own: set[SecurityMode] = {mode for mode in set_here if mode is not None}
-        # A request can only add a mode: it tightens, and never loosens.
+        # A request can only add a mode, which restricts and never loosens.
         return frozenset[SecurityMode](own or {self.server}) | _wanted(request)
 
 

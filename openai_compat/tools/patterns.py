@@ -1,15 +1,14 @@
-"""Which calls need no question: allow-lists on the exact words of a command, or on exact arguments.
+"""Allow-lists of calls that need no approval, by the exact words of a command, or by exact arguments.
 
-A pattern is made of words, as a program gets them. There is no shell between a pattern and what it allows, so nothing
-can be smuggled in: "git status" allows the two words `git`, `status`, and neither `git push` nor `git status -s` nor
-`git "status; rm -rf /"`.
+A pattern consists of words, as a program gets them. No shell interprets them, so nothing can be injected: "git status"
+allows the two words `git`, `status`, but not `git push`, `git status -s` or `git "status; rm -rf /"`.
 
-    git status          these words and no others
-    git show *          one more word, which is no option: it must not begin with "-"
-    git log **          any number of further words, options too
+    git status          exactly these words
+    git show *          one more word that is not an option: it must not begin with "-"
+    git log **          any number of further words, including options
 
-A function may take more than the words: a directory, an environment. A pattern is about the words alone, so it allows
-only calls that leave all else at its defaults, or give just what stands beside the pattern:
+A function may have more arguments than the words: a directory, an environment. A pattern only covers the words, so it
+allows only calls with all other arguments at their defaults, or equal to the values given with the pattern:
 
     {"argv": "git status", "cwd": "/srv/site"}
 """
@@ -27,14 +26,14 @@ from pydantic_core import from_json, to_json
 ONE = "*"
 REST = "**"
 SHELL = frozenset(";|&<>()$`\\\n\r\0")
-"""What a shell would make something of: in a pattern it would never do what its author expects."""
+"""Characters with a meaning in a shell: in a pattern they would never do what its author expects."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArgvPattern:
-    """Allows commands by their words. `exact` takes every word literally, `*` too.
+    """Allows commands by their words. With `exact`, every word is literal, including `*`.
 
-    `others` is the canonical JSON of the call's other arguments, those at their defaults left out.
+    `others` is the canonical JSON of the call's other arguments, without those at their defaults.
     """
 
     words: tuple[str, ...]
@@ -43,9 +42,9 @@ class ArgvPattern:
 
     @classmethod
     def parse(cls, text: str) -> ArgvPattern:
-        """Read a pattern as people write it, words with spaces in quotes. Raises ValueError, which says what is wrong.
+        """Parse a pattern as people write it, with quotes around words that contain spaces. Raises ValueError with the reason.
 
-        `*` and `**` are words of their own, and `**` is the last one.
+        `*` and `**` must be separate words, and `**` the last one.
         """
         if SHELL & set(text):
             raise ValueError(f"a pattern is no shell command: {text!r}; give words that hold such characters as a list")
@@ -54,7 +53,7 @@ class ArgvPattern:
         return cls(words)
 
     def matches(self, argv: Sequence[str], others: Mapping[str, Any] = MappingProxyType({})) -> bool:
-        """True if a command of these words is allowed, with these other arguments that are not at their defaults."""
+        """True if a command of these words is allowed, given the other arguments that are not at their defaults."""
         if canonical(others) != self.others:
             return False
         if self.exact:
@@ -63,13 +62,13 @@ class ArgvPattern:
         if words[-1] == REST:
             words = words[:-1]
             argv = argv[: len(words)]
-        # `*` fits no option: `git log *` must not allow `git log --output=FILE`
+        # `*` matches no option: `git log *` must not allow `git log --output=FILE`
         return len(argv) == len(words) and all(
             [not word.startswith("-") if each == ONE else word == each for each, word in zip(words, argv, strict=True)]
         )
 
     def __str__(self) -> str:
-        """The words as people write a pattern, with quotes where they are needed."""
+        """The words as people write a pattern, with quotes where needed."""
         literal = () if self.exact else (ONE, REST)
         words = " ".join([word if word in literal else shlex.quote(word) for word in self.words])
         return words if self.others == "{}" else f"{words} {self.others}"
@@ -77,7 +76,7 @@ class ArgvPattern:
 
 @dataclass(frozen=True, slots=True)
 class ExactArguments:
-    """Allows a call with just these arguments: `arguments` is their canonical JSON."""
+    """Allows a call with exactly these arguments: `arguments` is their canonical JSON."""
 
     arguments: str
 
@@ -90,13 +89,13 @@ class ExactArguments:
 
 
 Allow: TypeAlias = ArgvPattern | ExactArguments
-"""What an allow-list is made of."""
+"""An entry of an allow-list."""
 
 
 def parse_allow(allow: str | Sequence[str] | Mapping[str, Any]) -> Allow:
-    """A pattern as text, the exact words of a command, or the exact arguments of any tool. Raises ValueError.
+    """Parse an allow-list entry: a pattern, the exact words of a command, or exact arguments. Raises ValueError.
 
-    Arguments whose `argv` is text are a pattern, with the other arguments that it allows.
+    Arguments whose `argv` is a string are a pattern, with the other arguments that it allows.
     """
     if isinstance(allow, str):
         return ArgvPattern.parse(allow)
@@ -112,16 +111,16 @@ def parse_allow(allow: str | Sequence[str] | Mapping[str, Any]) -> Allow:
 
 
 def allow_to_json(allow: Allow) -> dict[str, Any]:
-    """An allowance to be kept; `allow_from_json` reads it."""
+    """Convert an allow-list entry to JSON for storage; the inverse of `allow_from_json`."""
     if isinstance(allow, ExactArguments):
         return {"arguments": from_json(allow.arguments)}
-    # As people write it, so that a grant that is kept can be read and taken back.
+    # In the form that people write, so that a stored grant can be read and revoked.
     words = {"argv": list(allow.words)} if allow.exact else {"pattern": str(replace(allow, others="{}"))}
     return words if allow.others == "{}" else {**words, "others": from_json(allow.others)}
 
 
 def allow_from_json(value: Mapping[str, Any]) -> Allow:
-    """Read what `allow_to_json` has written. Raises ValueError for anything else."""
+    """Parse the output of `allow_to_json`. Raises ValueError for anything else."""
     kept = [value[key] for key in ("arguments", "argv", "pattern") if key in value]
     if len(kept) != 1:
         raise ValueError("an allowance has one of 'pattern', 'argv' and 'arguments'")
@@ -131,7 +130,7 @@ def allow_from_json(value: Mapping[str, Any]) -> Allow:
 
 
 def canonical(value: object) -> str:
-    """JSON that is the same for equal values, whatever the order of their keys."""
+    """Return JSON that is the same for equal values, whatever the order of their keys."""
     return to_json(_ordered(value), inf_nan_mode="strings").decode()
 
 

@@ -1,4 +1,4 @@
-"""The state of a turn that pauses in the middle of the model's calls: enough to go on in any process."""
+"""The state of a turn that pauses between the model's calls and their results, which any process can resume."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conversation import RawMessage, typed_messages
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A call of the step that has paused. `waits_for` None is one that has its result."""
+    """A call of the paused step. `waits_for` is None if the call has its result."""
 
     call_id: str
     name: str
@@ -27,7 +27,7 @@ class OpenCall:
 
 @dataclass(slots=True)
 class Used:
-    """The use of a turn so far: rounds of tools, tokens of input and output, tokens of output alone."""
+    """Usage of a turn so far: roundtrips of tools, input and output tokens, output tokens alone."""
 
     roundtrips: int = 0
     tokens: int = 0
@@ -39,11 +39,11 @@ class Pause:
     """A paused turn.
 
     Attributes:
-        users: how many messages of the user came before it.
-        messages: what has followed the last of them, as the chat API writes it; the model's calls come last.
+        users: number of user messages before the pause.
+        messages: the messages after the last of them, in the chat API's format; the model's calls come last.
         calls: these calls, in order.
-        results: the results that are there already, by call id.
-        used: what the turn has used.
+        results: the results so far, by call id.
+        used: usage of the turn.
     """
 
     users: int
@@ -58,16 +58,16 @@ class Pause:
         return tuple([PendingCall(c.call_id, c.name, c.arguments, c.waits_for) for c in self.calls if c.waits_for])
 
     def to_state(self) -> dict[str, Any]:
-        """The pause as JSON, which `from_state` reads."""
+        """Return the pause as JSON; the inverse of `from_state`."""
         state: dict[str, Any] = _pause().dump_python(self, mode="json")
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> tuple[Pause, tuple[Message, ...]]:
-        """Read what `to_state` has written, and its messages as typed ones. Raises AgentError for anything else."""
+        """Parse the output of `to_state`, and its messages into typed ones. Raises AgentError for anything else."""
         try:
             pause = _pause().validate_python(state)
-            # The state went through a client or a store: its messages are checked like a client's.
+            # The state comes from a client or a store: its messages are checked like a client's.
             typed = typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
             text = "The paused turn cannot be gone on with: the agent has changed."
@@ -77,5 +77,5 @@ class Pause:
 
 @cache
 def _pause() -> TypeAdapter[Pause]:
-    # Not when it is imported: it is built for longer than all of this package takes to be imported.
+    # Not at import time: building it takes longer than importing all of this package.
     return TypeAdapter(Pause)

@@ -1,10 +1,10 @@
-"""Tools: what a model is told of them, and how they are run.
+"""Tools: their description for a model, and their execution.
 
     @tool(danger="safe")
     async def weather(city: str) -> str:
         '''The weather of a city, called by its English name.'''
 
-A function without the decorator is a tool too, a risky one.
+A function without the decorator is also a tool, with danger "risky".
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from .schema import Signature
 from .tool_threads import ToolThreads
 
 TIMEOUT = 60.0
-"""Seconds a call may take."""
+"""Seconds that a call may take."""
 
 OUTPUT_LIMIT = 50_000
-"""Characters of a result that the model gets."""
+"""Maximum length of a result that the model gets, in characters."""
 
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 MARK = "__openai_compat_tool__"
@@ -43,10 +43,10 @@ AllowWord: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """The context of a call: a tool with an argument of this type is given it.
+    """The context of a call, passed to any tool that has an argument of this type.
 
-    `sandbox` is where a command has to run, None if it may run as it is. `run.cancelled` tells a plain function that
-    nobody waits for it any more.
+    `sandbox` is the sandbox in which a command must run; None if it may run unconfined. `run.cancelled` tells a plain
+    function that the call was cancelled.
     """
 
     call_id: str
@@ -57,7 +57,7 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class ToolArguments:
-    """A call's arguments: `given` as the model wrote them, `values` as the tool takes them."""
+    """A call's arguments: `given` as written by the model, `values` as passed to the tool."""
 
     given: Mapping[str, Any]
     values: Mapping[str, Any]
@@ -71,21 +71,21 @@ class AgentTool:
     """A tool that the agent runs itself.
 
     Attributes:
-        name: what the model calls it.
-        description: what the model is told of it.
-        parameters: JSON Schema of its arguments.
-        read: checks the arguments' JSON text, and returns the arguments. Raises ToolError.
-        call: runs it. Raises ToolError for failures with a text for the model.
-        danger: how much people want to know before it runs.
+        name: the tool's name for the model.
+        description: the tool's description for the model.
+        parameters: JSON Schema of the arguments.
+        read: parses and validates the arguments' JSON text. Raises ToolError.
+        call: runs the tool. Raises ToolError for a failure with a text for the model.
+        danger: how harmful the tool can be.
         timeout: seconds that a call may take.
-        output_limit: characters of the result that the model gets.
-        allow: calls that the mode "allowlist" lets run without a question.
-        argv: from the checked arguments, the words of the command that a call runs, for tools that run one.
-        argv_names: the arguments that `argv` looks at: a pattern allows no others but those that it names.
-        defaults: what the arguments are that are not given, as far as it is known.
-        sandboxable: it obeys `ToolContext.sandbox`.
+        output_limit: maximum length of the result that the model gets, in characters.
+        allow: calls that the mode "allowlist" runs without approval.
+        argv: for tools that run a command, returns its words from the validated arguments.
+        argv_names: the arguments that `argv` reads: a pattern allows no other arguments than those it names.
+        defaults: known default values of arguments.
+        sandboxable: True if the tool obeys `ToolContext.sandbox`.
 
-    Raises ValueError for a name that no API takes, an unknown danger, or an allow-list that could never count.
+    Raises ValueError for a name that no API accepts, an unknown danger, or an allow-list that could never apply.
     """
 
     name: str
@@ -118,20 +118,20 @@ class AgentTool:
 
     @property
     def offer(self) -> FunctionTool:
-        """The tool as a model is offered it."""
+        """The tool as offered to a model."""
         return FunctionTool(self.name, self.description or None, self.parameters)
 
     def check(self, text: str) -> ToolArguments:
-        """The arguments in JSON text. Raises ToolError, which tells the model what is wrong with them."""
+        """Parse and validate arguments in JSON text. Raises ToolError, which tells the model what is wrong."""
         values = self.read(text)
         return ToolArguments(from_json(text or "{}"), values)
 
     def allows(self, allowed: Iterable[Allow], arguments: ToolArguments) -> bool:
-        """True if one of these allowances is for a call with these arguments."""
+        """True if one of the allow-list entries covers a call with these arguments."""
         named = self._named(arguments)
         for one in allowed:
             if isinstance(one, ExactArguments):
-                # With and without those at their defaults: both mean the same call.
+                # With and without arguments at their defaults: both mean the same call.
                 if one.matches(arguments.given) or one.matches(named):
                     return True
             elif self.argv is not None and one.matches(self.argv(arguments.values), self._beside(named)):
@@ -139,10 +139,10 @@ class AgentTool:
         return False
 
     def always(self, arguments: ToolArguments, pattern: str | None = None) -> Allow:
-        """The allowance of "allow always" for this call: its exact arguments, all of them.
+        """Return the allow-list entry that "allow always" adds for this call: its exact arguments.
 
-        Somebody may have chosen a pattern for the words of its command; all else has to be as it is in this call.
-        Raises ValueError for a pattern that cannot be read.
+        A person may choose a pattern for the words of its command; all other arguments must then equal those of this call.
+        Raises ValueError for an invalid pattern.
         """
         named = self._named(arguments)
         words = () if self.argv is None else tuple(self.argv(arguments.values))
@@ -152,7 +152,7 @@ class AgentTool:
         return replace(allow, others=canonical(self._beside(named)))
 
     def _named(self, arguments: ToolArguments) -> dict[str, Any]:
-        """The arguments that are given and not at their defaults."""
+        """Return the given arguments that are not at their defaults."""
         return {name: value for name, value in arguments.given.items() if not self._at_default(name, arguments.values)}
 
     def _at_default(self, name: str, values: Mapping[str, Any]) -> bool:
@@ -160,7 +160,7 @@ class AgentTool:
             return False
         try:
             return canonical(values[name]) == canonical(self.defaults[name])
-        except PydanticSerializationError:  # nobody knows
+        except PydanticSerializationError:  # unknown
             return False
 
     def _beside(self, named: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,34 +169,34 @@ class AgentTool:
 
 @runtime_checkable
 class ToolSource(Protocol):
-    """A source of tools that are not known before they are asked for."""
+    """A source of tools that are only known when it is asked."""
 
     @property
     def name(self) -> str:
-        """Its name in messages to people."""
+        """The source's name in messages to people."""
         ...
 
     async def tools(self) -> Sequence[AgentTool]:
-        """Its tools as they are now. Raises OSError or TimeoutError if it cannot be reached."""
+        """Return the current tools. Raises OSError or TimeoutError if the source cannot be reached."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of what it holds on this event loop."""
+        """Release the resources that it holds on this event loop."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tools of a toolbox at one time, by name, and the sources that could not be reached, with the reason."""
+    """The tools of a toolbox at one time, by name, and the sources that could not be reached, with the error."""
 
     tools: Mapping[str, AgentTool]
     unreachable: Mapping[str, Exception] = field(default_factory=dict[str, Exception])
 
 
 class Toolbox:
-    """Tools by name: functions, tools and sources of tools. Raises ValueError if two tools have one name.
+    """Tools by name: functions, tools and tool sources. Raises ValueError if two tools have the same name.
 
-    A tool of a source yields to one of the same name that came before it.
+    If a source has a tool of an existing name, the earlier tool wins.
     """
 
     def __init__(self, tools: Iterable[Callable[..., Any] | AgentTool | ToolSource] = ()) -> None:
@@ -213,16 +213,16 @@ class Toolbox:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names of the tools that are always there."""
+        """The names of the tools that do not come from a source."""
         return frozenset(self._fixed)
 
     def danger_of(self, name: str) -> Danger | None:
-        """The danger of a tool; None for one that is not known, or whose source has to be asked."""
+        """Return the danger of a tool; None if it is unknown, or comes from a source."""
         found = self._fixed.get(name)
         return None if found is None else found.danger
 
     async def listing(self) -> Listing:
-        """All tools there are now."""
+        """Return all current tools."""
         if not self._sources:
             return Listing(dict(self._fixed), {})
         found: dict[int, Sequence[AgentTool]] = {}
@@ -231,21 +231,21 @@ class Toolbox:
         async def ask(place: int, source: ToolSource) -> None:
             try:
                 found[place] = await source.tools()
-            except OSError as error:  # TimeoutError is one
+            except OSError as error:  # includes TimeoutError
                 unreachable[source.name] = error
 
-        # At once: a source that is slow to answer would add to all others.
+        # Concurrently: the wait for a slow source would add to those for the others.
         async with anyio.create_task_group() as group:
             for place, source in enumerate(self._sources):
                 group.start_soon(ask, place, source)
         tools = dict(self._fixed)
         for place in sorted(found):
-            # What is there already wins: a server elsewhere cannot take the place of a function of ours.
+            # Earlier tools win: a remote server cannot replace one of our functions.
             tools = {each.name: each for each in found[place]} | tools
         return Listing(tools, unreachable)
 
     async def aclose(self) -> None:
-        """Have the sources let go of what they hold on this event loop."""
+        """Close the sources on this event loop."""
         for source in self._sources:
             await source.aclose()
 
@@ -283,34 +283,34 @@ def tool(
     output_limit: int = OUTPUT_LIMIT,
     allow: Sequence[AllowWord] = (),
 ) -> Callable[..., Any]:
-    """Say how a function is to be treated as a tool; the function itself stays as it is.
+    """Configure a function as a tool; the function itself is not changed.
 
     Args:
-        function: the function, where there is nothing to say.
-        name: what the model calls it, if not by the function's name.
-        description: what the model is told of it, if not the function's docstring.
-        danger: "safe" for what nobody needs to see first, "dangerous" for what is asked about each time.
+        function: the function, if the decorator is used without arguments.
+        name: the tool's name for the model; by default the function's name.
+        description: the tool's description for the model; by default the function's docstring.
+        danger: "safe" for tools that run without approval, "dangerous" for those that need it each time.
         timeout: seconds that a call may take.
-        output_limit: characters of the result that the model gets; the rest is cut off.
-        allow: calls that need no question in the mode "allowlist": arguments as dicts, and, for a function with an
-            argument `argv: list[str]`, patterns ("git status") and lists of words. Those allow a call that leaves all
-            other arguments at their defaults; `{"argv": "git status", "cwd": "/srv"}` names them too.
+        output_limit: maximum length of the result that the model gets, in characters; the rest is cut off.
+        allow: calls that need no approval in the mode "allowlist": arguments as dicts, and, for a function with an
+            argument `argv: list[str]`, patterns ("git status") and lists of words. These allow a call with all other
+            arguments at their defaults; `{"argv": "git status", "cwd": "/srv"}` also names other arguments.
 
-    Raises TypeError for a function that cannot be a tool, ValueError for settings that make no sense.
+    Raises TypeError for a function that cannot be a tool, ValueError for contradictory settings.
     """
     kept = _Settings(name, description, danger, timeout, output_limit, tuple(allow))
 
     def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
         setattr(marked, MARK, kept)
-        if next(iter(inspect.signature(marked).parameters), None) != "self":  # a method is a tool with its object only
-            as_tool(marked)  # what is wrong is to be found out where it was written
+        if next(iter(inspect.signature(marked).parameters), None) != "self":  # a method is only a tool with its object
+            as_tool(marked)  # report errors at the definition
         return marked
 
     return mark if function is None else mark(function)
 
 
 def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
-    """Make a tool of a typed function. Raises TypeError and ValueError, which say what is wrong with it."""
+    """Make a tool from a typed function. Raises TypeError or ValueError with the reason if that is not possible."""
     if isinstance(function, AgentTool):
         return function
     if not inspect.isroutine(function):
@@ -333,14 +333,14 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
 
 
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
-    """A function that calls the tool: awaited, or in a thread of its own."""
+    """Return a function that calls the tool: awaited, or in a separate thread."""
     threads = ToolThreads()
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
         if inspect.iscoroutinefunction(function):
             return await function(**given)
-        # It may block, and would stop every other turn of this event loop.
+        # A plain function may block, which would stop every other turn of this event loop.
         result = await threads.run(lambda: function(**given))
         return await result if inspect.isawaitable(result) else result
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-"""What a command in the sandbox can read of the machine: its programs,"""
+"""The programs and libraries of the machine, readable in the sandbox."""
 
 SETTINGS = (
     "/etc/alternatives",
@@ -26,21 +26,21 @@ SETTINGS = (
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
 )
-"""and those of its settings that programs need; no home directory, no private keys, no /root, /run, /srv, /var."""
+"""Settings that programs need, readable in the sandbox; no home directory, no private keys, no /root, /run, /srv, /var."""
 
 CERTIFICATES = Path("/etc/ssl/certs")
 PRIVATE = b"PRIVATE KEY"
 
 TMP_SIZE = 256 * 1024 * 1024
-"""Bytes that the private /tmp can hold."""
+"""Maximum size of the private /tmp, in bytes."""
 
 PATIENCE = 10.0
-"""Seconds in which a sandbox has to show, when it is made, that it works."""
+"""Seconds for the self-test of a new sandbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command to run: its words, its environment, and the directory to run it in."""
+    """A command to run: its words, its environment, and its working directory."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -48,25 +48,25 @@ class Command:
 
 
 class Sandbox(Protocol):
-    """A place where commands run apart from the server."""
+    """Runs commands isolated from the server."""
 
     def wrap(self, command: Command) -> Command:
-        """The command that runs `command` there; its process group is killed as a whole when its time is over."""
+        """Return the command that runs `command` in the sandbox; on timeout its whole process group is killed."""
         ...
 
 
 class Bubblewrap:
-    """A sandbox by `bwrap`: namespaces of the Linux kernel, without a daemon and without root.
+    """A sandbox based on `bwrap`: Linux namespaces, without a daemon and without root.
 
-    A command has no network, sees no process but its own, and gets no privileges. It can read the machine's programs,
-    libraries and public settings, and write only to a /tmp of its own that is gone afterwards. How much memory and
-    how many processes it may use is not limited here: that is for the server's container or systemd unit.
+    A command has no network, sees only its own processes, and gets no privileges. It can read the machine's programs,
+    libraries and public settings, and write only to a private /tmp that is deleted afterwards. Memory and the number of
+    processes are not limited here: limit them for the server's container or systemd unit.
 
     Args:
-        workdir: a directory that is there besides, under its own path, and where commands start.
-        writable: whether they may write to it.
-        read_only: further files and directories that they may read.
-        network: whether they may use the network.
+        workdir: a directory that is also visible, under the same path, and where commands start.
+        writable: True if commands may write to `workdir`.
+        read_only: further files and directories that commands may read.
+        network: True if commands may use the network.
 
     Raises RuntimeError if `bwrap` is not installed or cannot make a sandbox here, ValueError if a path does not exist.
     """
@@ -87,17 +87,17 @@ class Bubblewrap:
         self._argv += _readable([_existing(path) for path in read_only])
         if self._workdir is not None:
             self._argv += ["--bind" if writable else "--ro-bind", self._workdir, self._workdir]
-        self._argv += ["--remount-ro", "/"]  # last: what is mounted before needs places made for it
+        self._argv += ["--remount-ro", "/"]  # last: earlier mounts need their mount points created
         self._try()
 
     def wrap(self, command: Command) -> Command:
-        """The command within `bwrap`. A directory of its own has to be inside the sandbox."""
+        """Wrap a command in `bwrap`. Its working directory, if it has one, must be inside the sandbox."""
         directory = command.cwd or self._workdir or "/tmp"  # noqa: S108  (the sandbox's own)
-        # `--` ends bwrap's own options: words of the model could be taken for some.
+        # `--` ends bwrap's options, so that the model's words cannot be parsed as options.
         return replace(command, argv=[*self._argv, "--chdir", directory, "--", *command.argv], cwd="/")
 
     def _try(self) -> None:
-        """A kernel or a container may forbid namespaces: better to know now than with the first call."""
+        """Run a self-test, since a kernel or a container may forbid namespaces: better to fail now than on the first call."""
         tried = subprocess.run(  # noqa: S603  (words of our own)
             self.wrap(Command(["true"])).argv,
             capture_output=True,
@@ -115,7 +115,7 @@ def _apart(*, network: bool) -> list[str]:
         "--unshare-all",
         *(["--share-net"] if network else []),
         "--die-with-parent",
-        "--new-session",  # else it could type into the server's terminal
+        "--new-session",  # otherwise it could type into the server's terminal
         *("--cap-drop", "ALL"),
         *("--dev", "/dev"),
         *("--proc", "/proc"),
@@ -124,12 +124,12 @@ def _apart(*, network: bool) -> list[str]:
 
 
 def _readable(paths: Sequence[str]) -> list[str]:
-    # `-try`, since no system has all of these.
+    # `-try`, since no system has all of these paths.
     return [word for path in paths for word in ("--ro-bind-try", path, path)]
 
 
 def _without_keys() -> list[str]:
-    """Hides what is not for everybody, or holds a private key, and yet lies beside the certificates."""
+    """Hide files beside the certificates that are not world-readable, or contain a private key."""
     found = sorted(CERTIFICATES.rglob("*")) if CERTIFICATES.is_dir() else []
     hidden = [str(path) for path in found if path.is_file() and not path.is_symlink() and _is_private(path)]
     return [word for path in hidden for word in ("--ro-bind", "/dev/null", path)]
@@ -138,7 +138,7 @@ def _without_keys() -> list[str]:
 def _is_private(path: Path) -> bool:
     try:
         return not path.stat().st_mode & 0o004 or PRIVATE in path.read_bytes()
-    # What cannot be read cannot be known to be harmless.
+    # A file that cannot be read may be private.
     except OSError:
         return True
 

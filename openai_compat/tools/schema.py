@@ -1,4 +1,4 @@
-"""A function's signature as JSON Schema, and arguments checked against it: pydantic does both."""
+"""Converts a function's signature to JSON Schema, and validates arguments against it; pydantic does both."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .docstring import read_docstring
 from .tool_error import ToolError
 
 PROBLEMS = 8
-"""Faults of one call's arguments that are told to the model."""
+"""Maximum number of faults in a call's arguments that are reported to the model."""
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without the titles that pydantic makes of names: they are tokens that say nothing."""
+    """Omits the titles that pydantic derives from names, which cost tokens without information."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  (as in the class above)
 
@@ -28,17 +28,17 @@ class _Untitled(GenerateJsonSchema):
 
 
 class Signature:
-    """The arguments that a function takes from the model.
+    """The arguments that a function gets from the model.
 
-    `injected` is the class of an argument that the server gives; the model neither sees nor sets it.
+    `injected` is the type of an argument that the server passes in; the model neither sees nor sets it.
 
-    Raises TypeError for a function whose arguments cannot be given by name, or have no type.
+    Raises TypeError for a function whose arguments cannot be passed by name, or have no type.
 
     Attributes:
         parameters: the JSON Schema.
-        context: the name of the injected argument, if the function has one.
-        names: the names of the arguments that the model gives.
-        defaults: what those of them are that may be left out.
+        context: name of the injected argument, if the function has one.
+        names: names of the arguments that the model passes.
+        defaults: default values of the optional ones.
     """
 
     def __init__(self, function: Callable[..., Any], injected: type) -> None:
@@ -53,14 +53,14 @@ class Signature:
             if hints[name] is injected:
                 self.context = name
             else:
-                key = f"argument_{len(fields)}"  # a model's own methods have names too
+                key = f"argument_{len(fields)}"  # a pydantic model's own methods could have the same name
                 self._by_field[key] = name
                 said: dict[str, Any] = {"description": described[name]} if name in described else {}
                 hint: Any = Annotated[hints[name], Field(alias=name, **said)]
                 fields[key] = hint, ... if parameter.default is parameter.empty else parameter.default
                 if parameter.default is not parameter.empty:
                     self.defaults[name] = parameter.default
-        # An argument that the model has made up would be lost in silence.
+        # Otherwise an argument invented by the model would be dropped silently.
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         try:
             self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)
@@ -70,7 +70,7 @@ class Signature:
         self.names = frozenset(self._by_field.values())
 
     def read(self, arguments: str) -> dict[str, Any]:
-        """The arguments as the function takes them. Raises ToolError, which tells the model what is wrong."""
+        """Parse and validate the arguments for the function. Raises ToolError, which tells the model what is wrong."""
         try:
             model = self._model.model_validate_json(arguments or "{}")
         except ValidationError as error:

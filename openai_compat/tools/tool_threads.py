@@ -1,4 +1,4 @@
-"""Plain functions as tools: each call in a thread of its own, which is left behind if it does not end in time."""
+"""Plain functions as tools: each call runs in a separate thread, which is abandoned if it does not end in time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .tool_error import ToolError
 T = TypeVar("T")
 
 LEFT_BEHIND = 8
-"""Threads of one tool that may still run after their calls were given up; then no more are started."""
+"""Maximum number of abandoned threads of one tool that still run; beyond it, calls are refused."""
 
 
 class ToolThreads:
-    """Runs one tool's calls, not in anyio's shared pool of 40: a tool that hangs must not stop the others."""
+    """Runs one tool's calls outside anyio's shared pool of 40 threads, so that a hanging tool cannot stop others."""
 
     def __init__(self) -> None:
         self._left: list[threading.Thread] = []
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Run `function` in a thread. When cancelled, it returns at once; the thread runs on, and its result is dropped.
+        """Run `function` in a thread. On cancellation, returns at once; the thread continues, and its result is dropped.
 
-        Raises ToolError if too many calls that were given up still run.
+        Raises ToolError if too many abandoned calls still run.
         """
         self._left = [thread for thread in self._left if thread.is_alive()]
-        # A thread cannot be ended from outside: a tool that hangs each time would fill the process with them.
+        # A thread cannot be killed: a tool that hangs each time would fill the process with threads.
         if len(self._left) >= LEFT_BEHIND:
             raise ToolError("The tool does not answer: earlier calls still run.")
         work = _ThreadWork(function)
@@ -50,9 +50,9 @@ class _ThreadWork(Generic[T]):
         self._soon = from_threads()
         self._results: list[T] = []
         self._failure = Failure()
-        # A thread begins without its caller's context variables, such as those of a trace.
+        # A thread starts without its caller's context variables, for instance those of a trace.
         context = contextvars.copy_context()
-        # A daemon, so that a tool that never returns does not keep the process from ending.
+        # A daemon, so that a tool that never returns does not keep the process alive.
         self.thread = threading.Thread(target=context.run, args=(self._work,), name="openai-compat tool", daemon=True)
 
     async def result(self) -> T:
@@ -66,5 +66,5 @@ class _ThreadWork(Generic[T]):
             self._results.append(self._function())
         except BaseException as error:  # SystemExit too: the caller decides
             self._failure.keep(error)
-        with suppress(RuntimeError):  # the event loop is gone, and the caller with it
+        with suppress(RuntimeError):  # the event loop is closed, so no one waits
             self._soon(self._done.set)
