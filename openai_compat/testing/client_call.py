@@ -1,4 +1,4 @@
-"""A client down to its bytes: one request to a target in this process, that can be left at any moment."""
+"""A client at the byte level: one request to a target in this process, which can disconnect at any moment."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .answer import Answer
 from .target import Target
 
 GRACE = 1.0
-"""Seconds that a target has after its client left, before it is cancelled so that nothing outlives the call."""
+"""Seconds that a target has to end after its client disconnects; then it is cancelled, so that nothing outlives the call."""
 
 
 class Call:
-    """A request being answered. The target's `send` returns only when the client has read: nothing is buffered.
+    """A request that is being answered. The target's `send` returns only after the client has read: nothing is buffered.
 
-    Use it as an async context manager: leaving it is leaving the call.
+    Use it as an async context manager: leaving the context disconnects the client.
 
     Attributes:
-        answer: what has been read so far.
+        answer: the answer, as far as it was read.
         ended: set once the target has returned.
     """
 
@@ -44,7 +44,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.leave()
-        # Cancelled only in the end: a target that ignores a client that has left is what is looked for.
+        # Cancelled only at the end: tests look for targets that ignore a disconnected client.
         with anyio.move_on_after(GRACE, shield=True):
             await self.ended.wait()
         if not self.ended.is_set():
@@ -65,11 +65,11 @@ class Call:
         if not self._left.is_set():
             try:
                 await self._send.send(message)
-            except anyio.BrokenResourceError:  # left while this was being sent: servers drop such messages
+            except anyio.BrokenResourceError:  # the client disconnected during the send: servers drop such messages
                 self._left.set()
 
     async def read(self) -> bool:
-        """Read the next message into `answer`; False when no more will come."""
+        """Read the next message into `answer`; False if no more will come."""
         if self.answer.complete:
             return False
         try:
@@ -87,12 +87,12 @@ class Call:
         return self.answer
 
     def leave(self) -> None:
-        """Go away without a word, in whatever the target is doing."""
+        """Disconnect without notice, whatever the target is doing."""
         self._left.set()
         self._receive.close()
 
     async def stopped(self, seconds: float) -> bool:
-        """True if the target returns within so many seconds."""
+        """True if the target returns within `seconds` seconds."""
         with anyio.move_on_after(seconds):
             await self.ended.wait()
         return self.ended.is_set()
@@ -101,7 +101,7 @@ class Call:
 def http_request(
     method: str, path: str, body: bytes | Mapping[str, Any] = b"", headers: Mapping[str, str] | None = None
 ) -> HttpRequest:
-    """A request as an openai client sends it; `headers` come on top of those every client sends."""
+    """A request as an openai client sends it; `headers` are added to those that every client sends."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     usual = {"host": "localhost", "accept": "application/json", "content-type": "application/json"}
     fields = {**usual, "content-length": str(len(content)), **(headers or {})}

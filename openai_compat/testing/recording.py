@@ -93,7 +93,7 @@ class Recording:
 
     @classmethod
     def load(cls, path: str | Path) -> Recording:
-        """Read it from a file. Raises OSError, and ValueError or TypeError for a file that is no recording."""
+        """Read a recording from a file. Raises OSError, and ValueError or TypeError for a file that is not a recording."""
         return cls([RecordedExchange(**exchange) for exchange in json.loads(Path(path).read_text("utf-8"))])
 
     def check(self, path: str | Path, *, update: bool = False) -> None:

@@ -29,7 +29,7 @@ class Wrapper:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the agent inside."""
+        """The capabilities of the wrapped agent."""
         return self._inner.capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:

@@ -1,4 +1,4 @@
-"""The conformance suite: is this agent, behind its server, what every OpenAI client expects?
+"""The conformance suite: checks that an agent, behind its server, behaves as every OpenAI client expects.
 
 ```python
 class TestMyAgent(Conformance):
@@ -34,8 +34,8 @@ class Conformance(
     FailureChecks,
     LeavingChecks,
 ):
-    """Subclass it with a name that begins with `Test`, and set `agent`; `Examination` says what else can be set.
+    """Subclass it with a name that begins with `Test`, and set `agent`; `Examination` lists the other settings.
 
-    Every check says in its docstring what is wrong when it fails, and how to mend it. A check that says nothing about
-    this agent is skipped with the reason.
+    The docstring of each check says what is checked, and how to fix an agent that fails. A check that does not apply to this
+    agent is skipped with the reason.
     """

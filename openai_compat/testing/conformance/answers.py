@@ -1,4 +1,4 @@
-"""Plain answers, what they share with streams, and how the agent behaves while it makes them."""
+"""Checks of plain answers, of their agreement with streams, and of the agent's behavior while it answers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from ..watch import Run
 from .base import Examination, expect, skip
 from .streams import FINISH_REASONS
 
-# Enough for answers to get mixed up, where an agent keeps what belongs to one turn in itself.
+# Enough for answers to get mixed up, if an agent stores the state of one turn on itself.
 SIDE_BY_SIDE = 3
 SAID = ("content", "reasoning_content", "refusal")
 
 
 class AnswerChecks(Examination):
-    """Checks of plain answers, and of what plain and streamed ones have in common."""
+    """Checks of plain answers, and of features that plain and streamed answers share."""
 
     def test_a_plain_answer_has_every_key_that_strict_clients_need(self) -> None:
-        """Typed clients refuse an answer without one of these keys, and one with `"tool_calls": null`.
+        """A plain answer has every key that typed clients need, and no null where a key must be left out.
 
-        Send `id, object, created, model, choices, usage`; in the choice `index, message, finish_reason`; in the message
-        `role, content, refusal`. Leave out what has nothing to say, but for `content` and `refusal`, which are null.
+        Typed clients reject an answer that lacks one of these keys, or that contains `"tool_calls": null`. To fix: send
+        `id, object, created, model, choices, usage`; in the choice `index, message, finish_reason`; in the message
+        `role, content, refusal`. Leave out keys without a value, except `content` and `refusal`, which are null.
         """
         answer = self.plain.answer
         kind = (answer.header("content-type") or "").partition(";")[0].strip()
@@ -36,7 +37,11 @@ class AnswerChecks(Examination):
         expect(answer.json["model"] == self.model_name, f"asked for {self.model_name!r}, got {answer.json['model']!r}")
 
     def test_streamed_and_plain_answers_say_the_same(self) -> None:
-        """Text, reasoning, refusal and finish_reason must not depend on `stream`: make both from the same events."""
+        """Streamed and plain answers have the same text, reasoning, refusal and finish_reason.
+
+        They must not depend on `stream`. To fix: make both answers from the same events. If the agent's answers vary from run to
+        run, set `repeatable = False`.
+        """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         plain, streamed = self.plain.answer, self.streamed.answer
@@ -50,13 +55,20 @@ class AnswerChecks(Examination):
             expect(reasons[0] == reasons[1], f"finish_reason differs: plain {reasons[0]!r}, streamed {reasons[1]!r}")
 
     def test_every_answer_has_an_id_of_its_own(self) -> None:
-        """Clients and logs tell answers apart by `id`: make a new one for each request."""
+        """Every answer has its own `id`.
+
+        Clients and logs tell answers apart by `id`. To fix: make a new one for each request.
+        """
         bodies = [self.plain.answer.json, *self.streamed.answer.chunks[:1], *self.with_usage.answer.chunks[:1]]
         ids = [body.get("id") for body in bodies]
         expect(len(set(ids)) == len(ids), f"one id was given to several answers: {ids}")
 
     def test_usage_adds_up(self) -> None:
-        """People are billed by these numbers: sum all reports of a turn, and let `total_tokens` be the sum of both."""
+        """The token counts are non-negative integers, add up, and equal the usage that the agent reported.
+
+        Users are billed by these numbers. To fix: sum all usage reports of a turn, and set `total_tokens` to the sum of
+        `prompt_tokens` and `completion_tokens`.
+        """
         for exchange in (self.plain, self.with_usage):
             usage = exchange.answer.usage
             if not usage:
@@ -70,7 +82,11 @@ class AnswerChecks(Examination):
                 expect(counts[:2] == expected, f"the agent reported {expected} tokens in all, the answer says {usage}")
 
     def test_the_model_is_listed(self) -> None:
-        """User interfaces fill their menu from `GET /v1/models`; OpenAI's types need all four keys of an entry."""
+        """`GET /v1/models` lists the model, with `id`, `object`, `created` and `owned_by`.
+
+        User interfaces fill their model menu from this list, and OpenAI's types need all four keys. To fix: serve the
+        list with an entry for every model.
+        """
         answer = self.get("/models")
         expect(answer.status == 200, f"GET /models answers {answer.status}")
         expect(answer.json.get("object") == "list", "`object` must be 'list'")
@@ -82,7 +98,11 @@ class AnswerChecks(Examination):
         expect(isinstance(entry.get("owned_by"), str), "an entry needs `owned_by`")
 
     def test_fields_that_nobody_knows_are_ignored(self) -> None:
-        """Every client sends some field that is new or its own, and nulls: ignore what you do not know."""
+        """Unknown fields, and known fields that are null, are ignored.
+
+        Every client sends some fields that are new, or its own, and some nulls. To fix: ignore fields that you do not
+        know instead of refusing the request.
+        """
         content = [{"type": "text", "text": self.prompt}]
         odd = {"x_new_field": {"a": [1]}, "stream_options": None, "metadata": None, "prompt_cache_key": "a"}
         body = self.body(self.prompt, **odd) | {"messages": [{"role": "user", "content": content}]}
@@ -90,7 +110,11 @@ class AnswerChecks(Examination):
         expect(answer.status == 200, f"refused with {answer.status}: {answer.body[:300].decode('utf-8', 'replace')}")
 
     def test_a_request_that_is_wrong_is_refused_before_the_agent_runs(self) -> None:
-        """What is no chat request gets a 4xx, so that nobody waits, pays or acts for it."""
+        """An invalid request is refused with a 4xx status before the agent runs.
+
+        Otherwise the agent works, costs money and acts for a request that cannot succeed. To fix: validate the request before you
+        start the agent.
+        """
         for wrong in (b'{"model": ', {"model": self.model_name}, self.body(self.prompt) | {"messages": "hello"}):
             exchange = self.ask(wrong)
             status = exchange.answer.status
@@ -98,16 +122,21 @@ class AnswerChecks(Examination):
             expect(not exchange.runs, f"the agent was run for {wrong!r}")
 
     def test_one_request_is_one_run(self) -> None:
-        """An agent that runs twice pays twice, and acts twice. Something between client and agent asks it again."""
+        """One request runs the agent once.
+
+        An agent that runs twice costs twice, and acts twice. To fix: find the retry between client and agent, such as a
+        middleware or a wrapper around the agent, and remove it.
+        """
         if not self.can_be_watched:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         for how, exchange in (("plain", self.plain), ("streamed", self.streamed)):
             expect(len(exchange.runs) == 1, f"one {how} request ran the agent {len(exchange.runs)} times")
 
     def test_answers_made_at_the_same_time_do_not_mix(self) -> None:
-        """State of a turn is kept where turns share it: in the object, the module, or a class attribute.
+        """Answers made at the same time do not mix.
 
-        Keep it in local variables, or give the server a factory (a function that makes a new agent) instead.
+        If they do, turns share state: in the agent object, its module, or a class attribute. To fix: use local variables, or pass
+        the server a factory (a function that makes a new agent) instead.
         """
         answers = [exchange.answer for exchange in self.run(self._side_by_side)]
         if any([answer.status == 429 for answer in answers]):
@@ -132,17 +161,21 @@ class AnswerChecks(Examination):
         return results
 
     def test_nothing_runs_on_after_the_answer(self) -> None:
-        """A task that outlives its turn works, pays and acts unseen: await it, or cancel it in a `finally`."""
+        """No task or run continues after its answer has ended.
+
+        A task that outlives its turn works, costs money and acts unnoticed. To fix: await the task, or cancel it in a `finally`.
+        """
         for exchange in (self.plain, self.streamed):
             left = exchange.left_behind
             expect(not left, f"{self.patience:g} s after the answer there still runs: {', '.join(left)}")
 
     def test_the_event_loop_is_never_held_up(self) -> None:
-        """While the agent blocks, no other request is served.
+        """The agent does not block the event loop.
 
-        Await instead; or make the agent a plain `def`, which gets a thread of its own.
+        While it does, no other request is served. To fix: use `await` for slow work; or make the agent a plain `def`, which runs
+        in its own thread.
         """
-        lag = min(self.streamed.lag, self.with_usage.lag)  # what a busy machine does now and then is not the agent
+        lag = min(self.streamed.lag, self.with_usage.lag)  # a busy machine may cause one of the two lags
         expect(lag < self.stall, f"nothing else could run for {lag:.2f} s while the agent worked (`stall`)")
 
 

@@ -1,4 +1,4 @@
-"""Approvals: nothing that has to be approved is done before, without, or otherwise than it was approved."""
+"""Checks of approvals: a call that needs approval never runs before, without, or other than as approved."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..subject import ObservedExchange
 from ..watch import Run
 from .base import Examination, expect, skip
 
-# `.invalid` is nobody's host (RFC 2606), and nothing is to be asked there.
+# `.invalid` can be nobody's host (RFC 2606), and no request may be sent there.
 OTHER = "Leave that. What did I say last?"
 
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """An answer that is a question: its id, the question's item, and the run that asked."""
+    """An answer that requests approval: its id, the approval request item, and the exchange."""
 
     id: str
     item: dict[str, Any]
@@ -32,10 +32,13 @@ class AskedQuestion:
 
 
 class ApprovalChecks(Examination):
-    """Checks of an agent that asks before it runs a tool of its own. Set `approval_prompt`; without, they are left out."""
+    """Checks of an agent that requests approval before it runs its own tools. Skipped unless `approval_prompt` is set."""
 
     def test_the_agent_asks_before_it_acts(self) -> None:
-        """A question about what is already done is none. End the turn with `Paused` before you touch anything."""
+        """The agent requests approval before it runs the tool, with a JSON object as the arguments.
+
+        Approval of a call that has already run is worthless. To fix: end the turn with `Paused` before the call has any effect.
+        """
         asked = self._question()
         parsed = _parsed(asked.item.get("arguments"))
         expect(isinstance(parsed, dict), f"the question's arguments are no JSON object: {asked.item}")
@@ -43,7 +46,11 @@ class ApprovalChecks(Examination):
         expect(not done, f"a tool has run before anybody answered: {done}")
 
     def test_an_approved_call_is_run_once(self) -> None:
-        """A "yes" that does nothing makes people say it again; one that counts twice pays twice."""
+        """An approved call runs exactly once, and a repeated decision is refused.
+
+        If an approved call does not run, users approve it again; if it runs twice, it costs twice. To fix: run each call of
+        `request.resume` with an approval once, yield its `ToolResult`, and refuse a repeated decision with a 4xx.
+        """
         asked = self._question()
         told = self._decide(asked, approve=True)
         expect(told.answer.status == 200, f"the approval was answered with {told.answer.status}: {told.answer.error}")
@@ -55,14 +62,21 @@ class ApprovalChecks(Examination):
         expect(not again.runs, "the same decision again has run the agent")
 
     def test_a_denied_call_is_not_run(self) -> None:
-        """A "no" has to hold: yield `ToolResult(…, denied=True)`, and go on without."""
+        """A denied call does not run, and the agent continues without its result.
+
+        To fix: check `Decision.approved`, yield `ToolResult(…, denied=True)` for a denied call, and continue.
+        """
         told = self._decide(self._question(), approve=False)
         expect(told.answer.status == 200, f"the refusal was answered with {told.answer.status}: {told.answer.error}")
         done = _done(told.runs)
         expect(not done, f"it was denied, and has run: {done}")
 
     def test_edited_arguments_are_those_that_are_run(self) -> None:
-        """Whoever corrects a call and approves it has approved the corrected one: run `Decision.arguments`."""
+        """An approved call runs with the arguments that the user has edited.
+
+        A user who edits a call and approves it has approved the edited call only. To fix: run `Decision.arguments` if
+        they are set; or, if your agent cannot, do not declare `approvals="edit"`.
+        """
         watched = self.watched(self.subject())
         if watched is not None and watched.capabilities.approvals != "edit":
             skip(
@@ -91,7 +105,10 @@ class ApprovalChecks(Examination):
         return [item async for item in watched.run(request, context)] if watched is not None else []
 
     def test_another_message_takes_the_place_of_a_decision(self) -> None:
-        """People change their minds: the call is then not run, and the agent answers what was said instead."""
+        """If the user sends another message instead of a decision, the call does not run, and the agent answers the message.
+
+        Users change their minds. To fix: treat the calls of a superseded pause as denied, and answer the last message.
+        """
         asked = self._question()
         told = self._respond(OTHER, asked.id)
         expect(told.answer.status == 200, f"another message is answered with {told.answer.status}: {told.answer.error}")
@@ -120,7 +137,7 @@ class ApprovalChecks(Examination):
 
     def _respond(self, said: object, previous: str | None = None) -> ObservedExchange:
         fields = {} if previous is None else {"previous_response_id": previous}
-        # By this tool a client says that it can show a question of the agent, and answer it.
+        # With this tool, a client declares that it can show an approval request and answer it.
         approver = {"type": "mcp", "server_label": self.model_name, "server_url": "https://approver.invalid"}
         return self.respond({"input": said, "tools": [approver], **fields})
 

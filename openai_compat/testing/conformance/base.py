@@ -1,4 +1,4 @@
-"""The settings of a conformance suite, and the answers that its checks look at: each is asked for once."""
+"""The settings of a conformance suite, and the answers that its checks share: each is requested once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAYING = (TextDelta, ReasoningDelta, RefusalDelta)
 WEATHER: Mapping[str, Any] = {
     "type": "function",
     "function": {
-        "name": "conformance_kit_weather",  # nobody's own tool is called so
+        "name": "conformance_kit_weather",  # a name that no agent's own tool has
         "description": "The weather in a city, now.",
         "parameters": {
             "type": "object",
@@ -41,49 +41,51 @@ WEATHER: Mapping[str, Any] = {
 }
 
 SECRET = "secret-5f1c9e of /srv/agent/keys.py"  # noqa: S105  (a bait: it must not come back)
-"""The text of the errors that are put into agents; no answer may show it."""
+"""The text of the injected errors; no answer may contain it."""
 
 
 def expect(holds: object, message: str) -> None:
-    """Fail with `message` unless it holds."""
+    """Fail with `message` if `holds` is false."""
     __tracebackhide__ = True
     if not holds:
         raise AssertionError(message)
 
 
 def skip(reason: str) -> NoReturn:
-    """Leave a check out that says nothing about this agent."""
+    """Skip a check that does not apply to this agent."""
     raise SkipTest(reason)
 
 
 class Examination:
-    """Settings of a suite. Override in your subclass what does not fit; only `agent` has no default.
+    """Settings of a suite. Override them in your subclass as needed; only `agent` has no default.
 
     Attributes:
-        agent: the agent, several by name, a Server, an ASGI application, or what is asked over the network
+        agent: the agent, several by name, a Server, an ASGI application, or a target on the network
             (`openai_compat_adapters.testing.UrlTarget`); or a method `agent(self)` that makes one.
-        model: the model to ask for; the first one listed unless given.
+        model: the name of the model to request; by default the first one listed.
         api_key: sent as the bearer token.
-        path: where the API is; another one for an application that is mounted below a prefix.
-        prompt: makes the agent say some text; in several pieces, if it can.
-        long_prompt: makes it work for a while, so that a client can leave meanwhile. Without one the agent is held up
-            between two pieces of its answer to `prompt`, which an ASGI application does not allow.
-        own_tool_prompt: makes it use a tool of its own. `prompt` unless given.
-        failing_prompt: makes it fail. Without one a failure is put into it, which an ASGI application does not allow.
-        approval_prompt: makes it ask before it runs a tool of its own. Approvals are left out without one.
-        edited_arguments: other arguments for that call, which somebody who approves it could write.
-        edited_result: what the result, or the text after it, says of a call with those arguments.
-        tool_prompt: makes it call one of `tools`, and nothing else.
-        tools: what the client offers, as the OpenAI API has it.
-        tool_result: what the client answers to every call.
-        tool_answer: what the agent must then say somewhere in its text.
-        secrets: texts that no error may show, beside the ones known from the errors themselves.
+        path: the base path of the API; change it for an application that is mounted below a prefix.
+        prompt: makes the agent answer with some text, in several pieces if possible.
+        long_prompt: makes the agent work for a while, so that a client can disconnect meanwhile. By default, the agent is
+            paused between two pieces of its answer to `prompt`, which is impossible inside an ASGI application.
+        own_tool_prompt: makes the agent use one of its own tools; by default `prompt`.
+        failing_prompt: makes the agent fail. By default a failure is injected, which is impossible inside an ASGI
+            application.
+        approval_prompt: makes the agent request approval before it runs one of its own tools. Without it, the approval
+            checks are skipped.
+        edited_arguments: other arguments for that call, as a user who approves it could enter them.
+        edited_result: text that the result of a call with those arguments, or the text after it, contains.
+        tool_prompt: makes the agent call one of `tools`, and nothing else.
+        tools: the tools that the client offers, in OpenAI's format.
+        tool_result: the client's result for every call.
+        tool_answer: text that the agent's answer to that result must contain.
+        secrets: texts that no error may show, in addition to the texts of the errors themselves.
         options: more fields for every request, such as `temperature`.
-        repeatable: whether the agent says the same whenever it is asked the same.
-        timeout: seconds that one answer may take.
-        settle: seconds that the agent is given to get into its work before its client leaves.
-        patience: seconds that an agent may take to stop after its client has left.
-        stall: seconds that the agent may keep the event loop from doing anything else.
+        repeatable: True if the agent gives the same answer whenever it gets the same request.
+        timeout: maximum time for one answer, in seconds.
+        settle: seconds for which the agent may start its work before its client disconnects.
+        patience: seconds within which an agent must stop after its client has disconnected.
+        stall: seconds for which the agent may block the event loop.
         event_loop: "asyncio" or "trio".
     """
 
@@ -107,7 +109,7 @@ class Examination:
     repeatable: bool = True
     timeout: float = 30.0
     settle: float = 0.05
-    # What a person takes for "it has stopped", and far above what a cancellation takes.
+    # As long as a user may wait for a visible stop, and far longer than a cancellation takes.
     patience: float = 2.0
     stall: float = 1.0
     event_loop: str = "asyncio"
@@ -116,22 +118,22 @@ class Examination:
     _known: ClassVar[dict[str, Any]]
 
     def serve(self, agent: AgentBackend) -> object:
-        """Serve the agent: returns a Server or an ASGI application around it. Override it for policies of yours."""
+        """Serve the agent: return a Server or an ASGI application around it. Override it to use your own policies."""
         return Server(agent)
 
     @classmethod
     def setup_class(cls) -> None:
-        """Start the event loop that all checks share: agents may hold on to theirs."""
+        """Start the event loop that all checks share, since agents may depend on their event loop."""
         cls._loop = LoopThread(cls.event_loop).open()
         cls._known = {}
 
     @classmethod
     def teardown_class(cls) -> None:
-        """End the event loop, and what an agent has left running on it."""
+        """End the event loop, and the tasks that an agent has left on it."""
         cls._loop.close()
 
     def setup_method(self) -> None:
-        """Look once whether there is anything to examine: if not, one failure says why, and the rest is left out."""
+        """Check once that the API can be reached: if not, one failure gives the reason, and the other checks are skipped."""
         __tracebackhide__ = True
         told = "problem" in self._known
         problem = self.once("problem", self._problem)
@@ -141,7 +143,7 @@ class Examination:
             raise AssertionError(problem) from None
 
     def _problem(self) -> str | None:
-        """Why the model cannot be asked for anything, in a sentence; None if it can."""
+        """A sentence that says why the API cannot be used; None if it can."""
         try:
             answer = self.get("/models")
         except (TypeError, ValueError) as error:
@@ -156,10 +158,10 @@ class Examination:
             return f"It is out of order: GET {self.path}/models is answered with {answer.status}."
         return None
 
-    # asking
+    # requests
 
     def run(self, function: Callable[[], Awaitable[Result]]) -> Result:
-        """Run a coroutine function on the suite's event loop. Fails if it takes longer than an answer may."""
+        """Run a coroutine function on the suite's event loop. Fails if it takes longer than `timeout` seconds."""
         __tracebackhide__ = True
 
         async def bounded() -> Result:
@@ -167,11 +169,11 @@ class Examination:
                 return await function()
             raise AssertionError(f"no complete answer within {self.timeout:g} s (`timeout`)")
 
-        # A bound of its own: an agent that blocks the loop blocks the timeout inside as well.
+        # A second timeout outside the loop: an agent that blocks the loop also blocks the timeout inside.
         return self._loop.run(bounded, seconds=self.timeout + 3 * self.patience + 5)
 
     def once(self, name: str, make: Callable[[], Result]) -> Result:
-        """The result or exception of `make`, made once for the whole suite."""
+        """The result or exception of `make`, which is called once for the whole suite."""
         __tracebackhide__ = True
         if name not in self._known:
             try:
@@ -180,16 +182,16 @@ class Examination:
                 self._known[name] = (None, error)
         result, failure = self._known[name]
         if failure is not None:
-            # Every check that needs it fails with it: the first one's traceback would lead to another check.
+            # All checks that need it fail with the same error: its first traceback would point to another check.
             raise failure.with_traceback(None)
         return cast("Result", result)
 
     def subject(self, wrap: Wrap | None = None) -> Subject:
-        """The agent, made ready to be asked, with a fault in it if `wrap` is given."""
+        """The agent as a subject, with an injected fault if `wrap` is given."""
         return as_subject(self.once("agent", self._agent), self.serve, wrap)
 
     def _agent(self) -> Any:
-        """The `agent` of the class. A function there is the agent itself, unless it takes `self`."""
+        """The `agent` of the class. A function there is the agent itself, unless its first parameter is `self`."""
         given = self.__dict__.get("agent", inspect.getattr_static(self, "agent"))
         if given is None:
             raise AssertionError("set `agent` in your subclass of Conformance")
@@ -204,7 +206,7 @@ class Examination:
 
     @property
     def model_name(self) -> str:
-        """The model to ask for."""
+        """The name of the model to request."""
         listed: list[dict[str, Any]] = []
         if not self.model:
             listed = self.once("models", lambda: self.get("/models").json.get("data") or [])
@@ -229,13 +231,13 @@ class Examination:
         return {"model": self.model_name, "messages": messages, **self.options, **fields}
 
     def watched(self, subject: Subject) -> Watched | None:
-        """The agent that answers, None where it cannot be seen."""
+        """The agent that answers; None if it is not accessible."""
         return subject.watched.get("") or subject.watched.get(self.model_name)
 
     def ask(
         self, body: bytes | Mapping[str, Any], wrap: Wrap | None = None, *, patience: float = 0
     ) -> ObservedExchange:
-        """Send a chat request and read its answer; then give it so many seconds to leave nothing behind."""
+        """Send a chat request and read its answer; then allow `patience` seconds for tasks to end."""
         __tracebackhide__ = True
         subject = self.subject(wrap)
         exchange = self.run(lambda: ask(subject, self.watched(subject), self.chat(body), patience))
@@ -246,39 +248,39 @@ class Examination:
     def respond(self, fields: Mapping[str, Any]) -> ObservedExchange:
         """Send a request of the Responses API and read its answer."""
         __tracebackhide__ = True
-        subject = self.once("subject of responses", self.subject)  # which remembers what was said before
+        subject = self.once("subject of responses", self.subject)  # which stores the conversation history
         body = {"model": self.model_name, **self.options, **fields}
         request = http_request("POST", f"{self.path}/responses", body, self.headers)
         return self.run(lambda: ask(subject, self.watched(subject), request, 0))
 
-    # the answers that checks look at
+    # the answers that checks share
 
     @property
     def plain(self) -> ObservedExchange:
-        """`prompt`, answered as a whole, without a stream."""
+        """The answer to `prompt` without a stream."""
         return self.once("plain", lambda: _good(self.ask(self.body(self.prompt), patience=self.patience)))
 
     @property
     def streamed(self) -> ObservedExchange:
-        """`prompt`, answered as a stream."""
+        """The answer to `prompt` as a stream."""
         return self.once(
             "streamed", lambda: _good(self.ask(self.body(self.prompt, stream=True), patience=self.patience))
         )
 
     @property
     def with_usage(self) -> ObservedExchange:
-        """`prompt`, answered as a stream that was asked to end with its usage."""
+        """The answer to `prompt` as a stream, with usage requested at its end."""
         fields = {"stream": True, "stream_options": {"include_usage": True}}
         return self.once("with usage", lambda: _good(self.ask(self.body(self.prompt, **fields))))
 
     @property
     def can_be_watched(self) -> bool:
-        """True if runs can be seen and faults be put in: not inside an ASGI application."""
+        """True if runs can be observed and faults injected, which is impossible inside an ASGI application."""
         return self.once("watched", lambda: self.watched(self.subject()) is not None)
 
     @property
     def pieces_to_text(self) -> int:
-        """The number of items up to the first that the client sees: text, reasoning or a refusal."""
+        """The number of items up to the first one visible to the client: text, reasoning or a refusal."""
         for run in self.streamed.runs:
             for number, item in enumerate(run.items, 1):
                 if item if isinstance(item, str) else isinstance(item, SAYING) and item.text:
@@ -287,11 +289,11 @@ class Examination:
 
     @property
     def pieces(self) -> int:
-        """The number of items the agent yields."""
+        """The number of items that the agent yields."""
         return sum([len(run.items) for run in self.streamed.runs])
 
     def failure(self, *, stream: bool, after: int = 0) -> ObservedExchange:
-        """The exchange in which the agent fails: by itself at `failing_prompt`, or by a fault after so many items."""
+        """An exchange in which the agent fails: on its own at `failing_prompt`, or by an injected fault after `after` items."""
         if self.failing_prompt is not None and after == 0:
             return self.ask(self.body(self.failing_prompt, stream=stream))
         if not self.can_be_watched:

@@ -1,4 +1,4 @@
-"""The contract of events: what an agent yields is well-formed, in order, and one call is one call."""
+"""Checks of the event contract: an agent's events are well-formed and in order, and each call has its own id."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from .base import Examination, expect, skip
 
 
 class ContractChecks(Examination):
-    """Checks of the events themselves, before a server makes anything of them."""
+    """Checks of the events themselves, before a server converts them."""
 
     def test_the_agents_events_keep_to_their_contract(self) -> None:
-        """The server ends such a turn with the agent's error: `invalid_event`, `event_order` or `invalid_usage`.
+        """The agent's events are well-formed and in order.
 
-        Each event has the types that its class says, and what it holds is JSON. Each call has an id of its own, and
-        `ToolCallReady` says what its pieces have said. Nothing comes after `Finished` or `Paused`.
+        Otherwise the server ends the turn with an error: `invalid_event`, `event_order` or `invalid_usage`. To fix:
+        give each field the type that the event's class declares, and only JSON values. Give each call its own id, and
+        `ToolCallReady` the same arguments as the call's deltas. Yield nothing after `Finished` or `Paused`.
         """
         if not self.can_be_watched:
             skip("the events of an agent inside an ASGI application cannot be seen")
@@ -29,7 +30,7 @@ class ContractChecks(Examination):
                 expect(not wrong, f"asked {prompt!r}, the agent broke the contract: {wrong}")
 
     def _asked(self) -> dict[str, ObservedExchange]:
-        """Further requests: the streams of all prompts that are set."""
+        """Send further requests: the streams of all configured prompts."""
         watched = self.watched(self.subject())
         tools = list(self.tools) if watched is None or watched.capabilities.client_tools else None
         bodies = {self.prompt: self.body(self.prompt, stream=True)}
@@ -41,8 +42,8 @@ class ContractChecks(Examination):
 
 
 def _wrong_with(run: Run) -> str:
-    """The fault in the items of a run, read once more; empty if there is none."""
-    # As if it counted tokens itself: where the server would cut is no fault of the agent's.
+    """The fault in the items of a run, checked again here; empty if there is none."""
+    # As if the agent counted tokens itself: a cut by the server is no fault of the agent.
     enforcer = EventContract(run.request, counts_tokens=True)
     last: AgentEvent | str = ""
     for number, item in enumerate(run.items, 1):

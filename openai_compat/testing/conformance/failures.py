@@ -1,4 +1,4 @@
-"""Failures: seen by the client, told in its words, telling no secrets, and not repeated."""
+"""Checks of failures: visible to the client, in the API's error format, without secrets, and not retried."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from ..subject import ObservedExchange
 from .base import SECRET, Examination, expect, skip
 
 RETRIED_STATUSES = frozenset({408, 409, 429})
-"""What the openai SDKs send again by themselves, twice, beside all 5xx; `x-should-retry: false` keeps them from it."""
+"""Statuses that the openai SDKs retry on their own, twice, in addition to all 5xx; `x-should-retry: false` prevents it."""
 
 RETRIED_TYPES = frozenset({"server_error", "rate_limit_error"})
-"""Error types inside a stream at which coding agents send the whole turn again."""
+"""Error types inside a stream at which coding agents repeat the whole turn."""
 
 SIGNS_OF_CODE = ("Traceback (most recent call last)", 'File "')
 MAX_ERROR = 10_000
-"""Bytes of an error's body."""
+"""Maximum size of an error's body, in bytes."""
 
 
 class FailureChecks(Examination):
-    """Checks of what clients get when the agent fails, or the request is wrong."""
+    """Checks of the answers to clients when the agent fails, or the request is invalid."""
 
     @property
     def failed(self) -> dict[str, ObservedExchange]:
-        """The failing agent, asked plainly and for a stream."""
+        """The exchanges with the failing agent, plain and streamed."""
         return self.once("failed", lambda: {"plain": self.failure(stream=False), "streamed": self.failure(stream=True)})
 
     @property
@@ -38,14 +38,15 @@ class FailureChecks(Examination):
 
     @property
     def failures(self) -> dict[str, ObservedExchange]:
-        """All of them, and what they are called."""
+        """All failed exchanges, by name."""
         return {**self.failed, "streamed, midway": self.failed_midway}
 
     def test_a_failed_run_is_an_error_and_never_an_answer(self) -> None:
-        """An apology with status 200 looks like an answer: it is stored, shown, and built upon.
+        """A failed run is reported as an error, never as an answer.
 
-        Let the exception leave the agent, or raise AgentError: the client then gets an error status, or an error inside
-        the stream.
+        An apology with status 200 looks like an answer: clients store it, show it, and continue from it. To fix: let
+        the exception leave the agent, or raise AgentError. The client then gets an error status, or an error inside the
+        stream.
         """
         for how, exchange in self.failed.items():
             answer = exchange.answer
@@ -54,9 +55,10 @@ class FailureChecks(Examination):
             expect(answer.status >= 400 or inside, f"{how}: the agent failed, and the answer is a good one: {shown}")
 
     def test_a_stream_that_fails_midway_ends_with_an_error(self) -> None:
-        """Without an error event a client takes half an answer for a whole one.
+        """A stream that fails midway ends with an error event, without a finish_reason.
 
-        Send `data: {"error": {…}}`, without `choices`, and no finish_reason before or after it; then end the body.
+        Without the error, clients mistake half an answer for a whole one. To fix: send `data: {"error": {…}}`, without `choices`,
+        and no finish_reason before or after it; then end the body properly.
         """
         answer = self.failed_midway.answer
         if answer.status >= 400:
@@ -69,18 +71,26 @@ class FailureChecks(Examination):
         expect(answer.complete, "the connection was cut instead of ended")
 
     def test_an_error_tells_nothing_that_was_not_written_for_the_client(self) -> None:
-        """Exception texts hold paths, keys and other people's data. Log them; raise AgentError for what may be read."""
+        """An error contains no exception text and no traceback.
+
+        Exception texts may contain paths, keys and other users' data. To fix: log them, and raise AgentError with a message that
+        clients may read.
+        """
         for how, exchange in self.failures.items():
             seen = exchange.answer.body.decode("utf-8", "replace") + str(exchange.answer.headers)
             errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
-            texts = [text for text in map(str, errors) if len(text) >= 8]  # a shorter one could be there by chance
+            texts = [text for text in map(str, errors) if len(text) >= 8]  # a shorter one could match by chance
             for secret in (*SIGNS_OF_CODE, SECRET, *self.secrets, *texts):
-                # As it is, and as JSON writes it.
+                # Verbatim, and as JSON escapes it.
                 shown = secret in seen or json.dumps(secret)[1:-1] in seen
                 expect(not shown, f"{how}: the client can read {secret[:200]!r}")
 
     def test_every_error_has_the_whole_envelope(self) -> None:
-        """Clients show `error.message` and decide by the rest: all four keys must be there, `param` and `code` or null."""
+        """Every error has all four keys: `message`, `type`, `param` and `code`.
+
+        Clients show `error.message` and decide by the other keys. To fix: always send `message` and `type` as texts, and `param`
+        and `code`, which may be null. Keep the body of an error below 10,000 bytes.
+        """
         for how, answer in self._errors():
             shown = answer.body[-300:].decode("utf-8", "replace")
             error = answer.error
@@ -88,7 +98,7 @@ class FailureChecks(Examination):
             expect(not missing, f"{how}: the error lacks {', '.join(missing)}: {shown}")
             texts = isinstance(error["message"], str) and isinstance(error["type"], str)
             expect(texts and error["message"], f"{how}: `message` and `type` must be texts: {shown}")
-            # In a stream, all that was said before is in the body too.
+            # In a stream, the body also contains all earlier output.
             expect(len(answer.body) < MAX_ERROR or answer.status == 200, f"{how}: more than {MAX_ERROR} bytes")
 
     def _errors(self) -> Iterator[tuple[str, Answer]]:
@@ -105,10 +115,11 @@ class FailureChecks(Examination):
                 yield how, answer
 
     def test_a_failed_run_is_not_repeated(self) -> None:
-        """The openai SDKs send a failed request twice more, so the agent would pay and act three times.
+        """A failed run is not retried.
 
-        Send `x-should-retry: false` once the agent has run, and inside a stream no error of the types server_error and
-        rate_limit_error, at which coding agents begin again.
+        The openai SDKs retry a failed request twice, so the agent would cost and act three times. To fix: send
+        `x-should-retry: false` once the agent has run. Inside a stream, send no error of the types server_error and
+        rate_limit_error, at which coding agents repeat the turn.
         """
         for how, exchange in self.failures.items():
             answer = exchange.answer

@@ -1,4 +1,4 @@
-"""Clients that leave: whatever was going on, the agent stops."""
+"""Checks of clients that disconnect: the agent stops, whatever it was doing."""
 
 from __future__ import annotations
 
@@ -19,40 +19,52 @@ Moment: TypeAlias = Callable[[Call, Subject], Awaitable[None]]
 
 
 class LeavingChecks(Examination):
-    """Checks of an agent whose client leaves, at four moments."""
+    """Checks of an agent whose client disconnects, at four moments."""
 
     def test_the_agent_stops_when_the_client_leaves_a_plain_request(self) -> None:
-        """Watch for `http.disconnect` while the agent works, also when nothing is sent; cancel its task."""
+        """The agent stops when the client disconnects from a plain request.
+
+        To fix: wait for `http.disconnect` while the agent works, even if nothing is sent yet, and cancel the agent's task.
+        """
         self._leave(self._begun, stream=False, after=self.pieces_to_text if self.pieces > self.pieces_to_text else 0)
 
     def test_the_agent_stops_when_the_client_leaves_before_the_first_piece(self) -> None:
-        """A client may leave while the agent still thinks. Do not wait for the first write to find out."""
+        """The agent stops when the client disconnects before the first piece.
+
+        A client may disconnect while the agent is still thinking. To fix: wait for `http.disconnect` meanwhile, instead of
+        noticing it at the first write.
+        """
         self._leave(self._begun, stream=True)
 
     def test_the_agent_stops_when_the_client_leaves_between_two_pieces(self) -> None:
-        """The most common case: a person presses Stop. Cancellation must reach the agent at its own `await`.
+        """The agent stops when the client disconnects between two pieces.
 
-        In the agent: let CancelledError and GeneratorExit pass, and cancel in a `finally` what you started.
+        This is the most common case: a user presses Stop. The cancellation must reach the agent at its current `await`.
+        To fix: in the agent, do not catch CancelledError and GeneratorExit, and cancel the tasks that you started in a
+        `finally`.
         """
         self._leave(self._said_something, stream=True, after=self.pieces_to_text)
 
     def test_the_agent_stops_when_the_client_leaves_while_a_piece_is_written(self) -> None:
-        """A client that does not read holds the writer up: it must not have to finish writing to find out."""
+        """The agent stops when the client disconnects while a piece is being written.
+
+        A client that does not read blocks the writer. To fix: notice the disconnect during the write, not after it.
+        """
         self._leave(self._being_written, stream=True, after=self.pieces_to_text)
 
     def _leave(self, moment: Moment, *, stream: bool, after: int = 0) -> None:
         __tracebackhide__ = True
         body = self.body(self.long_prompt or self.prompt, stream=stream)
-        self.plain  # noqa: B018  (asked before, so that what lives on after a first request is not counted)
+        self.plain  # noqa: B018  (requested first, so that tasks that stay after a first request are not counted)
         left = self.run(lambda: self._left_behind(moment, body, after))
         if left is None:
             skip("the answer was complete before the client could leave; set a `long_prompt` that takes longer")
         expect(not left, f"{self.patience:g} s after the client left there still runs: {', '.join(left)}")
 
     async def _left_behind(self, moment: Moment, body: dict[str, object], after: int) -> list[str] | None:
-        """Names of what still runs after the client has left at that moment; None if there was nothing left to stop."""
+        """Names of tasks that still run after the client has disconnected at `moment`; None if the answer had already ended."""
         before = running_tasks()
-        # One gate for all agents: nothing but the client's leaving can end their wait.
+        # One gate for all agents: only the client's disconnect can end their wait.
         never = anyio.Event()
         held = self.can_be_watched and self.long_prompt is None
         subject = self.subject((lambda agent: slow(agent, never, after=after)) if held else None)
@@ -87,7 +99,7 @@ class LeavingChecks(Examination):
             await call.ended.wait()
 
     async def _until(self, seen: Callable[[Answer], bool], call: Call, subject: Subject) -> None:
-        """Read until the client has seen it; where the agent has said it, the server gets no more than `patience`."""
+        """Read until `seen(answer)` is true; once the agent has sent its first text, the server has `patience` seconds."""
         watched = self.watched(subject)
         if watched is not None:
             await (await watched.begun()).said(self.pieces_to_text)

@@ -1,4 +1,4 @@
-"""The agent as Claude Code and Anthropic's SDKs have it."""
+"""Checks of the agent as Claude Code and Anthropic's SDKs see it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .base import expect, skip
 from .transports import Event, TransportChecks, parsed, saying
 
 AT_ONCE = 14
-"""Counts that Claude Code asks for at once."""
+"""Number of token counts that Claude Code requests at once."""
 
 DELTAS = {
     "text_delta": "text",
@@ -25,10 +25,10 @@ DELTAS = {
     "signature_delta": "thinking",
     "input_json_delta": "tool_use",
 }
-"""The block that each delta belongs to: Claude Code asks again, or stops, where one comes in another."""
+"""The block type of each delta: Claude Code retries, or stops, if a delta comes in another block."""
 
 LONG = 50
-"""How often a text has the prompt that is to count for more."""
+"""Number of repetitions of the prompt in the long text of the counting check."""
 
 MOST = 32_000
 """The `max_tokens` of Claude Code."""
@@ -39,19 +39,19 @@ UNENDED = {
     "pause_turn": "is not over: Anthropic's tool runner sends it again, and the agent runs again",
     "refusal": "is refused: Claude Code asks again, and shows a text of its own",
 }
-"""What is wrong with an answer that has one of these for its `stop_reason`."""
+"""The fault of an answer with one of these values of `stop_reason`."""
 
 
 class MessagesConformance(TransportChecks):
-    """The agent as Claude Code and Anthropic's SDKs have it. Set what `Conformance` has."""
+    """The agent as Claude Code and Anthropic's SDKs see it. Its settings are those of `Conformance`."""
 
     @property
     def headers(self) -> dict[str, str]:
-        """Those of a client that knows blocks for the agent's own tools, as Claude Code does."""
+        """The headers of a client that supports blocks for the agent's own tools, such as Claude Code."""
         return {**super().headers, "anthropic-beta": "mcp-client-2025-11-20"}
 
     def request_path(self) -> str:
-        """Where Anthropic's clients post what they ask."""
+        """The path to which Anthropic's clients post messages."""
         return f"{self.path}/messages"
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class MessagesConformance(TransportChecks):
         return {**body, "tools": offered} if offered else body
 
     def events(self, answer: Answer) -> list[Event]:
-        """The data of the events."""
+        """The JSON data of the events."""
         return answer.events
 
     def out_of_order(self, events: Sequence[Event]) -> str:
@@ -79,7 +79,7 @@ class MessagesConformance(TransportChecks):
         return _blocks_out_of_order(events)
 
     def said(self, told: Sequence[Event]) -> str:
-        """The texts of its blocks."""
+        """The texts of the answer's blocks."""
         if len(told) == 1 and "content" in told[0]:
             return "\n\n".join([b["text"] for b in told[0]["content"] if b.get("type") == "text"])
         pieces = [
@@ -88,7 +88,7 @@ class MessagesConformance(TransportChecks):
         return "".join(pieces)
 
     def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
-        """Its `tool_use` blocks, whose arguments are in their deltas alone: Claude Code reads no others."""
+        """The `tool_use` blocks. Their arguments are only read from the deltas, as Claude Code does."""
         if len(told) == 1 and "content" in told[0]:
             return [(b["name"], b["input"]) for b in told[0]["content"] if b.get("type") == "tool_use"]
         names: list[str] = []
@@ -102,11 +102,11 @@ class MessagesConformance(TransportChecks):
         return list(zip(names, map(parsed, arguments), strict=True))
 
     def told_nothing(self, told: Sequence[Event]) -> str:
-        """Claude Code asks again where no text is seen."""
+        """The fault of an answer without visible text, at which Claude Code retries."""
         return "" if self.said(told).strip() else "Claude Code sends a request again whose answer shows no text"
 
     def unsafe_failure(self, events: Sequence[Event]) -> str:
-        """Claude Code asks again where no block is whole, and at some types of errors; it runs each call it sees."""
+        """The fault of a failed stream. Claude Code retries if no block is complete, or at some errors; it runs every call."""
         kinds = [str(event.get("type")) for event in events if event.get("type") != "ping"]
         if kinds[-1:] != ["error"]:
             return f"a stream that has failed ends with an error, not {kinds[-1:]}"
@@ -120,13 +120,15 @@ class MessagesConformance(TransportChecks):
     # the end of an answer
 
     def test_a_whole_answer_ends_with_its_turn(self) -> None:
-        """Claude Code asks for the rest of an answer that ends for its length, and shows its own text for a refused one.
+        """A whole answer ends with `stop_reason` "end_turn" or another one that ends the turn, even if it is very long.
 
-        Not of an agent's work that is done, also where it is longer than the server thinks 32,000 tokens are.
+        Claude Code requests the rest of an answer that ends because of its length, and replaces a refused one by its own text. So
+        the work of an agent would be repeated. To fix: do not report a length limit for a complete answer, even if the server
+        estimates it at more than 32,000 tokens.
         """
         asked = [(self.over(self.prompt, stream=stream), "the answer") for stream in (True, False)]
         if self.can_be_watched:
-            long = "word " * MOST  # which are more tokens, at four characters each
+            long = "word " * MOST  # more than MOST tokens, at four characters per token
             asked.append((self._as_claude_code(saying([long])), f"an answer of {MOST} words"))
         for exchange, what in asked:
             told = self.events(exchange.answer) or [exchange.answer.json]
@@ -145,10 +147,11 @@ class MessagesConformance(TransportChecks):
     # threads and counts
 
     def test_a_thread_goes_on_or_is_gone(self) -> None:
-        """Anthropic's tool runner begins a thread, and then sends only what is new.
+        """A thread is continued with its history, or is refused with 404 `thread_not_found`.
 
-        A server that passes over `thread` has an agent that knows nothing of what was said before. One that keeps none
-        answers with 404 and `thread_not_found`, and gets all of it again.
+        Anthropic's tool runner begins a thread, and then sends only new messages. If the server ignores `thread`, the
+        agent misses the history. To fix: keep the history of threads; or answer 404 with `thread_not_found`, and the
+        client sends all of it again.
         """
         first = self._in_thread({"type": "create"}).answer
         if _code(first) == "thread_unsupported_request":
@@ -165,7 +168,11 @@ class MessagesConformance(TransportChecks):
             expect(len(asked) == 2, f"of a thread with two questions the agent was given {len(asked)}")
 
     def test_tokens_are_counted_beside_the_agent(self) -> None:
-        """Claude Code counts a dozen times at once, to show what fills its context: no run, no slot, no part of a rate."""
+        """Counting tokens does not run the agent, and many counts at once are answered.
+
+        Claude Code requests a dozen counts at once, to show the content of its context window. To fix: count without running the
+        agent, without taking a slot, and without charging a rate limit.
+        """
         counts, runs = self.run(self._count)
         if any([answer.status == 404 for answer in counts]):
             skip("nothing is counted here")
@@ -177,13 +184,13 @@ class MessagesConformance(TransportChecks):
         expect(whole, f"{short!r} tokens are in the prompt, and {long!r} in a text that has it {LONG} times")
 
     def _in_thread(self, thread: Mapping[str, Any]) -> ObservedExchange:
-        subject = self.once("subject of threads", self.subject)  # which keeps them
+        subject = self.once("subject of threads", self.subject)  # which stores the threads
         body = {**self.request_body(self.prompt, stream=False, tools=()), "thread": thread}
         request = http_request("POST", self.request_path(), body, self.headers)
         return self.run(lambda: ask(subject, self.watched(subject), request, 0))
 
     async def _count(self) -> tuple[list[Answer], int]:
-        """The answers, the first one for `prompt` and the last one for a long text, and how often the agent has run."""
+        """The answers, first for `prompt` and last for a long text, and the number of agent runs."""
         subject = self.subject()
         prompts = [*[self.prompt] * (AT_ONCE - 1), " ".join([self.prompt] * LONG)]
         answers = [Answer()] * AT_ONCE

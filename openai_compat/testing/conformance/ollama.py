@@ -1,4 +1,4 @@
-"""The agent as Ollama's clients have it."""
+"""Checks of the agent as Ollama's clients see it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from .transports import Event, TransportChecks, parsed
 
 
 class OllamaConformance(TransportChecks):
-    """The agent as Ollama's clients have it. Set what `Conformance` has."""
+    """The agent as Ollama's clients see it. Its settings are those of `Conformance`."""
 
     def request_path(self) -> str:
-        """The path, which stands beside `/v1` and not below it."""
+        """The path, which is next to `/v1` and not below it."""
         return f"{self.path.removesuffix('/v1')}/api/chat"
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A request as Ollama's package sends it."""
+        """A request in the format of Ollama's package."""
         body = self.body(prompt, stream=stream)
         return {**body, "tools": list(tools)} if tools else body
 
     def events(self, answer: Answer) -> list[Event]:
-        """Each line of the body is one JSON object."""
+        """The JSON objects in the body, one per line."""
         return [cast("Event", found) for line in answer.body.splitlines() if isinstance(found := parsed(line), dict)]
 
     def out_of_order(self, events: Sequence[Event]) -> str:
-        """The last line alone is done, and each has a message."""
+        """Only the last line has `done: true`, and each line has a message."""
         done = [event.get("done") for event in events]
         if done != [*[False] * (len(done) - 1), True]:
             return f"the last line, and no other one, is done: {done}"
@@ -34,20 +34,20 @@ class OllamaConformance(TransportChecks):
         return f"lines without a message: {bare}" if bare else ""
 
     def said(self, told: Sequence[Event]) -> str:
-        """The texts of its messages."""
+        """The texts of the answer's messages."""
         return "".join([event.get("message", {}).get("content", "") for event in told])
 
     def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
-        """The calls of its messages."""
+        """The calls of the answer's messages."""
         calls = [call["function"] for event in told for call in event.get("message", {}).get("tool_calls", ())]
         return [(call["name"], call["arguments"]) for call in calls]
 
     def told_nothing(self, told: Sequence[Event]) -> str:
-        """Clients wait for the line that is done."""
+        """The fault of an answer without text: clients wait for the line with `done: true`."""
         return self.out_of_order(told)
 
     def unsafe_failure(self, events: Sequence[Event]) -> str:
-        """The last line is an error, and no other one is done."""
+        """The last line is an error, and no line has `done: true`."""
         if not events or "error" not in events[-1] or any([event.get("done") for event in events]):
             return f"a stream that has failed ends with an error, and no line is done: {events}"
         return "a call was shown although the answer failed" if self.calls(events) else ""

@@ -1,4 +1,4 @@
-"""Checks that a request reaches the agent, or is refused by name; nothing of it is lost on the way."""
+"""Checks that all parts of a request reach the agent, or are refused by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..watch import Watched
 from ..wrapping import Wrapper
 from .base import Examination, expect, skip
 
-# Nobody's defaults, and exact in binary: they can be compared however they were written.
+# No client's defaults, and exact in binary, so that they can be compared however they were written.
 PARAMETERS: Mapping[str, Any] = {"temperature": 0.25, "top_p": 0.5, "seed": 4711, "frequency_penalty": 0.125}
 
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -36,12 +36,12 @@ FORMAT: Mapping[str, Any] = {
 
 
 class _Sampled(Wrapper):
-    """Notes which parameters its agent looks at."""
+    """Records the sampling parameters that its agent reads."""
 
     def __init__(self, agent: AgentBackend, looked_at: set[str]) -> None:
         super().__init__(agent)
 
-        class Noted(Sampling):  # without fields of its own, so that `replace` makes one as well
+        class Noted(Sampling):  # without new fields, so that `replace` also makes a Noted
             def __getattribute__(self, name: str) -> Any:
                 looked_at.add(name)
                 return super().__getattribute__(name)
@@ -49,19 +49,20 @@ class _Sampled(Wrapper):
         self._noted = Noted
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent with parameters that are watched."""
-        # Read from what is not watched yet, or all would count as looked at.
+        """Run the agent with watched parameters."""
+        # Read before watching, or all parameters would count as read.
         values = {each.name: getattr(request.sampling, each.name) for each in fields(Sampling)}
         return super().run(replace(request, sampling=self._noted(**values)), context)
 
 
 class RequestChecks(Examination):
-    """Checks of what reaches the agent; they need one that can be watched."""
+    """Checks of the request that reaches the agent; they need an agent that can be watched."""
 
     def test_parameters_reach_the_agent(self) -> None:
-        """A client that sets `temperature` and gets another one notices nothing, and nobody finds the reason.
+        """Sampling parameters reach the agent, or are refused with a 400 that names them.
 
-        Hand the parameters on as `request.sampling`, or refuse what you do not take with a 400 that names it.
+        A client whose `temperature` is dropped gets other answers, and cannot find out why. To fix: pass the parameters on as
+        `request.sampling`, or refuse those that you do not support with a 400 whose `param` names them.
         """
         request = self._reached(self.ask(self.body(self.prompt, **PARAMETERS)), PARAMETERS)
         if request is not None:
@@ -69,10 +70,11 @@ class RequestChecks(Examination):
             expect(seen == PARAMETERS, f"sent were {dict(PARAMETERS)}, the agent got {seen}")
 
     def test_a_parameter_is_passed_on_or_told(self) -> None:
-        """A client that is not told which of its parameters have no effect looks for the reason in its prompt.
+        """Sampling parameters without effect are reported to the client in `X-Ignored-Parameters`.
 
-        Declare those that reach your model, `Capabilities(parameters={…})`, and pass on what you declare. The server names
-        the others in `X-Ignored-Parameters`.
+        A client that does not know that a parameter has no effect looks for the cause in its prompt. To fix: declare
+        the parameters that reach your model, `Capabilities(parameters={…})`, and pass on every declared one. The server
+        names the others in `X-Ignored-Parameters`.
         """
         can, looked_at = self._agent_seen.capabilities, set[str]()
         if can.parameters is None:
@@ -88,9 +90,10 @@ class RequestChecks(Examination):
             expect(not lost, f"declared as passed on, but the agent never looks at them: {lost}")
 
     def test_a_picture_reaches_the_agent_or_is_refused(self) -> None:
-        """An agent that was shown a picture and got only the text talks about something that it has not seen.
+        """A picture reaches the agent, or is refused with a 400.
 
-        Hand it on, or declare `Capabilities(vision=False)`: then it is a 400 that names the part.
+        An agent that gets only the text answers about a picture that it has not seen. To fix: pass the picture on, or declare
+        `Capabilities(vision=False)`: then the answer is a 400 that names the part.
         """
         parts = [{"type": "text", "text": self.prompt}, {"type": "image_url", "image_url": {"url": PICTURE}}]
         body = self.body(self.prompt) | {"messages": [{"role": "user", "content": parts}]}
@@ -101,9 +104,10 @@ class RequestChecks(Examination):
             expect(ImagePart.__name__ in kinds, f"the agent got a message of {kinds or type(last).__name__}")
 
     def test_response_format_reaches_the_agent_or_is_refused(self) -> None:
-        """A program that asks for JSON parses the answer without looking: text in its place is a crash over there.
+        """`response_format` reaches the agent, or is refused with a 400.
 
-        Follow `request.response_format`, or declare `Capabilities(structured_output=False)`: then it is a 400.
+        A program that requests JSON parses the answer without checking it, and crashes on plain text. To fix: follow
+        `request.response_format`, or declare `Capabilities(structured_output=False)`: then the answer is a 400.
         """
         exchange = self.ask(self.body(self.prompt, response_format=FORMAT))
         request = self._reached(exchange, ["response_format"], can=self._agent_seen.capabilities.structured_output)
@@ -111,9 +115,10 @@ class RequestChecks(Examination):
             expect(request.response_format == FORMAT, f"the agent got {request.response_format!r}")
 
     def test_a_client_cannot_take_the_place_of_an_own_tool(self) -> None:
-        """A client that offers a tool by the name of one of the agent's own is asked instead, and writes its result.
+        """A client's tool with the name of one of the agent's own tools does not replace that tool.
 
-        Declare the names: `Capabilities(own_tools={…})`, or a method `tool_names(request)` of the backend.
+        Otherwise the client gets the call, and can write its result. To fix: declare the names of your tools with
+        `Capabilities(own_tools={…})`, or with a method `tool_names(request)` of the backend.
         """
         names = self._own_tools()
         if not names:
@@ -131,7 +136,7 @@ class RequestChecks(Examination):
         return watched
 
     def _reached(self, exchange: ObservedExchange, names: Any, *, can: bool = True) -> AgentRequest | None:
-        """The request as the agent got it; None where it was refused by the name of something in it."""
+        """The request as the agent got it; None if it was refused with an error that names one of `names`."""
         answer, _ = exchange.answer, self._agent_seen
         if answer.status == 400:
             param = str(answer.error.get("param"))

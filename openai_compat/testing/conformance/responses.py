@@ -1,4 +1,4 @@
-"""The Responses API says the same as chat, in a stream whose events are numbered and end as they should."""
+"""Checks of the Responses API: the same answer as chat, in a stream with numbered events and a proper end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .base import Examination, expect, skip
 
 
 class ResponsesChecks(Examination):
-    """Checks of `/responses`; they are left out where there is none."""
+    """Checks of `/responses`; they are skipped if it does not exist."""
 
     @property
     def responses(self) -> dict[str, ObservedExchange]:
-        """`prompt`, answered plainly and as a stream."""
+        """The plain and the streamed answer to `prompt`."""
         return self.once("responses", self._answers)
 
     def _answers(self) -> dict[str, ObservedExchange]:
@@ -26,21 +26,25 @@ class ResponsesChecks(Examination):
         return {"plain": plain, "streamed": streamed}
 
     def test_a_response_says_what_chat_says(self) -> None:
-        """Clients choose the API, and people get the same agent: make both from the same events."""
+        """A response has the same text as the chat completion, and the status "completed".
+
+        Users get the same agent through any API that their client chooses. To fix: make both answers from the same events.
+        """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         plain, streamed = self.responses["plain"].answer.json, _final(self.responses["streamed"])
         for how, body, chat in (("plain", plain, self.plain), ("streamed", streamed, self.streamed)):
             said, expected = _text(body), chat.answer.said()
             expect(body.get("status") == "completed", f"{how}: the status is {body.get('status')!r}")
-            same = said.split() == expected.split()  # between two messages chat needs a blank line
+            same = said.split() == expected.split()  # chat puts a blank line between two messages
             expect(same, f"{how}: chat says {expected!r}, the response {said!r}")
 
     def test_the_events_of_a_response_are_numbered_and_end_with_it(self) -> None:
-        """Readers that were cut off go on after a number; a gap or a missing end looks like a broken connection.
+        """The events of a response are numbered from 0 without a gap, and end with `response.completed`.
 
-        Number from 0 without a gap; begin with `response.created`, end with `response.completed`, and let the deltas
-        add up to the text.
+        A reader that was cut off resumes after a number; a gap or a missing end looks like a broken connection. To fix:
+        number the events without a gap, begin with `response.created`, end with `response.completed`, and let the
+        deltas add up to the text.
         """
         events = self.responses["streamed"].answer.events
         numbers = [event.get("sequence_number") for event in events]

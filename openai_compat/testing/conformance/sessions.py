@@ -1,4 +1,4 @@
-"""Conversations: who may see what was said, and what is left of a turn that failed."""
+"""Checks of conversations: they are private to their caller, and a failed turn leaves no trace."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ Say = Callable[..., ObservedExchange]
 
 
 class SessionChecks(Examination):
-    """Checks of an agent in conversations that a server keeps: they are made for a bare agent, with a server of theirs.
+    """Checks of an agent in server-side conversations. They need a bare agent, and serve it with their own server.
 
-    An agent that keeps nothing of its own passes them all. One that does has to keep it by `request.session_key`, and
-    only what was committed.
+    An agent without its own storage passes them all. An agent with storage must key it by `request.session_key`, and store
+    only committed turns.
     """
 
     def test_a_failed_turn_leaves_nothing_behind(self) -> None:
-        """A turn that failed is sent again, and what it left is then there twice, or contradicts what the user sees.
+        """A failed turn leaves nothing in the conversation.
 
-        Keep nothing of your own before the turn has ended well; let the server keep the conversation.
+        A client sends a failed turn again: its remains would then be there twice, or contradict the conversation on the user's
+        screen. To fix: store nothing before the turn has succeeded, or let the server store the conversation.
         """
         word = "pangolin-4711"
         say = self._conversation("failing", lambda agent: _FailsAt(agent, word, self.pieces_to_text))
@@ -37,9 +38,10 @@ class SessionChecks(Examination):
         self._expect_unheard(word, say("key-a", self.prompt), "the turn that failed")
 
     def test_callers_with_the_same_conversation_id_do_not_meet(self) -> None:
-        """Ids come from clients, and two callers can choose the same one: `conversation_id` alone is nobody's.
+        """Two callers with the same conversation id do not see each other's messages.
 
-        Keep what is yours by `request.session_key`, which is another one for each caller.
+        Clients choose these ids, so `conversation_id` alone does not identify a caller. To fix: key your storage by
+        `request.session_key`, which differs for each caller.
         """
         word = "axolotl-4711"
         say = self._conversation("meeting")
@@ -47,9 +49,10 @@ class SessionChecks(Examination):
         self._expect_unheard(word, say("key-b", self.prompt), "another caller")
 
     def test_a_fork_does_not_see_what_was_said_beside_it(self) -> None:
-        """A response can be continued twice (`previous_response_id`): each of them knows only its own way.
+        """A forked response does not see the messages of the other branch.
 
-        Take what was said before from `request.messages`, and not from what you remember of the caller.
+        A response can be continued twice (`previous_response_id`), and each branch has its own history. To fix: read the history
+        from `request.messages`, not from your own memory of the caller.
         """
         word = "narwhal-4711"
         say = self._conversation("forking")
@@ -68,7 +71,7 @@ class SessionChecks(Examination):
         expect(word not in answer.body.decode("utf-8", "replace"), f"the answer repeats what {whose} said")
 
     def _conversation(self, name: str, wrap: Wrap | None = None) -> Say:
-        """Says something in a conversation of that name, whoever says it."""
+        """A function that sends a message in the conversation `name`, for any caller."""
         subject = self._kept(name, wrap)
 
         def say(key: str, text: str, path: str = "chat/completions", previous: str | None = None) -> ObservedExchange:
@@ -88,7 +91,7 @@ class SessionChecks(Examination):
     def _kept(self, name: str, wrap: Wrap | None) -> Subject:
         if list(self.subject().watched) != [""]:
             skip("conversations are examined with a bare agent, in a server that keeps them; hand over the agent")
-        # Principals of their own for each check: what one leaves in the store must not be seen by another.
+        # Separate principals for each check: no check may see the stored data of another.
         keys = {key: f"{name}-{key}" for key in ("key-a", "key-b")}
 
         def serve(agent: AgentBackend) -> Server:
@@ -98,7 +101,7 @@ class SessionChecks(Examination):
 
 
 class _FailsAt(Wrapper):
-    """Fails in the turn in which a word was said, when so many items are out."""
+    """Fails in the turn whose prompt contains `word`, after `after` items."""
 
     def __init__(self, agent: AgentBackend, word: str, after: int) -> None:
         super().__init__(agent)
@@ -106,7 +109,7 @@ class _FailsAt(Wrapper):
         self._after = after
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, up to there."""
+        """Run the agent up to that item."""
         left = self._after if self._word in request.prompt else -1
         async with self.items_of(request, context) as items:
             async for item in items:

@@ -1,4 +1,4 @@
-"""The form of a stream: what openai clients rely on, chunk by chunk."""
+"""Checks of a stream's format: the details that openai clients rely on, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class StreamChecks(Examination):
     """Checks of a streamed answer."""
 
     def test_a_stream_is_sent_as_an_event_stream(self) -> None:
-        """Clients and proxies tell a stream by its headers, and proxies keep back what has a length or an encoding.
+        """A stream has the headers of an event stream, and no length or encoding.
 
-        Send `content-type: text/event-stream` and `cache-control: no-cache`; no content-length, no compression.
+        Clients and proxies recognize a stream by its headers, and proxies buffer bodies with a length or an encoding.
+        To fix: send `content-type: text/event-stream` and `cache-control: no-cache`; no content-length, no compression.
         """
         answer = self.streamed.answer
         kind = (answer.header("content-type") or "").partition(";")[0].strip()
@@ -32,10 +33,11 @@ class StreamChecks(Examination):
             expect(answer.header(name) is None, f"a stream must not have a {name} header")
 
     def test_a_stream_is_framed_as_one_data_line_for_each_event(self) -> None:
-        r"""Hand-written clients split at `\n\n` and take what follows `data: `; anything else is lost on some of them.
+        r"""A stream consists of one `data: ` line per event, each followed by a blank line.
 
-        Write `data: {json}\n\n` for each event: no `event:` or `id:` lines, no `\r`, comments (`: …`) only between
-        events, and a blank line after the last one too.
+        Hand-written clients split at `\n\n` and read the text after `data: `; some of them lose anything else. To fix: write
+        `data: {json}\n\n` for each event: no `event:` or `id:` lines, no `\r`, comments (`: …`) only between events, and a blank
+        line after the last event too.
         """
         body = self.streamed.answer.body
         expect(b"\r" not in body, r"lines must end with \n, not \r\n")
@@ -46,10 +48,11 @@ class StreamChecks(Examination):
             expect(comment or single, f"not one `data: ` line: {event[:200]!r}")
 
     def test_every_event_of_a_stream_is_a_chunk(self) -> None:
-        """Clients validate chunks: a key that is missing ends the stream with an error in the typed ones.
+        """Every event of a stream is a complete chunk of a chat completion.
 
-        Each event is `{"id", "object": "chat.completion.chunk", "created", "model", "choices": [one]}`, and the choice
-        `{"index", "delta", "finish_reason"}`, with null as the finish_reason until the end.
+        Typed clients validate chunks, and end the stream with an error if a key is missing. To fix: send each event as
+        `{"id", "object": "chat.completion.chunk", "created", "model", "choices": [one]}`, and the choice as
+        `{"index", "delta", "finish_reason"}`, with a null finish_reason until the end.
         """
         answer = self.streamed.answer
         for payload in answer.data[: answer.data.index(DONE)] if DONE in answer.data else answer.data:
@@ -58,7 +61,10 @@ class StreamChecks(Examination):
         expect(answer.chunks, "the stream has no chunk at all")
 
     def test_every_chunk_has_the_same_identity(self) -> None:
-        """Clients join chunks by their id. All chunks of an answer have one id, one created, and the model asked for."""
+        """All chunks of a stream have the same `id`, the same `created`, and the requested `model`.
+
+        Clients join chunks by their id. To fix: set the three values once per answer, and copy them into every chunk.
+        """
         chunks = self.streamed.answer.chunks
         for key in ("id", "created", "model"):
             values = {json.dumps(chunk.get(key)) for chunk in chunks}
@@ -67,9 +73,10 @@ class StreamChecks(Examination):
         expect(models <= {self.model_name}, f"asked for the model {self.model_name!r}, the chunks name {models}")
 
     def test_a_stream_says_the_role_once_and_first(self) -> None:
-        """The SDK adds up what deltas say: a role in each gives "assistantassistant…", none leaves it empty.
+        """The first delta of a stream has the role, and no other delta has one.
 
-        Put `"role": "assistant"` into the first delta, and into no other.
+        The SDK concatenates the values of deltas: a role in each gives "assistantassistant…", and none leaves it empty.
+        To fix: put `"role": "assistant"` into the first delta only.
         """
         roles = [delta.get("role") for delta in self.streamed.answer.deltas]
         expect(roles[:1] == ["assistant"], f'the first delta must say `"role": "assistant"`; it says {roles[:1]}')
@@ -77,7 +84,11 @@ class StreamChecks(Examination):
         expect(not again, f"the role is said {len(again) + 1} times")
 
     def test_a_stream_says_one_finish_reason_and_says_it_last(self) -> None:
-        """Clients take an answer without a finish_reason for cut off, and stop reading, or start anew, at each one."""
+        """A stream has exactly one finish_reason, in its last chunk with a choice.
+
+        Clients treat an answer without a finish_reason as cut off, and stop reading, or start a new answer, at each one. To fix:
+        send one of the known reasons once, at the end, and null before.
+        """
         answer = self.streamed.answer
         reasons = answer.finish_reasons
         expect(len(reasons) == 1, f"there must be one finish_reason, there are {len(reasons)}: {reasons}")
@@ -86,7 +97,10 @@ class StreamChecks(Examination):
         expect(last is not None, "after the finish_reason there is another chunk with a choice")
 
     def test_a_stream_ends_with_done_and_nothing_after_it(self) -> None:
-        """`data: [DONE]` tells clients that nothing was lost; they stop reading there. Then end the body."""
+        """A stream ends with `data: [DONE]`, once, and nothing after it.
+
+        `[DONE]` proves to clients that nothing was lost, and they stop reading there. To fix: send it last, then end the body.
+        """
         answer = self.streamed.answer
         expect(DONE in answer.data, "the stream does not end with `data: [DONE]`")
         expect(answer.data[-1] == DONE, f"data after [DONE]: {answer.data[-1][:200]}")
@@ -94,7 +108,11 @@ class StreamChecks(Examination):
         expect(answer.complete, "the body goes on after [DONE]")
 
     def test_a_piece_is_sent_before_the_next_one_is_made(self) -> None:
-        """Something on the way collects the answer and sends it at once: a middleware, compression, or a `list(…)`."""
+        """Each piece is sent before the next one is made.
+
+        If this fails, something between agent and client collects the answer and sends it at once. To fix: remove the buffering
+        middleware, the compression, or a `list(…)` around the agent's output.
+        """
         if not self.can_be_watched:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         if self.pieces_to_text >= self.pieces:
@@ -116,9 +134,10 @@ class StreamChecks(Examination):
         return says_something(call.answer.deltas)
 
     def test_usage_comes_in_one_last_chunk_and_only_when_asked_for(self) -> None:
-        """Clients look for usage in the last chunk, the one without choices; in any other place they count it twice.
+        """Usage is sent in the last chunk, and only if the client requests it.
 
-        With `stream_options.include_usage`, send `{"choices": [], "usage": {…}}` before [DONE], and null before that.
+        Clients look for usage in the last chunk, the one without choices; elsewhere they count it twice. To fix: with
+        `stream_options.include_usage`, send `{"choices": [], "usage": {…}}` before [DONE], and null in the chunks before.
         """
         unasked = [chunk for chunk in self.streamed.answer.chunks if chunk.get("usage")]
         expect(not unasked, "usage was sent although the client did not ask for it")
@@ -131,7 +150,7 @@ class StreamChecks(Examination):
 
 
 def says_something(deltas: list[dict[str, Any]]) -> bool:
-    """True if the deltas have text, reasoning or a refusal: whatever a client shows."""
+    """True if the deltas contain visible output: text, reasoning or a refusal."""
     return any([delta.get("content") or delta.get("reasoning_content") or delta.get("refusal") for delta in deltas])
 
 

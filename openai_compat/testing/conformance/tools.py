@@ -1,4 +1,4 @@
-"""Tool calls: the client's go out, their results come back, and the agent's own are never shown as calls."""
+"""Checks of tool calls: client tool calls and results are passed on, and the agent's own calls are never shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from .base import Examination, expect, skip
 
 
 class ToolChecks(Examination):
-    """Checks of tool calls. Those about the client's tools are left out for agents that take none."""
+    """Checks of tool calls. Those for client tools are skipped for agents that do not accept them."""
 
     @property
     def calling(self) -> dict[str, ObservedExchange]:
-        """`tool_prompt`, answered plainly and as a stream."""
+        """The plain and the streamed answer to `tool_prompt`."""
         watched = self.watched(self.subject())
         if watched is not None and not watched.capabilities.client_tools:
             skip("the agent does not take the client's tools (`Capabilities.client_tools`)")
@@ -24,7 +24,7 @@ class ToolChecks(Examination):
 
     @property
     def calls(self) -> dict[str, Answer]:
-        """Those of these answers that have a call."""
+        """The answers with a tool call."""
         answers = {how: exchange.answer for how, exchange in self.calling.items()}
         found = {how: answer for how, answer in answers.items() if answer.tool_calls}
         if not found:
@@ -32,7 +32,11 @@ class ToolChecks(Examination):
         return found
 
     def test_the_agent_calls_the_clients_tool(self) -> None:
-        """The prompt that you set as `tool_prompt` did not lead to a call: it got lost between agent and client."""
+        """The agent calls a tool of the client for `tool_prompt`.
+
+        If it does not, the prompt does not lead to a call, or the call is lost between agent and client. To fix: set a
+        `tool_prompt` that needs one of `tools`, pass `request.tools` to the model, and yield its calls.
+        """
         answers = {how: exchange.answer for how, exchange in self.calling.items()}
         if self.tool_prompt == Examination.tool_prompt and not any([a.tool_calls for a in answers.values()]):
             skip("the agent called no tool; set `tool_prompt` and `tools` so that it does")
@@ -41,30 +45,43 @@ class ToolChecks(Examination):
             expect(answer.tool_calls, f"no tool call in the {how} answer (status {answer.status}): {shown}")
 
     def test_the_pieces_of_a_tool_call_fit_together(self) -> None:
-        """Clients join pieces by `index`, and add up id, name and arguments: what is sent twice is there twice.
+        """The pieces of a tool call fit together: `index` in each piece; id, type and name in the first one only.
 
-        Send `index` with every piece; `id`, `type` and the name with the first one of a call, and with no other. Each
-        call has an id of its own.
+        Clients join pieces by `index`, and concatenate id, name and arguments: a value that is sent twice is there
+        twice. To fix: send `index` with every piece, and `id`, `type` and the name with the first piece of a call only.
+        Give each call its own id.
         """
         for how, answer in self.calls.items():
             wrong = _wrong_with_pieces(answer.tool_call_pieces, streamed=how == "streamed")
             expect(not wrong, f"{how}: {wrong}: {json.dumps(answer.tool_call_pieces)[:400]}")
 
     def test_a_tool_calls_arguments_are_a_json_object(self) -> None:
-        """Clients parse `arguments` and give up on the call, or on the answer, if it is no JSON object as text."""
+        """The arguments of a tool call are the text of a JSON object.
+
+        Clients parse `arguments`, and drop the call or the whole answer if they cannot. To fix: serialize a JSON object, and send
+        all of it.
+        """
         for how, answer in self.calls.items():
             for call in answer.tool_calls:
                 parsed = _parsed(call["arguments"])
                 expect(isinstance(parsed, dict), f"{how}: {call['name']} was called with {call['arguments']!r}")
 
     def test_an_answer_with_tool_calls_finishes_for_tool_calls(self) -> None:
-        """Clients run the tools only if finish_reason is "tool_calls"; with "stop" the conversation just ends."""
+        """An answer with tool calls has the finish_reason "tool_calls".
+
+        Clients only run the tools for this reason; with "stop" the conversation just ends. To fix: send "tool_calls" whenever the
+        answer contains calls of client tools.
+        """
         for how, answer in self.calls.items():
             reasons = answer.finish_reasons
             expect(reasons[-1:] == ["tool_calls"], f"{how}: finish_reason is {reasons}, there are calls")
 
     def test_streamed_and_plain_answers_call_the_same(self) -> None:
-        """The calls, their order and their arguments must not depend on `stream`."""
+        """Streamed and plain answers have the same tool calls, in the same order, with the same arguments.
+
+        They must not depend on `stream`. To fix: make both answers from the same events. If the agent's calls vary from run to
+        run, set `repeatable = False`.
+        """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         calls = {how: [(c["name"], _parsed(c["arguments"])) for c in a.tool_calls] for how, a in self.calls.items()}
@@ -72,7 +89,11 @@ class ToolChecks(Examination):
             expect(calls["plain"] == calls["streamed"], f"plain {calls['plain']}, streamed {calls['streamed']}")
 
     def test_only_tools_that_may_be_called_are_called(self) -> None:
-        """A client cannot run a tool that it did not offer; with `tool_choice: "none"` it wants an answer, no call."""
+        """The agent only calls tools that the client offers, and none with `tool_choice: "none"`.
+
+        A client cannot run a tool that it did not offer; with `tool_choice: "none"` it expects an answer without calls.
+        To fix: pass `request.tools` and `request.tool_choice` on to the model.
+        """
         offered = {tool[tool["type"]]["name"] for tool in self.tools}
         for how, answer in self.calls.items():
             called = {call["name"] for call in answer.tool_calls}
@@ -83,10 +104,10 @@ class ToolChecks(Examination):
         expect(not answer.tool_calls, f'called {answer.tool_calls} in spite of `tool_choice: "none"`')
 
     def test_a_tools_result_reaches_the_agent(self) -> None:
-        """The client ran the tool, and the agent must go on from its result, or people wait for nothing.
+        """The result of a tool call reaches the agent, which uses it in its answer.
 
-        The result is the last message of the next request (role "tool"; also in `AgentRequest.resume`). If your agent
-        uses it but words it differently, set `tool_answer`.
+        If it does not, the user waits for nothing. To fix: read the result from the last message of the request (role
+        "tool"; also in `AgentRequest.resume`). If your agent uses the result in other words, set `tool_answer`.
         """
         first = next(iter(self.calls.values()))
         body = self.body(self.tool_prompt, tools=list(self.tools))
@@ -98,9 +119,10 @@ class ToolChecks(Examination):
         expect(self.tool_answer in answer.said(), f"{self.tool_answer!r} of the result is not in the answer: {shown}")
 
     def test_the_agents_own_tools_are_not_shown_as_tool_calls(self) -> None:
-        """Clients run every call they see. Of a tool they do not have they make an error, or a loop without end.
+        """Calls of the agent's own tools are not shown to the client as tool calls.
 
-        Show such a tool as a status line, or not at all; `tool_calls` is for the client's tools only.
+        Clients run every call that they see: a call of an unknown tool ends in an error, or in an endless loop. To fix:
+        show such a call as a status line, or not at all; `tool_calls` is for the client's tools only.
         """
         for how, answer in self._without_tools().items():
             expect(not answer.tool_call_pieces, f"{how}: {answer.tool_call_pieces} without any tool in the request")
@@ -126,7 +148,7 @@ def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
         else:
             begun.add(key)
             ids.append(piece.get("id"))
-            # The body of a call stands under the name of its type.
+            # The body of a call is stored under the name of its type.
             if not (piece.get("id") and str(piece.get("type")) in piece and "name" in _body(piece)):
                 return "a call must begin with `id`, `type` and its name"
     return "two calls with one id" if len(set(ids)) < len(ids) else ""

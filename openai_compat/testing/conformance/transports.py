@@ -1,4 +1,4 @@
-"""The agent over further APIs: what Claude Code and Ollama's clients have of it is what chat says, and safe to act on.
+"""Checks of further APIs: Claude Code and Ollama's clients get the same answers as chat clients, and can act on them safely.
 
 ```python
 class TestClaudeCode(MessagesConformance):
@@ -37,24 +37,24 @@ WORDLESS: Mapping[str, Sequence[Item]] = {
     "a blank": (" \n",),
     "a thought alone": (ReasoningDelta("Hm."),),
 }
-"""What agents say that say nothing."""
+"""Outputs of agents without any visible text."""
 
 
 class TransportChecks(Examination):
-    """Checks of an agent over one further API. A subclass says how that is spoken."""
+    """Checks of an agent over one further API. A subclass implements its format."""
 
     def serve(self, agent: AgentBackend) -> object:
-        """Serve the agent over these APIs too. Override it for policies of yours."""
+        """Serve the agent over these APIs too. Override it to use your own policies."""
         return Server(agent, apis=[AnthropicMessages(), Ollama()])
 
-    # how the API is spoken
+    # the format of the API
 
     def request_path(self) -> str:
-        """Where an agent is asked."""
+        """The path to which requests are posted."""
         raise NotImplementedError
 
     def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The body of a request in the API's own form, with this text as the user's message."""
+        """The body of a request in the API's format, with `prompt` as the user's message."""
         raise NotImplementedError
 
     def events(self, answer: Answer) -> list[Event]:
@@ -62,27 +62,27 @@ class TransportChecks(Examination):
         raise NotImplementedError
 
     def out_of_order(self, events: Sequence[Event]) -> str:
-        """What is wrong with the order of a whole stream; empty if nothing is."""
+        """The fault in the order of a complete stream; empty if there is none."""
         raise NotImplementedError
 
     def said(self, told: Sequence[Event]) -> str:
-        """The text in the events of a stream, or in a whole answer."""
+        """The text in the events of a stream, or in a plain answer."""
         raise NotImplementedError
 
     def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
-        """The names and arguments of the calls in the same."""
+        """The names and arguments of the calls in the events of a stream, or in a plain answer."""
         raise NotImplementedError
 
     def told_nothing(self, told: Sequence[Event]) -> str:
-        """What is wrong with the same, whose agent has said nothing; empty if nothing is."""
+        """The fault in the answer of an agent that has no visible output; empty if there is none."""
         raise NotImplementedError
 
     def unsafe_failure(self, events: Sequence[Event]) -> str:
-        """What is wrong with the end of a stream whose agent has failed; empty if nothing is."""
+        """The fault at the end of a stream whose agent has failed; empty if there is none."""
         raise NotImplementedError
 
     def over(self, prompt: str, *, stream: bool, wrap: Wrap | None = None, offers: bool = False) -> ObservedExchange:
-        """Ask the agent over this API; `offers` says whether the client has tools."""
+        """Send a request over this API; with `offers`, the client offers tools."""
         body = self.request_body(prompt, stream=stream, tools=self.tools if offers else ())
         request = http_request("POST", self.request_path(), body, self.headers)
         subject = self.subject(wrap)
@@ -94,7 +94,10 @@ class TransportChecks(Examination):
     # the checks
 
     def test_it_says_what_chat_says(self) -> None:
-        """People choose a program, and get the same agent: make all answers from the same events."""
+        """The answer has the same text as the chat completion.
+
+        Users get the same agent through any program. To fix: make all answers from the same events.
+        """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         expected = self.plain.answer.said().split()
@@ -103,12 +106,20 @@ class TransportChecks(Examination):
             expect(self.said(told).split() == expected, f"{how}: chat says {expected}, this API {self.said(told)!r}")
 
     def test_a_stream_is_in_order(self) -> None:
-        """Clients put an answer together as it comes, and stop reading, or crash, at what does not come next."""
+        """The events of a stream come in the order that the API's clients expect.
+
+        Clients assemble an answer as it arrives, and stop reading, or crash, at an unexpected event. To fix: send the
+        events in the order of the API.
+        """
         fault = self.out_of_order(self.events(self.over(self.prompt, stream=True).answer))
         expect(not fault, fault)
 
     def test_a_call_of_the_clients_is_whole(self) -> None:
-        """Programs run a call when they see it: all of its arguments have to be there, as an object."""
+        """A call of a client tool is complete: an offered name, and all arguments as a JSON object.
+
+        Programs run a call as soon as they see it. To fix: send a call only once its arguments are complete, and only for tools
+        that the client offers.
+        """
         offered = {tool["function"]["name"] for tool in self.tools}
         for stream in (True, False):
             answer = self.over(self.tool_prompt, stream=stream, offers=True).answer
@@ -119,14 +130,22 @@ class TransportChecks(Examination):
             expect(not wrong, f"calls that no client can run: {wrong}")
 
     def test_the_agents_own_tools_are_no_calls(self) -> None:
-        """Programs run every call they see, and look for a tool of that name: show none of what the agent runs itself."""
+        """Calls of the agent's own tools are not shown to the client as tool calls.
+
+        Programs run every call that they see, and look for a tool of that name. To fix: do not send the calls that the agent runs
+        itself in the format of tool calls.
+        """
         for stream in (True, False):
             answer = self.over(self.own_tool_prompt or self.prompt, stream=stream).answer
             calls = self.calls(self.events(answer) if stream else [answer.json])
             expect(not calls, f"to a client without tools calls are shown: {calls}")
 
     def test_an_answer_without_a_word_is_one(self) -> None:
-        """An agent that says nothing has acted all the same: its client has to see an answer, and must not ask again."""
+        """An answer without any text is still a valid answer, and is not retried.
+
+        An agent without output may still have acted: its client must see an answer, and must not retry. To fix: end the stream or
+        the answer as the API requires, with a visible text if its clients need one.
+        """
         self._expect_watchable()
         for what, items in WORDLESS.items():
             for stream in (True, False):
@@ -138,9 +157,10 @@ class TransportChecks(Examination):
                 expect(not fault, f"the agent says {what}: {fault}")
 
     def test_a_failed_answer_is_safe(self) -> None:
-        """An agent that fails has acted: no client may take its answer for whole, run its calls, or ask again by itself.
+        """A failed answer ends with an error that no client retries, and contains no call to run.
 
-        The stream ends with an error in the form of the API, after which nothing comes.
+        A failed agent may have acted: no client may treat the answer as complete, run its calls, or retry on its own. To fix: end
+        the stream with an error in the format of the API, and send nothing after it.
         """
         self._expect_watchable()
         for after in (0, self.pieces_to_text):
@@ -157,7 +177,7 @@ class TransportChecks(Examination):
 
 
 def saying(items: Sequence[Item]) -> Wrap:
-    """Puts an agent that says this in the place of another."""
+    """Replaces an agent by one that yields these items."""
     return lambda agent: ScriptedBackend(items, capabilities=agent.capabilities)
 
 
@@ -166,7 +186,7 @@ def _failing_after(items: int) -> Wrap:
 
 
 def parsed(text: str | bytes) -> Any:
-    """The JSON of a text, an empty object for an empty one, None for what is no JSON."""
+    """The JSON value of a text, an empty object for an empty text, None for invalid JSON."""
     try:
         return json.loads(text or "{}")
     except ValueError:
