@@ -1,4 +1,4 @@
-"""History reaches the agent with every call answered once, or is refused."""
+"""A history reaches the agent only if every call has exactly one result; otherwise it is rejected."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def result(call_id: str) -> dict[str, Any]:
 
 
 def paired(messages: tuple[Message, ...]) -> bool:
-    """Whether each assistant message's calls are answered right after it, once each, and nothing else is."""
+    """True if each assistant message is directly followed by exactly one result per call, and there are no other results."""
     waiting: list[str] = []
     for message in messages:
         if isinstance(message, ToolMessage):
@@ -81,7 +81,7 @@ rounds = st.lists(
 
 
 def fault(messages: list[dict[str, Any]]) -> str | None:
-    """The param of what is wrong with a conversation, None if nothing is."""
+    """Return the `param` of the error in a conversation, or None if it is valid."""
     try:
         parsed(messages)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""Bytes on the wire: strict JSON and server-sent events, whatever is in them."""
+"""Encodes any value as strict JSON and as server-sent events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ anything = st.recursive(
 
 
 def as_said(value: Any) -> Any:
-    """`value` with what JSON cannot carry replaced: half surrogate pairs, NaN and infinities."""
+    """Return `value` with everything that JSON cannot carry replaced: lone surrogates, NaN and infinities."""
     if isinstance(value, str):
         return "".join(["\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value])
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Whatever a client sends is a request or an InvalidRequest that says where it is wrong, and quotes nothing of it."""
+"""Any input becomes a request, or an InvalidRequest that locates the error without quoting the input."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.refusals import check_refusal, encoded, refusal
 @given(strategies.mutated(strategies.CHAT_BODIES))
 def test_a_broken_chat_request_is_refused_with_the_place_that_is_wrong(body: dict[str, Any]) -> None:
     error = refusal(parse_chat, encoded(body))
-    # Half a surrogate pair cannot be UTF-8: such JSON is refused as a whole.
+    # JSON with a lone surrogate is not valid UTF-8, so it is rejected as a whole.
     if error is not None and "valid JSON" not in error.message:
         check_refusal(error, body)
 
@@ -76,7 +76,7 @@ def test_the_requests_that_are_broken_here_are_fine_by_themselves(body: dict[str
 @pytest.mark.parametrize("place", ['"temperature": %s', '"unknown": [%s]', '"n": %s', '"max_tokens": %s', '"seed": %s'])
 def test_numbers_that_are_none_or_too_large_are_refused(number: str, place: str) -> None:
     body = json.dumps(ask())[:-1] + ", " + place % number + "}"
-    if number == "1" * 5000 and "unknown" in place:  # a whole number is exact, however long, and is carried
+    if number == "1" * 5000 and "unknown" in place:  # integers are exact at any length, and are passed on
         return
     assert refusal(parse_chat, body.encode()) is not None
 

@@ -1,4 +1,4 @@
-"""Messages are in our own words."""
+"""Error messages use this project's wording, not pydantic's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multipart forms: however the network cuts them, they say the same."""
+"""Multipart forms parse the same, however the network splits them."""
 
 from __future__ import annotations
 

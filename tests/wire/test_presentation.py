@@ -1,4 +1,4 @@
-"""How an agent's own work looks in chat: never as calls that a client would run."""
+"""Presents the agent's own work in chat, never as calls that a client would run."""
 
 from __future__ import annotations
 

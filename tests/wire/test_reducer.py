@@ -1,4 +1,4 @@
-"""The fold of a turn's events."""
+"""Folds a turn's events into its final message."""
 
 from __future__ import annotations
 

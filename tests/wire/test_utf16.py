@@ -1,4 +1,4 @@
-"""Characters that an agent cuts in two halves are whole in every text of every API."""
+"""A character that an agent splits into surrogate halves is whole in every text of every API."""
 
 from __future__ import annotations
 

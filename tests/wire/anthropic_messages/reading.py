@@ -1,4 +1,4 @@
-"""The events of a message, held to their order, and put together as Anthropic's SDK does it."""
+"""Checks the order of a message's events, and folds them as Anthropic's SDK does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def written(items: list[Item], usage: Usage | None = None, **form: Any) -> bytes
 
 
 def streamed(data: bytes) -> list[dict[str, Any]]:
-    """The events, in the form that the SDKs need."""
+    """Parse the events, in the framing that the SDKs require."""
     told: list[dict[str, Any]] = []
     for frame in data.decode().split("\n\n")[:-1]:
         name, line = frame.split("\n")
@@ -47,7 +47,7 @@ def streamed(data: bytes) -> list[dict[str, Any]]:
 
 
 def check_order(events: list[dict[str, Any]]) -> None:
-    """One message, in which one block is open at a time, without gaps, and nothing comes after its end."""
+    """Check for one message, with one open block at a time, no gaps in the indexes, and nothing after the end."""
     names = [event["type"] for event in events]
     assert names[:2] == ["message_start", "ping"]
     assert names[-2:] == ["message_delta", "message_stop"]
@@ -70,14 +70,14 @@ def check_order(events: list[dict[str, Any]]) -> None:
 
 
 def check_types(events: list[dict[str, Any]]) -> None:
-    """Each event has the type of the SDK, strictly."""
+    """Check each event strictly against the SDK's type."""
     for event in events:
-        if event["type"] not in ("ping", "error"):  # which its union does not have
+        if event["type"] not in ("ping", "error"):  # not in the SDK's union
             EVENTS.validate_python(event, strict=True)
 
 
 def folded(events: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: C901  (one arm for each event)
-    """The message that the events make, as a program of a stranger's would write it."""
+    """Fold the events into a message, as a third-party client would."""
     message: dict[str, Any] = {}
     partial: dict[int, str] = {}
     for event in events:

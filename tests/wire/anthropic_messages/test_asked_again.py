@@ -1,4 +1,4 @@
-"""A request that Claude Code sends again: known by what it asks for, answered with what it has not got."""
+"""A request that Claude Code resends is recognized by what it wants, and answered with the missing part."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_what_has_survived_and_the_rest_are_the_whole_answer(
     check_order(events)
     told = folded(events)
     assert told["id"] == "msg_2"
-    # Of equal blocks in a row any may be the one that the client has.
+    # Of several equal blocks in a row, any may be the one that the client has.
     assert [*survived, *told["content"]] == blocks
 
 

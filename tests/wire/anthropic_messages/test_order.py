@@ -1,4 +1,4 @@
-"""What is written, held against the order of events, and the SDK's types."""
+"""Streams conform to the event order and to the SDK's types."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FORMS: Any = st.fixed_dictionaries(
 
 
 def in_order(said: list[Any]) -> list[Item]:
-    """What agents say as the server has it."""
+    """Return the agent's items as the server processes them."""
     request = AgentRequest(
         model="agent",
         messages=(),

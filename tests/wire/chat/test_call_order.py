@@ -1,4 +1,4 @@
-"""Calls that an agent makes at the same time reach chat's clients one after the other, as the SDK's accumulator needs."""
+"""Parallel calls of an agent reach chat clients one after another, as the SDK's accumulator requires."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Script = list[AgentEvent | str]
 
 @st.composite
 def calls(draw: st.DrawFn) -> list[Script]:
-    """What the agent says of each of its calls: in pieces, with the whole at the end or nothing to end it."""
+    """The events of each of the agent's calls: deltas, then a final event with or without arguments, or none."""
     scripts: list[Script] = []
     for number in range(draw(st.integers(1, 4))):
         name = draw(st.sampled_from(["find", "get_weather", "own_tool"]))
@@ -57,7 +57,7 @@ def calls(draw: st.DrawFn) -> list[Script]:
 
 @st.composite
 def interleaved(draw: st.DrawFn) -> Script:
-    """The calls, in any interleaving that keeps the order of each."""
+    """The calls' events in any interleaving that keeps the order within each call."""
     waiting = [list(script) for script in draw(calls())]
     said: Script = []
     while any(waiting):
@@ -66,7 +66,7 @@ def interleaved(draw: st.DrawFn) -> Script:
 
 
 def shown(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
-    """What a turn of a chat shows, item by item."""
+    """Return the items that a chat turn shows, per event."""
     enforcer = EventContract(strategies.asked(ALL, sampling or Sampling()), counts_tokens=False)
     view = Presentation("hidden", call_order=CallOrder(100_000))
     fed = [*[cast("list[Item]", enforcer.feed(item)) for item in said], cast("list[Item]", enforcer.end())]
@@ -74,7 +74,7 @@ def shown(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
 
 
 def written(choices: list[list[list[Item]]]) -> list[Any]:
-    """The chunks of all choices, one item of each at a time."""
+    """Return the chunks of all choices, alternating item by item."""
     streams = [ChatStream(FORM, index) for index in range(len(choices))]
     pieces = [stream.begin() for stream in streams]
     for turn in range(max(map(len, choices))):
@@ -83,7 +83,7 @@ def written(choices: list[list[list[Item]]]) -> list[Any]:
 
 
 def accumulated(chunks: list[Any]) -> tuple[ChatCompletionStreamState[Any], list[Any]]:
-    """The SDK's own state after these chunks, and the events that it made of them."""
+    """Return the SDK's state after these chunks, and the events that it emitted."""
     state: ChatCompletionStreamState[Any] = ChatCompletionStreamState(input_tools=STRICT)
     return state, [event for chunk in chunks for event in state.handle_chunk(ChatCompletionChunk.model_validate(chunk))]
 

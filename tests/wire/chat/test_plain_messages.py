@@ -1,4 +1,4 @@
-"""Plain conversations are not validated message by message, and come to the same."""
+"""Plain conversations skip per-message validation, with the same outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ texts = st.builds(
 
 @st.composite
 def rounds(draw: st.DrawFn) -> list[Json]:
-    """Calls of the assistant's, and their results in any order."""
+    """Calls of the assistant, and their results in any order."""
     ids = draw(st.lists(st.sampled_from(["call_1", "call_2", "call_3"]), min_size=1, max_size=3, unique=True))
     function = st.fixed_dictionaries({"name": st.sampled_from(["find", "weather"]), "arguments": words})
     calls = [{"id": name, "type": "function", "function": draw(function)} for name in ids]
@@ -43,14 +43,14 @@ conversations = st.lists(st.lists(texts, min_size=1, max_size=3) | rounds(), min
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place in a value."""
+    """Return every path in a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *[place for key, part in inner for place in places(part, (*path, key))]]
 
 
 @st.composite
 def nearly_plain(draw: st.DrawFn) -> Any:
-    """A conversation in which a value is another one, or one is missing or too many."""
+    """A conversation with one value changed, removed or added."""
     messages: Any = {"messages": copy.deepcopy(draw(conversations))}
     *path, last = draw(st.sampled_from([place for place in places(messages) if place]))
     parent = messages
@@ -71,7 +71,7 @@ def nearly_plain(draw: st.DrawFn) -> Any:
 
 
 def modelled(raw: Json) -> Any:
-    """What the validation of each message comes to."""
+    """Return the outcome of full validation."""
     try:
         return parse_messages(validate(ChatCompletionRequest, raw).messages)
     except InvalidRequest as error:
@@ -91,7 +91,7 @@ def test_plain_messages_are_typed_as_they_would_be_if_they_were_validated(messag
     request = parsed(raw)
     assert isinstance(request, AgentRequest)
     assert request.plain is (messages[-1]["role"] != "tool")
-    prompt = request.prompt  # before anybody looks at `messages`
+    prompt = request.prompt  # read before `messages` is typed
     assert request.messages == modelled(raw)
     again = parsed(raw)
     assert isinstance(again, AgentRequest)

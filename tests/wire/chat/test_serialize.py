@@ -1,4 +1,4 @@
-"""Streamed and plain answers say the same, in whatever pieces the stream is written, and every byte of them is valid."""
+"""Streamed and plain responses agree, however the stream is batched, and every byte of them is valid."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ ALL = ToolChoice(frozenset(["get_weather", "find", "write_code"]))
 
 
 def turn(said: list[AgentEvent | str]) -> list[Item]:
-    """What a turn hands on of what the agent said: contract order, one terminal event; violations left out."""
+    """Return the items that a turn passes on: contract order, one terminal event; violations are dropped."""
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
         if isinstance(item, str) and enforcer.passes(item):
-            out += [item] if item else []  # as in a turn: text that needs no looking at travels as it is
+            out += [item] if item else []  # as in a turn: text that needs no check is passed on unchanged
             continue
         with suppress(AgentError):
             out += enforcer.feed(item)
@@ -82,7 +82,7 @@ def interleaved(answer: list[list[list[Item]]]) -> list[tuple[int, list[Item]]]:
 
 
 HALVES: list[Item] = ["\ud83d", "\ude00", Finished()]
-"""An emoji's two halves, as separate pieces."""
+"""The two surrogate halves of an emoji, as separate chunks."""
 
 
 @given(answers, st.sampled_from(VISIBILITIES), st.booleans())
@@ -97,7 +97,7 @@ def test_a_chat_stream_adds_up_to_the_plain_answer(
     views, streams = [Presentation(visibility) for _ in answer], [ChatStream(form, i) for i in range(len(answer))]
     written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
     for piece in written:
-        sse_events(piece)  # whole events in every write
+        sse_events(piece)  # every write holds whole events only
     choices, usage = chat_messages(b"".join(written) + form.stream_end(usage_of(messages)))
 
     assert choices == plain["choices"]

@@ -1,4 +1,4 @@
-"""Conversations are stored as items: what was said comes back from them as it was, whatever they hold."""
+"""Conversations are stored as items and restored unchanged, whatever their content."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_message_comes_back_from_its_items_as_it_was(message: Message, custom:
 def test_every_item_is_what_the_sdk_and_its_conversations_expect(message: Message) -> None:
     for item in items_of(message, ids()):
         if any(part.get("type") == "input_audio" for part in item.get("content", ())):
-            continue  # the Responses API has no speech; the conversations of chat have
+            continue  # the Responses API has no speech; chat conversations do
         for kind in sdk_kinds():
             kind.validate_python(item, strict=True)
         assert item["id"].startswith(("msg_", "fc_", "fco_", "ctc_", "ctco_", "rs_"))
@@ -102,7 +102,7 @@ def test_the_sdk_would_notice_what_is_missing() -> None:
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Message]:
-    """Turns as they follow each other: what the user says, calls with their results in any order, an answer."""
+    """Consecutive turns: a user message, calls with their results in any order, an answer."""
     numbers, conversation = itertools.count(), list[Message]()
     for _ in range(draw(st.integers(1, 3))):
         conversation.append(UserMessage((TextPart(draw(texts)),)))
@@ -292,7 +292,7 @@ NAMES = "content summary output arguments input text refusal image_url detail in
 
 
 def arbitrary(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Item]:
-    """Objects with fields of items and of parts, whose values are right, wrong, or what `inner` is."""
+    """Objects with fields of items and parts, whose values are valid, invalid, or drawn from `inner`."""
     likely = {key: st.sampled_from(FIELDS.get(key, ["x", None])) | inner for key in [*FIELDS, *NAMES.split()]}
     return st.fixed_dictionaries({}, optional=likely)
 

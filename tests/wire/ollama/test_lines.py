@@ -1,4 +1,4 @@
-"""What is written for Ollama's clients, held against the types of its package."""
+"""Responses for Ollama's clients conform to the types of Ollama's package."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def writer(*, streams: bool, model: str = "agent", **form: Any) -> LineWriter:
 
 
 def told(items: list[Item], usage: Usage | None = None, *, streams: bool = False, **form: Any) -> list[dict[str, Any]]:
-    """The lines of an answer."""
+    """Return the lines of a response."""
     made = writer(streams=streams, **form)
     return lines(made.feed(items) + made.end(usage or Usage(), Durations(9, 4)))
 
@@ -79,7 +79,7 @@ def lines(data: bytes) -> list[dict[str, Any]]:
 
 
 def folded(found: list[dict[str, Any]], *, chat: bool) -> dict[str, Any]:
-    """The answer that the lines make, as a program of a stranger's would write it."""
+    """Fold the lines into an answer, as a third-party client would."""
     parts = [line["message"] if chat else line for line in found]
     said = {"text": "".join([part["content" if chat else "response"] for part in parts])}
     said["thinking"] = "".join([part.get("thinking", "") for part in parts])
@@ -191,7 +191,7 @@ def test_an_error_is_a_text_in_an_answer_and_in_a_line(error: Any) -> None:
     form = OllamaErrors()
     assert json.loads(form.body(error, "req_1"))["error"] == "It broke."
     (line,) = lines(form.frame(error, "req_1"))
-    # The words once more, for Open WebUI, which shows no error that a stream ends with.
+    # The text is repeated for Open WebUI, which ignores an error at the end of a stream.
     assert line.pop("message") == {"role": "assistant", "content": "\n\nIt broke."}
     assert line == json.loads(form.body(error, "req_1"))
 
@@ -232,6 +232,6 @@ def test_the_package_has_gained_no_field_or_route_that_was_not_looked_at() -> No
     methods = {name for name in vars(ollama.Client) if not name.startswith("_")}
     assert methods == {
         *("chat", "generate", "embed", "embeddings", "list", "show", "ps"),
-        *("pull", "push", "create", "copy", "delete", "create_blob"),  # of models: 501
-        *("systemone", "web_search", "web_fetch", "close"),  # of ollama.com, or of no server
+        *("pull", "push", "create", "copy", "delete", "create_blob"),  # for models: status 501
+        *("systemone", "web_search", "web_fetch", "close"),  # for ollama.com, or client-side only
     }

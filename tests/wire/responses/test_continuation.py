@@ -1,4 +1,4 @@
-"""How a request goes on from what was said before: tools that items bring, results wherever they stand, open calls."""
+"""Continues a conversation: tools declared in items, results in any position, open calls."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def results(request: ParsedResponse) -> dict[str, str]:
     return {} if resume is None else {call_id: result.text for call_id, result in resume.results.items()}
 
 
-# Tools that items bring
+# Tools declared in items
 
 
 @requirement("responses.more_tools")
@@ -120,7 +120,7 @@ def test_what_was_stored_without_being_checked_brings_nothing() -> None:
     assert offered(after([{**MORE, "tools": "all"}, {**MORE, "tools": [FIND, FIND]}, USER], AGAIN)) == []
 
 
-# Warming up
+# Prewarming
 
 
 @requirement("responses.warm_up")
@@ -131,7 +131,7 @@ def test_a_client_may_warm_up_with_nothing_to_say(fields: Item) -> None:
     assert stateless(**fields).request.messages == ()
 
 
-# Calls that other servers have made
+# Calls made by other servers
 
 
 SHELL: Item = {"type": "local_shell_call", "call_id": "ls_1", "action": {"type": "exec", "command": ["ls"], "env": {}}}
@@ -180,7 +180,7 @@ def test_a_call_that_another_server_made_needs_no_result() -> None:
     assert len(stateless(USER, SHELL, AGAIN).request.messages) == 2
 
 
-# Results wherever they stand
+# Results in any position
 
 
 @requirement("responses.results")
@@ -247,11 +247,11 @@ def test_a_result_that_could_mean_no_call_or_several_is_refused(context: list[It
     assert refused.value.param == "input[0].call_id"
 
 
-# Open calls in a conversation that is kept
+# Open calls in a stored conversation
 
 
 class Finder:
-    """Calls the client's tool when it is told to, else says what it was given."""
+    """Calls the client's tool on the prompt "call", and otherwise says "said"."""
 
     def __init__(self) -> None:
         self.requests: list[AgentRequest] = []

@@ -1,4 +1,4 @@
-"""The tables of the order of events: all of what is written is in them, all of what is in them is written."""
+"""The tables of the event order are exact: every written event is in them, and every event in them is written."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ TURNS: list[tuple[list[Item], Ending]] = [
 
 
 def queued() -> list[list[Json]]:
-    """Streams that were queued first, or ended before they began."""
+    """Return streams that were queued first, or that ended before they began."""
     streams: list[list[Json]] = []
     for ending in ("finish", "fail", "cancel"):
         for begun in (True, False):
@@ -157,7 +157,7 @@ OPTIONAL = frozenset(
         "response.mcp_call.failed",
     ]
 )
-"""Events without which a stream would be another one that may be."""
+"""Events without which a stream is still valid."""
 
 
 def test_the_checker_refuses_a_stream_that_lacks_an_event() -> None:

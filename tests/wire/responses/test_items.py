@@ -1,4 +1,4 @@
-"""What each event of an agent becomes in a Response."""
+"""Maps each event of an agent to Response items and events."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def texts(output: list[Json]) -> list[str]:
 
 
 def statuses(events: list[Json]) -> list[tuple[str, str, bool]]:
-    """Where a status line was shown, its text, and whether it ends."""
+    """Return each status line: the event that carried it, its text, and its `done` flag."""
     return [
         (event["type"].removeprefix("response."), event["event"]["data"]["description"], event["event"]["data"]["done"])
         for event in events
@@ -96,7 +96,7 @@ def test_every_response_has_all_keys_that_strict_clients_want_from_its_first_eve
     events, _ = told("a")
     for event in of(events, "created", "in_progress", "completed"):
         assert set(event["response"]) >= OPEN_RESPONSES_KEYS
-    assert events[0]["response"]["temperature"] == 1.0  # the request said null
+    assert events[0]["response"]["temperature"] == 1.0  # null in the request
 
 
 def test_the_plain_answer_of_a_turn_that_says_nothing_has_an_empty_message() -> None:
@@ -137,7 +137,7 @@ def test_a_refusal_is_a_part_of_the_message_it_belongs_to() -> None:
 def test_citations_point_to_what_is_shown_where_activity_is_within_the_text() -> None:
     stream = ResponseStream(form(visibility="text"))
     call = [ToolCallStarted("1", "find", "agent"), ToolCallReady("1", "find", "{}", "agent"), ToolResult("1", "it")]
-    # In batches, as an agent says it: the first one is text alone.
+    # Batched as an agent emits them: the first batch is text only.
     for batch in (["0123"], call, ["4567"], [Citation("https://a.example/", "A", 2, 4), Citation("u", "B", 5, 7)]):
         stream.feed(batch)
     stream.finish()

@@ -1,4 +1,4 @@
-"""A Responses request reaches the agent whole, and is listed and repeated as OpenAI would."""
+"""A Responses request reaches the agent complete, and is listed and echoed as at OpenAI."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def continued(context: list[Item], *items: Item, lookup: dict[str, Item] | None 
 
 
 def refused(context: list[Item], *items: Item) -> str | None:
-    """The param with which these items are refused after that context."""
+    """Return the `param` of the error for these items after `context`."""
     with pytest.raises(InvalidRequest) as error:
         continued(context, *items)
     assert error.value.status == 400
@@ -213,7 +213,7 @@ def test_a_frame_of_a_socket_is_parsed_like_a_body() -> None:
     assert request.request.prompt == "hi"
 
 
-# What the Response object repeats
+# Fields that the Response object echoes
 
 REPEATED = """model previous_response_id instructions tools tool_choice truncation parallel_tool_calls text top_p
 presence_penalty frequency_penalty top_logprobs temperature reasoning max_output_tokens max_tool_calls store background
@@ -258,7 +258,7 @@ def test_a_response_repeats_its_request_as_strict_clients_want_it(fields: Item) 
     echo = parsed(**fields).echo
     assert set(REPEATED.split()) <= echo.keys()
     assert len(set(REPEATED.split()) | MADE.keys()) == 31
-    if fields.get("tool_choice") != {"type": "web_search"}:  # the SDK's own types do not have this choice
+    if fields.get("tool_choice") != {"type": "web_search"}:  # the SDK's own types lack this choice
         sdk(Response).validate_python({**echo, **MADE}, strict=True)
     assert {name: echo[name] for name in fields if name in ("metadata", "max_tool_calls", "instructions")} == {
         name: fields[name] for name in fields if name in ("metadata", "max_tool_calls", "instructions")
@@ -418,7 +418,7 @@ def test_what_the_agent_has_not_declared_is_refused_by_name(fields: Item, withou
     assert (error.value.param, error.value.code) == (param, "unsupported_parameter")
 
 
-# Items as the API lists them
+# Items in the API's listings
 
 
 def test_items_get_ids_states_and_lists_of_parts() -> None:
@@ -503,7 +503,7 @@ def content(item: Item) -> tuple[str, list[Item]]:
     return item["role"], item["content"]
 
 
-# What goes before
+# Conversation history
 
 
 def test_the_conversation_goes_before_and_instructions_before_that() -> None:
@@ -618,7 +618,7 @@ def test_pictures_and_files_become_typed() -> None:
     assert request.messages == (UserMessage((ImagePart("data:,"), FilePart(file_id="file-1"))),)
 
 
-# The other two
+# Token counts and compaction
 
 
 def test_tokens_are_counted_for_the_request_as_it_would_be_answered() -> None:

@@ -1,4 +1,4 @@
-"""Whatever is sent to the Responses API is a request or an InvalidRequest that says where it is wrong."""
+"""Any input to the Responses API becomes a request, or an InvalidRequest that locates the error."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def ask(**fields: Any) -> Item:
 
 
 def refused(**fields: Any) -> tuple[str | None, str | None]:
-    """The param and the code with which a good request with these fields beside is refused."""
+    """Return the `param` and `code` of the error for a valid request with these extra fields."""
     error = refusal(parse, encoded(ask(**fields)))
     assert error is not None
     check_refusal(error, ask(**fields))
@@ -137,7 +137,7 @@ def refused(**fields: Any) -> tuple[str | None, str | None]:
 def test_a_broken_request_is_refused_with_the_place_that_is_wrong(body: Item) -> None:
     for parser in (parse_response, parse_input_tokens, parse_compact):
         error = refusal(lambda data: parser(data, Caller(), new_ids()), encoded(body))  # noqa: B023  (called within the round)
-        # Half a surrogate pair cannot be UTF-8: such JSON is refused as a whole.
+        # JSON with a lone surrogate is not valid UTF-8, so it is rejected as a whole.
         if error is not None and "valid JSON" not in error.message:
             check_refusal(error, body)
 
@@ -189,7 +189,7 @@ def test_the_requests_that_are_broken_here_are_fine_by_themselves(body: Item) ->
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-1e999", "1" * 5000])
 @pytest.mark.parametrize("name", ["temperature", "max_output_tokens", "unknown"])
 def test_numbers_that_are_none_or_too_large_are_refused(number: str, name: str) -> None:
-    if number == "1" * 5000 and name == "unknown":  # a whole number is exact, however long, and is carried
+    if number == "1" * 5000 and name == "unknown":  # integers are exact at any length, and are passed on
         return
     body = json.dumps(ask())[:-1] + f', "{name}": {number}}}'
     assert refusal(parse, body.encode()) is not None

@@ -1,4 +1,4 @@
-"""Texts alone are handed to agents as all else is, though nobody has typed them: messages, dicts and prompt are the same."""
+"""Text-only requests, which skip typing, give agents the same messages, dicts and prompt as any other request."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def request_of(sent: str | list[Item], before: list[Item], instructions: str | N
 
 
 def check(request: AgentRequest) -> None:
-    prompt = request.prompt  # before anybody looks at `messages`
+    prompt = request.prompt  # read before `messages` is typed
     assert request.raw_items is not None
     typed = parse_items(request.raw_items)
     assert request.raw_messages == [chat_message(message) for message in typed]

@@ -1,4 +1,4 @@
-"""Streams and responses held against OpenAI's own OpenAPI document, which is not ours to copy: it is looked for."""
+"""Streams and responses conform to OpenAI's OpenAPI document, which may not be copied here: it is read if found on disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from tests.support.responses_stream import Json, Told, streams
 
 NEWER = frozenset(["response.compaction.compacting"])
-"""Events that OpenAI's SDKs know and its document does not yet."""
+"""Events that OpenAI's SDKs know but its document does not list yet."""
 
 ROOT = Path(__file__).parents[3]
 
 
 @cache
 def document() -> Json:
-    """The document: `OPENAI_OPENAPI` says where it is, if it is not in the directory `shared/spec` beside this project."""
+    """Return the document from the path in `OPENAI_OPENAPI`, or from `shared/spec` next to this project."""
     found = sorted((ROOT.parent / "shared" / "spec").glob("openai-openapi-*.json"))
     path = Path(os.environ.get("OPENAI_OPENAPI") or (found[-1] if found else ""))
     if not path.is_file():
@@ -38,7 +38,7 @@ def schema(name: str) -> jsonschema.Draft202012Validator:
 
 @cache
 def event_schemas() -> dict[str, jsonschema.Draft202012Validator]:
-    """By the type of event: an error in an `anyOf` of all of them would say nothing."""
+    """Return the schemas by event type: an error in the `anyOf` of all events would be meaningless."""
     schemas: Json = document()["components"]["schemas"]
     references = [event["$ref"].rsplit("/", 1)[-1] for event in schemas["ResponseStreamEvent"]["anyOf"]]
     return {schemas[name]["properties"]["type"]["enum"][0]: schema(name) for name in references}
@@ -64,7 +64,7 @@ def test_every_event_is_as_openais_document_says(told: Told) -> None:
 
 
 def without_usage(event: Json) -> Json:
-    """`usage` is null before the end in OpenAI's examples, and Open Responses demands it: the schema forgets that."""
+    """Remove a null `usage`: OpenAI's examples send it, and Open Responses requires it, but the schema forbids it."""
     if event.get("response", {}).get("usage", "") is not None:
         return event
     return {**event, "response": {key: value for key, value in event["response"].items() if key != "usage"}}

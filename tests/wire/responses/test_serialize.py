@@ -1,4 +1,4 @@
-"""A Response is what its stream says, whatever the agent says and however the turn ends; and clients can read it."""
+"""A Response equals the sum of its stream, whatever the agent emits and however the turn ends, and SDKs can parse it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_stream_ends_with_the_response_that_its_pieces_come_to(told: Told) -> 
     assert response["status"] == told.stream.status
     seen = accumulated(told.events)
     for item in seen:
-        if item.get("status") == "in_progress":  # a call that was cut off
+        if item.get("status") == "in_progress":  # a truncated call
             item["status"] = "incomplete"
     assert seen == response["output"]
 

@@ -1,4 +1,4 @@
-"""Tools that the client keeps in namespaces, or whose results it may bring later, are called as it knows them."""
+"""Tools in namespaces, and tools with deferred results, are called by the names that the client knows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parsed(*items: Any, **fields: Any) -> ParsedResponse:
 
 
 def called(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
-    """The items of an answer that calls these tools of the client."""
+    """Return the output items of an answer that calls these tools of the client."""
     events: list[Any] = []
     for number, name in enumerate(names):
         call_id = f"call_{number}"
