@@ -48,9 +48,9 @@ class Framing:
     """How an API frames its streams.
 
     Attributes:
-            content_type: the `Content-Type` of the answer.
-            keep_alive: the bytes that fill a silence; empty where clients would read any byte as part of the answer.
-            headers: the headers of the answer.
+        content_type: the `Content-Type` of the answer.
+        keep_alive: the bytes that fill a silence; empty where clients would read any byte as part of the answer.
+        headers: the headers of the answer.
     """
 
     content_type: str

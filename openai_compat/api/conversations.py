@@ -1,6 +1,6 @@
-"""The Conversations API: `/v1/conversations`, and the items below each of them.
+"""The Conversations API: `/v1/conversations`, and the items of each conversation.
 
-These are the same conversations as those of the Responses API's `conversation` and of chat's `X-Conversation-Id`.
+The Responses API's `conversation` and chat's `X-Conversation-Id` name these same conversations.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Sent = TypeVar("Sent")
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Make a conversation, with items in it or empty."""
+    """Create a conversation, with items or empty."""
     new = await _sent(services, exchange, lambda body: parse_new_conversation(body, new_id=new_id))
     made = await services.state.store.create(
         exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items)
@@ -55,12 +55,12 @@ async def update(services: Services, exchange: Exchange, conversation: str) -> N
 
 
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
-    """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
+    """Delete a conversation. A turn that is running in it goes on, but is not stored. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise _unknown()
-    # Agents that keep sessions of their own are told in the background: the client need not wait for that.
+    # Agents that keep their own sessions are told in the background: the client need not wait for that.
     services.state.forgetting.soon()
     await withdraw(services.state.store, key.principal, pending)
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
@@ -95,7 +95,7 @@ async def get_item(services: Services, exchange: Exchange, conversation: str, it
 
 
 async def delete_item(services: Services, exchange: Exchange, conversation: str, item: str) -> None:
-    """Take one item out. Raises NotFound."""
+    """Delete one item. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
     found = await _find(services, key)
     gone = await services.state.store.item(key, item)
@@ -109,16 +109,16 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
 
 
 async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) -> None:
-    """Add items as a turn of their own."""
+    """Add items as a separate turn."""
     known = await _find(services, key)
     token = new_id("turn_")
     try:
         locked = await services.state.store.begin(key, token, services.state.leases.seconds)
-        # Not waited for: items that come in the middle of a turn would stand between its question and its answer.
+        # No waiting for the lock: items in the middle of a turn would stand between its question and the answer.
         if locked is None:
             text = "A turn is running in this conversation."
             raise Conflict(text, code="conversation_busy", should_retry=False)
-        if locked.created != known.created:  # deleted just now: what is locked is another one
+        if locked.created != known.created:  # deleted just now: the lock is on another conversation
             raise _unknown()
         check_new(items, {item.id for item in locked.items})
         turn = ConversationTurn(key.id, stored_items(items))
@@ -133,7 +133,7 @@ async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes],
 
 
 async def _find(services: Services, key: Key) -> Conversation:
-    # Without its items, which can be long, and which no caller here needs.
+    # Without its items, which can be many, and which no caller here needs.
     found = await services.state.store.read(key, items=False)
     if found is None:
         raise _unknown()

@@ -1,4 +1,4 @@
-"""`POST /v1/decisions`: predicates, choices and scores, answered by the function that the server was given for it."""
+"""`POST /v1/decisions`: predicates, choices and scores, answered by the server's decide function."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .services import Services
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Run a decide function and answer with what it has decided."""
+    """Run a decide function and answer with its decisions."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     model, asked = await off_loop(parse_decision, body, long=not is_quick(body))
     await services.check_rate(exchange)

@@ -1,4 +1,4 @@
-"""Where the answers of turns go over HTTP, beside a stream to the client, which the exchange is itself."""
+"""Deliveries of turns over HTTP. A stream without a log has none here: the exchange itself delivers it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .exchange import Exchange
 
 
 class WholeAnswer:
-    """One body of JSON, once the turn is over."""
+    """Sends one JSON body, once the turn is over."""
 
     due = math.inf
 
@@ -25,14 +25,14 @@ class WholeAnswer:
         return True
 
     def started(self) -> None:
-        """The agent must not be run for this request again in secret."""
+        """Note that an agent runs for this request, so that the request is not silently run again."""
         self._exchange.agent_started = True
 
     async def write(self, frames: bytes) -> None:
         """Nothing is sent before the end."""
 
     async def flush(self) -> None:
-        """There is no log to be copied."""
+        """Nothing: there is no log to copy."""
 
     async def keep_alive(self) -> None:
         """Nothing can be sent before the status is known."""
@@ -43,7 +43,7 @@ class WholeAnswer:
 
 
 class _Logged:
-    """What the answers have in common that may have a log."""
+    """The common part of deliveries that may have a log."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None) -> None:
         self._exchange = exchange
@@ -51,11 +51,11 @@ class _Logged:
 
     @property
     def due(self) -> float:
-        """When the log has to be copied to the store."""
+        """When the log is due to be copied to the store."""
         return math.inf if self._log is None else self._log.due
 
     def started(self) -> None:
-        """The agent must not be run for this request again in secret."""
+        """Note that an agent runs for this request, so that the request is not silently run again."""
         self._exchange.agent_started = True
 
     async def flush(self) -> None:
@@ -64,12 +64,12 @@ class _Logged:
             await self._log.flush()
 
     def _recorded(self, frames: bytes) -> bytes:
-        """The frames, numbered where the log does that."""
+        """Record the frames in the log, which may number them."""
         return frames if self._log is None else self._log.record(frames)
 
 
 class StreamedAnswer(_Logged):
-    """Server-sent events of which a log keeps a copy, with numbers; or those that an end mark follows."""
+    """Server-sent events: with a log that keeps a copy and numbers them, or with an end mark."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
         super().__init__(exchange, log)
@@ -79,12 +79,12 @@ class StreamedAnswer(_Logged):
 
     @property
     def write_now(self) -> Callable[[bytes], bool] | None:
-        """Sends events, where the transport lets one see that it can do so at once."""
+        """Sends events without waiting; None if the transport cannot tell when that is possible."""
         send_now = self._exchange.write_now
         return send_now if send_now is None or self._log is None else self._record_now
 
     def _record_now(self, frames: bytes) -> bool:
-        # The store, or the client, may have to be waited for.
+        # Sending may have to wait for the store, or for the client.
         if self._log is None or self._log.full or not self._exchange.can_send_now:
             return False
         return self._exchange.send_now(self._log.record(frames))
@@ -96,7 +96,7 @@ class StreamedAnswer(_Logged):
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """Send bytes that clients skip: a comment, in a stream of events."""
+        """Send bytes that clients ignore: a comment, in a stream of events."""
         if self._comment:
             await self._exchange.write(self._comment)
 
@@ -105,7 +105,7 @@ class StreamedAnswer(_Logged):
         await self._exchange.end(self._recorded(frames) + self._end_mark)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
-        """The last events of a stream that failed. Raises `error` if nothing was written before: it has a status."""
+        """Send the last events of a stream that failed. Raises `error` if nothing was sent before: it has a status."""
         frames = self._recorded(frames)
         if not self._exchange.status:
             raise error  # on a real status, SDKs raise the right exception
@@ -114,35 +114,35 @@ class StreamedAnswer(_Logged):
 
 
 class NoAnswer(_Logged):
-    """For turns whose client waits for their outcome, or for nothing. The log, if there is one, has all events.
+    """For turns whose client waits for the outcome only, or for nothing. The log, if there is one, gets all events.
 
     Attributes:
-        error: what the turn failed with.
+        error: the error that the turn failed with.
     """
 
     error: OpenAICompatError | None = None
 
     def write_now(self, frames: bytes) -> bool:
-        """Keep the events in the log. It is copied to the store when that is due, or when there is a batch."""
+        """Record the events in the log, which is copied to the store when due or when a batch is full."""
         if self._log is not None and self._log.full:
             return False
         self._recorded(frames)
         return True
 
     async def write(self, frames: bytes) -> None:
-        """Keep the events in the log alone."""
+        """Record the events in the log only."""
         if self._log is not None:
             self._log.record(frames)
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """No connection has to be kept open."""
+        """Nothing: there is no connection to keep open."""
 
     async def end(self, frames: bytes) -> None:
-        """Keep the last events in the log."""
+        """Record the last events in the log."""
         self._recorded(frames)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
-        """Keep the error, and its events."""
+        """Keep the error, and record its events."""
         self._recorded(frames)
         self.error = error

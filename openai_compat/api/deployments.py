@@ -37,7 +37,7 @@ async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     request = exchange.request
     body = await exchange.read_body(settings.limits, settings.deadlines)
     named = await off_loop(lambda: dumps({**parse_object(body), "model": model}), long=not is_quick(body))
-    # Both are about the body that came, which was opened.
+    # Both describe the body as it was received, before it was decompressed.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
 
     async def renamed() -> AsyncIterator[bytes]:

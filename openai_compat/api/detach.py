@@ -1,4 +1,4 @@
-"""Work on a request that may go on without its client (detach): done once for its key, and begun in time."""
+"""Work on a request that may go on without its client (detach): run once per idempotency key, and begun in time."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Detachable(Protocol):
 
     @property
     def request_id(self) -> str:
-        """Where its log lines are."""
+        """The id in the request's log lines."""
         ...
 
     goes_on: bool
-    """Whether the work is not over although its client has left."""
+    """True while the work goes on although its client has left."""
 
     def over(self) -> None:
-        """Work that went on without its client is over."""
+        """Note that work that went on without its client is over."""
         ...
 
     def allow_detach(self) -> None:
@@ -37,12 +37,12 @@ class Detachable(Protocol):
         ...
 
     def detach(self) -> None:
-        """The client has left, but the work goes on: nothing more is sent."""
+        """Note that the client has left, but the work goes on: nothing more is sent."""
         ...
 
 
 async def run_detachable(policy: Disconnect, exchange: Detachable, work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work`. If this call is cancelled meanwhile, the work is too, or goes on with nobody to write to."""
+    """Run `work`. If this call is cancelled, the policy cancels the work too, or lets it go on without a client."""
     if policy.then == "cancel":
         await work()
         return
@@ -56,9 +56,9 @@ def run_once(
     work: Callable[[], Awaitable[None]],
     policy: Disconnect | None = None,
 ) -> Awaitable[None]:
-    """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
+    """Run the work of a request, once per Idempotency-Key, and without its client if the policy says so."""
     policy, state = policy or services.settings.disconnect, services.state
-    # A stream holds each frame that is entered here for as long as it lasts.
+    # Each call frame that is entered here stays in memory for as long as a stream lasts.
     once = (lambda: state.idempotency.once(exchange, body, work)) if services.is_keyed(exchange) else work
     patience = services.settings.deadlines.request
     # A store in this process answers at once.
@@ -70,7 +70,7 @@ class Beginning(Protocol):
     """A request, over HTTP or a WebSocket, whose agent is not started yet.
 
     Attributes:
-        on_begun: called once an agent is started, or has been before.
+        on_begun: called once an agent is started, or already runs for the same idempotency key.
     """
 
     on_begun: Callable[[], object] | None
@@ -79,11 +79,11 @@ class Beginning(Protocol):
 async def begun_in_time(
     request: Beginning, late: LateWork, seconds: float, work: Callable[[], Awaitable[None]]
 ) -> None:
-    """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
+    """Run `work`, whose agent has to start within `seconds`. Raises Unavailable if it does not.
 
-    For work on a store that may not answer: what comes before the agent waits for it, again and again. Where the time is
-    over, the work is cancelled, but its client does not wait for its end: what it has begun in the store has to come to
-    an end first, and is given back then.
+    For work on a store that may not answer: the steps before the agent wait for the store again and again. When the time is
+    over, the work is cancelled, but its client does not wait for its end: operations that were begun in the store have to
+    finish first, and are undone then.
     """
     scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
 
@@ -116,7 +116,7 @@ async def begun_in_time(
 
 
 class DetachableWork:
-    """The work on a request, which goes on for `grace` seconds once its client has left.
+    """The work on a request, which goes on for `grace` seconds after its client has left.
 
     Attributes:
         alone: True once the client has left.
@@ -132,7 +132,7 @@ class DetachableWork:
         self.alone = False
 
     async def run(self) -> None:
-        """Do it. If this call is cancelled meanwhile, it goes on with nobody to write to."""
+        """Run the work. If this call is cancelled, the work goes on without a client to write to."""
         task = spawn(self._do, "request that may go on without its client", lambda: None)
         try:
             await task.wait()
@@ -157,9 +157,9 @@ class DetachableWork:
                 self._exchange.over()
 
     def leave(self) -> None:
-        """Nobody waits for it any more: the rest has as long as its client leaves it."""
+        """Start the grace period: nobody waits for the work any more."""
         self._scope.deadline = anyio.current_time() + self._grace
 
     def come_back(self) -> None:
-        """Somebody waits for it again."""
+        """End the grace period: somebody waits for the work again."""
         self._scope.deadline = math.inf

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: vectors for texts, of the embedder that the server was given."""
+"""`POST /v1/embeddings`: vectors for texts, from the server's embed function."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     check_taken(parsed.asked, embedder.takes)
 
     async def answer(vectors: Sequence[Vector]) -> None:
-        # OpenAI's SDKs ask for base64 where their caller has not said anything.
+        # OpenAI's SDKs request base64 unless their caller says otherwise.
         told = embedding_list(parsed.model, vectors, tokens_read(parsed.asked), as_base64=parsed.base64)
         await exchange.answer(200, told)
 

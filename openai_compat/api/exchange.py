@@ -1,4 +1,4 @@
-"""One HTTP exchange from the endpoints' side: the request and its body, and the answer with the headers every answer has."""
+"""One HTTP exchange as endpoints see it: the request and its body, and the answer with the headers of every answer."""
 
 from __future__ import annotations
 
@@ -39,45 +39,45 @@ NOBODY = Principal("")
 
 
 WATCHED_AFTER = 0.01
-"""Seconds after which somebody waits for the client to leave. Most answers come earlier, and need no task for it."""
+"""Seconds after which a task watches for the client to leave. Most answers are sent earlier, and need no such task."""
 
 SMALL = 64 * 1024
-"""Bytes of a body that is read although it is refused."""
+"""Largest body that is still read although it is refused, in bytes."""
 
 IGNORED = "X-Ignored-Parameters"
-"""The header that names what the client has sent and its agent does not pass on to its model."""
+"""The header that names the parameters which the agent does not pass on to its model."""
 
 
 class Exchange:
     """A request and its answer.
 
     Attributes:
-        request: what was asked.
+        request: the request.
         request_id: the `x-request-id` of the answer.
-        route: the template of its path, once that is known.
-        principal: who asks; set once that is known.
+        route: the template of its path, once known.
+        principal: the caller, once known.
         status: the status that was sent, 0 before.
-        streaming: True while pieces of a stream can be written: after its head, before its last one.
-        complete: True once the last piece was given to the transport.
-        headers: what every answer to this request carries.
-        about: headers about the answer's content, which belong to it wherever it is repeated.
-        failed: whether the agent that was started has failed, so that the client was told not to run it again.
-        on_failed: who is told, as the last of the failure's answer is sent.
+        streaming: True while pieces of a stream can be written: after the head, before the last piece.
+        complete: True once the last piece was passed to the transport.
+        headers: the headers of every answer to this request.
+        about: headers about the answer's content, which are repeated with the answer.
+        failed: True if an agent was started and has failed, so that the client was told not to run it again.
+        on_failed: called as the last piece of a failure's answer is sent.
         note: a word for the access log about how it ended.
-        refused: why no agent was started, where that is known to metrics and logs.
+        refused: why no agent was started, for metrics and logs.
         began: when the request came in (`time.monotonic`).
-        turn: what the access line tells of its turn.
-        goes_on: whether the work is not over although its client has left.
-        on_over: who is told, once it is.
-        on_begun: who is told, once an agent is started or has been before.
-        recording: a copy of the answer, if one was asked for.
-        errors, framing: of the API that the request is for, once that is known.
+        turn: what the access log shows of its turn.
+        goes_on: True while the work goes on although its client has left.
+        on_over: called once that work is over.
+        on_begun: called once an agent is started, or already runs for the same idempotency key.
+        recording: a copy of the answer, if one is needed.
+        errors, framing: the formats of the request's API, once known.
         loop: the event loop of asyncio; None on trio.
-        scope: the whole work on the request. It is cancelled when the client has left, or does not send or read.
+        scope: all work on the request. It is cancelled when the client leaves, or is too slow to send or read.
     """
 
-    # What most requests leave as it is belongs to the class: an object with 30 attributes has a dict of its own, and
-    # takes three times as long to make.
+    # Defaults that most requests keep belong to the class: an object with 30 attributes has its own dict, and takes three
+    # times as long to make.
     route: str | None = None
     principal = NOBODY
     errors: ErrorForm = OPENAI_ERRORS
@@ -130,7 +130,7 @@ class Exchange:
 
     @property
     def milliseconds(self) -> int:
-        """The same in whole milliseconds, for headers and logs."""
+        """The same time in whole milliseconds, for headers and logs."""
         return int((time.monotonic() - self.began) * 1000)
 
     @property
@@ -145,14 +145,14 @@ class Exchange:
             self.on_begun()
 
     def has_begun(self) -> None:
-        """From now on others say how long it may take."""
+        """Note that an agent runs for this request, or for its idempotency key: the deadline to start one no longer applies."""
         if self.on_begun is not None:
             self.on_begun()
 
     async def read_body(self, limits: Limits, deadlines: Deadlines) -> bytes:
-        """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values.
+        """Read a JSON body. Refuses it as soon as it is known to be too long or too slow, or to hold too many values.
 
-        One that a web page sends as something else is refused before it is read: see `check_content_type`.
+        A body that a web page sends as another type is refused before it is read: see `check_content_type`.
         """
         if self.request.first.get(b"content-type") != b"application/json":  # nearly always it is
             check_content_type(self.request)
@@ -160,29 +160,29 @@ class Exchange:
         await self.feed_body(limits.body, deadlines.body, received.append)
         body = b"".join(received)
         if len(body) > QUICK_BYTES:
-            # A body of 100,000 values takes longer than other requests should wait.
+            # Checking a body of 100,000 values would block other requests for too long.
             await off_loop(check_values, body, limits.values)
         elif len(body) > limits.values:  # each takes more than a byte
             check_values(body, limits.values)
         return body
 
     async def feed_body(self, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
-        """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
+        """Pass a body to `feed` piece by piece: at most `limit` bytes as sent and as decompressed, within `seconds`."""
         request = self.request
-        # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
+        # Before anything is read: the first read tells a client that sent `Expect: 100-continue` to go on.
         coding = content_coding(request) if b"content-encoding" in request.first else "identity"
         length = request.first.get(b"content-length", b"")
-        # `int` raises ValueError for thousands of digits. What is longer, or unknown, is counted as it comes.
+        # `int` raises ValueError for thousands of digits. A longer or unknown length is counted as the body arrives.
         announced = int(length) if length.isdigit() and len(length) < 20 else math.inf
         if limit < announced < math.inf:
             raise too_large(limit)
         pieces = request.body if coding == "identity" else opened(coding, request.body, limit)
-        # For the whole of it: a client that sends a byte a second is never silent for long.
+        # For the whole body: a client that sends one byte per second is never silent for long.
         self._body_within = seconds
         self._watched = True
         if self._waiting:
             self.watch_client()
-        size = 0  # a chunked body announces none, and what is opened has another
+        size = 0  # a chunked body announces no length, and a decompressed body has another
         try:
             async for piece in pieces:
                 size += len(piece)
@@ -191,22 +191,22 @@ class Exchange:
                 feed(piece)
         except RequestTooLarge:
             if announced <= SMALL:
-                # To its end: what arrives after the answer has the connection reset, and the answer lost with it.
+                # Read to its end: data that arrives after the answer resets the connection, and the answer is lost.
                 async for _ in request.body:
                     pass
             raise
         finally:
-            # A generator that has come to its end has no frame any more, and nothing to be closed.
+            # A generator that has come to its end has no frame any more, and needs no closing.
             if hasattr(pieces, "aclose") and getattr(pieces, "ag_frame", pieces) is not None:
                 await close(pieces)
-        # Nothing else can come from the client now but that it leaves.
+        # From here on, the client can only leave.
         self._body_within = None
         if self._timeout is not None:
             self._timeout.stop()
             self.watch_client()
 
     def watch_client(self) -> None:
-        """Notice from now on that the client leaves, or does not send its body, once the work waits for something."""
+        """From now on, notice if the client leaves or does not send its body, once the work waits for something."""
         self._watched = True
         if not self._waiting or self._watcher is not None:
             return
@@ -216,7 +216,7 @@ class Exchange:
             self._cut_after(self._body_within)
 
     def waits(self) -> None:
-        """The work on the request waits, for the first time: nothing could be noticed before."""
+        """Note that the work waits for the first time: nothing could be noticed before."""
         self._waiting = True
         if self._watched:
             self.watch_client()
@@ -227,7 +227,7 @@ class Exchange:
         self._timeout.start(seconds)
 
     async def _until_left(self) -> None:
-        if self._body_within is not None:  # most bodies are there by now, and have needed no timer
+        if self._body_within is not None:  # most bodies have arrived by now, and have needed no timer
             self._watcher = None
             self._cut_after(self._body_within)
         elif self.request.left is not None:
@@ -236,15 +236,15 @@ class Exchange:
             self.scope.cancel()
 
     async def cut(self) -> None:
-        """Answer a client whose body did not come. Raises ClientDisconnected if it has left, ClientTooSlow otherwise."""
-        # Many clients leave as soon as they have all of it: that is no failure.
+        """Answer a client whose body did not arrive. Raises ClientDisconnected if it has left, ClientTooSlow otherwise."""
+        # Many clients leave as soon as they have the whole answer: that is no failure.
         if self._left and self.complete:
             return
         if self._left:
             raise ClientDisconnected
         if self._body_within is None or self.status:
             raise ClientTooSlow
-        # Nothing can be sent in a scope that is cancelled.
+        # Nothing can be sent in a cancelled scope.
         with anyio.CancelScope() as self.scope:
             self._timeout = None
             text = f"The request body did not arrive within {self._body_within:g} seconds."
@@ -258,10 +258,10 @@ class Exchange:
             self._timeout.close()
         if self._watcher is not None:
             self._watcher.cancel()
-            self._watcher = None  # it has this exchange
+            self._watcher = None  # it references this exchange
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
-        """Name what the agent does not pass on in a header, if the head is still to be sent."""
+        """Name the parameters that the agent does not pass on in a header, unless the head was sent already."""
         self.about.append((IGNORED, ", ".join(parameters)))
 
     def allow_detach(self) -> None:
@@ -269,18 +269,18 @@ class Exchange:
         self._detachable = True
 
     def detach(self) -> None:
-        """The client has left, but the work goes on: nothing more is sent."""
+        """Note that the client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
     def over(self) -> None:
-        """Work that went on without its client is over."""
+        """Note that work that went on without its client is over."""
         self.goes_on = False
         if self.on_over is not None:
             self.on_over(self)
 
     @property
     def detached(self) -> bool:
-        """True once the client has left work that goes on."""
+        """True once the client has left and the work goes on."""
         return self._gone
 
     def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> Awaitable[None]:
@@ -288,7 +288,7 @@ class Exchange:
         return self._deliver(self._head(status, encode_headers(headers)), ResponseBody(body, more=False))
 
     def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> Awaitable[None]:
-        """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
+        """Send a whole answer: JSON that must not be cached, unless `headers` say otherwise."""
         usual = whole_headers(body)
         if headers:
             others = encode_headers(headers)
@@ -297,7 +297,7 @@ class Exchange:
         return self._deliver(self._head(status, usual), ResponseBody(body, more=False))
 
     def has_failed(self, error: OpenAICompatError) -> None:
-        """Note what goes wrong, and whether the agent has done it."""
+        """Note an error for the log, and if a running agent has caused it."""
         self.note = error.code or error.type
         self.failed = self.agent_started and error.should_retry is not True
         if not self.agent_started:
@@ -306,9 +306,9 @@ class Exchange:
     async def fail(self, error: OpenAICompatError, closing: bytes = b"") -> None:
         """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
 
-        `closing` comes before it in a stream, for APIs in which what is open has to be closed first.
+        In a stream, `closing` comes before the error, for APIs in which open blocks have to be closed first.
 
-        Raises ClientTooSlow if neither is possible, since another answer is half sent.
+        Raises ClientTooSlow if neither is possible, because another answer is half sent.
         """
         self.has_failed(error)
         let_go(error)
@@ -322,7 +322,7 @@ class Exchange:
             raise ClientTooSlow from error
 
     def write(self, data: bytes) -> Awaitable[None]:
-        """Send a piece of the stream, after its head if it is the first. A client that does not take it in time is cut."""
+        """Send a piece of the stream, after the head if it is the first. A client that does not read in time is cut off."""
         if self.status:
             return self._deliver(ResponseBody(data))
         return self._deliver(self._stream_head(), ResponseBody(data))
@@ -332,35 +332,35 @@ class Exchange:
         self.streaming = True
         return self._head(200, self.framing.headers)
 
-    # as the delivery of a turn: see `Delivery`
+    # methods of a turn's delivery: see `Delivery`
 
     due = math.inf
 
     def started(self) -> None:
-        """The agent must not be run for this request again in secret."""
+        """Note that an agent runs for this request, so that the request is not silently run again."""
         self.agent_started = True
 
     async def keep_alive(self) -> None:
-        """Send bytes that clients skip: a comment, in a stream of events."""
+        """Send bytes that clients ignore: a comment, in a stream of events."""
         if self.framing.keep_alive:
             await self.write(self.framing.keep_alive)
 
     async def flush(self) -> None:
-        """There is no log to be copied."""
+        """Nothing: there is no log to copy."""
 
     @property
     def write_now(self) -> Callable[[bytes], bool] | None:
-        """Sends a piece, once a stream has begun on a transport that lets one see whether there is room for it."""
+        """Sends a piece without waiting; None before a stream begins, or if the transport cannot tell when there is room."""
         return self.send_now if self._has_room is not None and self.streaming else None
 
     @property
     def can_send_now(self) -> bool:
-        """Whether nothing has to be waited for: there is room, or nobody to write to any more."""
+        """True if sending need not wait: there is room, or no client to write to any more."""
         return self._gone or (self._has_room is not None and self._has_room())
 
     def send_now(self, data: bytes) -> bool:
-        """Send a piece of the stream at once; False, and nothing is done, if that cannot be."""
-        # As `can_send_now`, which would be another call for each event.
+        """Send a piece of the stream at once; False, and nothing is done, if sending would have to wait."""
+        # Like `can_send_now`, without another call for each event.
         if not self._gone and (self._has_room is None or not self._has_room()):
             return False
         piece = ResponseBody(data)
@@ -381,7 +381,7 @@ class Exchange:
         raise RuntimeError("the transport waited although it had room")
 
     def end(self, data: bytes = b"") -> Awaitable[None]:
-        """Send the last piece of the stream, after its head if there was nothing before."""
+        """Send the last piece of the stream, after the head if nothing was sent before."""
         head = () if self.status else (self._stream_head(),)
         self.streaming = False
         return self._deliver(*head, ResponseBody(data, more=False))
@@ -414,18 +414,18 @@ class Exchange:
                 self._gone = True
 
     def _noted(self, piece: ResponseBody) -> ResponseBody:
-        """The piece as it is sent, once it is known whether it is the last one."""
+        """Note a piece that is about to be sent; return it as it is sent."""
         if self.recording is not None:
             self.recording.add(piece)
         if not piece.more:
             if self.failed and self.on_failed is not None:
-                self.on_failed(self)  # the client may ask again while the agent is still being stopped
-            self.complete = True  # many clients leave as soon as they have it, while it is being sent
+                self.on_failed(self)  # the client may repeat the request while the agent is still being stopped
+            self.complete = True  # many clients leave as soon as they have the last piece
         # HEAD has the headers of GET and no content (RFC 9110, 9.3.2).
         return piece if self.request.method != "HEAD" else ResponseBody(b"", piece.more)
 
     async def _deliver_in_time(self, message: ResponseStart | ResponseBody) -> None:
-        """Where the work goes on in any case, a client that cannot be written to has left; another one is cut."""
+        """Send within the write deadline. A slow client counts as gone if the work goes on anyway; otherwise it is cut off."""
         if self._detachable:
             with anyio.move_on_after(self._write_deadline), suppress(ClientDisconnected):
                 await self._send(message)

@@ -1,4 +1,4 @@
-"""`/v1/files`: documents and pictures that requests can name by their id instead of having them in their body."""
+"""`/v1/files`: documents and images that requests name by id instead of carrying them in the body."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services, now
 
-# OpenAI's own: the default of this list, and its most.
+# OpenAI's own default and maximum for this list.
 MAX_PAGE = 10_000
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Keep a file. Raises InvalidRequest, RequestTooLarge (413)."""
+    """Store a file. Raises InvalidRequest, RequestTooLarge (413)."""
     request, limits = exchange.request, services.settings.limits
     check_form(request)
-    # Before the body is read, which may be long.
+    # Before the body is read, since it may be long.
     await _check_room(services.state.store, exchange.principal.id, limits.files)
     form = upload_form(request.header(b"content-type") or "", limits.file)
     await exchange.feed_body(limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
@@ -38,7 +38,9 @@ async def create(services: Services, exchange: Exchange) -> None:
         size=len(upload.content),
         expires=None if upload.expires_after is None else created + upload.expires_after,
     )
-    await _check_room(services.state.store, exchange.principal.id, limits.files)  # others may have come meanwhile
+    await _check_room(
+        services.state.store, exchange.principal.id, limits.files
+    )  # others may have been stored meanwhile
     await services.state.store.put_file(exchange.principal.id, file, upload.content)
     await exchange.answer(200, dumps(_object(file)))
 
@@ -50,7 +52,7 @@ async def _check_room(store: Store, principal: str, most: int) -> None:
 
 
 async def list_files(services: Services, exchange: Exchange) -> None:
-    """A page of the caller's files, the newest first; those with a `purpose` if it is given."""
+    """A page of the caller's files, newest first; only those with the `purpose`, if one is given."""
     query = exchange.request.query
     purpose = parse_qs(query).get("purpose", [None])[-1]
     asked = page_query(query, "desc", page=MAX_PAGE, most=MAX_PAGE)
@@ -80,7 +82,7 @@ async def download(services: Services, exchange: Exchange, identifier: str) -> N
 
 
 async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a file. Raises NotFound."""
+    """Delete a file. Raises NotFound."""
     if not await services.state.store.delete_file(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: DeletedFile = {"id": identifier, "object": "file", "deleted": True}
@@ -95,16 +97,16 @@ def _object(file: StoredFile) -> File:
         "created_at": int(file.created),
         "filename": file.filename,
         "purpose": file.purpose,
-        # Deprecated in OpenAI's document, and yet required of every file.
+        # Deprecated in OpenAI's document, but still required of every file.
         "status": "processed",
     }
     return shown if file.expires is None else {**shown, "expires_at": int(file.expires)}
 
 
 def _download(file: StoredFile) -> list[tuple[str, str]]:
-    """Headers with which no browser shows the file as a page of this server, whatever is in it."""
+    """Headers that keep browsers from showing the file as a page of this server, whatever it contains."""
     name = quote(file.filename.encode("utf-8", "replace"), safe="")
-    # Never shown by a browser, whatever type the client has given it: a page of a caller's own would run on this origin.
+    # Not even with the type that the client has declared: an uploaded page would run on this origin.
     return [
         ("Content-Type", UNKNOWN_TYPE),
         ("Content-Disposition", f"attachment; filename*=UTF-8''{name}"),

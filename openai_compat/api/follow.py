@@ -1,4 +1,4 @@
-"""Responses seen from outside the turn that makes them: followed, cancelled, and buried when their process has died."""
+"""Responses from outside their turn: follow them, cancel them, and fail those whose process has died."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
 from .services import Services, logger
 
-# Not by LISTEN and NOTIFY: NOTIFY takes a lock that all commits of a database share, and LISTEN needs a connection
-# of its own, which poolers do not give.
+# Not LISTEN and NOTIFY: NOTIFY takes a lock that all commits of a database share, and LISTEN needs its own connection,
+# which poolers do not give.
 POLL_INTERVAL = 0.1
-"""Seconds between two looks at the log of a response that another process makes."""
+"""Seconds between two polls of the log of a response that another process makes."""
 
 LOOK_AGAIN = 10
-"""Looks after which it is seen whether that process still lives."""
+"""Polls after which that process is checked for being alive."""
 
 CHAT = "chatcmpl-"
-"""How the ids of chat streams begin: their logs are kept beside those of responses."""
+"""Prefix of the ids of chat streams: their logs are stored beside those of responses."""
 
 BURIED_AT_ONCE = 100
-"""Responses of processes that have died that are given their outcome at once."""
+"""Responses of dead processes that are failed in one batch."""
 
 CANCELLED_WITHIN = 3.0
-"""Seconds that the process which makes a response has to hear that it is cancelled."""
+"""Seconds that the process of a response has to learn that the response is cancelled."""
 
 
 async def find(services: Services, key: Key) -> StoredResponse:
-    """A response, given its outcome if its process has died. Raises NotFound."""
+    """A response, marked as failed if its process has died. Raises NotFound."""
     found = await services.state.store.response(key)
     if found is None:
         raise NotFound(f"Response with id '{key.id[:64]}' not found.", code="response_not_found", param="response_id")
@@ -48,11 +48,11 @@ async def find(services: Services, key: Key) -> StoredResponse:
 
 
 async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> None:
-    """Say that a response has failed, in its log too. Whoever comes second does nothing."""
-    # Its agent may have done things before it died: clients are not to run it again by themselves.
+    """Mark a response as failed, in its log too. Does nothing if another process was first."""
+    # The agent may have acted before its process died: clients must not run it again on their own.
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
-    # The error gets the next number, so that who has read all events still reads an end.
+    # The error gets the next number, so that a client that has read all events still gets an end.
     for batch in await services.state.store.events(key, -1):
         last = batch.last
     if key.id.startswith(CHAT):
@@ -70,10 +70,10 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
 
 
 async def bury_lost(services: Services) -> None:
-    """Give responses in the background whose process has died their outcome, where somebody is to be told of it."""
+    """Fail background responses whose process has died, if webhooks report outcomes."""
     store = services.state.store
     while store.shared and services.state.outbox.used:
-        # Random, so that processes that were started together do not look together.
+        # Random, so that processes that were started together do not poll together.
         await anyio.sleep(services.state.leases.seconds * random.uniform(0.25, 0.5))  # noqa: S311  (no secret)
         try:
             for key in await store.lost_responses(BURIED_AT_ONCE):
@@ -87,12 +87,12 @@ async def bury_lost(services: Services) -> None:
 
 
 async def stream_events(services: Services, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
-    """The frames of a response after number `after`, as they come, until its outcome; b"" for a heartbeat of silence.
+    """The frames of a response after number `after`, as they come, until its outcome; b"" is a heartbeat during silence.
 
-    `here` is its log, if it is known.
+    `here` is its log, if known.
 
-    Raises InvalidRequest if it has no log, the log does not reach back so far, or it ends before that number: one that
-    was cut off when its process died may lack events that a client has seen.
+    Raises InvalidRequest if there is no log, if it does not reach back that far, or if it ends before that number: a log
+    that was cut off when its process died may lack events that a client has seen.
     """
     here = here or services.state.logs.live.get(key)
     if here is not None:
@@ -103,7 +103,7 @@ async def stream_events(services: Services, key: Key, after: int, here: EventLog
             raise _beyond(after)
         if after == here.last:
             return
-    # What this process keeps no more, or never had, the store may have.
+    # The store may have frames that this process no longer keeps, or never had.
     async for frames in _follow_elsewhere(services, key, after):
         yield frames
 
@@ -122,7 +122,7 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
         for batch in batches:
             yield frames_after(batch, after)
             after, told = batch.last, anyio.current_time()
-        # It was over before its events were read, so these were the last.
+        # The response was over before its events were read, so these were the last.
         if ended:
             return
         if anyio.current_time() - told >= services.settings.deadlines.heartbeat:
@@ -130,20 +130,20 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
             told = anyio.current_time()
         looks += 1
         await anyio.sleep(POLL_INTERVAL)
-        # The outcome comes with the last events; where none come, the process may have died.
+        # The outcome comes with the last events; if no events come, the process may have died.
         if not looks % LOOK_AGAIN or batches:
             found = await find(services, key)
 
 
 async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
-    """Stream what is followed, a comment where it is silent. Does not end the stream."""
-    # No head before that: until there is something to read, an error can have its own status.
+    """Stream the followed frames, and a comment during silence. Does not end the stream."""
+    # The head is sent with the first frames: until then, an error can have its own status.
     async for frames in followed:
         await exchange.write(frames or comment)
 
 
 async def _check_log(services: Services, key: Key, after: int) -> None:
-    """Raise InvalidRequest if there never was a log, if it is gone, or if number `after` is not in it."""
+    """Raise InvalidRequest if there was never a log, if it is gone, or if it does not contain number `after`."""
     if await services.state.store.events(key, after - 1):
         return
     if await services.state.store.events(key, -1):
@@ -158,7 +158,7 @@ def _beyond(after: int) -> InvalidRequest:
 
 
 def snapshot(services: Services, found: StoredResponse, key: Key) -> dict[str, Any]:
-    """The Response object; of one that runs in this process as it stands now, elsewhere with its status at least."""
+    """The Response object: as it stands now if it runs in this process, otherwise as stored, with its current status."""
     here = services.live.responses.get(key)
     if here is not None and found.running:
         return here.snapshot()
@@ -166,10 +166,10 @@ def snapshot(services: Services, found: StoredResponse, key: Key) -> dict[str, A
 
 
 async def cancel(services: Services, key: Key) -> StoredResponse:
-    """Stop a background response, wherever it runs, and give its outcome. Raises NotFound and InvalidRequest."""
+    """Stop a background response, wherever it runs, and return its outcome. Raises NotFound and InvalidRequest."""
     found = await find(services, key)
     if not found.background:
-        # OpenAI answers 400 here too: a response that is no background one is stopped by leaving.
+        # OpenAI answers 400 here too: a response in the foreground is stopped by disconnecting.
         text = "Only responses that were made with 'background' can be cancelled."
         raise InvalidRequest(text, param="response_id", code="response_not_background")
     if found.running and await services.state.store.cancel(key):
@@ -181,14 +181,14 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
 
 
 async def _outcome(services: Services, key: Key) -> StoredResponse:
-    """The outcome of a cancelled response. A response whose process does not answer is taken over."""
+    """Wait for the outcome of a cancelled response. If its process does not react, take the response over."""
     found = await find(services, key)
-    # Another process hears of it when it renews its lease.
+    # Another process learns of the cancellation when it renews its lease.
     with anyio.move_on_after(CANCELLED_WITHIN):
         while found.running:
             await anyio.sleep(POLL_INTERVAL / 2)
             found = await find(services, key)
-    # It may have been frozen. Its commit would come too late: the client has been told that it is cancelled.
+    # The process may be frozen. Its commit would come too late: the client was told that the response is cancelled.
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
         taken = replace(found, status="cancelled", body=stored_json(body))

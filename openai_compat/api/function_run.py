@@ -1,4 +1,4 @@
-"""Functions that answer a request beside the agents: each has a slot and a task of its own, as an agent has."""
+"""Functions that answer a request instead of an agent: each call has its own slot and task, as an agent's run has."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ async def run_function(
     """Call a function for `model`, and answer with what it returns, or with its failure.
 
     Args:
-        services: the server's.
+        services: the server's services.
         exchange: the request.
-        model: the own name of what is called, which has the slot.
-        kind: what people call such a function.
-        call: calls it.
+        model: the model's own name, for which the slot is counted.
+        kind: the name for such functions in messages.
+        call: calls the function.
         answer: writes the answer.
     """
     async with await services.live.slots.take(SlotRequest(1, model, exchange.principal)) as seat:
@@ -46,16 +46,16 @@ async def run_function(
         try:
             await answer(await run.returned(services.settings.deadlines.request))
         except OpenAICompatError as error:
-            await exchange.fail(without_retry(error))  # at once: stopping the function may take its time
+            await exchange.fail(without_retry(error))  # at once: stopping the function may take a while
         finally:
             services.live.runner.running.discard(run)
             await run.stop(services.settings.deadlines.grace)
 
 
 class FunctionRun(Generic[Returned]):
-    """One call of a function, in a task of its own.
+    """One call of a function, in its own task.
 
-    It keeps its slot until it has really ended, which a plain function may do only after its client has left.
+    The call keeps its slot until it has really ended; a plain function may end long after its client has left.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FunctionRun(Generic[Returned]):
         self._task: Task = spawn(self._run, kind, released)
 
     async def returned(self, seconds: float) -> Returned:
-        """What the function returns. Raises its failure, and DeadlineExceeded after so many seconds."""
+        """Wait for the function's result. Raises its failure, or DeadlineExceeded after `seconds`."""
         with anyio.move_on_after(seconds):
             await self._settled.wait()
         if self._error is not None:
@@ -81,7 +81,7 @@ class FunctionRun(Generic[Returned]):
         return self._returned[0]
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it with `error`, unless it has ended already."""
+        """End the call with `error`, unless it has ended already."""
         if not self._settled.is_set():
             self._error = error
             self._settled.set()
@@ -112,7 +112,7 @@ class FunctionRun(Generic[Returned]):
             self._settled.set()
 
     def _fail(self, error: BaseException) -> None:
-        # A deadline, or the end of the server, may have come first.
+        # A deadline or a shutdown may have come first.
         self._error = self._error or to_public_error(error)
         text = "%s: the %s failed"
         logger.error(text, self._request_id, self._kind, exc_info=error, extra={"request_id": self._request_id})

@@ -9,14 +9,15 @@ from .services import Services
 
 
 async def healthz(services: Services, exchange: Exchange) -> None:
-    """The process is alive, whatever else is not."""
+    """Report that the process is alive, whatever else has failed."""
     await exchange.answer(200, dumps({"status": "ok"}))
 
 
 async def readyz(services: Services, exchange: Exchange) -> None:
-    """The server takes new turns. Raises Unavailable (503) while it shuts down.
+    """Report that the server accepts new turns. Raises Unavailable (503) while it shuts down.
 
-    That the store is away does not make it unready: it can still answer what needs no store, and no process could more.
+    A store that cannot be reached does not make it unready: requests that need no store still work, and no other process
+    could do more.
     """
     if services.live.slots.closed:
         raise Unavailable("The server is shutting down.", code="shutting_down")

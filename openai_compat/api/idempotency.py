@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the first request with a key runs, every later one gets its answer.
 
-The rule is Stripe's: the answer is kept once an agent has started, failures too, since running it again could do
-everything twice. Requests that were refused before are not kept, and their key is free again.
+The rule is Stripe's: once an agent has started, the answer is stored, even a failure, since another run could do
+everything twice. Requests that were refused before are not stored, and their key is free again.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from ..stores.port import Key, Replay, Store
 from .answer_form import RecordedAnswer, whole_headers
 from .exchange import Exchange
 
-# Stripe's bound, from where the header comes.
+# The limit of Stripe, where the header comes from.
 MAX_KEY = 255
 MAX_RECORDED = 8 * 1024 * 1024
-"""Bytes of an answer that are kept for a replay; a longer one cannot be repeated."""
+"""Longest answer that is stored for a replay, in bytes; a longer one cannot be repeated."""
 
 LOOK_AGAIN = 1.0
-"""Seconds after which duplicates look by themselves whether the first request has ended."""
+"""Seconds after which duplicates check on their own if the first request has ended."""
 
 REPLAYED = ("Idempotent-Replayed", "true")
 
 RETRIES = b"x-stainless-retry-count"
-"""OpenAI's SDKs, and all that are generated like them, count here how often they have tried before."""
+"""The header in which OpenAI's SDKs, and all that are generated like them, count their earlier attempts."""
 
 
 KEY = b"idempotency-key"
@@ -42,10 +42,10 @@ KEY = b"idempotency-key"
 
 
 class Idempotency:
-    """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end.
+    """Runs each keyed request once. Duplicates that arrive meanwhile wait for the first one to end.
 
     Attributes:
-        of_all: whether it has something to do for requests without a key too.
+        of_all: True if requests without a key need `once` too.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Idempotency:
         *,
         failures: ReplayFailures | None = None,
     ) -> None:
-        """`headers` are the names of those that have a say in the answer: the conversation's, the agents' own."""
+        """`headers` are the names of headers that influence the answer: the conversation's, and those that agents receive."""
         self._headers = sorted({name.lower().encode() for name in headers})
         self._store = store
         self._leases = leases
@@ -69,10 +69,10 @@ class Idempotency:
         self.of_all = failures is not None
 
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
-        """Call `run` unless the request carries a key that has been used: then answer as the first time.
+        """Call `run`, unless the request has a key that was used before: then repeat the first answer.
 
-        Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
-        answer, and Conflict if the first never ends.
+        Raises InvalidRequest (422 `idempotency_key_reused`) if the body, or a header that influences the answer, is different,
+        and Conflict if the first request does not end.
         """
         request = exchange.request
         sent = request.header(KEY)
@@ -85,7 +85,7 @@ class Idempotency:
         try:
             replay = await self._claim(exchange, key, digest, token)
         except BaseException:
-            # a cancellation may have met the store after it had claimed
+            # the store may have recorded the claim before the cancellation
             await self._late.give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
@@ -94,7 +94,7 @@ class Idempotency:
             await self._first(exchange, key, token, run)
 
     async def _unless_failed(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
-        """Call `run`, or, where that is wanted, tell the failure that the same request has had just now."""
+        """Call `run`; or, with `replay_failures`, repeat the recent failure of an identical request."""
         failures = self._failures
         if failures is None:
             await run()
@@ -109,7 +109,7 @@ class Idempotency:
         await _run_and_tell(exchange, run)
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:
-        """A hash of all that decides about the answer."""
+        """A hash of everything that influences the answer."""
         told = [request.header_values(name) for name in self._headers]
         place = json.dumps([request.method, request.path, request.query, told])
         return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
@@ -127,7 +127,7 @@ class Idempotency:
                     raise _unknown()
                 if isinstance(claim, Replay):
                     return claim
-                exchange.has_begun()  # it runs, though for another request
+                exchange.has_begun()  # an agent runs, though for another request
                 with anyio.move_on_after(LOOK_AGAIN):  # another process may be running it
                     await self._ended.get(key, anyio.Event()).wait()
         raise Conflict("The first request with this Idempotency-Key still runs.", code="idempotency_key_in_use")
@@ -135,7 +135,7 @@ class Idempotency:
     async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
         exchange.recording = RecordedAnswer(MAX_RECORDED)
         if self._store.shared:
-            self._leases.hold(token, _nothing)  # a key whose lease was lost is settled all the same, or is not
+            self._leases.hold(token, _nothing)  # a lost lease needs no action: `settle` is tried in any case
         self._ended[key] = anyio.Event()
         try:
             await _run_and_tell(exchange, run)
@@ -154,7 +154,7 @@ class Idempotency:
 
 
 async def _run_and_tell(exchange: Exchange, run: Callable[[], Awaitable[None]]) -> None:
-    """Call `run`. A failure of an agent that was started is the answer."""
+    """Call `run`. If an agent was started, its failure is the answer."""
     try:
         await run()
     except OpenAICompatError as error:
@@ -186,7 +186,7 @@ def _recorded(exchange: Exchange) -> Replay | None:
 
 
 def _unknown() -> Conflict:
-    """For runs whose answer was not seen to its end: they must not run again, and cannot be repeated either."""
+    """The error for runs whose answer was lost: they must not run again, and cannot be repeated either."""
     text = "The first request with this Idempotency-Key was started, but its answer was lost."
     return Conflict(text, code="idempotency_outcome_unknown", should_retry=False)
 

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: agents are the models, and what makes embeddings or decisions."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: the agents, and the functions that make embeddings or decisions."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ async def get_model(services: Services, exchange: Exchange, model: str) -> None:
 
 
 def _model(models: Models, name: str) -> Model:
-    # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
+    # The types of OpenAI's SDKs need a creation time. An agent has none, so this is the server's.
     agent = models.agents.get(name)
-    # What is no agent makes embeddings or decisions, and takes nothing else.
+    # A model that is not an agent makes embeddings or decisions, and supports nothing else.
     can = agent.capabilities if agent is not None else None
     model: Model = {
         "id": name,

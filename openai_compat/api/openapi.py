@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: the API, described from the very types that parse and answer."""
+"""`GET /openapi.json`: the API, described from the types that parse requests and write answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ REF = "#/components/schemas/{model}"
 
 KEYS: Sequence[Mapping[str, Any]] = ({"bearer": []}, {"apiKey": []})
 COOKIE: Mapping[str, Any] = {"cookie": []}
-"""The ways to bring the key: any of them will do."""
+"""The ways to send the key: any one of them will do."""
 
 NAME: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
@@ -76,9 +76,9 @@ REQUESTS: tuple[type[WireModel], ...] = (
     ResponseRequest,
 )
 PARTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
-"""Requests that have some of the fields of ResponseRequest."""
+"""Request types with some of the fields of ResponseRequest."""
 TITLES: Mapping[str, str] = {"File": "FileObject", "Response": "ResponseObject"}
-"""Of schemas whose names generators use for classes of their own."""
+"""Titles of schemas whose names generators use for their own classes."""
 EVENT: Mapping[str, Any] = {
     "type": "object",
     "description": "An event of a stream. Its data is JSON, or `[DONE]`.",
@@ -116,7 +116,7 @@ ANSWERS: Mapping[str, Any] = {
 
 async def document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
-    # The first one takes longer than other requests should wait, and anybody may ask for it.
+    # Building the first one would block other requests for too long, and anybody may request it.
     await exchange.answer(200, await off_loop(_document, routes, needs_key, services, exchange.request.root))
 
 
@@ -135,12 +135,12 @@ def _document(routes: Sequence[Route], needs_key: bool, services: Services, root
             "version": __version__,
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
-        # Where it is mounted: clients put this before each path.
+        # The path where it is mounted: clients put this before each path.
         "servers": [{"url": quote(root) or "/"}],
         "paths": paths(routes),
         "components": {
             "schemas": {
-                # Generators make the names of classes of titles.
+                # Generators derive class names from titles.
                 name: {**schema, "title": TITLES.get(name, name)} if "title" in schema else schema
                 for name, schema in schemas.items()
             }
@@ -153,7 +153,7 @@ def _document(routes: Sequence[Route], needs_key: bool, services: Services, root
 
 
 def build_request_models() -> None:
-    """Build what bodies are checked by. Importing leaves it out, and the first requests would wait for it otherwise."""
+    """Build the validators of request bodies. Importing skips this, and the first requests would have to wait for it."""
     for model in REQUESTS:
         model.model_rebuild()
 
@@ -183,7 +183,7 @@ def _schemas() -> dict[str, Any]:
 
 
 def _part(name: str) -> type[WireModel]:
-    """A request with some of the fields of ResponseRequest."""
+    """A request type with some of the fields of ResponseRequest."""
     from pydantic import create_model  # noqa: PLC0415
 
     fields = {key: field for key, field in ResponseRequest.model_fields.items() if key in PARTS[name]}
@@ -192,13 +192,13 @@ def _part(name: str) -> type[WireModel]:
 
 
 def _plain(name: str) -> str:
-    """A name that people would give: of a type that is both read and written pydantic tells the direction."""
+    """A readable name: pydantic adds the direction to the name of a type that is both read and written."""
     own, _, direction = name.partition("-")
     return own + ("Param" if direction == "Input" else "")
 
 
 def _readable(schema: Any) -> Any:
-    """The same with plain names, and `anyOf` for unions that a function tells apart: several members may fit."""
+    """The schema with readable names, and `anyOf` for unions without a discriminator: several members may fit."""
     if isinstance(schema, list):
         return [_readable(item) for item in cast("list[Any]", schema)]
     if isinstance(schema, str) and schema.startswith(NAMED):
@@ -211,21 +211,21 @@ def _readable(schema: Any) -> Any:
 
 
 def json(name: str, prefix: str = "") -> Content:
-    """JSON of a named schema."""
+    """JSON content with a named schema."""
     return {"application/json": {"schema": {"$ref": REF.format(model=prefix + name)}}}
 
 
 def asked(whole: str | None, event: str, prefix: str = "") -> Content:
-    """JSON of one schema or, streamed, events whose data is JSON of another. Some tools look at the event itself."""
+    """JSON of one schema or, streamed, events whose data is JSON of another. Some tools validate the event itself."""
     plain: Content = {} if whole is None else json(whole, prefix)
     schemas = [{"$ref": REF.format(model=name)} for name in (prefix + event, "ServerSentEvent")]
     return {**plain, "text/event-stream": {"schema": {"anyOf": schemas}}}
 
 
 def paths(routes: Iterable[Route]) -> dict[str, Any]:
-    """All routes that are to be described, with their operations. What several APIs have on one path is one operation."""
+    """All described routes, with their operations. Operations of several APIs on one path are merged into one."""
     found: dict[str, Any] = {}
-    # The operation is called as that which takes every request: what the others answer instead is added to it.
+    # The operation gets its name from the route that accepts every request; the answers of the others are added.
     for route in sorted(routes, key=lambda route: route.when is not None):
         if not (route.described and route.operations):
             continue
@@ -237,7 +237,7 @@ def paths(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """An operation whose headers decide which of two APIs answers it."""
+    """Merge two operations of one path, where headers decide which API answers."""
     responses: dict[str, Any] = dict(one["responses"])
     for status, answer in other["responses"].items():
         content = dict(responses.setdefault(status, answer)["content"])
@@ -254,7 +254,7 @@ def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 def _described(route: Route, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if route.open:
-        # An empty list takes away what the document demands of all (OpenAPI 3.1, Operation Object).
+        # An empty list removes the security that the document sets for all operations (OpenAPI 3.1, Operation Object).
         described["security"] = []
     elif route.cookie:
         described["security"] = [*KEYS, COOKIE]

@@ -42,8 +42,8 @@ class MessagesEndpoint:
     """Answers Messages requests.
 
     Attributes:
-            own_tools: where calls of the agent's own tools are shown.
-            sent: the turns whose answer Claude Code may request again.
+        own_tools: where calls of the agent's own tools are shown.
+        sent: the turns whose answer Claude Code may request again.
     """
 
     own_tools: OwnTools

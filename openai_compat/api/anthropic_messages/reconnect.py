@@ -47,7 +47,7 @@ ONCE = Disconnect("cancel")
 
 @dataclass(frozen=True, slots=True)
 class SentKey:
-    """The principal, the session, the one of Claude Code's own agents, and what was asked."""
+    """Identifies a turn by its principal, its session, the one of Claude Code's own agents, and a digest of the conversation."""
 
     principal: str
     session: str
@@ -60,9 +60,9 @@ class FollowedAnswer(RecordedAnswer):
     """A copy of an answer that other requests can follow while it is being produced.
 
     Attributes:
-            log: the events of a stream.
-            whole: the body of an answer that is not streamed.
-            size: the number of bytes so far.
+        log: the events of a stream.
+        whole: the body of an answer that is not streamed.
+        size: the number of bytes so far.
     """
 
     log: EventLog = field(default_factory=EventLog)
@@ -96,13 +96,13 @@ class SentTurn:
     """A turn whose answer may be requested again.
 
     Attributes:
-            services: the services of the server that runs it.
-            streams: True if the answer is a stream.
-            answer: the copy of the answer.
-            told: when the turn ended, or its answer was last sent in full (`time.monotonic`).
-            delivered: True if a client has received the whole answer.
-            ended: True once nothing follows.
-            loop: the event loop that the turn runs in.
+        services: the services of the server that runs it.
+        streams: True if the answer is a stream.
+        answer: the copy of the answer.
+        told: when the turn ended, or its answer was last sent in full (`time.monotonic`).
+        delivered: True if a client has received the whole answer.
+        ended: True once nothing follows.
+        loop: the event loop that the turn runs in.
     """
 
     def __init__(self, services: Services, *, streams: bool) -> None:
@@ -197,8 +197,8 @@ class SentTurns:
     """The turns of this process whose answers Claude Code may request again.
 
     Attributes:
-            seconds: how long an agent goes on after its client has left, and how long after the end of an answer the same
-                request counts as a repetition; 0 disables both.
+        seconds: how long an agent goes on after its client has left, and how long after the end of an answer the same
+            request counts as a repetition; 0 disables both.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

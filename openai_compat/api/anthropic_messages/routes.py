@@ -18,15 +18,15 @@ class AnthropicMessages(Api):
     """Anthropic's Messages API, for `Server(apis=[AnthropicMessages()])`.
 
     Args:
-            own_tools: where clients see calls of the agent's own tools: in separate content blocks ("blocks", for requests to the
-                beta API, such as Claude Code's; other clients see none), nowhere ("hidden"), in the thinking ("thinking"), or
-                in the text ("text").
-            reconnect: seconds for which an agent goes on after its connection to Claude Code broke, so that it runs only once:
-                Claude Code repeats the request on its own, and gets the answer of that run. For as long after the end of an
-                answer, the same request in the same session counts as a repetition. `Disconnect("finish")` and `("detach")`
-                let agents go on for longer. 0: agents are stopped at once, and run again.
+        own_tools: where clients see calls of the agent's own tools: in separate content blocks ("blocks", for requests to the
+            beta API, such as Claude Code's; other clients see none), nowhere ("hidden"), in the thinking ("thinking"), or
+            in the text ("text").
+        reconnect: seconds for which an agent goes on after its connection to Claude Code broke, so that it runs only once:
+            Claude Code repeats the request on its own, and gets the answer of that run. For as long after the end of an
+            answer, the same request in the same session counts as a repetition. `Disconnect("finish")` and `("detach")`
+            let agents go on for longer. 0: agents are stopped at once, and run again.
 
-        Raises ValueError for another `own_tools`, or a negative `reconnect`.
+    Raises ValueError for another `own_tools`, or a negative `reconnect`.
     """
 
     def __init__(self, *, own_tools: OwnTools = "blocks", reconnect: float = 3.0) -> None:

@@ -36,10 +36,10 @@ class AnsweredThread:
     """The thread of one request.
 
     Attributes:
-            parsed: the request with the earlier messages.
-            new: how many of its messages are new.
-            previous: the id of the answer that it continues.
-            state: the agent state stored with that answer.
+        parsed: the request with the earlier messages.
+        new: how many of its messages are new.
+        previous: the id of the answer that it continues.
+        state: the agent state stored with that answer.
     """
 
     parsed: ParsedMessages

@@ -1,4 +1,4 @@
-"""One turn of the chat REST API: written as its form has it, kept in its conversation."""
+"""One turn of the chat REST API: written in the format of its route, and stored in its conversation."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from .lookup import give_title, pending_approval
 
 @dataclass(frozen=True, slots=True)
 class PreparedTurn:
-    """A turn that is to be run.
+    """A turn that is ready to run.
 
     Attributes:
-        id: the turn's.
-        agent: the agent's own name; `provider` is whose it is.
-        request: what the agent is asked, with all that was said before.
-        draft: the conversation that it belongs to.
-        record: what it says.
-        user_items: what the client has said and the conversation does not know yet, as it will be kept.
-        user: the user's message among these, as it is shown.
-        settings: what is needed to ask the agent the same way again, once somebody has decided about its calls.
-        answers: what is decided about calls that an earlier turn has asked about.
-        given: the state of what it continues.
+        id: the turn's id.
+        agent: the agent's own name; `provider` is the provider that it belongs to.
+        request: the request to the agent, with the conversation history.
+        draft: the draft of its conversation.
+        record: the record of the agent's output.
+        user_items: the client's messages that the conversation does not have yet, as they will be stored.
+        user: the API's representation of the user's message among these.
+        settings: everything needed to call the agent the same way again, once its calls are decided.
+        answers: decisions about the calls of an earlier turn.
+        given: the agent state that it continues.
     """
 
     id: str
@@ -56,12 +56,12 @@ class PreparedTurn:
 
     @property
     def conversation(self) -> str | None:
-        """The id of the conversation that keeps it; None if none does."""
+        """The id of the conversation that stores the turn; None if there is none."""
         return None if self.draft is None else self.draft.key.id
 
 
 class RestTurn(TurnPlan[bytes]):
-    """Writes the turn by `form`, from the record of what the agent says."""
+    """Writes the turn in the format of `form`, from the record of the agent's output."""
 
     api = "chat_rest"
 
@@ -89,27 +89,27 @@ class RestTurn(TurnPlan[bytes]):
         self.given = prepared.given
         self._form = form
         self._log = log
-        # Held back until the agent says something, so that an early failure has a status of its own.
+        # Held back until the agent's first output, so that an early failure can have its own status.
         self._held = form.begin()
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         if self._prepared.answers is not None:
             await record_decisions(self._store, self.requester.principal.id, self._prepared.answers)
 
     def feed(self, taken: Taken) -> bytes:
-        """The frames for what the agent says, after those that were held back."""
+        """The frames for the agent's output, after those that were held back."""
         record = self._prepared.record
         frames = b"".join([self._form.feed(items, record.feed(items)) for _, items in taken])
         return self.idle() + frames if frames else b""
 
     def idle(self) -> bytes:
-        """The first frames, once: they wait for what the agent says first."""
+        """The first frames, once: they are held back until the agent's first output."""
         held, self._held = self._held, b""
         return held
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The last frames, or the answer; what the conversation and the log keep."""
+        """The last frames, or the whole answer; and the data for the conversation and the log."""
         work, log = self._prepared, self._log
         final = work.record.final
         kept = self._kept(final)
@@ -119,7 +119,7 @@ class RestTurn(TurnPlan[bytes]):
         turn = None
         if work.draft is not None:
             said = reply_message(final, frozenset())
-            # By this a client that sends no id finds its conversation again.
+            # A client that sends no id finds its conversation again by this hash.
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
         outcome = TurnCommit(
@@ -134,7 +134,7 @@ class RestTurn(TurnPlan[bytes]):
         return outcome, last
 
     async def committed(self) -> None:
-        """The turn is kept: its conversation gets a title, if it has none."""
+        """Give the conversation a title, if it has none, now that the turn is stored."""
         await super().committed()
         if self._prepared.draft is not None and self._prepared.user is not None:
             await give_title(self._store, self._prepared.draft, self._prepared.user)
@@ -156,16 +156,16 @@ class RestTurn(TurnPlan[bytes]):
         reply = record.reply_items(work.agent, about)
         asked = self._questions() if record.approvals else ()
         pending = [pending_approval(approval, [work.backend]) for approval in asked]
-        # Without a message of the client's, it is the history's last message that may go on here.
+        # Without a new message from the client, the turn may continue the history's last message.
         before = () if work.draft is None or work.user_items else work.draft.items
         assistant = messages_of(identifier, reply, time)[-1]
-        # What is said after a decision belongs to the message that has asked, and is found by its id.
+        # The reply after a decision belongs to the message that asked, and has that message's id.
         assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
         turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending, usage)
         return _KeptTurn(turned, [*work.user_items, *reply], asked)
 
     def _questions(self) -> tuple[Approval, ...]:
-        """The approvals to store, with all that is needed to ask the agent the same way again. Clients never see that."""
+        """The approvals to store, with everything needed to call the agent the same way again. Clients never see that part."""
         work = self._prepared
         if work.draft is None:
             return ()

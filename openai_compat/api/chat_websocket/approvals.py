@@ -1,4 +1,4 @@
-"""Approvals on the chat WebSocket: how they are asked for, and the turn that goes on with a decision."""
+"""Approvals on the chat WebSocket: the frame that asks, and the request of the turn that goes on with a decision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fields: TypeAlias = dict[str, Any]
 
 
 async def load_question(store: Store, key: Key, thread_id: str | None) -> tuple[Approval, str]:
-    """A question, and the thread where it was asked. Raises NotFound if there is none, or `thread_id` is another one."""
+    """A question, and the thread where it was asked. Raises NotFound if it is unknown, or asked in another thread."""
     approval = await store.approval(key)
     # A question is decided in the thread where it was asked.
     if approval is None or approval.conversation is None or thread_id not in (None, approval.conversation):
@@ -27,8 +27,8 @@ async def load_question(store: Store, key: Key, thread_id: str | None) -> tuple[
 
 
 def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
-    """The request of a turn that goes on: asked as it was at first, with the tools that the client has now."""
-    nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+    """The request of a turn that goes on: as it was first made, with the tools that the client offers now."""
+    nothing = [{"role": "user", "content": ""}]  # the conversation has the messages
     fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
     request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
     sampling = Sampling(

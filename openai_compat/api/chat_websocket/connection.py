@@ -1,4 +1,4 @@
-"""The chat WebSocket: one connection, what it is sent, and what it follows."""
+"""The chat WebSocket: one connection, the frames that it receives, and the threads that it follows."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ from .turn import WORKFLOW, AskedTurn, ChatTurn, asker_name
 Fields: TypeAlias = dict[str, Any]
 
 MOST_FOLLOWED = 100
-"""Threads that one connection follows at once; of more, it leaves those in which nothing runs."""
+"""Threads that one connection follows at once; beyond that, it leaves those in which nothing runs."""
 
 MOST_POSTED = 64
-"""Answers to a client's frames that may wait to be sent before no more of its frames are read."""
+"""Replies to a client's frames that may wait to be sent before no more of its frames are read."""
 
 
 class ChatConnection:
-    """One connection: frames come in one at a time; what goes out waits until the client takes it."""
+    """One connection: frames are handled one at a time, and outgoing frames wait until the client reads them."""
 
     def __init__(
         self, threads: ChatThreads, services: Services, connection: WebSocketConnection, children: ChildTasks
@@ -87,13 +87,13 @@ class ChatConnection:
             self._wake.set()
 
     async def write(self) -> None:
-        """Send what there is, as long as the connection is there."""
+        """Send outgoing frames for as long as the connection lasts."""
         try:
             with suppress(ClientDisconnected):
                 await self._write()
         finally:
             self._wake.close()
-            # Whoever still reads waits for a client that is gone.
+            # The reader would go on waiting for a client that is gone.
             self._children.cancel()
 
     async def _write(self) -> None:
@@ -109,21 +109,21 @@ class ChatConnection:
                 self._ping()
 
     async def _send(self) -> bool:
-        """Send what there is; False if there was nothing."""
+        """Send the frames that are waiting; False if there were none."""
         frames = list(self._posted)
         self._posted.clear()
         read: list[tuple[Follower, int]] = []
         for _, follower in self._followed.values():
-            # Many may be followed in which nothing is said, and what is left to read may be forgotten.
+            # Many followed threads may be silent, and unread frames may have been dropped.
             if follower.at < follower.log.last and (new := follower.take()):
-                # One that has set a mode gets all its frames so; others in the form of their last frame.
+                # A client that has set a mode gets all frames in it; others get the mode of their last frame.
                 binary = follower.binary if self._fixed is None else self._fixed
                 frames += [encode(frame, binary=binary) for frame in new]
                 read.append((follower, new[-1]["chat_seq"]))
         if not frames:
             return False
         await self._connection.send(*frames)
-        # Read is what was sent: until then the log keeps it, and turns wait for who is far behind.
+        # Frames count as read once sent: until then the log keeps them, and turns wait for slow followers.
         for follower, number in read:
             follower.moved(number)
         if self._room is not None:
@@ -138,13 +138,13 @@ class ChatConnection:
             self.post({"type": "ping", "ts": time.time()}, binary=self._binary)
 
     async def end_when_drained(self) -> None:
-        """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
+        """Once the server shuts down, close as soon as nothing runs, so that the client can connect to another process."""
         await self._connection.draining.wait()
         self._wake.set()
-        await anyio.sleep_forever()  # who reads or writes ends it
+        await anyio.sleep_forever()  # the reader or the writer ends this
 
     def leave(self) -> None:
-        """The connection is gone. What runs goes on for a while."""
+        """Leave all threads, since the connection is gone. Running turns go on for a while."""
         self._gone = True
         for thread, follower in self._followed.values():
             thread.leave(follower)
@@ -153,19 +153,19 @@ class ChatConnection:
     # in
 
     async def read(self) -> None:
-        """Take what the client sends until it leaves, as fast as it reads what it is answered."""
+        """Handle the client's frames until it leaves, no faster than it reads the replies."""
         with suppress(ClientDisconnected):
             while True:
                 await self._take(await self._connection.receive())
                 while len(self._posted) > MOST_POSTED:
                     self._room = self._room or new_waiter()
                     await self._room.sleep()
-                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
+                await anyio.lowlevel.checkpoint()  # frames that have arrived already must not block other tasks
         self._children.cancel()
 
     async def _take(self, frame: Frame) -> None:
         if len(frame) > self._services.settings.limits.body:
-            # The transport's own limit may be a higher one.
+            # The transport's own limit may be higher.
             self._shut(TOO_BIG, "message too big")
             return
         binary = isinstance(frame, bytes)
@@ -198,11 +198,11 @@ class ChatConnection:
         self._wake.set()
 
     async def _obey(self, command: Command, *, binary: bool) -> None:
-        # Asked by programs every few seconds, so without another look at the key.
+        # Programs ping every few seconds, so a ping does not check the key again.
         if isinstance(command, PingFrame):
             self.post({"type": "pong", "ts": time.time()}, binary=binary)
             return
-        await self._connection.authenticate()  # keys can be taken back
+        await self._connection.authenticate()  # keys can be revoked
         match command:
             case Say():
                 await self._say(command, binary=binary)
@@ -252,7 +252,7 @@ class ChatConnection:
             places = parsed.tool_places
             await check_tool_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
-            # The client has sent a frame, and knows of no `messages`.
+            # The client has sent a frame, and does not know of `messages`.
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
@@ -271,7 +271,7 @@ class ChatConnection:
         self._begin(thread, asked)
 
     async def _admit(self) -> None:
-        """Raise Unavailable while the server shuts down, before anything of the message is kept; RateLimited too."""
+        """Raise Unavailable while the server shuts down, before any of the message is stored; also raises RateLimited."""
         if self._connection.draining.is_set():
             raise Unavailable("The server is shutting down.", code="shutting_down", should_retry=False)
         if self._services.live.rates is not None:
@@ -284,11 +284,11 @@ class ChatConnection:
         thread.model = asked.request.model
         self._last_thread = thread_id
         self._follow(thread, None, binary=asked.binary)
-        # No child of the connection: the turn goes on without it.
+        # Not a child task of the connection: the turn goes on without it.
         spawn(turn.run, f"chat turn in {thread_id}", lambda: None)
 
     def _follow(self, thread: Thread, at: int | None, *, binary: bool) -> None:
-        """Follow a thread after frame `at`; None to go on where the connection is, or with what is new."""
+        """Follow a thread after frame `at`; None continues where the connection is, or starts with new frames."""
         found = self._followed.get(thread.key.id)
         if found is not None and found[0] is thread and at is None:
             found[1].binary = binary
@@ -297,17 +297,17 @@ class ChatConnection:
             self._followed[thread.key.id] = (thread, follower)
             self._wake.set()
             if found is not None:
-                # Last, or nobody would follow the thread for a moment.
+                # Last, or the thread would have no follower for a moment.
                 found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()
         self._leave_some()
 
     def _leave_some(self) -> None:
-        """Follow no more threads than a connection may."""
+        """Leave idle threads if the connection follows more than MOST_FOLLOWED."""
         if len(self._followed) <= MOST_FOLLOWED:
             return
-        # The first ones are those that were followed first.
+        # In the order in which they were first followed.
         idle = [key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.take()]
         for key in idle[: len(self._followed) - MOST_FOLLOWED]:
             thread, follower = self._followed.pop(key)
@@ -316,7 +316,7 @@ class ChatConnection:
     def _backend(
         self, thread_id: str, model: str | None, workflow: str | None, provider: str | None = None
     ) -> tuple[str, str, AgentBackend]:
-        """The agent that is asked: its name, the name that it is asked by, and itself. Raises NotFound."""
+        """The agent to run: its own name, the name in the request, and its backend. Raises NotFound."""
         if workflow is not None:
             backend = self._threads.workflows.get(workflow)
             if backend is None:
@@ -329,7 +329,7 @@ class ChatConnection:
         return agent, model, backend
 
     def _model(self, thread_id: str) -> str:
-        """The model that answers where none is named: the thread's last one, or the first that the caller may use."""
+        """The model for a message that names none: the thread's last one, or the first that the caller may use."""
         thread, models = self._threads.find(self._key(thread_id)), self._services.models
         if thread is not None and thread.model is not None and thread.model in models.agents:
             return thread.model
@@ -347,7 +347,7 @@ class ChatConnection:
         answers = await load_pending(store, bound, {approval.id: decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
-        # One whose last frame is out has ended for its client; the new turn waits for its lock.
+        # A turn whose last frame was sent has ended for its client; the new turn waits for the lock.
         if thread is not None and any([not turn.over for turn in thread.turns]):
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
@@ -386,14 +386,14 @@ class ChatConnection:
         thread = self._threads.find(self._key(thread_id))
         stopped = [turn.stop() for turn in list(thread.turns)] if thread is not None else []
         elsewhere = not any(stopped) and self._shared is not None and await self._shared.stop(self._key(thread_id))
-        # Who stopped it is told in any case; those who follow the thread read it there.
+        # The client that sent the stop always gets a reply; followers of the thread read it there.
         if not (any(stopped) or elsewhere) or thread_id not in self._followed:
             self.post({**generation_stopped("stop"), "thread_id": thread_id}, binary=binary)
 
     async def _resume(self, frame: ResumeFrame, *, binary: bool) -> None:
-        """Tell what there is, then all frames after the number, then those that come.
+        """Send the thread's status, then all frames after `last_seq`, then new ones as they come.
 
-        A page that has shown nothing yet is told what waits for a decision, too, also after a restart.
+        A page that has shown nothing yet also gets the calls that wait for a decision, even after a restart.
         """
         store = self._services.state.store
         waiting = await store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
@@ -411,10 +411,10 @@ class ChatConnection:
             self.post(told, binary=binary)
             return
         log = thread.log
-        # A page that shows nothing yet loads the conversation, so it needs only the frames behind that.
+        # A page that shows nothing yet loads the conversation, so it only needs the frames after that.
         wanted = frame.last_seq if frame.last_seq > 0 else log.settled
         lost = wanted > log.last or wanted < log.first - 1
-        # What is gone cannot be told: all that is kept is, and that it is not everything.
+        # Dropped frames cannot be replayed: send all that are kept, and report that some are missing.
         at = log.first - 1 if lost else wanted
         told |= {"status": "running" if thread.turns or thread.elsewhere else "finished", "last_seq": log.last}
         told |= {"replay_count": log.last - at, "replay_incomplete": lost}
@@ -436,7 +436,7 @@ class ChatConnection:
 
 
 async def serve(threads: ChatThreads, services: Services, connection: WebSocketConnection) -> None:
-    """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
+    """Accept the connection and serve it until one side leaves. Turns that it has begun go on without it."""
     await connection.accept()
     async with child_tasks() as children:
         socket = ChatConnection(threads, services, connection, children)
@@ -444,5 +444,5 @@ async def serve(threads: ChatThreads, services: Services, connection: WebSocketC
         children.start(socket.read, "connection's reader")
         try:
             await socket.end_when_drained()
-        finally:  # turns hear of it within their grace, and so end for want of a client
+        finally:  # turns learn of it, and end after their grace period without a client
             socket.leave()

@@ -1,7 +1,7 @@
-"""Threads of the chat WebSocket in several processes: one runs the turn and numbers its frames, others resume, stop and feed it.
+"""Chat WebSocket threads in several processes: one runs the turn and numbers its frames, others resume, stop and feed it.
 
-The frames are copied to the store, each quarter of a second, and read there by processes in which somebody follows. What
-these have for the turn goes there as signals, which are read with the copying.
+The frames are copied to the store every quarter of a second, and read there by processes with followers. These processes
+send their input for the turn as signals, which are read along with the copying.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from .threads import AHEAD, ChatThreads, Thread
 Fields: TypeAlias = dict[str, Any]
 
 PAUSE = 0.25
-"""Seconds between two copies of new frames, and two looks for signals."""
+"""Seconds between two copies of new frames, and between two polls for signals."""
 
 MANY = AHEAD // 2
-"""Frames that do not wait for that."""
+"""Number of frames that are copied without waiting for the pause."""
 
 LOOK_AGAIN = 0.1
-"""Seconds between two looks at a thread of another process."""
+"""Seconds between two polls of a thread of another process."""
 
 COPIED_WITHIN = 2.0
-"""Seconds within which a frame that somebody has seen is in the store, if its process lives."""
+"""Seconds within which a frame that a client has seen is in the store, if its process lives."""
 
 FOLLOWED = 100
-"""Looks after which that process is told that somebody follows, so that it does not give the turn up."""
+"""Polls after which the other process is signalled that the thread has a follower, so that its turn goes on."""
 
 
 class CopiedThread:
-    """A thread whose turn runs here, and how far its frames are in the store."""
+    """A thread whose turn runs in this process, and how far its frames are in the store."""
 
     def __init__(self, thread: Thread, token: str, wake: anyio.Event) -> None:
         self.thread = thread
@@ -56,12 +56,12 @@ class CopiedThread:
             self.wake.set()
 
     def leave(self) -> None:
-        """Follow the thread no more."""
+        """Stop following the thread."""
         self.thread.log.leave(self.follower)
-        self.follower.wake = self.wake.set  # not a method of this any more, which has the follower: a cycle
+        self.follower.wake = self.wake.set  # a bound method of this object, which has the follower, is a cycle
 
     async def copy(self, store: Store) -> bool:
-        """Copy what is new. False if the thread is another's by now."""
+        """Copy new frames. False if another process has taken the thread."""
         async with self.lock:
             while True:
                 frames, log = self.follower.take(), self.thread.log
@@ -74,7 +74,7 @@ class CopiedThread:
                     stored_json(None if current is None else current.describe()),
                     running=True,
                 )
-                # A turn that waits for somebody says nothing, and costs the store nothing.
+                # A turn that waits for a client sends no frames, and costs the store nothing.
                 if not frames and stored == self.written:
                     return True
                 first = frames[0]["chat_seq"] if frames else 0
@@ -87,7 +87,7 @@ class CopiedThread:
 
 
 class SharedThreads:
-    """Makes the threads of one server known to the processes that share its store, and theirs known here."""
+    """Shares the threads of one server with the processes that use the same store, and theirs with this server."""
 
     def __init__(self, store: Store, lease: float, late: LateWork, threads: ChatThreads) -> None:
         self._store = store
@@ -98,27 +98,27 @@ class SharedThreads:
         self._wake = anyio.Event()
         self._task: Task | None = None
 
-    # of turns that run here
+    # turns that run in this process
 
     async def begin(self, thread: Thread, token: str) -> None:
-        """A turn has the thread's conversation: go on after the frames that other processes have added."""
+        """Continue after the frames of other processes, now that a turn holds the thread's conversation."""
         ring = self._threads.settings.ring
         found = await self._store.take_thread(thread.key, token, ring, self._lease)
         while found is None:
-            await anyio.sleep(LOOK_AGAIN / 2)  # the process that had it writes its last frames
+            await anyio.sleep(LOOK_AGAIN / 2)  # the previous process is still writing its last frames
             found = await self._store.take_thread(thread.key, token, ring, self._lease)
         thread.elsewhere = False
         unknown = not thread.log.last
         await self._catch_up(thread, found)
         thread.log.skip_to(found.last)
-        if unknown:  # who follows since this message wants what is new, not all that was said elsewhere
+        if unknown:  # followers want new frames, not the whole history from elsewhere
             thread.log.pass_by()
         self._held[token] = CopiedThread(thread, token, self._wake)
         if self._task is None or self._task.done:
             self._task = spawn(self._copy, "frames of threads", lambda: None)
 
     async def end(self, thread: Thread, token: str) -> None:
-        """The turn has said its last: write it, and let others go on."""
+        """Write the turn's last frames, and release the thread to other processes."""
         copied = self._held.pop(token, None)
 
         async def finish() -> None:
@@ -137,7 +137,7 @@ class SharedThreads:
             try:
                 for copied in list(self._held.values()):
                     if not await copied.copy(self._store):
-                        # Another process took the thread; its turn hears that from its conversation.
+                        # Another process took the thread; its turn learns that from its conversation.
                         self._held.pop(copied.token, None)
                         copied.leave()
                 for token, body in await self._store.take_signals(list(self._held)):
@@ -161,24 +161,24 @@ class SharedThreads:
                 case "follow":
                     turn.joined()
                     if copied is not None and not copied.thread.log.followed:
-                        turn.left()  # for a while from now on
+                        turn.left()  # restarts the grace period
                 case _:
                     frame = ToolResultFrame.model_validate(signal["frame"])
                     if turn.waits_for(frame.tool_call_id):
                         turn.answer(frame)
 
-    # of turns that run elsewhere
+    # turns that run in other processes
 
     async def look(self, key: Key, seen: int) -> None:
-        """Have the frames of a thread here, and those that come, if its turn runs in another process.
+        """Load the frames of a thread, and keep loading new ones if its turn runs in another process.
 
-        Somebody has `seen` frames up to that number: the last ones may not be in the store yet, which takes a moment.
+        A client has `seen` frames up to that number: the last ones may take a moment to get into the store.
         """
         thread = self._threads.find(key)
         if thread is not None and (thread.turns or thread.elsewhere):
             return
         found = await self._store.thread(key, self._threads.settings.replay)
-        # Nobody else knows of it either: a new thread, or one whose frames are gone.
+        # The store does not know it either: a new thread, or one whose frames are gone.
         if found is None:
             return
         thread = self._threads.mirror(key)
@@ -202,7 +202,7 @@ class SharedThreads:
     async def _mirror(self, thread: Thread) -> None:
         looks = 0
         try:
-            # Until a turn begins here, the other one ends, or nobody follows.
+            # Until a turn begins here, the other turn ends, or nobody follows.
             while thread.elsewhere and thread.log.followed:
                 try:
                     if not looks % FOLLOWED:
@@ -210,7 +210,7 @@ class SharedThreads:
                     found = await self._store.thread(thread.key, self._threads.settings.replay)
                     if found is None or not thread.elsewhere:
                         return
-                    await self._catch_up(thread, found)  # after the look: who ends writes before that is seen
+                    await self._catch_up(thread, found)  # after `found`: a turn writes its last frames before it ends
                     if not found.running:
                         return
                 except Unavailable as error:
@@ -228,7 +228,7 @@ class SharedThreads:
         return await self._store.put_signal(key, stored_json({"kind": "stop"}))
 
     async def answer(self, principal: str, frame: ToolResultFrame) -> bool:
-        """Hand the result of a call to the turn that waits for it elsewhere. False if none does."""
+        """Pass the result of a call to the turn in another process that waits for it. False if none does."""
         body = stored_json({"kind": "answer", "frame": frame.model_dump(mode="json")})
         for thread in await self._store.threads(principal):
             active: Fields = from_stored_json(thread.active) or {}
@@ -238,24 +238,24 @@ class SharedThreads:
         return False
 
     async def running(self, principal: str, here: Sequence[str]) -> list[Fields]:
-        """The frames that describe the turns that run elsewhere, in threads that are not `here`."""
+        """The frames that describe turns in other processes, except for the threads in `here`."""
         found = [thread for thread in await self._store.threads(principal) if thread.id not in here]
         described = [(thread, from_stored_json(thread.active)) for thread in found]
         return [{**active, "thread_id": thread.id, "last_seq": thread.last} for thread, active in described if active]
 
 
 BYTES = "\0bytes"
-"""The only key of an object that stands for bytes; no frame has it itself."""
+"""The only key of an object that stands for bytes; no frame has this key itself."""
 
 
 def frames_to_json(frames: Sequence[Fields]) -> bytes:
-    """Frames to be kept, with the bytes that those have which are sent as MessagePack."""
+    """Frames as JSON for the store, including the bytes that frames of MessagePack have."""
     text = json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES: base64.b64encode(data).decode()})
     return text.encode()
 
 
 def frames_from_json(text: bytes) -> list[Fields]:
-    """Read frames as `frames_to_json` has written them for the store."""
+    """Read the frames that `frames_to_json` has written."""
     return cast("list[Fields]", json.loads(text, object_hook=_with_bytes))
 
 

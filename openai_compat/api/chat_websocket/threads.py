@@ -1,6 +1,6 @@
-"""The threads of a chat WebSocket, which belong to principals and not to connections: their frames, and who follows them.
+"""The threads of a chat WebSocket: their frames and followers. They belong to principals, not to connections.
 
-The frames of a thread are numbered, for those who follow it now and those who come back for them.
+The frames of a thread are numbered, for clients that follow it now and for clients that come back.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 Fields: TypeAlias = dict[str, Any]
 
-# A page that is in the background reads slowly; an agent that waited for each of its frames would be as slow.
+# A page in the background reads slowly; an agent that waited for each frame to be read would be as slow.
 AHEAD = 256
-"""Frames that a turn may be ahead of the slowest of those who follow it."""
+"""Frames that a turn may be ahead of its slowest follower."""
 
 FRAME_SIZE = 250
-"""Overhead of a frame in bytes, besides what it says."""
+"""Overhead of a frame in bytes, besides its content."""
 
 MOST_ENDED = 1000
-"""Threads of one principal without a turn whose frames are kept at most."""
+"""Most threads of one principal that have no turn and whose frames are kept."""
 
 MOST_WAITING = 16
 """Messages that may wait for their turn in one thread."""
 
 
 class ThreadLog:
-    """Numbers frames from 1 on, and keeps the last ones: so many, and so many bytes, and all that followers still need.
+    """Numbers frames from 1, and keeps the last ones, up to a number and a size, and all that followers still need.
 
     Attributes:
         last: the number of the last frame, 0 before the first.
-        settled: the number of the last one whose content the stored conversation has.
+        settled: the number of the last frame whose content is in the stored conversation.
     """
 
     def __init__(self, thread: str, most: int, most_bytes: int) -> None:
@@ -75,11 +75,11 @@ class ThreadLog:
 
     @property
     def followed(self) -> bool:
-        """True if a connection still reads what comes."""
+        """True if a connection still reads new frames."""
         return any([follower.reads for follower in self._followers])
 
     def append(self, *frames: Fields) -> int:
-        """Number frames and hand them to all who follow. Returns the size of what they hold."""
+        """Number frames and pass them to all followers. Returns the size of their content in bytes."""
         thread, last, sizes = self.thread, self.last, 0
         for frame in frames:
             last += 1
@@ -92,7 +92,7 @@ class ThreadLog:
             self._sizes.append(size)
             sizes += size
         self._size += sizes
-        # All of a batch before anybody is woken: a follower never sees a number without its frame.
+        # The whole batch before anybody is woken: a follower never sees a number without its frame.
         self._frames.extend(frames)
         self.last = last
         self._forget()
@@ -100,89 +100,89 @@ class ThreadLog:
         return sizes - FRAME_SIZE * len(frames)
 
     def restore(self, frames: Iterable[Fields]) -> None:
-        """Append frames that were numbered elsewhere, but for those that are there already."""
+        """Append frames that were numbered elsewhere, except those that the log has already."""
         for frame in frames:
             if frame["chat_seq"] > self.last:
                 self.skip_to(frame["chat_seq"] - 1)
                 self.append(frame)
 
     def skip_to(self, number: int) -> None:
-        """Go on after this number, if it is not reached yet: what is in between, or was before, cannot be had any more."""
+        """Continue after `number`, if the log has not reached it: earlier frames are no longer available."""
         if number > self.last:
             self.clear()
             self.last = number
             self.pass_by()
 
     def pass_by(self) -> None:
-        """Let all who follow go on after what there is."""
+        """Move all followers to the end of the log."""
         for follower in self._followers:
             follower.at = self.last
 
     def wake(self) -> None:
-        """Let all who follow look again: there are frames, or a turn has ended."""
+        """Wake all followers: there are new frames, or a turn has ended."""
         for follower in self._followers:
             follower.wake()
 
     def clear(self) -> None:
-        """Forget all frames; the numbers go on."""
+        """Drop all frames; the numbering goes on."""
         self._frames.clear()
         self._sizes.clear()
         self._size = 0
 
     def _forget(self) -> None:
-        """Drop the oldest frames that are too many, but for those that somebody has still to read."""
+        """Drop the oldest frames beyond the limits, except those that a follower has not read."""
         if len(self._frames) <= self._most and self._size <= self._most_bytes:
             return
         needed = min([follower.at for follower in self._followers], default=self.last)
         while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
-            # One that is larger than all that may be kept has still to be read by those who come back.
+            # A single frame above the size limit stays: clients that come back have yet to read it.
             if len(self._frames) == 1:
                 return
             self._frames.popleft()
             self._size -= self._sizes.popleft()
 
     def after(self, number: int, most: int) -> list[Fields]:
-        """The frames after this number, the oldest of them that are kept first."""
+        """At most `most` frames after `number`, oldest first."""
         skipped = max(0, number + 1 - self.first)
         return list(islice(self._frames, skipped, skipped + most))
 
     def follow(self, at: int, wake: Callable[[], None], *, binary: bool, reads: bool = True) -> Follower:
-        """Follow from the frame after number `at`; `wake` is called for each new one. `reads` if it is for a client."""
+        """Follow from the frame after number `at`; `wake` is called for each new one. `reads` is True for a client."""
         follower = Follower(self, at, wake, binary=binary, reads=reads)
         self._followers.append(follower)
         return follower
 
     def leave(self, follower: Follower) -> None:
-        """Follow no more. Somebody who has left already changes nothing."""
+        """Stop following. Does nothing for a follower that has left already."""
         if follower in self._followers:
             self._followers.remove(follower)
             self.moved()
 
     def moved(self) -> None:
-        """Somebody has read on, or left."""
-        # What only the slowest had still to read can go now.
+        """Note that a follower has read on, or left."""
+        # Frames that only the slowest follower still needed can go now.
         self._forget()
         if self._room is not None:
             self._room.wake()
             self._room = None
 
     def has_room(self, ahead: int = AHEAD) -> bool:
-        """True if everybody who follows is no more than so many frames behind, nor too many bytes."""
+        """True if no follower is more than `ahead` frames, or too many bytes, behind."""
         behind = self.last - min([follower.at for follower in self._followers], default=self.last)
-        # Bytes count too, or a few pictures would fill what the frames' number allows.
+        # Bytes count too, or a few images would exceed any limit that is only a number of frames.
         return behind <= ahead and (not behind or self._size <= self._most_bytes)
 
     async def room(self, ahead: int = AHEAD) -> None:
-        """Return once it has room."""
+        """Return once the log has room."""
         while not self.has_room(ahead):
             self._room = self._room or new_waiter()
             await self._room.sleep()
 
 
 class Follower:
-    """Somebody who reads a log as it grows. `binary` is the kind of frames that they want.
+    """A reader of a log as it grows. `binary` is the kind of frames that it wants.
 
-    One that does not read, but copies the log for others, does not keep a turn going.
+    A follower that does not read, but copies the log for others, does not keep a turn running.
     """
 
     def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool, reads: bool) -> None:
@@ -193,61 +193,61 @@ class Follower:
         self.reads = reads
 
     def take(self) -> list[Fields]:
-        """The next frames; they count as read with `moved`."""
+        """The next frames; `moved` marks them as read."""
         if self.at == self.log.last:
             return []
         return self.log.after(self.at, AHEAD)
 
     def moved(self, number: int) -> None:
-        """Everything up to this number was sent."""
+        """Note that everything up to `number` was sent."""
         self.at = number
         self.log.moved()
 
 
 class ThreadDelivery:
-    """Where a turn's frames go: to the thread's log, which all who follow it read."""
+    """Delivers a turn's frames to the thread's log, which all followers read."""
 
     due = math.inf
     log: ThreadLog
     _large = False
 
     def started(self) -> None:
-        """The thread has been told already."""
+        """Nothing: the thread knows of the turn already."""
 
     def write_now(self, frames: list[Fields]) -> bool:
-        """More frames, unless the turn has to wait for those who follow."""
+        """Append frames, unless the turn has to wait for its followers."""
         if self._large or not self.log.has_room():
             return False
         self._large = self.log.append(*frames) > LARGE
         return True
 
     async def write(self, frames: list[Fields]) -> None:
-        """More frames; returns once those who follow are not too far behind."""
+        """Append frames; returns once no follower is too far behind."""
         large = self.log.append(*frames) > LARGE or self._large
         self._large = False
         await self.log.room(0 if large else AHEAD)
 
     async def flush(self) -> None:
-        """Nothing: `write` has handed everything to the log."""
+        """Nothing: `write` has passed everything to the log."""
 
     async def keep_alive(self) -> None:
-        """Nothing: each connection that follows has pings of its own."""
+        """Nothing: each connection that follows sends its own pings."""
 
     async def end(self, frames: list[Fields]) -> None:
-        """The last frames. All up to these is in the stored conversation."""
+        """Append the last frames. The stored conversation has everything up to these."""
         self.log.append(*frames)
         self.log.settled = self.log.last
 
 
 @dataclass(slots=True)
 class Thread:
-    """One conversation's frames, and the turns that make them.
+    """One conversation's frames, and the turns that produce them.
 
     Attributes:
-        turns: those that run or wait, in order.
-        model: what was asked last.
-        elsewhere: whether a turn runs in another process, whose frames are copied here.
-        unused: called when it has neither turns nor followers any more.
+        turns: the running and waiting turns, in order.
+        model: the model that was requested last.
+        elsewhere: True if a turn runs in another process, whose frames are copied here.
+        unused: called when the thread has neither turns nor followers any more.
     """
 
     key: Key
@@ -259,11 +259,11 @@ class Thread:
 
     @property
     def current(self) -> ChatTurn | None:
-        """The turn that has the thread to itself; None while none has begun."""
+        """The turn that holds the thread; None while none has begun."""
         return next((turn for turn in self.turns if turn.begun), None)
 
     def leave(self, follower: Follower) -> None:
-        """Somebody follows no more; after the last one, turns learn of it, and an unused thread is forgotten."""
+        """Remove a follower; after the last one, turns are notified, and an unused thread is forgotten."""
         self.log.leave(follower)
         if not self.log.followed:
             for turn in self.turns:
@@ -273,10 +273,10 @@ class Thread:
 
 
 class ChatThreads:
-    """All threads of a server that have frames to tell.
+    """All threads of a server that have frames to send.
 
     Attributes:
-        shared: makes them known to the other processes of the store, if there can be any.
+        shared: shares them with other processes that use the store, if there can be any.
     """
 
     def __init__(
@@ -298,7 +298,7 @@ class ChatThreads:
         self._idle = anyio.Event()
 
     def find(self, key: Key) -> Thread | None:
-        """A thread with frames that are kept."""
+        """A thread whose frames are kept, or None."""
         self.sweep()
         return self._threads.get(key)
 
@@ -307,13 +307,13 @@ class ChatThreads:
         return [thread for key, thread in self._running.items() if key.principal == principal]
 
     def mirror(self, key: Key) -> Thread:
-        """A thread that another process has, known or new. Its frames stay until `mirrored`."""
+        """A thread that another process runs, known or new. Its frames stay until `mirrored` is called."""
         thread = self._made(key)
         self._ended.hold(key.principal, key.id, thread)
         return thread
 
     def mirrored(self, thread: Thread) -> None:
-        """Nothing more comes from the other process; its frames are kept for a while."""
+        """Note that the other process sends nothing more; the thread's frames are kept for a while."""
         if not thread.turns:
             self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
         thread.log.wake()
@@ -326,9 +326,9 @@ class ChatThreads:
         return thread
 
     def add(self, key: Key, turn: ChatTurn) -> Thread:
-        """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
+        """Add a turn to a thread, known or new. Raises Conflict if too many turns wait there."""
         thread = self._made(key)
-        # Each of them has a task and its message in memory, and is answered one after the other.
+        # Each waiting turn keeps a task and its message in memory, and they are answered one after the other.
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
         thread.turns.append(turn)
@@ -338,7 +338,7 @@ class ChatThreads:
         return thread
 
     def ended(self, thread: Thread, turn: ChatTurn) -> None:
-        """A turn is over; after the last one, the frames of the thread are kept for a while."""
+        """Remove a turn that is over; after the last one, the frames of the thread are kept for a while."""
         thread.turns.remove(turn)
         if thread.turns:
             return
@@ -350,11 +350,11 @@ class ChatThreads:
             self._idle = anyio.Event()
 
     def sweep(self) -> None:
-        """Forget the frames whose time is over."""
+        """Drop the frames that have expired."""
         self._ended.pop_unused(self._clock() - self.settings.replay)
 
     def _forget(self, principal: str, thread_id: str, thread: Thread) -> None:
-        """Forget a thread's frames; where somebody still looks, the numbers go on."""
+        """Drop a thread's frames; if a client still follows, the numbering goes on."""
         thread.log.clear()
         self._unused(thread)
 

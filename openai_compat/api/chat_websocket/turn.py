@@ -1,4 +1,4 @@
-"""One turn of the chat WebSocket: it runs in a task of its own, and its frames go to its thread."""
+"""One turn of the chat WebSocket: it runs in its own task, and its frames go to its thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 Fields: TypeAlias = dict[str, Any]
 
 MOST_ROUNDS = 100
-"""How often one turn may call the client's tools."""
+"""Most rounds of calls of the client's tools in one turn."""
 
 REASONS: Mapping[str | None, StopReason] = {
     "stopped": "stop",
@@ -55,14 +55,14 @@ REASONS: Mapping[str | None, StopReason] = {
     "shutting_down": "shutdown",
     "abandoned": "abandoned",
 }
-"""Errors that are no failures: somebody wanted the turn to end."""
+"""Errors that are not failures, by code: the turn was ended on purpose."""
 
 
 QUESTION_SIGNS = ("appr_", "mcpr_", TOOL)
-"""One of these is in the history wherever a question is open, over whichever API it was asked: its id, or the tool's name."""
+"""One of these is in the history if a question is open, whichever API asked it: the start of its id, or the tool's name."""
 
 WORKFLOW = "workflow"
-"""Where the settings of a turn that has asked name its workflow."""
+"""Key of the workflow's name in the settings of a turn that has asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +70,13 @@ class AskedTurn:
     """A request for one turn.
 
     Attributes:
-        request: what is new: a message, or a decision as the words that stand for it.
-        workflow: the workflow that is run, None for a model.
-        answers: decisions about what an earlier turn has asked.
-        places: where uploaded files are named.
-        origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
-        path: of the WebSocket, for the log.
-        long: whether there is more in the message than the event loop should look at.
+        request: the new message; without messages for a decision.
+        workflow: the workflow to run, None for a model.
+        answers: decisions about the questions of an earlier turn.
+        places: where the request names uploaded files.
+        origin: gets errors that happen before the turn holds its thread, in `binary` frames or not.
+        path: the path of the WebSocket, for the log.
+        long: True if the message is too long to process on the event loop.
     """
 
     request: AgentRequest
@@ -92,16 +92,16 @@ class AskedTurn:
 
 
 def asker_name(agent: str, workflow: str | None) -> str:
-    """A workflow may be called as an agent is: the questions of one are not the other's."""
+    """The name that owns questions: a workflow may have the name of an agent, and must not get its questions."""
     return agent if workflow is None else f"{WORKFLOW}:{workflow}"
 
 
 class ChatTurn(TurnPlan[list[Fields]]):
-    """A turn. It has begun once it has its thread for itself; from then on its frames are the thread's.
+    """A turn. It has begun once it holds its thread; from then on its frames go to the thread.
 
     Attributes:
-        begun: whether it has its thread; before, it waits for it.
-        over: whether its last frame is out.
+        begun: True once it holds its thread; before, it waits for the thread.
+        over: True once its last frame is out.
     """
 
     api = "chat_websocket"
@@ -140,23 +140,23 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     @property
     def principal(self) -> Principal:
-        """The caller who has asked for it; its thread and its questions are theirs."""
+        """The caller who requested the turn, and owns its thread and its questions."""
         return self._asked.request.principal
 
     def enter(self, thread: Thread) -> None:
-        """The thread that it is in. Comes before `run`."""
+        """Set the turn's thread. Must be called before `run`."""
         self._thread = thread
         self._delivery.log = thread.log
 
     async def run(self) -> None:
-        """Wait for the thread, run the agent, keep what was said. Raises nothing; what goes wrong is told."""
+        """Wait for the thread, run the agent, store the outcome. Raises nothing; errors are sent as frames."""
         began = time.monotonic()
         try:
             with self._scope:
                 state, patience = self._services.state, self._services.settings.deadlines.request
                 if state.store.shared:
                     await begun_in_time(self, state.late, patience, self._run)
-                else:  # it is in this process, and answers at once
+                else:  # a store in this process answers at once
                     await self._run()
             if self._scope.cancelled_caught:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
@@ -188,22 +188,22 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 )
 
     async def wait(self) -> None:
-        """Return when it is over."""
+        """Return once the turn is over."""
         await self._done.wait()
 
-    # from outside
+    # called from outside
 
     def stop(self) -> bool:
-        """End it, since the user wants to. False if it is too late."""
-        # What is being committed is said already: a stop would tell the client of an end that is not the one in the history.
+        """Stop the turn at the user's request. False if it is too late."""
+        # Once the outcome is being committed, a stop would show the client another end than the history has.
         if self.over or self._committing:
             return False
         self.interrupt(Conflict("The user has stopped the turn.", code="stopped"))
         return True
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
-        # Of an agent that has finished only the outcome is still to be stored: a shutdown leaves it the time.
+        """End the turn with this error; does nothing if the turn has ended, or its outcome is being stored."""
+        # If the agent has finished, only the outcome has to be stored: a shutdown leaves time for that.
         finished = self.runs is not None and self.runs.finished
         if self.over or self._committing or (error.code == "shutting_down" and finished):
             return
@@ -221,25 +221,25 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._scope.cancel()
 
     def left(self) -> None:
-        """Nobody follows it any more: it has a while to end."""
-        # A page that is loaded again follows it within seconds; without anybody, an agent would run for nothing.
+        """Set the deadline of a turn that nobody follows any more."""
+        # A page that is loaded again follows within seconds; without followers, an agent would run for nothing.
         self._scope.deadline = anyio.current_time() + self._threads.settings.grace
 
     def joined(self) -> None:
-        """Somebody follows it again: take back the deadline that `left` has set."""
+        """Remove the deadline that `left` has set: somebody follows the turn again."""
         self._scope.deadline = math.inf
 
     def waits_for(self, call_id: str) -> bool:
-        """True if it waits for the result of this call."""
+        """True if the turn waits for the result of this call."""
         return call_id in self._calls and call_id not in self._outputs
 
     def answer(self, frame: ToolResultFrame) -> None:
-        """The result of a call that it waits for."""
+        """Accept the result of a call that the turn waits for."""
         self._output(self._calls[frame.tool_call_id], tool_output(frame), ok=frame.ok)
         self._answered.set()
 
     def describe(self) -> Fields:
-        """The frame that describes it."""
+        """The frame that describes the turn."""
         return chat_frames.turn_active(self.id, self._asked.request.model, list(self._calls))
 
     # the turn
@@ -263,7 +263,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         async with await self._lock() as draft:
             self.draft = draft
             draft.on_interrupt(self.interrupt)
-            while (before := self._thread.current) is not None:  # its commit has given the conversation free
+            while (before := self._thread.current) is not None:  # its commit has unlocked the conversation
                 await before.wait()
             if self._threads.shared is not None:
                 await self._threads.shared.begin(self._thread, draft.token)
@@ -286,7 +286,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     async def _lock(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
-        # A decision adds no message of its own: it goes on with what is there, and makes no conversation.
+        # A decision adds no message: it continues the stored history, and creates no conversation.
         if asked.answers is None:
             draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
             assert draft is not None, "there is an id"
@@ -299,10 +299,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         """The request for the agent, and its decisions about an earlier turn's approvals."""
         services, request, answers = self._services, draft.request, self._asked.answers
         store, can = services.state.store, self.backend.capabilities
-        # Most conversations have no question, and need no look into the store with each message.
+        # Most conversations have no question, and need no lookup in the store for each message.
         if answers is None and any([sign in item.body for item in draft.conversation.items for sign in QUESTION_SIGNS]):
             request, answers = await decisions_from_messages(store, self.asker, can, request)
-            # Another message instead of a decision is a no to what this agent has asked here.
+            # A new message instead of a decision denies the pending calls of this agent.
             if answers is None and (answers := await superseded(store, self._bound)) is not None:
                 request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
         if draft.conversation.state is not None or request.resume is not None:
@@ -310,15 +310,15 @@ class ChatTurn(TurnPlan[list[Fields]]):
             request, self.given = await resume_state(store, self.asker, can, request, found)
         policy = services.settings.messages
         request = await off_loop(policy.apply, request) if draft.long else policy.apply(request)
-        # Most conversations name no file, in whatever message or result.
+        # Most conversations name no file in any message or result.
         if self._asked.places or any(["file_id" in item.body for item in draft.conversation.items]):
             request = await attach(services, request, can, lambda: self._asked.places)
         return request, answers
 
-    # how it is run and written
+    # running and writing
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         self._agent_started = True
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.principal.id, self._answers)
@@ -329,12 +329,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._said, self._frames = Reducer(), TurnFrames()
 
     def feed(self, taken: Taken) -> list[Fields]:
-        """The frames for what the agent says."""
+        """The frames for the agent's output."""
         frames: list[Fields] = []
         for _, items in taken:
             last = items[-1]
             if isinstance(last, Paused) and any([call.waits_for == "approval" for call in last.pending]):
-                # What is asked is told in the history, too, where the next message may answer it.
+                # Questions also go into the history, where the next message may answer them.
                 self._asks = self._asks or ApprovalPrompts(by_tool=False)
                 self._said.feed([*items[:-1], MessageBreak(), *self._asks.ask(last), last])
             else:
@@ -343,20 +343,20 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return frames
 
     def idle(self) -> list[Fields]:
-        """Nothing: frames go out as they are made, none is held back."""
+        """Nothing: frames are sent as they are made, and none is held back."""
         return []
 
     async def next_requests(self) -> Sequence[AgentRequest]:
-        """Run the client's tools, if the agent has called any, and ask it again with their results."""
+        """Run the client's tools, if the agent has called any, and call the agent again with their results."""
         self._job_ended = self._job_ended or self._frames.job_ended
         said, draft, runs = self._said.message(), self.draft, self.runs
         if not said.client_calls or draft is None or runs is None:
             return ()
-        # Its agent has to be gone before the turn's next run begins; the slot stays the turn's.
+        # The agent must have stopped before the turn's next run begins; the turn keeps its slot.
         if runs.close():
             await runs.stop()
         self.runs = None
-        # A server that shuts down waits for running rounds, and begins no others.
+        # A server that shuts down waits for running rounds, and begins no new ones.
         self._services.live.slots.refuse_when_closed()
         self._rounds += 1
         if self._rounds == MOST_ROUNDS:
@@ -377,14 +377,14 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return [self._request]
 
     async def _results(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
-        """What the client's tools have come to, once all have or the time is over."""
+        """The results of the client's tools, once all have arrived or the timeout is over."""
         seconds = self._threads.settings.tool_timeout
         with anyio.move_on_after(seconds):
             while len(self._outputs) < len(self._calls):
                 self._answered = anyio.Event()  # an event is set once
                 await self._answered.wait()
         for call in calls:
-            # Models refuse a history in which a call has no result, so silence is one too.
+            # Models reject a history in which a call has no result, so a timeout is a result too.
             if call.call_id not in self._outputs:
                 text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
                 self._output(call, dumps({"error": text}).decode(), ok=False)
@@ -396,13 +396,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._tell(chat_frames.tool_result(call, output, ok=ok))
 
     async def ending(self) -> tuple[TurnCommit | None, list[Fields]]:
-        """The last frames, and what is kept. A turn that is being kept can no longer be stopped."""
+        """The last frames, and the outcome to store. From here on the turn cannot be stopped."""
         draft = self.draft
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
         approvals: tuple[Approval, ...] = ()
         if self._asks is not None:
-            # With all that is needed to ask the agent the same way again.
+            # With everything needed to call the agent the same way again.
             settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
             approvals = self._asks.kept(self.id, self._bound, settings)
         turn = draft.turn(self._said.message())
@@ -423,5 +423,5 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return outcome, last
 
     def not_committed(self) -> None:
-        """Nothing was kept: the turn can be stopped, and fails."""
+        """Note that nothing was stored: the turn can be stopped again, and fails."""
         self._committing = False

@@ -1,4 +1,4 @@
-"""Ollama's API: Home Assistant, and phones and desktops that know no other one, as clients of any agent.
+"""Ollama's API: lets Home Assistant, and phone and desktop apps that know no other API, talk to any agent.
 
 Server(agent, apis=[Ollama()])
 """

@@ -1,4 +1,4 @@
-"""`POST /api/embed`, and `/api/embeddings`, as it was called before."""
+"""`POST /api/embed`, and its older form `/api/embeddings`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..services import Services
 from .models import own_name
 
 Told = Callable[[str, EmbeddingInput, Sequence[Vector], int], Mapping[str, Any]]
-"""What is answered: of the model that was asked, the texts, the vectors, and nanoseconds."""
+"""Builds the answer from the requested model's name, the texts, the vectors, and the time in nanoseconds."""
 
 
 async def embed(services: Services, exchange: Exchange) -> None:
@@ -41,7 +41,7 @@ async def _embed(
     async def answer(vectors: Sequence[Vector]) -> None:
         await exchange.answer(200, dumps(told(model, asked, vectors, int(exchange.seconds * 1e9))))
 
-    if not asked.texts:  # it is only to be loaded
+    if not asked.texts:  # a request that only loads the model
         await answer([])
         return
     call = functools.partial(embedder.embed, asked)

@@ -1,4 +1,4 @@
-"""`POST /api/chat` and `/api/generate`, from the body to the turn that answers it."""
+"""`POST /api/chat` and `/api/generate`, from the request body to the turn that answers it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from .turn import OllamaTurn
 
 @dataclass(frozen=True, slots=True)
 class OllamaEndpoint:
-    """Answers questions.
+    """Answers chat and generate requests.
 
     Attributes:
-        own_tools: where agents' own tools are shown.
+        own_tools: where calls of the agent's own tools are shown.
     """
 
     own_tools: OwnToolsShown
@@ -77,13 +77,13 @@ class OllamaEndpoint:
             return
         answering = _AnsweringQuestion(services, exchange, parsed, form, long=not is_quick(body))
         work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
-        del body  # or it would be kept for as long as a stream lasts
+        del body  # or it would stay in memory for as long as the stream lasts
         await work
 
 
 @dataclass(slots=True)
 class _AnsweringQuestion:
-    """One request while it is answered."""
+    """A request that is being answered."""
 
     services: Services
     exchange: Exchange
@@ -92,7 +92,7 @@ class _AnsweringQuestion:
     long: bool
 
     async def answer(self) -> None:
-        """Run the turn, or say that there is no slot, where something else than a 429 is to be said about that."""
+        """Run the turn; if no slot is free, answer with the busy text where the server has one, instead of a 429."""
         services, exchange, form = self.services, self.exchange, self.form
         await services.check_rate(exchange)
         agent, backend = served = services.models.agent(self.parsed.request.model, exchange.principal)
@@ -113,7 +113,7 @@ class _AnsweringQuestion:
             await exchange.fail(error)
 
     async def _checked(self, backend: AgentBackend) -> AgentRequest:
-        """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
+        """The request as the agent gets it. Raises InvalidRequest if the agent cannot handle it."""
         parsed, request = self.parsed, self.parsed.request
         check_ollama_request(parsed, backend.capabilities)
         if parsed.tool_places:
@@ -123,7 +123,7 @@ class _AnsweringQuestion:
 
 
 def _as_said(form: LineForm, text: str) -> bytes:
-    """An answer as if an agent had said it."""
+    """An answer with `text`, as if an agent had produced it."""
     writer = LineWriter(form, lambda _: ())
     return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), Durations())
 

@@ -1,4 +1,4 @@
-"""What clients are told of the server and its models."""
+"""What clients can ask about the server and its models."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ..services import Models, Services
 
 
 async def is_running(services: Services, exchange: Exchange) -> None:
-    """`GET /`, by which programs look for an Ollama."""
+    """`GET /`, where programs look for an Ollama."""
     await exchange.answer(200, b"Ollama is running", ("Content-Type", "text/plain; charset=utf-8"))
 
 
 async def version(services: Services, exchange: Exchange) -> None:
-    """`GET /api/version`, by which programs check their connection."""
+    """`GET /api/version`, with which programs check their connection."""
     await exchange.answer(200, dumps({"version": VERSION}))
 
 
@@ -31,17 +31,17 @@ async def tags(services: Services, exchange: Exchange) -> None:
 
 
 async def running(services: Services, exchange: Exchange) -> None:
-    """`GET /api/ps`: which models take up memory. None does."""
+    """`GET /api/ps`: the models that take up memory; none does."""
     await exchange.answer(200, dumps({"models": []}))
 
 
 async def show(services: Services, exchange: Exchange) -> None:
-    """`POST /api/show`: what a model can do. Raises NotFound."""
+    """`POST /api/show`: a model's capabilities. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     models = services.models
     name = own_name(models, await off_loop(parse_model, body, long=not is_quick(body)))
     models.check(name, exchange.principal)
-    if name not in models.names:  # which the first agent answers for
+    if name not in models.names:  # the first agent answers for unknown models
         name = next(iter(models.agents))
     backend = models.agents.get(name)
     can = None if backend is None else backend.capabilities
@@ -50,7 +50,7 @@ async def show(services: Services, exchange: Exchange) -> None:
 
 
 async def not_served(services: Services, exchange: Exchange) -> None:
-    """What changes the models that an Ollama has. Raises an error of status 501."""
+    """Refuse requests that change the models of an Ollama. Raises an error of status 501."""
     text = "The models of this server are agents, which are neither fetched nor changed through it."
     error = OpenAICompatError(text, code="not_supported", should_retry=False)
     error.status = 501
@@ -58,10 +58,10 @@ async def not_served(services: Services, exchange: Exchange) -> None:
 
 
 def own_name(models: Models, asked: str) -> str:
-    """The name of the model that a client means, which may have the tag of the list behind it."""
+    """The name of the model that a client means: it may send the name with the tag that lists add."""
     return asked if asked in models.names else asked.removesuffix(LATEST)
 
 
 def _since(models: Models) -> str:
-    # An agent has no time, so it is the server's.
+    # An agent has no creation time, so this is the server's.
     return datetime.fromtimestamp(models.started, UTC).isoformat().replace("+00:00", "Z")

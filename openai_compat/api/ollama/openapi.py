@@ -38,11 +38,11 @@ def schemas() -> Mapping[str, Any]:
 
 
 def named(name: str, *kinds: str) -> Mapping[str, Any]:
-    """What is sent or answered as `kinds`, JSON if none is given."""
+    """Content with a named schema, of the media types `kinds`; JSON if none is given."""
     schema = {"schema": {"$ref": f"#/components/schemas/{PREFIX}{name}"}}
     return dict.fromkeys(kinds or ("application/json",), schema)
 
 
 def lines(name: str) -> Mapping[str, Any]:
-    """What is answered whole, or in lines."""
+    """Content of an answer that is whole, or in lines."""
     return named(name, "application/json", "application/x-ndjson")

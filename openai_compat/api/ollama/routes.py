@@ -12,23 +12,23 @@ from .models import is_running, not_served, running, show, tags, version
 from .openapi import ERROR, lines, named, schemas
 
 CHANGES = ("pull", "push", "create", "copy")
-"""What programs ask of an Ollama that has models of its own."""
+"""Requests of programs to an Ollama that manages its own models."""
 
 
 class Ollama(Api):
-    """Ollama's API, for `Server(apis=[Ollama()])`. It is at the root: `/api/chat`, and `/` itself.
+    """Ollama's API, for `Server(apis=[Ollama()])`. Its paths are at the root: `/api/chat`, and `/` itself.
 
     Args:
-        own_tools: where people see which of its own tools an agent runs: in what it thinks ("thinking"), in its text
-            ("text"), or nowhere ("hidden").
+        own_tools: where clients see calls of the agent's own tools: in the thinking ("thinking"), in the text ("text"), or
+            nowhere ("hidden").
 
-    Raises ValueError for another place.
+    Raises ValueError for another `own_tools`.
     """
 
     def __init__(self, *, own_tools: OwnToolsShown = "thinking") -> None:
         if own_tools not in VISIBILITIES:
             raise ValueError("own_tools is 'thinking', 'text' or 'hidden'")
-        # What an Ollama does that has models of its own.
+        # The requests that an Ollama with its own models answers.
         changes = [Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES]
         changes.append(Route("/api/delete", {"DELETE": Operation(not_served)}, described=False))
         super().__init__(
@@ -43,10 +43,10 @@ class Ollama(Api):
 
 
 def _about() -> list[Route]:
-    """What is told of the server and its models."""
-    ask = Operation(show, "showModel", "Get what a model can do", named("ShowAnswer"), body=named("ModelRequest"))
+    """The routes that describe the server and its models."""
+    ask = Operation(show, "showModel", "Get a model's capabilities", named("ShowAnswer"), body=named("ModelRequest"))
     return [
-        # These two without a key, as they tell nothing: programs look there whether anybody is at home.
+        # These two need no key, as they reveal nothing: programs use them to find the server.
         Route("/", {"GET": Operation(is_running)}, open=True, described=False),
         Route(
             "/api/version",
@@ -60,7 +60,7 @@ def _about() -> list[Route]:
         ),
         Route(
             "/api/ps",
-            {"GET": Operation(running, "listRunning", "List the models in memory: none", named("TagsAnswer"))},
+            {"GET": Operation(running, "listRunning", "List the models in memory (always none)", named("TagsAnswer"))},
             group="models",
         ),
         Route("/api/show", {"POST": ask}, group="models"),
@@ -68,11 +68,11 @@ def _about() -> list[Route]:
 
 
 def _answering(answer: OllamaEndpoint) -> list[Route]:
-    """What runs an agent, or an embed function."""
+    """The routes that run an agent, or an embed function."""
     operations = {
         "/api/chat": Operation(answer.chat, "chat", "Ask an agent", lines("ChatLine"), body=named("ChatRequest")),
         "/api/generate": Operation(
-            answer.generate, "generate", "Ask with a bare prompt", lines("GenerateLine"), body=named("GenerateRequest")
+            answer.generate, "generate", "Answer a bare prompt", lines("GenerateLine"), body=named("GenerateRequest")
         ),
         "/api/embed": Operation(embed, "embed", "Embed texts", named("EmbedAnswer"), body=named("EmbedRequest")),
         "/api/embeddings": Operation(

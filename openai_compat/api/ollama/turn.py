@@ -17,7 +17,7 @@ from ..text_approvals import ApprovalPrompts
 
 
 class OllamaTurn(TurnPlan[bytes]):
-    """Writes the answer as it is said, or all of it at the end. Nothing is kept of it but what people are asked."""
+    """Writes the answer while the agent produces it, or all of it at the end. Only questions and agent state are stored."""
 
     api = "ollama"
     fails_at_once = True
@@ -32,7 +32,7 @@ class OllamaTurn(TurnPlan[bytes]):
         *,
         answers: Decisions | None,
     ) -> None:
-        """`answers` is what the request decides about an earlier turn's questions."""
+        """`answers` are the request's decisions about an earlier turn's questions."""
         super().__init__(
             exchange if form.streams else WholeAnswer(exchange),
             exchange,
@@ -44,29 +44,29 @@ class OllamaTurn(TurnPlan[bytes]):
         self.bounded = not form.streams
         self._services = services
         self._exchange = exchange
-        # In text: clients lose the ids of calls, by which a tool of theirs would be asked.
+        # In text: clients lose the ids of calls, which an approval tool of theirs would need.
         self._prompts = ApprovalPrompts(by_tool=False)
         self._writer = LineWriter(form, self._prompts.ask)
         self._answers = answers
         self._first: float | None = None
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
 
     def feed(self, taken: Taken) -> bytes:
-        """The lines of a stream; a whole answer is put together."""
+        """The lines of a stream; a whole answer is collected until the end."""
         if self._first is None:
             self._first = self._exchange.seconds
         return b"".join([self._writer.feed(items) for _, items in taken])
 
     def idle(self) -> bytes:
-        """Nothing begins a stream but its first line."""
+        """Nothing: a stream begins with its first line."""
         return b""
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The end of the stream, or the answer; the questions that people are asked."""
+        """The end of the stream, or the whole answer; and the questions to store."""
         principal, total = self.requester.principal.id, self._exchange.seconds
         first = total if self._first is None else self._first
         last = self._writer.end(self.usage, Durations(int(total * 1e9), int(first * 1e9)))
@@ -77,5 +77,5 @@ class OllamaTurn(TurnPlan[bytes]):
         return TurnCommit(principal=principal, token=self.id, approvals=approvals, states=states), last
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Answer with the error at once: nothing has to be free by then."""
+        """Answer with the error at once: nothing has to be released first."""
         await self._exchange.fail(error)
