@@ -52,7 +52,7 @@ NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
     "stop": ([], ""),
     "tools": ([],),
 }
-"""Values that request nothing beyond the default behavior."""
+"""Values that request nothing beyond the defaults."""
 
 
 def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A request that Claude Code resends is recognized by what it wants, and answered with the missing part."""
+"""A request that Claude Code resends is recognised by what it wants, and answered with the missing part."""
 
 from __future__ import annotations
 
