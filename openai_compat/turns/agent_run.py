@@ -1,13 +1,13 @@
-"""The life of one run of a backend, in a task of its own, read through a bounded buffer.
+"""One run of a backend, in a separate task, read through a bounded buffer.
 
     run.start()                          the agent starts
     while run.texts or run.rest or not run.finished:
-        batches = run.take()             what it has said since
-        ...                              await wake.wait() when there is nothing
-    await run.stop()                     the agent has been stopped; always, on every path
+        batches = run.take()             its output since the last call
+        ...                              await wake.wait() if there is none
+    await run.stop()                     the agent has been stopped; required on every path
 
-Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
-server) and kept in `run.error`.
+Every exception of an agent is caught in its task and stored in `run.error`, including `SystemExit` and
+`KeyboardInterrupt`, which would end the whole server.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from .hooked_run import HookedRun, cancelled_by
 from .parked_runs import RUN, ParkedRuns
 from .slots import Seat
 
-# So many that a slow moment of the client does not stop a model, so few that a client that does not read stops its agent.
+# Enough that a slow moment of the client does not block a model, but a client that does not read blocks its agent.
 BUFFER = 256
-"""Items an agent may be ahead of the client: then it waits."""
+"""Maximum number of items that an agent may be ahead of its client; beyond that, it waits."""
 
 TURN_OVER = "The turn is over: nobody can be asked any more."
 
 
 class _RunAgain(BaseException):
-    """Ends an agent that is to be run again when what it asked for is there. No `except Exception` of its own stops it."""
+    """Ends an agent that will be run again once its answer arrives. A BaseException, so that agents do not catch it."""
 
 
 class AgentRun:
-    """One run of a backend. See the module's text.
+    """One run of a backend. See the module docstring.
 
-    The slot that it borrows of its seat is given back once the agent has really ended, whichever way.
+    The run releases the slot borrowed from its seat once the agent has really ended, in whichever way.
 
     Attributes:
-        texts: what the agent has said since the last `take`, up to the first event that is no text.
-        rest: the same from that event on.
-        error: what the agent's failure is to the client, None as long as there is none.
-        finished: True when the agent has said all it will say.
-        running: True as long as its task has not ended.
+        texts: output since the last `take`, up to the first event that is not text.
+        rest: output from that event on.
+        error: the failure as reported to the client; None without a failure.
+        finished: True once the agent's output is complete.
+        running: True until its task has ended.
     """
 
-    # What most runs leave as it is belongs to the class.
+    # Defaults that most runs leave unchanged are class attributes.
     error: OpenAICompatError | None = None
     finished = False
     running = False
@@ -107,20 +107,20 @@ class AgentRun:
         self._queue: list[Item] = self.texts
 
     def _rules(self) -> tuple[EventContract, CallMarks | None]:
-        """What the agent's events have to keep to in this turn, and what gives its calls ids by which its state is found."""
+        """Create the contract of this turn's events, and the marks that let call ids lead to the agent's state."""
         request, can = self._request, self._backend.capabilities
-        # In a conversation the state is found by that; without tools, the client has none to call.
+        # A conversation leads to the state without marks; without tools, the client makes no calls.
         stateless = request.conversation_id is None and request.tool_choice.names
         marks = CallMarks(self._context.turn_id, always=can.keeps_state) if stateless else None
         return EventContract(request, counts_tokens=can.counts_tokens or not self._cuts), marks
 
     @property
     def silent(self) -> bool:
-        """True if the agent has ended by itself, and has said and done nothing."""
+        """True if the agent has ended on its own, without any output or action."""
         return self._contract.silent and not self._contract.ended_early and self.error is None
 
     def take(self) -> list[list[Item]]:
-        """Everything the agent has said since the last call: its texts, which are one batch, and the rest."""
+        """Return all output since the last call: its texts as one batch, then the rest."""
         batches: list[list[Item]] = [self.texts] if self.texts else []
         if self.rest:
             batches.append(self.rest)
@@ -142,38 +142,38 @@ class AgentRun:
             self._room = None
 
     def start(self) -> None:
-        """Start the agent, or let it go on. From here on `stop` has to be called."""
+        """Start or resume the agent. From here on, `stop` must be called."""
         if self._task is not None:
             self._go_on()
             return
         self._seat.borrow()
         self.running = True
         self._context.asker = self
-        # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
-        # ordinary agents (`finally: await session.close()`) would die at its first one.
+        # A plain task, not in a task group: there, every later `await` would be cancelled too, and the clean-up of
+        # ordinary agents (`finally: await session.close()`) would fail at its first one.
         name = f"agent {self._context.turn_id}"
         self._task = spawn_at_once(self._run, name, self._release, self._variables, self._wake.loop)
-        if self._cancelled and self.running:  # by itself, before it was known
+        if self._cancelled and self.running:  # the run cancelled itself before `_task` was set
             self._task.cancel()
 
     def _release(self) -> None:
-        """The agent has ended; also where the task was cancelled before it began."""
+        """Release the slot when the agent has ended, even if the task was cancelled before it started."""
         if self.running:
             self.running, self.finished = False, True
             if self._parked is not None:
                 self._leave_park()
-            self._context.asker = None  # each has the other
+            self._context.asker = None  # breaks a reference cycle
             self._seat.give_back()
 
     async def stop(self, cause: OpenAICompatError | None = None) -> None:
-        """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded.
+        """Stop the agent if it still runs, and wait for its end, at most the grace period. The caller must shield this call.
 
-        `cause` is what has ended the turn; None for a client that has left.
+        `cause` is the error that ended the turn; None if the client has disconnected.
         """
         self._cause = cause
         self._leave_park()
         if self._task is not None and not self._task.done:
-            # An agent may swallow its cancellation: the end of the answer does not wait for that.
+            # An agent may swallow its cancellation, so the end of the response does not wait forever.
             with anyio.move_on_after(self._grace):
                 await self._stop(self._task)
             if not self._task.done:
@@ -184,10 +184,10 @@ class AgentRun:
                 )
 
     async def _stop(self, task: Task) -> None:
-        """Ask the backend, drop what still comes, cancel the task, wait for its end.
+        """Ask the backend to stop, drop further output, cancel the task, and wait for its end.
 
-        Its generator is never closed from here: frameworks break when that happens in another task than their own.
-        Two steps of the loop let a generator that waits for room reach an `await` of its own first.
+        Never closes the agent's generator from here: frameworks break if that happens outside the generator's own task.
+        Two checkpoints first let a generator that waits for room reach an `await` of its own.
         """
         self._drop()
         if isinstance(self._backend, SupportsCancel):
@@ -206,16 +206,16 @@ class AgentRun:
         self._make_room()
 
     def _cancel(self) -> None:
-        """Cancel the agent, once: a second time would hit what it does to clean up."""
+        """Cancel the agent once: a second cancellation would hit its clean-up."""
         if not self._cancelled:
             self._cancelled = True
             if self._task is not None:
                 self._task.cancel()
 
-    # what the agent asks for
+    # questions of the agent
 
     async def ask(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
-        """End the turn with this call, and return what a later request brings for it."""
+        """End the turn with this call, and return the answer that a later request brings."""
         found = None if state is None else brought_before(self._request, call, self._used)
         if found is not None:
             return found
@@ -227,15 +227,15 @@ class AgentRun:
             raise _RunAgain
         question = AwaitedCall(call)
         self._questions.append(question)
-        # The first of them waits for the others; they find a pause under way.
+        # The first question waits for concurrent ones; these find a pause under way.
         if len(self._questions) == 1:
-            await anyio.lowlevel.checkpoint()  # what is asked at the same time goes out in one pause
+            await anyio.lowlevel.checkpoint()  # concurrent questions go out in one pause
             self._park()
         return await question.answer()
 
     def _park(self) -> None:
         """End the turn with the questions, and let the agent wait in this process until they are answered."""
-        if self._contract.finished:  # by what another task of the agent has said
+        if self._contract.finished:  # by another task of the agent
             raise RuntimeError(TURN_OVER)
         self._parked = self._parked_runs.park(self)
         waiting = tuple([question.call for question in self._questions if question.answered is None])
@@ -250,7 +250,7 @@ class AgentRun:
             self._hooked.inside(self._pause, events)
 
     def _pause(self, events: list[AgentEvent]) -> None:
-        """Say the last of this turn. The agent is still there, but none of what it does belongs to a turn."""
+        """Emit the last events of this turn. The agent still exists, but nothing it does belongs to a turn."""
         self._put_events(events)
         self._tell_end()
 
@@ -262,7 +262,7 @@ class AgentRun:
     def resume(
         self, request: AgentRequest, context: RunContext, wake: WakeEvent, seat: Seat, hooked: HookedRun | None
     ) -> None:
-        """Belong to another turn from now on, which has what the agent waits for; `start` lets it go on."""
+        """Move the run to a later turn, which brings the answers; `start` then lets the agent continue."""
         self._leave_park()
         if hooked is not None and self._variables is not None:
             hooked.context = self._variables
@@ -283,11 +283,11 @@ class AgentRun:
             question.take_answer(self._request)
         if all([question.answered for question in self._questions]):
             self._answer_all()
-        else:  # the others are asked for again, at once: who waits for several would never say anything
+        else:  # ask for the others again at once: an agent waiting for several answers would stay silent
             self._park()
 
     async def give_up(self, instead: Decision) -> None:
-        """Deny what the agent has asked for, and stop it: nobody will bring an answer."""
+        """Deny the agent's open questions and stop it: no answer will come."""
         self._drop()
         for question in self._questions:
             question.deny(instead)
@@ -310,7 +310,7 @@ class AgentRun:
             try:
                 await self._pump(items)
             finally:
-                # A generator that has come to its end has no frame any more, and nothing to be closed.
+                # An exhausted generator has no frame and nothing to close.
                 if getattr(items, "ag_frame", items) is not None:
                     await self._close(items)
             self._put_events(self._contract.end())
@@ -320,17 +320,17 @@ class AgentRun:
             if not self._cancelled:
                 self._fail(error)
             if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
-                raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
+                raise  # trio's scope must see its own cancellation; an asyncio task ends here anyway
         except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
             if self._hooked is not None:
                 self._tell_end()
-            self._release()  # before the reader can tell anybody that the turn is over
+            self._release()  # before the reader can report that the turn is over
             self._wake.set()
 
     def _tell_end(self) -> None:
-        """Tell the hooks that the agent has ended, or waits, unless they know it already."""
+        """Tell the hooks that the agent has ended or paused, unless they know already."""
         hooked, self._hooked = self._hooked, None
         if hooked is not None:
             ended = self._contract.finished or self.error is not None
@@ -338,8 +338,8 @@ class AgentRun:
 
     async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901  (calls would be most of a piece's cost)
         async for item in items:
-            contract = self._contract  # another one, once the agent has waited for a later request
-            # Nearly all of what agents say, so it is asked for first, and put without another call.
+            contract = self._contract  # a new contract, after the agent has waited for a later request
+            # Text is by far the most frequent item, so it is checked first, and queued without another call.
             if (
                 type(item) is str
                 and len(item) <= contract.room
@@ -356,14 +356,14 @@ class AgentRun:
                         self._full = True
                     if len(queue) == 1:
                         self._wake.offer()
-            elif self._dropping or contract.finished:  # nobody wants it, and an agent need not ever wait by itself
+            elif self._dropping or contract.finished:  # dropped; the checkpoint is for agents that never await
                 self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
             else:
                 self._put_events(contract.feed(item))
-                if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
+                if contract.ended_early:  # cancelled at its next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()
             if (self._full or len(self._queue) >= self._most) and not self._dropping:
@@ -371,7 +371,7 @@ class AgentRun:
                 await self._room.sleep()
 
     def _note_unheard(self, item: object) -> None:
-        """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
+        """Log once that the agent continues after its end, unless the server has ended it."""
         if item and not (self._dropping or self._contract.ended_early or self._unheard):
             self._unheard = True
             name, request_id = type(item).__name__, self._context.request_id
@@ -390,7 +390,7 @@ class AgentRun:
             if self._hooked is not None:
                 for item in marked:
                     self._hooked.event(item)
-            if self._contract.finished:  # nothing follows that would have to wait for room
+            if self._contract.finished:  # no later item would have to wait for room
                 self._wake.set()
             else:
                 self._full = self._full or max(map(size_of, marked), default=0) >= LARGE
@@ -408,7 +408,7 @@ class AgentRun:
             self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
-        # What was said before the failure is part of the answer, also what was held back.
+        # Output before the failure belongs to the answer, including held-back text.
         self._put_events(self._contract.flush())
         if self._dropping:
             self._log(logging.INFO, "the agent failed after it was stopped", error)
@@ -420,7 +420,7 @@ class AgentRun:
         let_go(error)
 
     def _log_failure(self, error: BaseException) -> None:
-        """Log a failure. One that is declared is meant for the client, so it gets a traceback only at DEBUG."""
+        """Log a failure. A declared error is meant for the client, so it only gets a traceback at DEBUG."""
         if not isinstance(error, OpenAICompatError):
             self._log(logging.ERROR, "the agent failed", error)
         elif error.code in BROKEN:
@@ -432,7 +432,7 @@ class AgentRun:
             self._log(logging.INFO, f"the agent failed: {said} ({code})", None)
 
     def _log(self, level: int, text: str, error: BaseException | None) -> None:
-        with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
+        with suppress(Exception):  # a failing log handler must not end the task: on trio, that ends everything
             request_id = self._context.request_id
             self._context.logger.log(
                 level, "%s: %s", request_id, text, exc_info=error, extra={"request_id": request_id}

@@ -1,4 +1,4 @@
-"""What an agent has asked for in the middle of its work, and what a request brings for it."""
+"""Questions that an agent asks in the middle of its work, and their answers from a later request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class AwaitedCall:
 
     Attributes:
         call: the call, with the id by which it is answered.
-        answered: what was brought for it. The agent gets it with the answers of all that it has asked for.
+        answered: the answer, if one came. The agent gets it once all of its questions are answered.
     """
 
     def __init__(self, call: PendingCall) -> None:
@@ -25,31 +25,31 @@ class AwaitedCall:
         self._waiter = new_waiter()
 
     async def answer(self) -> Decision | ToolMessage:
-        """Wait until it was answered, and return the answer."""
+        """Wait for the answer and return it."""
         await self._waiter.sleep()
         assert self.answered is not None
         return self.answered
 
     def wake(self) -> None:
-        """Let the agent have the answer."""
+        """Pass the answer to the agent."""
         self._waiter.wake()
 
     def take_answer(self, request: AgentRequest) -> None:
-        """Look whether a request brings the answer."""
+        """Store the answer if the request brings one."""
         if self.answered is None and request.resume is not None:
             self.answered = _answers(request.resume, self.call).get(self.call.call_id)
 
     def deny(self, instead: Decision) -> None:
-        """Nobody answers: a person's decision is `instead`, a result says what that says."""
+        """Answer with a denial: an approval gets `instead`, a result its reason as an error."""
         if self.answered is None:
             denied = ToolMessage(self.call.call_id, instead.reason or "", self.call.name, is_error=True)
             self.answered = instead if self.call.waits_for == "approval" else denied
 
 
 def brought_before(request: AgentRequest, call: PendingCall, used: list[str]) -> Decision | ToolMessage | None:
-    """What a request brings for a call of the run before it, which asks for it in the same words: each answer once.
+    """Return the answer to a call of the earlier run that asked for the same thing, or None. Each answer is used once.
 
-    `used` are the ids of the calls whose answers were taken; this one's is added.
+    `used` are the ids of calls whose answers were used; the id of this call is added.
     """
     resume = request.resume
     if resume is None:

@@ -1,7 +1,7 @@
 """The contract of an agent's events for one request: order, tools, stop sequences, length.
 
-The agent's items go in, a well-formed list of events comes out, with exactly one terminal event at its end. Pure: no
-I/O, no clock.
+Turns the agent's items into a well-formed list of events, with exactly one terminal event at its end. Pure: no I/O, no
+clock.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from .event_fields import declared_fields
 from .stop_sequences import StopScanner
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
-"""The codes of the errors by which an agent breaks the contract: what it yields is wrong, whatever it means."""
+"""Error codes for a broken contract: the agent's output is invalid, whatever it means."""
 
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
-"""Events that carry text in pieces; a piece may end in the middle of a character."""
+"""Events that carry text in pieces; a piece may end inside a surrogate pair."""
 
 STOPPED = Finished("stop")
-"""How most agents end: one for all, as to make a frozen object takes its time."""
+"""The most common end of an agent, shared because creating a frozen object is slow."""
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _OpenCall:
     name: str
     executor: Executor
     pieces: list[str] = field(default_factory=list[str])
-    halves: HalfJoiner | None = None  # once there was something beside ASCII
+    halves: HalfJoiner | None = None  # created for the first text that is not ASCII
     ready: bool = False
     answered: bool = False
 
@@ -67,17 +67,17 @@ class _OpenCall:
 
 
 class EventContract:
-    """Turns one agent's items into events in contract order, stamped with who runs each tool.
+    """Turns an agent's items into events in contract order, and marks which side runs each tool.
 
     Attributes:
-        finished: True once the terminal event is out: what the agent says from then on is dropped.
-        ended_early: True when the server, not the agent, ended the turn; the agent is to be stopped.
-        silent: True as long as the agent has said nothing, called nothing and shown nothing.
-        passing: True while ASCII text needs no looking at: the caller passes on as it is what there is `room` for.
-        room: characters that may still be said.
+        finished: True once the terminal event is out; later output is dropped.
+        ended_early: True if the server, not the agent, ended the turn; the agent must be stopped.
+        silent: True until the agent has produced output, a call or media.
+        passing: True while the caller may pass on ASCII text unchecked, as long as there is `room`.
+        room: number of characters that the answer may still have.
     """
 
-    # What most turns leave as it is, or change late, belongs to the class.
+    # Defaults that most turns leave unchanged, or change late, are class attributes.
     finished = False
     ended_early = False
     silent = True
@@ -97,14 +97,14 @@ class EventContract:
         self._resume = request.resume
         if sampling.stop:
             self._scanner = StopScanner(sampling.stop)
-        self._halves: dict[Prose, HalfJoiner] = {}  # of the kinds in which there was something beside ASCII
-        if sampling.max_tokens is not None and not counts_tokens:  # an agent that counts is not cut
+        self._halves: dict[Prose, HalfJoiner] = {}  # of the kinds of text that were not all ASCII
+        if sampling.max_tokens is not None and not counts_tokens:  # an agent that counts tokens is not cut
             self._left = sampling.max_tokens
-            # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
+            # No tokenizer, since the model behind the agent is unknown: four characters count as one token.
             self.room = self._left * CHARACTERS_PER_TOKEN
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
-        """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
+        """Return the events that `item` becomes. Raises AgentError if the agent breaks the contract."""
         self.passing = False
         if self.finished:
             return []
@@ -139,15 +139,15 @@ class EventContract:
                 return _refuse(wrong)
 
     def end(self) -> list[AgentEvent]:
-        """The events due when the agent has returned; empty if its terminal event is out already."""
+        """Return the events due after the agent has returned; empty if the terminal event is already out."""
         return [] if self.finished else self._end("stop")
 
     # text
 
     def passes(self, text: str) -> bool:
-        """True if a text that there is `room` for can be passed on unchanged, with nothing before it: the caller takes the room.
+        """True if a text within `room` can be passed on unchanged, with nothing before it; the caller then reduces the room.
 
-        As long as `passing` is True, ASCII text need not be asked about: a call for each would be half of its cost.
+        While `passing` is True, ASCII text needs no such call, which would be half of its cost.
         """
         if self.finished or self._scanner is not None or self._break_due or (not text.isascii() and has_halves(text)):
             return False
@@ -159,7 +159,7 @@ class EventContract:
         return True
 
     def _joined(self, text: str, kind: Prose) -> str:
-        """What is now known of a text that may end in the middle of a character."""
+        """Return the known part of a text that may end inside a surrogate pair."""
         if text.isascii() and kind not in self._halves:
             return text
         return self._halves.setdefault(kind, HalfJoiner()).feed(text)
@@ -174,7 +174,7 @@ class EventContract:
         return events
 
     def _text_event(self, item: TextDelta) -> list[AgentEvent]:
-        """Its text, with what else it says: token probabilities only if they were asked for and nothing was cut."""
+        """Pass on the text with its phase, and its token probabilities only if requested and nothing was cut."""
         events = self._text(item.text)
         logprobs = item.logprobs if self._request.sampling.top_logprobs is not None else None
         if item.phase is None and logprobs is None:
@@ -193,7 +193,7 @@ class EventContract:
         return [*self._worded(text[:room], kind), *self._cut("length")]
 
     def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
-        """The words, which are another message if a tool has answered since the last ones."""
+        """Return the text, preceded by a message break if a tool result came since the last text."""
         if not text:
             return []
         self.silent = False
@@ -203,18 +203,18 @@ class EventContract:
         return [MessageBreak(), kind(text)] if due else [kind(text)]
 
     def _counted(self, usage: UsageReported) -> list[AgentEvent]:
-        """A report of tokens takes the place of the estimate for what was said before it."""
+        """Replace the estimate for the output so far with the reported number of tokens."""
         if self._left is None or not usage.output_tokens:
             return [usage]
         self._left -= usage.output_tokens
         self.room = max(self._left, 0) * CHARACTERS_PER_TOKEN
-        # The report itself is passed on: `usage` says by how much the answer is too long.
+        # The report itself is passed on: `usage` shows by how much the answer is too long.
         return [usage] if self._left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
-        """Release text that was held back for a stop sequence or the second half of a character.
+        """Release text that was held back for a stop sequence or the second half of a surrogate pair.
 
-        It may be what ends the turn.
+        The released text may end the turn.
         """
         if self.finished:
             return []
@@ -225,7 +225,7 @@ class EventContract:
         return events
 
     def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
-        if self.finished:  # by the text before it
+        if self.finished:  # by the flushed text
             return []
         match item:
             case ToolCallStarted():
@@ -243,7 +243,7 @@ class EventContract:
     # tools
 
     def _begun(self, event: ToolCallStarted) -> list[AgentEvent]:
-        """To say once more that a call has begun is no second call, unless it is over or another one."""
+        """Accept a repeated start of the same call, unless it is complete or differs."""
         if event.call_id in self._dropped:
             return []
         known = self._calls.get(event.call_id)
@@ -256,8 +256,8 @@ class EventContract:
 
     def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
         choice = self._request.tool_choice
-        # Only what the request lists is the client's: agentic clients take every call for themselves, answer "no such
-        # tool" and ask again, some of them without end.
+        # Only tools that the request lists are the client's: agentic clients would take any call for theirs, answer "no such
+        # tool" and retry, some of them endlessly.
         who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
             if name not in choice.names:
@@ -296,14 +296,14 @@ class EventContract:
         if call.answered:
             raise _order("The agent used the id of a tool call for another one.")
         self._check_same(call, event)
-        if call.ready:  # told twice
+        if call.ready:  # reported twice
             return []
         sent, arguments = call.arguments, event.arguments
         arguments = arguments if arguments.isascii() else joined(arguments)
         if arguments.startswith(sent) and len(arguments) > len(sent):
             rest = arguments[len(sent) :]
             call.pieces.append(rest)
-            call.halves = None  # what it holds is in the rest
+            call.halves = None  # the held half is part of the rest
             events.append(ToolCallDelta(event.call_id, rest))
         return events + self._complete(event.call_id, call)
 
@@ -314,7 +314,7 @@ class EventContract:
             call.pieces.append(half)
             events.append(ToolCallDelta(call_id, half))
         if not call.pieces and call.name in [t.name for t in self._request.tools if isinstance(t, FunctionTool)]:
-            call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
+            call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot parse an empty string
             events.append(ToolCallDelta(call_id, "{}"))
         return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
 
@@ -322,7 +322,7 @@ class EventContract:
         if not event.output.isascii() and has_halves(event.output):
             event = replace(event, output=joined(event.output))
         call = self._calls.get(event.call_id)
-        self._break_due = self._spoke  # else both run together: "Let me check.It is sunny."
+        self._break_due = self._spoke  # otherwise the texts would run together: "Let me check.It is sunny."
         if self._resume is not None and not self._resume.may_run(event.call_id):
             event = replace(event, denied=True)
         if call is None:
@@ -335,7 +335,7 @@ class EventContract:
         return [event] if call.ready else [*self._complete(event.call_id, call), event]
 
     def _earlier_call(self, call_id: str) -> list[AgentEvent]:
-        """The call of a result in a run that was resumed, as people were asked about it in the earlier turn."""
+        """Return the events of an earlier turn's call that belongs to a result in a resumed run, as people approved it."""
         if self._resume is None:
             raise _order("The agent gave a result for a tool call that it has not made.")
         asked = self._resume.calls.get(call_id)
@@ -349,7 +349,7 @@ class EventContract:
         return [started, ToolCallDelta(call_id, call.arguments), *self._complete(call_id, call)]
 
     def _check_same(self, call: _OpenCall, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
-        """Raise AgentError if what is told of a call is not what was told of it before."""
+        """Raise AgentError if two events describe the same call differently."""
         executor = None if isinstance(told, PendingCall) else told.executor
         if told.name not in ("", call.name) or executor not in (None, call.executor):
             raise _order("The agent told of one tool call that it is two different ones.")
@@ -398,14 +398,14 @@ class EventContract:
 
     def _cut(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
         self.ended_early = True
-        return self._terminal(reason, stop_sequence, None)  # what the agent would have left tells of more than was said
+        return self._terminal(reason, stop_sequence, None)  # no state: it would describe more than the client got
 
     def _terminal(
         self, reason: FinishReason, stop_sequence: str | None, state: Mapping[str, Any] | None
     ) -> list[AgentEvent]:
         self.finished = True
         if reason not in ("stop", "tool_calls"):
-            # A call that was cut off is not ready: clients would run half of it.
+            # A truncated call is not marked as ready: clients would run half of it.
             return [Finished(reason, state=state)]
         calls = self._client_calls() if self._calls else ()
         if not calls and stop_sequence is None and state is None:
@@ -436,7 +436,7 @@ def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
 
 
 def wrong_field(event: object) -> str | None:
-    """The first field of an event whose value is not what its class says; None if there is none."""
+    """Return the first field of an event whose value does not match its declared type; None if all match."""
     kind: Any = type(event)
     for name, classes, constants, holds in declared_fields(kind):
         value = getattr(event, name)

@@ -1,6 +1,6 @@
-"""What the classes of events say about their fields: read once from each class, for a check of each event.
+"""The declared fields of event classes, read once per class, to check each event at run time.
 
-Agents need no type checker, but clients need the right types.
+Agents need not use a type checker, but clients need the right types.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ..wire.json import is_json
 
 Test: TypeAlias = Callable[[Any], bool]
 Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None]
-"""Its name, the classes that a value may have, the constants that it may be, and what it has to hold."""
+"""Name, allowed classes of a value, allowed constants, and a check of a container's contents."""
 
 KEPT = frozenset(["state"])
-"""Fields that the store keeps: JSON has no number for infinity, and what is shown as null must not be kept as that."""
+"""Stored fields, which must not contain infinity or NaN: JSON has no such numbers, and a stored null would lose the value."""
 
 
 @functools.cache
 def declared_fields(kind: type) -> list[Field]:
-    """The fields of a dataclass."""
+    """Return the fields of a dataclass."""
     return [_field(name, hint) for name, hint in get_type_hints(kind).items()]
 
 
@@ -31,11 +31,11 @@ def _field(name: str, hint: Any) -> Field:
     constants = [constant for kind in kinds if get_origin(kind) is Literal for constant in get_args(kind)]
     classes: list[type] = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
     holds = next((test for kind in kinds if (test := _contents(name, kind)) is not None), None)
-    return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None, the quickest to tell, comes first
+    return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None first, the fastest to check
 
 
 def _contents(name: str, kind: Any) -> Test | None:
-    """The check for a container's contents."""
+    """Return the check for a container's contents."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Mapping:
         return functools.partial(is_json, finite=name in KEPT)

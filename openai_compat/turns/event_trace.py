@@ -1,4 +1,4 @@
-"""A turn's events in the log at DEBUG: what kind, how much, never what is said."""
+"""Logs a turn's events at DEBUG: their type and size, never their content."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class EventTrace(Hooks):
     """Logs each event of each turn."""
 
     def started(self, turn: TurnInfo) -> None:
-        """Log which agent begins, and for which request."""
+        """Log the agent and the request."""
         self._log(turn, f"{turn.agent} begins ({turn.id}, run {turn.run})")
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
-        """Log the kind of the event."""
+        """Log the type of the event."""
         if isinstance(item, str | TextDelta):
             said = f"{len(item if isinstance(item, str) else item.text)} characters"
         elif isinstance(item, ToolCallReady):
@@ -28,7 +28,7 @@ class EventTrace(Hooks):
         self._log(turn, said)
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Log how it has ended."""
+        """Log the outcome."""
         how = outcome.cancelled or outcome.finish or (outcome.error.code if outcome.error is not None else None)
         self._log(turn, f"{turn.agent} ends after {outcome.seconds:.3f} s: {how}")
 

@@ -1,4 +1,4 @@
-"""Tells the hooks of a server what happens in one run of an agent. Whatever they do, the turn stays as it is."""
+"""Calls a server's hooks for one run of an agent. A hook cannot change the turn, whatever it does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .turn_log import Finish, finish_of
 logger = logging.getLogger("openai_compat")
 
 SETTLED_WITHIN = 10.0
-"""Seconds for each `settled`."""
+"""Timeout of each `settled`, in seconds."""
 
 CANCELLED_BY: dict[str | None, CancelledBy] = {
     "superseded": "superseded",
@@ -42,33 +42,33 @@ CANCELLED_BY: dict[str | None, CancelledBy] = {
     "stopped": "client",
     "abandoned": "client",
 }
-"""Errors by which somebody ends a run."""
+"""Causes by the code of the error that ended a run."""
 
 Arguments = ParamSpec("Arguments")
 
 
 def cancelled_by(error: OpenAICompatError | None) -> CancelledBy | None:
-    """Who has ended a run with `error`; None for a failure. Without an error, its client has left."""
+    """Return the cause of a run that ended with `error`; None for a failure. Without an error, the client has disconnected."""
     if error is None:
         return "client"
     return "deadline" if isinstance(error, DeadlineExceeded) else CANCELLED_BY.get(error.code)
 
 
 class HookSet:
-    """The hooks of one server: those that override each of the methods, in the order in which they are called.
+    """The hooks of one server, by overridden method, in call order.
 
     Attributes:
-        all: every one of them, in order.
-        admits: whether there is somebody to ask before a turn.
-        watches: whether there is somebody to tell of runs.
-        watches_requests: whether there is somebody to tell of requests.
+        all: all hooks, in order.
+        admits: True if a hook must be asked before a turn.
+        watches: True if a hook observes runs.
+        watches_requests: True if a hook observes requests.
     """
 
     def __init__(self, hooks: Iterable[Hooks] = (), settling: dict[Task, int] | None = None) -> None:
-        """`settling` are the tasks of `settled`, with their threads, where another set has them too."""
+        """`settling` holds the tasks of `settled`, with their threads, if another set shares them."""
         self.all = given = list(hooks)
         self._request_started = _overriding(given, "request_started")
-        # In the reverse order, as blocks are left: what a hook has opened is closed before what was open around it.
+        # In reverse order, like nested blocks: what a hook has opened is closed before what was opened around it.
         self._request_ended = _overriding(given, "request_ended")[::-1]
         self._refused = _overriding(given, "refused")
         self._webhook_sent = _overriding(given, "webhook_sent")
@@ -85,7 +85,7 @@ class HookSet:
 
     @property
     def current(self) -> HookSet:
-        """Who is to be told of the next turn, if anybody is to be: at DEBUG the log too."""
+        """The hooks for the next turn: at DEBUG they include the event trace."""
         if not logger.isEnabledFor(logging.DEBUG):
             return self
         if self._traced is None:
@@ -93,11 +93,11 @@ class HookSet:
         return self._traced
 
     def request_started(self, request: RequestInfo) -> None:
-        """Tell the hooks that a request has come; one that fails is logged, and the request goes on."""
+        """Tell the hooks that a request has arrived; a failure is logged, and the request continues."""
         for hook in self._request_started:
             try:
                 hook.request_started(request)
-            except BaseException as error:  # as of a run: whatever it is, the request goes on
+            except BaseException as error:  # as for a run: the request continues after any exception
                 _log_failure(request.id, hook, "request_started", error)
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
@@ -109,7 +109,7 @@ class HookSet:
                 _log_failure(request.id, hook, "request_ended", error)
 
     def refused(self, request_id: str, principal: str, reason: RefusalReason | None, code: str) -> None:
-        """No agent was started, for this reason, if it is one."""
+        """Tell the hooks that no agent was started, unless the refusal has no `RefusalReason`."""
         if reason is None or not self._refused:
             return
         refusal = RefusalInfo(request_id=request_id, principal=principal, reason=reason, code=code)
@@ -128,7 +128,7 @@ class HookSet:
                 _log_failure(attempt.id, hook, "webhook_sent", error)
 
     async def admit(self, turn: TurnInfo) -> None:
-        """Ask whether the turn may run. Raises OpenAICompatError if not: 503 `hook_failed` where a hook fails."""
+        """Ask the hooks to admit the turn. Raises OpenAICompatError if one refuses, or 503 `hook_failed` if one fails."""
         for hook in self._admit:
             try:
                 await hook.admit(turn)
@@ -136,11 +136,11 @@ class HookSet:
                 raise
             except Exception as error:
                 _log_failure(turn.request_id, hook, "admit", error)
-                # Closed when in doubt: whoever asks before each turn does not want one that nobody was asked about.
+                # Fail closed: an operator who checks each turn does not want unchecked ones.
                 raise Unavailable("The request could not be checked.", code="hook_failed") from None
 
     def settle(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """A turn is over and stored: tell those who want to know, each in a task of its own."""
+        """Call `settled` of each hook in a separate task, after a turn is over and stored."""
         for hook in self.settled:
             self._settle(hook, turn, outcome)
 
@@ -152,12 +152,12 @@ class HookSet:
             except Exception as error:
                 _log_failure(turn.request_id, hook, "settled", error)
 
-        # By thread: servers of several event loops share their hooks, and each loop waits for its own tasks.
+        # By thread: servers on several event loops share their hooks, and each loop waits for its own tasks.
         task = spawn(body, f"settled {turn.id}", lambda: self._settling.pop(task))
         self._settling[task] = threading.get_ident()
 
     async def wait_settled(self) -> None:
-        """Return once every `settled` on this event loop is over, or has had its time."""
+        """Return once every `settled` on this event loop is done, or has timed out."""
         with anyio.move_on_after(SETTLED_WITHIN, shield=True):
             while here := [task for task, thread in self._settling.items() if thread == threading.get_ident()]:
                 await here[0].wait()
@@ -168,13 +168,13 @@ def _overriding(hooks: list[Hooks], name: str) -> list[Hooks]:
 
 
 class _UnfrozenOutcome:
-    """The outcome of a run, until it is whole and becomes a `TurnOutcome`, as a run's facts become a `TurnInfo`."""
+    """The outcome of a run while it is built, before it becomes a `TurnOutcome`; see `_UnfrozenInfo` in plan.py."""
 
     __slots__ = TurnOutcome.__slots__
 
 
 class HookedRun:
-    """One run of an agent, as hooks are told of it.
+    """One run of an agent, as reported to hooks.
 
     `started`, `event` and `ended` are called in the agent's task, `turn_over` by the turn; `settled` follows the last two.
 
@@ -182,7 +182,7 @@ class HookedRun:
         context: the agent's context variables.
     """
 
-    # What most runs leave as it is belongs to the class, which makes an object in half the time.
+    # Defaults that most runs leave unchanged are class attributes, which halves the time to create an object.
     _first: float | None = None
     _calls = 0
     _usage: Usage | None = None
@@ -192,22 +192,22 @@ class HookedRun:
     _failed: set[Hooks] | None = None
 
     def __init__(self, hooks: HookSet, turn: TurnInfo, began: float) -> None:
-        """`began` is when its agent is about to be started (`time.monotonic`)."""
+        """`began` is the time just before the agent starts (`time.monotonic`)."""
         self.context = contextvars.copy_context()
         self._began = began
         self._hooks = hooks
         self._turn = turn
 
     def started(self) -> None:
-        """Tell the hooks that the agent begins."""
+        """Tell the hooks that the agent starts."""
         for hook in self._hooks.started:
             try:
                 hook.started(self._turn)
-            except BaseException as error:  # `sys.exit()` too: it is not the agent that wants to end
+            except BaseException as error:  # `sys.exit()` too: it was not the agent that called it
                 self._log_once(hook, "started", error)
 
     def event(self, item: Item) -> None:
-        """The agent has said something."""
+        """Tell the hooks of an event of the agent."""
         if self._first is None:
             self._first = time.monotonic()
         if type(item) is not str:
@@ -220,7 +220,7 @@ class HookedRun:
 
     def _note(self, item: Item) -> None:
         match item:
-            case Finished() | Paused():  # first, as each run has one
+            case Finished() | Paused():  # first, since each run has one
                 self._finish = finish_of(item)
             case UsageReported():
                 self._usage = self._usage or Usage()
@@ -231,7 +231,7 @@ class HookedRun:
                 pass
 
     def ended(self, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
-        """The agent has ended, or waits for a later request. Nothing is told of it from now on."""
+        """Tell the hooks that the agent has ended or paused. No event follows."""
         began, now = self._began, time.monotonic()
         outcome: Any = _UnfrozenOutcome()
         outcome.finish = self._finish
@@ -253,12 +253,12 @@ class HookedRun:
             self._settle()
 
     def turn_over(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
-        """The turn that it belongs to has ended like this. Needs not be called where nobody overrides `settled`."""
+        """Record how the whole turn ended. Not needed if no hook overrides `settled`."""
         self._over = error, cancelled, committed
         self._settle()
 
     def _settle(self) -> None:
-        # Agent and turn may end in either order: whichever is second has both.
+        # Agent and turn may end in either order: the second one has both outcomes.
         if self._outcome is None or self._over is None:
             return
         (error, cancelled, committed), run = self._over, self._outcome
@@ -266,9 +266,9 @@ class HookedRun:
         self._hooks.settle(self._turn, replace(run, error=failed, cancelled=by, committed=committed))
 
     def inside(self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
-        """Call something with the agent's context variables, whichever task this is: it waits, so that its own cannot."""
+        """Call a function with the agent's context variables, from any task: the agent's own task is waiting."""
         try:
-            self.context.run(int)  # fails where it is the current one already
+            self.context.run(int)  # raises RuntimeError if it is already the current context
         except RuntimeError:
             call(*arguments, **named)
         else:

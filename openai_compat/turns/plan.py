@@ -1,4 +1,4 @@
-"""What an API says of one turn: what is run, how its answer is written, where to, and what is kept of it."""
+"""The plan of one turn, made by an API: the requests to run, the format and target of the answer, and what is stored."""
 
 from __future__ import annotations
 
@@ -21,109 +21,109 @@ if TYPE_CHECKING:
     from .run_group import RunGroup
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
-"""The unit of an answer: bytes, or the frames of a WebSocket."""
+"""The unit of an answer: bytes, or a list of WebSocket frames."""
 
 Frames_contra = TypeVar("Frames_contra", contravariant=True)
 
 
 Taken: TypeAlias = list[tuple[int, list[Item]]]
-"""New items by choice: the index of each choice, with a batch of its items. Texts come as `Texts`, the rest by itself."""
+"""New items by choice: the index of each choice, with a batch of its items. Texts are a `Texts` batch of their own."""
 
 
 class Interruptible(Protocol):
     """Running work that can be ended with an error."""
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it with `error`, unless it has ended already."""
+        """End the work with `error`, unless it has ended already."""
         ...
 
 
 class Requester(Protocol):
-    """Whose request it is, and where its log lines are."""
+    """The principal of a request, its log id, and its response headers."""
 
     @property
     def principal(self) -> Principal:
-        """Whose request it is: limits and stored things are counted for it."""
+        """The principal to whom limits and stored data are attributed."""
         ...
 
     @property
     def request_id(self) -> str:
-        """The `x-request-id` of the answer."""
+        """The `x-request-id` of the response."""
         ...
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop of asyncio; None on trio."""
+        """The asyncio event loop; None on trio."""
         ...
 
     headers: list[tuple[str, str]]
-    """Further headers of the answer, where it has any."""
+    """Further headers of the response, if it has headers."""
 
     turn: TurnLog | None
-    """What its access line tells of its turn; None where nobody reads that."""
+    """The turn's data for the access log line; None if access logging is off."""
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
-        """The agent does not pass these on: to be told where the answer has a place for it."""
+        """Note parameters that the agent does not pass on, for answers that can report them."""
         ...
 
 
 class Delivery(Protocol[Frames_contra]):
-    """Where an answer goes: to a client in a stream or as a whole, over a WebSocket, into a log, or nowhere."""
+    """The target of an answer: a client, as a stream or whole, a WebSocket, a log, or nothing."""
 
     @property
     def write_now(self) -> Callable[[Frames_contra], bool] | None:
-        """Passes on the next part without waiting; False, and nothing is done, if that cannot be. None: it never can."""
+        """Writes the next part without waiting, or returns False and does nothing. None if that is never possible."""
         ...
 
     @property
     def due(self) -> float:
-        """When `flush` has to be called, although nothing is to be written (the event loop's time)."""
+        """Time at which `flush` must be called even if nothing is written (on the event loop's clock)."""
         ...
 
     def started(self) -> None:
-        """The agent is about to run: it must not be run for this request again in secret."""
+        """The agent is about to run: from now on the request must not be rerun silently."""
         ...
 
     def write(self, frames: Frames_contra, /) -> Awaitable[None]:
-        """Pass on the next part of the answer, in the order in which it was said."""
+        """Write the next part of the answer, in order."""
         ...
 
     async def flush(self) -> None:
-        """Pass on what waits to be written elsewhere."""
+        """Write out data that is buffered for another place."""
         ...
 
     async def keep_alive(self) -> None:
-        """There was nothing to write for a while."""
+        """Called when there was nothing to write for a while."""
         ...
 
     def end(self, frames: Frames_contra, /) -> Awaitable[None]:
-        """The last of the answer, or all of it. What it says has been stored."""
+        """Write the last part, or the whole answer. Its content has been stored before."""
         ...
 
 
 @dataclass(eq=False, repr=False)
 class TurnPlan(Generic[Frames]):
-    """One turn: which agent is asked what, how its answer is written, where to, and what is kept of it.
+    """One turn: the agent and its requests, the format and target of the answer, and what is stored.
 
-    An API has a subclass of its own, which writes (`feed`, `ending`) and knows what to keep.
+    Each API has a subclass, which serializes (`feed`, `ending`) and knows what to store.
 
     Attributes:
-        api: the name of the API, as hooks are told.
-        agent: the agent's own name; the turn is counted for it.
-        asker: the name that what its agent leaves is kept under; empty for its own.
-        draft: the conversation that the turn has for itself.
-        background: whether nobody waits for it, so that it has more time.
-        usage: the tokens that were reported.
-        runs: the agent's run, once it is started; of several, the last one.
-        single: no other run can follow, so the slot is free as soon as the agent has ended.
-        cuts: an answer that is longer than `max_tokens` is cut, by an estimate where its agent does not count.
-        bounded: the answer is kept in memory, so it may not be longer than `Limits.answer`.
-        fails_at_once: a failure is told before the agent is stopped, since nothing has to be free by then.
-        given: the state of what it continues.
-        last_state: the state that its agent has ended with.
-        kept: whether its outcome is in the store.
-        counted: whether what it has used is in the store.
-        stopped: what it was interrupted with.
+        api: name of the API for hooks.
+        agent: the agent's own name, under which the turn is counted.
+        asker: the name under which the agent's state is stored; empty for its own name.
+        draft: the conversation that the turn has locked.
+        background: True if no client waits, so that the turn gets more time.
+        usage: the reported tokens.
+        runs: the agent's runs, once started; the last ones if there were several rounds.
+        single: True if no further run can follow, so that the slot is free as soon as the agent has ended.
+        cuts: True if an answer longer than `max_tokens` is cut, by an estimate for agents that do not count tokens.
+        bounded: True if the answer is held in memory, so that it must not exceed `Limits.answer`.
+        fails_at_once: True if a failure is reported before the agent is stopped, because nothing must be released first.
+        given: the states of the turn that this one continues.
+        last_state: the state with which the agent ended.
+        kept: True once its outcome is stored.
+        counted: True once its usage is stored.
+        stopped: the error that interrupted it.
     """
 
     delivery: Delivery[Frames]
@@ -137,7 +137,7 @@ class TurnPlan(Generic[Frames]):
     background: bool = False
     asker: str = ""
     usage: Usage = field(default_factory=Usage, init=False)
-    # What most turns leave as it is belongs to the class.
+    # Defaults that most turns leave unchanged are class attributes.
     runs: RunGroup | None = field(default=None, init=False)
     stopped: OpenAICompatError | None = field(default=None, init=False)
     last_state: LeftState | None = field(default=None, init=False)
@@ -153,22 +153,22 @@ class TurnPlan(Generic[Frames]):
 
     @property
     def info(self) -> TurnInfo:
-        """Its first run before it has a slot, as hooks are told of it."""
+        """The turn's first run, before it has a slot, as reported to hooks."""
         return turn_info(self, self.requests)
 
     @property
     def response_id(self) -> str:
-        """The id that the answer has for its client."""
+        """The id of the answer, as the client sees it."""
         return self.id
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""
+        """End the turn with `error`, as if its agent had raised it, unless the agent has finished."""
         self.stopped = error
         if self.runs is not None:
             self.runs.interrupt(error)
 
     def states(self, response: str | None = None) -> tuple[AgentState, ...]:
-        """What is to be kept of the state that its agent has left: with the conversation; else with `response`, if given."""
+        """Return the records of the agent's state to store: with the conversation, or else with `response`, if given."""
         if self.last_state is None:
             return ()
         asker = self.asker or self.agent
@@ -184,40 +184,40 @@ class TurnPlan(Generic[Frames]):
         raise NotImplementedError
 
     def idle(self) -> Frames:
-        """Frames that were held back for the first items, written once the agent is silent for too long."""
+        """Return the frames that were held back for the first items, to be written when the agent is silent for too long."""
         raise NotImplementedError
 
     async def next_requests(self) -> Sequence[AgentRequest]:
-        """The requests for another run in the same turn, once a run is over. Empty ends the turn."""
+        """Return the requests for another run in the same turn, after a run is over. Empty ends the turn."""
         return ()
 
     def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
-        """The requests for another run after a failure. Empty lets the turn fail."""
+        """Return the requests for another run after a failure. Empty lets the turn fail."""
         del error
         return ()
 
     async def ending(self) -> tuple[TurnCommit | None, Frames]:
-        """The outcome to store, and the last frames or the whole answer. Raises AgentError for a bad answer."""
+        """Return the outcome to store, and the last frames or the whole answer. Raises AgentError for a bad answer."""
         raise NotImplementedError
 
     async def committed(self) -> None:
-        """The outcome is in the store."""
-        # With the same transaction, so that closing the draft has nothing to give back.
+        """Called after the outcome was stored."""
+        # The same transaction has released the lock, so closing the draft has nothing to release.
         if self.draft is not None:
             self.draft.committed()
 
     def not_committed(self) -> None:
-        """The outcome could not be stored: the frames that were to follow are void."""
+        """Called if the outcome could not be stored: the frames that were to follow are void."""
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Tell what went wrong, or raise it for the caller to tell."""
+        """Report the error to the client, or raise it for the caller to report."""
         raise error
 
 
 class _UnfrozenInfo:
-    """The facts of a run, until all are there and it becomes a `TurnInfo`: an object may change to a class with its attributes.
+    """The facts of a run while they are collected, before it becomes a `TurnInfo` by an assignment to `__class__`.
 
-    A frozen dataclass sets each of them by a call of `object.__setattr__`, which takes four times as long.
+    A frozen dataclass sets each attribute with a call of `object.__setattr__`, which takes four times as long.
     """
 
     __slots__ = TurnInfo.__slots__
@@ -226,7 +226,7 @@ class _UnfrozenInfo:
 def turn_info(
     turn: TurnPlan[Any], requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
 ) -> TurnInfo:
-    """One run of a turn, as hooks are told of it."""
+    """Create the `TurnInfo` of one run of a turn, for hooks."""
     made: Any = _UnfrozenInfo()
     made.id = turn.id if index == 0 else run_id(turn.id, index)
     made.index = index
@@ -245,5 +245,5 @@ def turn_info(
 
 
 def run_id(turn: str, index: int) -> str:
-    """The id of one of the choices of a turn after the first, which has the turn's own."""
+    """Return the id of a choice after the first; the first has the turn's id."""
     return f"{turn}-{index}"

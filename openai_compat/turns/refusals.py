@@ -1,4 +1,4 @@
-"""Why no agent was started, in a few words that metrics and logs have in common."""
+"""The reason why no agent was started, as a keyword shared by metrics and logs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REASONS: dict[str | None, RefusalReason] = {
     "hook_failed": "hook",
     "shutting_down": "shutting_down",
 }
-"""By the code of the error that the client is told."""
+"""Reasons by the code of the error sent to the client."""
 
 
 def refusal_reason(error: OpenAICompatError) -> RefusalReason | None:
-    """Why a request was refused; None for one that is wrong itself, and for what an agent says."""
+    """Return the reason of a refusal; None for an invalid request, and for an agent's own error."""
     if isinstance(error, AgentError):
         return None
     return "slots" if isinstance(error, NoSlot) else REASONS.get(error.code)

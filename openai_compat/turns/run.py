@@ -1,9 +1,9 @@
-"""Runs the agent of a turn, writes what it says, keeps what it came to. Every API does it with `TurnRunner.run`.
+"""Runs a turn: runs its agent, writes the output, stores the outcome. Every API uses `TurnRunner.run`.
 
-    slot -> before_start -> agent -> what it says, as it says it -> commit -> the last frames
+    slot -> before_start -> agent -> output, as it arrives -> commit -> the last frames
 
-An API says by a `TurnPlan` what is run, how its answer is written, where to, and what is kept of it. The rest is the same
-for all: what a failure becomes, how long an answer may be, what fills a silence, and when the slot is free.
+An API describes the turn with a `TurnPlan`: what is run, the format and target of the answer, and what is stored. The rest
+is the same for all: the mapping of failures, the maximum length, keep-alives, and the release of the slot.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ logger = logging.getLogger("openai_compat")
 
 
 class SeatedTurn(Protocol):
-    """The part of a turn that has to be known before it has slots."""
+    """The part of a turn that must be known before it has slots."""
 
     @property
     def requester(self) -> Requester:
-        """Whose request it is, for the rates and budgets that are counted by caller."""
+        """The requester, to whom rates and budgets are attributed."""
         ...
 
     @property
     def requests(self) -> Sequence[AgentRequest]:
-        """What its agents are asked; empty if none is run."""
+        """The requests to the agent, one per choice; empty if no agent runs."""
         ...
 
     @property
     def api(self) -> str:
-        """The API that it came by, as hooks are told."""
+        """Name of the API for hooks."""
         ...
 
     @property
     def agent(self) -> str:
-        """The agent's own name, whatever model was asked for."""
+        """The agent's own name, whatever model was requested."""
         ...
 
     @property
     def response_id(self) -> str:
-        """The id that the answer has for its client."""
+        """The id of the answer, as the client sees it."""
         ...
 
     @property
     def info(self) -> TurnInfo:
-        """Its first run, as hooks are told of it."""
+        """The turn's first run, as reported to hooks."""
         ...
 
 
@@ -81,11 +81,11 @@ class TurnRunner:
 
     Attributes:
         parked: agents that wait for a later request.
-        running: what runs now; a server that shuts down interrupts it.
-        told: tells what its agents leave undone.
-        hooks: who is asked before turns, and told of them.
-        spending: the budgets of tokens, if there are any.
-        grants: what people have allowed for always.
+        running: running turns, which a shutdown interrupts.
+        told: reports what agents leave undone.
+        hooks: hooks that admit and observe turns.
+        spending: the token budgets, if there are any.
+        grants: always-allow grants.
     """
 
     slots: Slots
@@ -100,9 +100,9 @@ class TurnRunner:
     spending: Spending | None = None
 
     async def run(self, plan: TurnPlan[Frames]) -> None:
-        """Take a slot, run the turn in it.
+        """Take a slot and run the turn in it.
 
-        Raises OpenAICompatError for what goes wrong before the agent is started, and what `plan.fail` leaves to raise.
+        Raises OpenAICompatError for failures before the agent is started, and those that `plan.fail` raises.
         """
         seat = await self.seat(plan)
         try:
@@ -114,7 +114,7 @@ class TurnRunner:
                 await self.slots.settle()
 
     async def seat(self, turn: SeatedTurn) -> Seat:
-        """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""
+        """Ask the hooks to admit the turn, and take its slots. Raises OpenAICompatError if it is refused."""
         logged = logger.isEnabledFor(logging.INFO)
         if turn.requests and (logged or self.hooks.admits):
             if logged:
@@ -123,7 +123,7 @@ class TurnRunner:
                 await self.hooks.admit(turn.info)
         if turn.requests and self.spending is not None:
             turn.requester.headers += await self.spending.check(turn.requester.principal)
-        # An agent that goes on has its slot already.
+        # A resumed agent still has its slot.
         number = len([True for one in turn.requests if one.resume is None or parked_run(one.resume) is None])
         seat = await self.slots.take(SlotRequest(number, turn.agent, turn.requester.principal))
         if turn.requester.turn is not None:
@@ -131,13 +131,13 @@ class TurnRunner:
         return seat
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
-        """The same in a slot that was taken before. It is free when the agent has ended."""
+        """Run a turn in slots that were taken before. They are released when the agent has ended."""
         log = plan.requester.turn
-        if plan.requests and plan.requests[0].resume is not None:  # several choices have the same request
+        if plan.requests and plan.requests[0].resume is not None:  # all choices have the same request
             self.parked.check(plan.requests)
-        # Decisions are used up by it, so nothing may fail between it and the agent.
+        # It consumes decisions, so nothing may fail between it and the agent.
         await plan.before_start()
-        # For as long as this turn may last: somebody who decides once more has to wait for what comes of it.
+        # For the maximum duration of this turn: a second decision must wait for the outcome of the first.
         if plan.given.pause is not None:
             longest = self.deadlines.background if plan.background else self.deadlines.request
             await use_pause(self.store, plan.given.pause, longest + self.deadlines.grace + PATIENCE)
@@ -170,12 +170,12 @@ class TurnRunner:
                 log.end(plan.usage, cause, cancelled)
 
     async def _run(self, plan: TurnPlan[Frames], seat: Seat, hooked: list[HookedRun]) -> OpenAICompatError | None:
-        """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
+        """Run the agent, and again as long as the plan has further requests. Returns the failure, if any."""
         requests, size, number = plan.requests, 0, 0
         hooks = self.hooks.current if self.hooks.watches or logger.isEnabledFor(logging.DEBUG) else None
         while True:
-            # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
-            # and an answer whose agent has already done things would be refused.
+            # One slot for all runs of an answer: if released in between, it could go to a waiting request, and an answer whose
+            # agent has already acted would be refused.
             runs = RunGroup(
                 self.deadlines,
                 plan,
@@ -193,7 +193,7 @@ class TurnRunner:
             try:
                 plan.runs, plan.last_state = runs, None
                 if plan.single:
-                    seat.close()  # each slot is free when its agent has ended
+                    seat.close()  # each slot is released when its agent has ended
                 size = await TurnOutput(self, plan, runs, size).write()
                 if runs.silent:
                     self.told.silent(plan.agent, plan.requester)
@@ -201,7 +201,7 @@ class TurnRunner:
                 if not requests:
                     await self._finish(plan, runs, seat)
                     return None
-            # Of no use to a client that is gone: nothing is written, and no other run is begun for it.
+            # No retry for a client that has disconnected: nothing can be written to it.
             except (ClientDisconnected, ClientTooSlow):
                 raise
             except Exception as error:
@@ -209,7 +209,7 @@ class TurnRunner:
                 requests = plan.retry(failed)
                 if not requests:
                     seat.close()
-                    if plan.fails_at_once:  # stopping the agents may take its time
+                    if plan.fails_at_once:  # stopping the agents may take a while
                         await plan.fail(failed)
                     return failed
             finally:
@@ -218,7 +218,7 @@ class TurnRunner:
                 runs.add_unread(plan.usage)
 
     async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup, seat: Seat) -> None:
-        """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
+        """Store the outcome, then write the last frames: a client that gets them may request the stored objects."""
         if seat.is_open:
             seat.close()
         outcome, last = await plan.ending()
@@ -235,13 +235,13 @@ class TurnRunner:
             runs.leave_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
                 self.told.lost_state(plan.agent, plan.requester)
-        if plan.given.pause is not None:  # used up, whether its client still hears the last of it or not
+        if plan.given.pause is not None:  # consumed, even if the client never gets the last frames
             await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
         plan.given = TurnPlan.given
         await plan.delivery.end(last)
 
     async def _spend(self, spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
-        """The outcome with what the turn has used: either both are kept, or neither. Alone, it is kept at once."""
+        """Add the turn's usage to the outcome, so that both are stored or neither. Without an outcome, store it at once."""
         requester = plan.requester
         if outcome is None:
             plan.counted = True
@@ -252,10 +252,10 @@ class TurnRunner:
 
 
 class TurnOutput(Generic[Frames]):
-    """What the agents of one turn say, on its way to the delivery: all there is, in one write, each time around.
+    """Passes the output of a turn's agents to the delivery: each round writes all available output at once.
 
     Attributes:
-        size: of what was said, where it is bounded.
+        size: size of the output so far, for bounded answers.
         held: frames that could not be written at once.
     """
 
@@ -271,19 +271,19 @@ class TurnOutput(Generic[Frames]):
         self._delivery: Delivery[Frames] = plan.delivery
         self._heartbeat = runner.deadlines.heartbeat
         self._log = plan.requester.turn
-        # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
+        # A status line cannot be changed once sent: until then, an agent that fails early is answered with its real status.
         self._silent_until = runs.began + runner.deadlines.head
         self.size = size
 
     @property
     def until(self) -> float:
-        """When something has to be written, or flushed, although nothing is said (the event loop's time)."""
+        """Time at which something must be written or flushed even without output (on the event loop's clock)."""
         return min(self._silent_until, self._delivery.due)
 
     async def write(self) -> int:
-        """Write what the agents say as they say it, and fill their silences, until they are over.
+        """Write the output of the agents as it arrives, with keep-alives in between, until they have ended.
 
-        Returns the size of it, added to that of earlier runs. Raises what the agents have failed with.
+        Returns the output's size, including earlier runs. Raises the agents' failure.
         """
         plan, runs, delivery = self._plan, self._runs, self._delivery
         while self.held or not runs.over:
@@ -308,14 +308,14 @@ class TurnOutput(Generic[Frames]):
 
     @property
     def instead(self) -> Instead | None:
-        """What writes in place of the task that waits; None where it has to be woken for that."""
+        """A callback that writes in place of the waiting task; None if the task must be woken to write."""
         self._write_now = self._delivery.write_now
         return None if self._write_now is None else self._write_meanwhile
 
     def _write_meanwhile(self, now: float) -> float | None:
-        """Write what there is without waking the task that waits for it: that would be most of the cost of an event.
+        """Write available output without waking the waiting task, which would be most of the cost of an event.
 
-        Returns when that task has to be woken; None for at once, since it has more to do than to write.
+        Returns the time at which the task must be woken; None for at once, if it has more to do than write.
         """
         try:
             frames = self._feed(self._runs.take())
@@ -324,13 +324,13 @@ class TurnOutput(Generic[Frames]):
                     self.held = frames
                     return None
                 self._silent_until = now + self._heartbeat
-        except Exception as error:  # nobody hears of it here; that the client has left is one, too
+        except Exception as error:  # raised later by the task; includes a client that has disconnected
             self._failed = error
             return None
         return min(self._silent_until, self._delivery.due, self._silence.heard(now))
 
     def _feed(self, taken: Taken) -> Frames:
-        """The frames for what was said."""
+        """Return the frames for new items."""
         log = self._log
         if log is not None and log.first is None and taken:
             log.first = time.monotonic()
@@ -340,7 +340,7 @@ class TurnOutput(Generic[Frames]):
         return self._plan.feed(taken)
 
     def _look_at(self, items: list[Item]) -> None:
-        """Count what is to be counted, and keep the state that the agent leaves. Raises AgentError for too long an answer."""
+        """Count items and store the agent's state. Raises AgentError if the answer is too long."""
         plan = self._plan
         if type(items) is Texts:
             size, items = sum(map(len, items)), []
@@ -362,20 +362,20 @@ class TurnOutput(Generic[Frames]):
 
 
 async def commit(store: Store, outcome: TurnCommit) -> None:
-    """Write what a turn leaves behind: whole or not at all, also when the client leaves just now. Raises Conflict."""
+    """Store a turn's outcome, whole or not at all, even if the client disconnects meanwhile. Raises Conflict."""
     with anyio.CancelScope(shield=True):
         if await store.commit(outcome):
             return
-    # OpenAI's SDKs repeat a 409 unless they are told not to, and this agent has run.
+    # OpenAI's SDKs retry a 409 unless told not to, and this agent has already run.
     raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
 
 
 def _public(error: Exception, request_id: str) -> OpenAICompatError:
-    """The error for the client. Unexpected exceptions are logged, and become a generic 500."""
+    """Return the error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
-        # SDKs repeat what fails with 5xx, twice. For a model that is harmless; an agent may have sent mail.
+        # SDKs retry a 5xx twice. That is harmless for a model, but an agent may have sent mail.
         return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
-    # Not the exception's own text: it may have secrets in it.
+    # Not the exception's own text, which may contain secrets.
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

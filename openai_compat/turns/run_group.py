@@ -1,4 +1,4 @@
-"""The runs of one agent for one turn, side by side for several choices, read together."""
+"""The runs of one agent for one turn, one per choice, running concurrently and read together."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from .slots import Seat
 logger = logging.getLogger("openai_compat")
 
 CANCELLABLE_EVERY = 16
-"""On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
-reader looks by itself whether it was cancelled, every so many waits."""
+"""On asyncio, anyio does not cancel a task whose future is already done, which it always is with a steadily writing agent. So
+a reader checks for its own cancellation after this many waits."""
 
 
 class RunGroup:
-    """One run of the agent for each request, side by side.
+    """One run of the agent per request, all running concurrently.
 
     Args:
-        grants: where it is kept what people have allowed for always.
-        hooks: who is told of the runs, if anybody is.
-        round: how many runs of the same turn came before.
+        grants: storage of always-allow grants.
+        hooks: hooks that observe the runs, if any.
+        round: number of earlier rounds of runs in the same turn.
 
     Attributes:
-        clock: the event loop's time, in seconds.
-        began: when it was made, by that.
-        hooked: the runs that hooks are told of once more, when the turn is over.
-        silence: how long they may still run, and say nothing.
+        clock: returns the event loop's time, in seconds.
+        began: time of creation, on that clock.
+        hooked: the runs whose hooks need a call when the turn is over.
+        silence: deadlines for the end of the runs, and for their next output.
     """
 
     _waits = 0
@@ -60,8 +60,8 @@ class RunGroup:
         hooks: HookSet | None = None,
         round: int = 0,
     ) -> None:
-        self._interrupted = turn.stopped  # before its runs could begin: they end at once
-        # One for all runs: who reads them waits for whichever says something first.
+        self._interrupted = turn.stopped  # interrupted before the runs could start: they end at once
+        # One event for all runs: the reader waits for the first output of any.
         self._wake = new_wake_event(turn.requester.loop)
         self.clock = self._wake.clock
         self.began = self.clock()
@@ -81,7 +81,7 @@ class RunGroup:
                 if hooks.settled:
                     self.hooked.append(hooked)
             run = None
-            # An agent that waits in this process goes on where it stands; one that does not begins with its state.
+            # An agent that waits in this process continues there; any other starts with its state.
             if request.resume is not None and request.resume.state is not None:
                 parked.end_superseded(request.resume)
                 run = parked.find(request.resume)
@@ -102,16 +102,16 @@ class RunGroup:
             self._runs.append(run)
 
     def start(self) -> None:
-        """Start the agents. From here on `close` has to be called, and `stop` if it says so."""
+        """Start the agents. From here on, `close` must be called, and `stop` if `close` returns True."""
         for run in self._runs:
             run.start()
 
     def leave_parked(self) -> None:
-        """The turn is kept: its agents that wait for a later request are no longer this turn's to stop."""
+        """Give up parked runs after the turn was stored: this turn no longer stops them."""
         self._runs = [run for run in self._runs if not run.parked]
 
     def close(self) -> bool:
-        """Nobody waits any more for what they say. Returns whether agents still run, which are to be stopped."""
+        """Stop reading. Returns True if agents still run, which must then be stopped."""
         if self._waits:
             self._wake.close()
         running = False
@@ -120,8 +120,8 @@ class RunGroup:
         return running
 
     async def stop(self, cause: OpenAICompatError | None = None) -> None:
-        """Stop the agents that still run, all at once. `cause` has ended the turn; None for a client that has left."""
-        # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
+        """Stop the running agents concurrently. `cause` is the error that ended the turn; None if the client disconnected."""
+        # Shielded: this task is cancelled when the client disconnects, but the agents must still be stopped.
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 for run in self._runs:
@@ -129,7 +129,7 @@ class RunGroup:
                         group.start_soon(run.stop, cause)
 
     def add_unread(self, usage: Usage) -> None:
-        """Add tokens whose report was never taken, once the runs are stopped: they were used all the same."""
+        """Add reported tokens that were not read, after the runs were stopped: they were used all the same."""
         for run in self._runs:
             for item in run.rest:
                 if isinstance(item, UsageReported):
@@ -137,7 +137,7 @@ class RunGroup:
 
     @property
     def over(self) -> bool:
-        """True when every agent has ended well and all of it was taken."""
+        """True if every agent has ended without an error and all output was taken."""
         for run in self._runs:
             if run.texts or run.rest or run.error is not None or not run.finished:
                 return False
@@ -145,7 +145,7 @@ class RunGroup:
 
     @property
     def finished(self) -> bool:
-        """True when every agent has said its last."""
+        """True if the output of every agent is complete."""
         finished = True
         for run in self._runs:
             finished = finished and run.finished
@@ -153,20 +153,20 @@ class RunGroup:
 
     @property
     def silent(self) -> bool:
-        """True if every agent has ended well, and has said and done nothing."""
+        """True if every agent has ended on its own, without any output or action."""
         silent = True
         for run in self._runs:
             silent = silent and run.silent
         return silent
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End the runs with `error`, as if the agent had raised it, unless it has said its last already."""
+        """End the runs with `error`, as if the agent had raised it, unless all agents have finished."""
         if not self.finished:
             self._interrupted = error
             self._wake.set()
 
     def take(self) -> Taken:
-        """Items since the last call, by choice. Raises a failure once all items before it were taken."""
+        """Return the items since the last call, by choice. Raises a failure after all items before it were taken."""
         if self._interrupted is not None:
             raise self._interrupted
         taken: Taken = []
@@ -174,7 +174,7 @@ class RunGroup:
             if run.texts or run.rest:
                 for batch in run.take():
                     taken.append((index, batch))
-        # What was said before a failure is told before it.
+        # Output before a failure is reported before the failure.
         if not taken:
             for run in self._runs:
                 if run.error is not None:
@@ -188,12 +188,12 @@ class RunGroup:
         return self._interrupted is not None
 
     async def wait(self, until: float, instead: Instead | None = None) -> None:
-        """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
+        """Return when there is output or a failure to take, or at `until` (on the event loop's clock).
 
-        `instead` is called for what there is to take; as long as it returns a time, it is waited on, until then.
+        `instead` is called for available output; as long as it returns a time, the wait continues until then.
 
-        Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
-        interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
+        Raises DeadlineExceeded if the agents' deadline or idle deadline has passed. This never interrupts a write, so that it
+        is always known what the client has got; writes have their own deadline.
         """
         self._waits += 1
         if not self._waits % CANCELLABLE_EVERY:
@@ -205,7 +205,7 @@ class RunGroup:
 
 
 class IdleDeadline:
-    """How long agents may still run, and how long they may still say nothing; times are the event loop's."""
+    """The deadlines for the end of the agents, and for their next output, on the event loop's clock."""
 
     def __init__(self, deadlines: Deadlines, seconds: float, now: float) -> None:
         self._end = now + seconds
@@ -214,16 +214,16 @@ class IdleDeadline:
 
     @property
     def next(self) -> float:
-        """When something has to be done about it."""
+        """The next deadline."""
         return min(self._end, self._next)
 
     def heard(self, now: float) -> float:
-        """Any output restarts the idle deadline. Returns when something has to be done about it."""
+        """Restart the idle deadline after output. Returns the next deadline."""
         self._next = now + self._idle
         return min(self._end, self._next)
 
     def check(self, now: float, *, heard: bool) -> None:
-        """Raise DeadlineExceeded if one has passed."""
+        """Raise DeadlineExceeded if a deadline has passed."""
         if now >= self._end:
             raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
         if heard:

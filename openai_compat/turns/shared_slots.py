@@ -1,4 +1,4 @@
-"""Slots that all processes with one store share: how many agents run at once, wherever they run."""
+"""Slots shared by all processes with the same store: a limit on agents running at once in all of them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ..stores.port import Store
 POOL = "turns"
 
 PATIENCE = 1.0
-"""Seconds to wait for the store to take slots back. It gets them by itself when their lease is over."""
+"""Seconds to wait for the store to release slots. It releases them on its own when their lease expires."""
 
 logger = logging.getLogger("openai_compat")
 
 
 @dataclass(slots=True)
 class PendingGrant:
-    """Slots that are being taken."""
+    """A request for slots that the store has not answered yet."""
 
     number: int
     granted: list[str] = field(default_factory=list[str])
@@ -36,10 +36,10 @@ class PendingGrant:
 
 
 class SharedSlots:
-    """The slots of the store's pool, of `size` slots, that this process holds: one for each agent that it runs.
+    """This process's slots of the store's pool, which has `size` slots: one for each agent that runs here.
 
-    They are renewed while they are held (`leases`), so those of a dead process come back. While the store cannot be
-    reached, agents run without one: the process has a limit of its own. It does not matter which agent has which.
+    Their leases are renewed while they are held (`leases`), so the slots of a dead process become free. While the store is
+    unreachable, agents run without one, within the limit of the process. Slots are not tied to particular agents.
     """
 
     def __init__(self, store: Store, size: int, leases: Leases | None) -> None:
@@ -60,7 +60,7 @@ class SharedSlots:
             if not taken:
                 wish.given_up = True
                 self._give_up(wish)
-        # The store is away: the agents run without, within the limit of this process.
+        # The store is unreachable: the agents run without slots, within the limit of this process.
         if taken is None:
             self._without += number
         elif taken:
@@ -75,7 +75,7 @@ class SharedSlots:
             self._give_up(wish)
 
     async def _grant(self, wish: PendingGrant) -> bool:
-        """A slot counts as granted from the question on: nobody may hear the answer."""
+        """Take the slots. Each one counts as granted before the store answers, since the answer may get lost."""
         await self.settle()
         lease = LEASE if self._leases is None else self._leases.seconds
         for _ in range(wish.number):
@@ -98,14 +98,14 @@ class SharedSlots:
                 self._leases.hold(token, partial(self._lost, token))
 
     def _lost(self, token: str, error: OpenAICompatError) -> None:
-        """The agent goes on: that its slot is another's by now only means that one too many runs."""
+        """Let the agent continue without a slot: if another process took the slot, one agent too many runs."""
         if token in self._held:
             self._held.remove(token)
             self._without += 1
             logger.warning("a slot that is shared with other processes was lost: %s", error.code)
 
     def release(self) -> None:
-        """An agent has ended: give back its slot, if it had one of the store's."""
+        """Release the slot of an agent that has ended, if it had a shared one."""
         if self._without:
             self._without -= 1
         else:
@@ -127,10 +127,10 @@ class SharedSlots:
             logger.info("a slot could not be given back; it is free again when its lease is over")
 
     async def settle(self) -> None:
-        """Return once the slots that were given back are free for others, or the store has had its time."""
+        """Return once the released slots are free for others, or the store has timed out."""
         returning = [task for task in self._returning if not task.done]
         if returning:
-            # A database that has frozen must not take the client's time as well.
+            # A hanging database must not also delay the client.
             with anyio.move_on_after(PATIENCE, shield=True):
                 for task in returning:
                     await task.wait()

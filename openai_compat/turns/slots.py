@@ -1,4 +1,4 @@
-"""How many agents run at once, and what becomes of those that find no room."""
+"""Slots: the limit on agents running at once, and the queue of requests that find no free slot."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
 
 LOOK_AGAIN = 0.25
-"""Seconds after which those who wait for a slot of another process look whether there is one. They always look twice:
-a client sees the end of an answer a moment before the store has heard that there is a slot again."""
+"""Seconds between two attempts to get a slot from another process. There are always at least two attempts: a client sees
+the end of an answer a moment before the store knows of the free slot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Handling of requests for which no slot is free (`Limits.slots` and its like).
+    """Handling of requests for which no slot is free (`Limits.slots` and the related limits).
 
     Attributes:
-        queue: seconds it waits for one, first come first served; 0 refuses it at once with 429.
-        busy: what an assistant message says instead of a 429: text, or a function that makes it.
+        queue: seconds that a request waits, first come, first served; 0 refuses it at once with 429.
+        busy: text of an assistant message instead of the 429, or a function that returns it.
     """
 
     queue: float = 0.0
@@ -43,7 +43,7 @@ class Admission:
 
 @dataclass(slots=True)  # not frozen, which takes three times as long to make
 class SlotRequest:
-    """A request for slots: how many, of which agent, by which principal, and how many that may have in all."""
+    """A request for slots: how many, for which agent and principal, and the principal's maximum."""
 
     number: int
     agent: str
@@ -52,14 +52,14 @@ class SlotRequest:
 
 
 class Seat:
-    """The slots of one answer, held from before its first run until its last one has ended, repairs included.
+    """The slots of one answer, held from before its first run until its last run has ended, repairs included.
 
-    Each agent that is started borrows a slot. Once the seat is closed no further one is started, and a slot is free
-    again when its agent has really ended, which may be after its client has left.
+    Each started agent borrows a slot. Once the seat is closed no further agent is started, and a slot is released when its
+    agent has really ended, which may be after its client has disconnected.
 
     Attributes:
-        queued: seconds that were waited for it.
-        is_open: whether further agents may be started.
+        queued: seconds that the request waited for it.
+        is_open: True if further agents may be started.
     """
 
     __slots__ = ("_borrowed", "_held", "_request", "_slots", "is_open", "queued")
@@ -73,23 +73,23 @@ class Seat:
         self.is_open = True
 
     def borrow(self) -> None:
-        """An agent is about to start: `give_back` is called once it has ended."""
+        """Borrow a slot for an agent about to start; `give_back` must be called once it has ended."""
         self._borrowed += 1
 
     def give_back(self) -> None:
-        """An agent has ended: its slot is free, unless the answer may need it again."""
+        """Return the slot of an agent that has ended. It is released, unless the answer may need it again."""
         self._borrowed -= 1
         if not self.is_open:
             self._free()
 
     def take_over(self, earlier: Seat) -> None:
-        """Hold the slot that an agent has borrowed of an earlier seat: it goes on in this one's turn, and still has it."""
+        """Take over the slot that a resumed agent borrowed from an earlier seat and still holds."""
         earlier._held -= 1
         earlier._borrowed -= 1
         self._held += 1
 
     def close(self) -> None:
-        """No further agent will be started. Closing it again does nothing."""
+        """Release the slots, since no further agent will be started. Closing again does nothing."""
         if self.is_open:
             self.is_open = False
             self._free()
@@ -98,7 +98,7 @@ class Seat:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        """Close it, and return once other processes can take what is free."""
+        """Close the seat, and return once other processes can take the released slots."""
         self.close()
         await self._slots.settle()
 
@@ -109,7 +109,7 @@ class Seat:
 
 
 class NoSlot(RateLimited):
-    """There is no slot, and nobody may wait longer for one. SDKs repeat a 429, which is right: no agent was started."""
+    """No slot is free, and the request may not wait longer. SDKs retry a 429, which is right: no agent was started."""
 
 
 class _Waiter:
@@ -120,18 +120,18 @@ class _Waiter:
 
 
 _Bound: TypeAlias = tuple[int, int, str, str]
-"""How many slots are used, how many may be, whose they are, and the setting that says so."""
+"""Used slots, maximum, owner, and the setting of the limit."""
 
 
 class Slots:
-    """Counts running agents. A slot is given back when its agent has really ended, not when its client has left.
+    """Counts running agents. A slot is released when its agent has really ended, not when its client has disconnected.
 
-    If there are `shared` slots, each agent needs one of them too.
+    If there are `shared` slots, each agent also needs one of them.
 
     Attributes:
-        used: how many agents run.
+        used: number of slots in use.
         closed: True once the server shuts down: no new agent is started.
-        are_shared: whether other processes take from them too.
+        are_shared: True if other processes share the slots.
     """
 
     def __init__(self, limits: Limits, admission: Admission, shared: SharedSlots | None = None) -> None:
@@ -149,15 +149,15 @@ class Slots:
         self.closed = False
 
     def close(self) -> None:
-        """Start no new agent; those who queue are refused."""
+        """Start no new agents; queued requests are refused."""
         self.closed = True
         for waiter in self._waiters:
             waiter.called.set()
 
     async def take(self, request: SlotRequest) -> Seat:
-        """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it: `async with`.
+        """Take all requested slots or none, waiting in the queue if there is one. The caller closes the seat: `async with`.
 
-        Raises NoSlot (429) or, while shutting down, Unavailable (503).
+        Raises NoSlot (429) or, during shutdown, Unavailable (503).
         """
         if self.closed:
             self.refuse_when_closed()
@@ -165,7 +165,7 @@ class Slots:
         if of_principal is not None:
             most = of_principal(request.principal) if callable(of_principal) else of_principal
             request = replace(request, most=most)
-        # Room alone is not enough: nobody overtakes those who wait.
+        # Room alone is not enough: no request may overtake the queue.
         has_room = not self._waiters and self._fits(request)
         if has_room:
             self.used += request.number
@@ -175,7 +175,7 @@ class Slots:
             return Seat(self, request)
         asked, began = time.monotonic(), anyio.current_time()
         if not has_room:
-            # Refused at once where nobody may wait, or where waiting could not help: a refusal is to cost less than an answer.
+            # Refused at once if queueing is off or could not help: a refusal must cost less than an answer.
             hopeless = any([request.number > most for _, most, _, _ in self._bounds(request)])
             if not self._admission.queue or hopeless or not await self._queued(request):
                 raise self._too_many(request)
@@ -184,7 +184,7 @@ class Slots:
         return Seat(self, request, time.monotonic() - asked)
 
     async def _share(self, shared: SharedSlots, request: SlotRequest, patient_until: float) -> None:
-        """Take of the shared slots too; those of this process are given back if there are none."""
+        """Take the shared slots too; if there are none, release the slots of this process."""
         try:
             while not await shared.take(request.number):
                 self.refuse_when_closed()
@@ -196,7 +196,7 @@ class Slots:
             raise
 
     async def _queued(self, request: SlotRequest) -> bool:
-        """Wait for room. Whoever leaves the queue in the very step it was admitted gives its slots back."""
+        """Wait for room. If cancelled in the same step in which it was admitted, release the slots."""
         waiter = _Waiter(request)
         self._waiters.append(waiter)
         try:
@@ -215,13 +215,13 @@ class Slots:
         return waiter.admitted
 
     def release(self, request: SlotRequest) -> None:
-        """Give one of a request's slots back."""
+        """Release one of a request's slots."""
         if self._shared is not None:
             self._shared.release()
         self._leave(request, 1)
 
     async def settle(self) -> None:
-        """Return once other processes can take what this one has released."""
+        """Return once other processes can take the slots released here."""
         if self._shared is not None:
             await self._shared.settle()
 
@@ -251,7 +251,7 @@ class Slots:
             _add(self._principals, request.principal.id, number)
 
     def refuse_when_closed(self) -> None:
-        """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
+        """Raise Unavailable (503 `shutting_down`) during shutdown."""
         if self.closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
@@ -266,7 +266,7 @@ class Slots:
     def _bounds(self, request: SlotRequest) -> list[_Bound]:
         limits = self._limits
         bounds: list[_Bound] = [(self.used, limits.slots, "", "--max-concurrency")]
-        if limits.shared_slots is not None:  # also while the store of the shared ones is away
+        if limits.shared_slots is not None:  # also while the store of the shared slots is unreachable
             bounds.append((self.used, limits.shared_slots, "", "--shared-concurrency"))
         if limits.slots_per_agent is not None:
             used = self._agents.get(request.agent, 0)
@@ -279,25 +279,25 @@ class Slots:
     def _too_many(self, request: SlotRequest) -> NoSlot:
         bounds = self._bounds(request)
         reached = [bound for bound in bounds if bound[0] + request.number > bound[1]]
-        # Where none of ours is, the shared slots are taken by other processes.
+        # If no limit of this process is reached, other processes hold the shared slots.
         _, most, whose, setting = reached[0] if reached else bounds[min(1, len(bounds) - 1)]
         text = f"Too many turns{whose} are running: at most {most} may at once ({setting})."
         return NoSlot(f"{text} Try again shortly.")
 
     @property
     def waiting(self) -> int:
-        """How many requests stand in the queue."""
+        """Number of requests in the queue."""
         return len(self._waiters)
 
     async def wait_unused(self) -> None:
         """Return once no agent runs any more."""
         while self.used:
-            self._unused = self._unused or anyio.Event()  # shared by all who wait
+            self._unused = self._unused or anyio.Event()  # one event for all callers
             await self._unused.wait()
 
 
 def _add(counts: dict[str, int], name: str, number: int) -> None:
-    """Add to the count of a name; names with none are forgotten."""
+    """Add to the count of a name; names with a count of 0 are removed."""
     counts[name] = counts.get(name, 0) + number
     if not counts[name]:
         del counts[name]

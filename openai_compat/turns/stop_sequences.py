@@ -1,4 +1,4 @@
-"""Finding stop sequences in text that arrives in pieces."""
+"""Finds stop sequences in text that arrives in pieces."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 
 class StopScanner:
-    """Passes text through up to the first stop sequence, wherever the pieces are cut.
+    """Passes text through up to the first stop sequence, wherever the pieces are split.
 
-    The first is the one that is complete first, as a model that writes token by token meets it. Holds back no more
-    than the end of the text that could be the beginning of a stop sequence. `found` is the one that was seen; it and
-    everything after it are dropped.
+    The first is the one that is completed first, as a model that writes token by token would meet it. Holds back only the
+    end of the text that could be the start of a stop sequence. `found` is the sequence that was found; it and all later
+    text are dropped.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
@@ -20,12 +20,12 @@ class StopScanner:
         self.found: str | None = None
 
     def feed(self, piece: str) -> str:
-        """The text that is now certain to be part of the answer."""
+        """Return the text that is now certain to be part of the answer."""
         if self.found is not None:
             return ""
         text = self._held + piece
         found = [(start + len(s), start, s) for s in self._sequences if (start := text.find(s)) >= 0]
-        if found:  # the one that ends first counts; the longest, if several end there
+        if found:  # the sequence that ends first wins; the longest, if several end there
             _, start, self.found = min(found)
             self._held = ""
             return text[:start]
@@ -33,7 +33,7 @@ class StopScanner:
         return text[: len(text) - len(self._held)]
 
     def flush(self) -> str:
-        """The text still held back: no stop sequence can begin in it any more."""
+        """Return the text still held back, once no more text can complete a stop sequence."""
         held, self._held = self._held, ""
         return held
 

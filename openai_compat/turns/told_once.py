@@ -1,4 +1,4 @@
-"""What an agent leaves undone, told to the client where there is a place for it, and to the log once for each agent."""
+"""Reports what an agent leaves undone: to the client if the answer has a place for it, and to the log once per agent."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger("openai_compat")
 
 
 class ToldOnce:
-    """Tells it, and remembers what the log has."""
+    """Reports each problem, and logs it once."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()
 
     def ignored(self, agent: str, requester: Requester, requests: Sequence[AgentRequest], can: Capabilities) -> None:
-        """What a client has sent that the agent does not pass on."""
+        """Report parameters from the client that the agent does not pass on."""
         ignored = sorted({name for request in requests for name in can.ignored(request.sampling)})
         if ignored:
             requester.note_ignored(ignored)
@@ -27,12 +27,12 @@ class ToldOnce:
             self._log(logging.INFO, requester, f"agent '{agent}' does not pass on '{name}': it is ignored")
 
     def silent(self, agent: str, requester: Requester) -> None:
-        """That the agent has said nothing at all: a function that forgot to return its text, for one."""
+        """Report that the agent gave no output at all, for instance a function that forgot to return its text."""
         text = f"agent '{agent}' said nothing, so its answer is empty: what it returns or yields is said"
         self._log(logging.WARNING, requester, text)
 
     def lost_state(self, agent: str, requester: Requester) -> None:
-        """That it has left a state with calls of the client's tools, to which their ids do not lead."""
+        """Report a state left with calls of the client's tools whose ids do not lead to the state."""
         text = f"agent '{agent}' has left a state with calls of the client's tools, which is lost where there is no "
         text += "conversation: Capabilities(keeps_state=True) lets their ids lead to it"
         self._log(logging.WARNING, requester, text)

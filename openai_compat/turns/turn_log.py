@@ -1,4 +1,4 @@
-"""What the access line tells of a turn, written down while it runs."""
+"""The data of a turn for its access log line, collected while it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..wire.reducer import Item, Usage
 Finish: TypeAlias = FinishReason | Literal["paused"]
 
 Outcome: TypeAlias = Literal["ok", "paused", "refused", "failed", "cancelled", "superseded", "timeout", "shutdown"]
-"""What became of a request."""
+"""The outcome of a request."""
 
 OUTCOMES: dict[CancelledBy | None, Outcome] = {
     "client": "cancelled",
@@ -25,7 +25,7 @@ OUTCOMES: dict[CancelledBy | None, Outcome] = {
 
 
 def finish_of(end: Paused | Finished) -> Finish:
-    """How an agent has ended, as clients of chat are told; "paused" where a person is asked."""
+    """Return the chat API's finish reason of an agent's end; "paused" if a person is asked."""
     if isinstance(end, Finished):
         return end.reason
     asked = any([call.waits_for == "approval" for call in end.pending])
@@ -34,15 +34,15 @@ def finish_of(end: Paused | Finished) -> Finish:
 
 @dataclass(slots=True)
 class TurnLog:
-    """One turn, with all its runs, for the access line. What is not known is None.
+    """One turn, with all its runs, for the access log line. Unknown values are None.
 
     Attributes:
-        api: as hooks are told (`TurnInfo`), and so are the next three.
-        queued: seconds that it has waited for a slot; None as long as it has none.
-        first: when its agent has said something (`time.monotonic`).
-        asks: the tools that a person has to allow before it goes on.
-        outcome: what became of it; None while it runs, and if no agent was started.
-        error: the code of its failure.
+        api: as in `TurnInfo`, like the next three.
+        queued: seconds that the turn waited for a slot; None until it has one.
+        first: time of the agent's first output (`time.monotonic`).
+        asks: the tools that a person must approve before the turn continues.
+        outcome: the outcome; None while the turn runs, and if no agent was started.
+        error: code of the failure.
     """
 
     api: str
@@ -59,7 +59,7 @@ class TurnLog:
     error: str | None = None
 
     def note(self, item: Item) -> None:
-        """An event that is no text."""
+        """Record an event that is not text."""
         if isinstance(item, Finished):
             self.finish = item.reason
         elif isinstance(item, ToolCallReady):
@@ -70,7 +70,7 @@ class TurnLog:
                 self.asks = tuple([call.name for call in item.pending if call.waits_for == "approval"])
 
     def end(self, usage: Usage, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
-        """It is over: whole, without an error or somebody who has cancelled it."""
+        """Record the outcome: success if there is no error and no cancellation."""
         self.usage = usage if usage.reported else None
         self.error = None if error is None else error.code or error.type
         if error is None and cancelled is None:
