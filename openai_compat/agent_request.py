@@ -211,7 +211,7 @@ class AgentRequest:
         raw_items: the conversation in the format of the Responses API, including items of unknown types; None for
             requests of any other API.
         tools: the client's tools that may be called now; empty if `tool_choice` is "none".
-        tool_choice: which of the tools may be called, and whether a call is required.
+        tool_choice: the tools that may be called, and True in `required` if a call must be made.
         parallel_tool_calls: False if at most one tool may be called.
         sampling: sampling parameters for the model.
         response_format: the `response_format` object (`json_object`, `json_schema`); None for plain text.
@@ -233,7 +233,7 @@ class AgentRequest:
             of the conversation, or `previous_response_id`. None if the agent left none, or the server ended that turn first.
         resume: results and decisions that the last turn paused for; None for a fresh message.
         purpose: "summary" if the server requests a summary that will replace the conversation history; the last message
-            says so. Side effects such as remembering are not wanted then.
+            says so. Side effects, for instance remembering, are not wanted then.
         extra: request fields that the server does not use, as sent: known ones (`prompt_cache_key`, `service_tier` …) and
             unknown ones.
         plain: True if the messages are known to be only texts, function calls and results, each call with its result, and

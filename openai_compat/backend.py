@@ -42,7 +42,7 @@ class Capabilities:
         context_window: context window of the model, in tokens; longer conversations are compacted. None if unknown.
         counts_tokens: obeys `max_tokens` on its own, so that the server does not cut the answer by its own estimate.
         own_tools: names of the tools that the agent runs itself. A client cannot offer a tool of the same name.
-        approvals: what a person may do about a call that the agent asks about: "edit" if they may change its arguments,
+        approvals: a person's options for a call that the agent asks about: "edit" if they may change its arguments,
             "yes_no" if they can only approve or deny it, "none" if the agent never asks.
         parameters: the fields of `Sampling` that the agent passes on to its model. Other fields that a client sends are
             named in the response header `X-Ignored-Parameters`. None if undeclared.

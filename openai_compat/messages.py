@@ -169,7 +169,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A piece of earlier reasoning with the model's proof of it, from clients that send it back.
+    """A piece of earlier reasoning with the model's signature, from clients that send it back.
 
     A `redacted` piece has no text: the provider reveals nothing but its signature.
     """

@@ -87,11 +87,11 @@ class Server:
         admission: handling of requests when no slot is free.
         disconnect: handling of a turn whose client has disconnected.
         replay_failures: answers an identical request right after a failure with the same failure; None runs it again.
-        messages: which of the client's messages reach the agent.
-        compaction: how conversations are shortened for agents that declare a `context_window`; None turns it off.
+        messages: the policy of which client messages reach the agent.
+        compaction: shortens conversations for agents that declare a `context_window`; None turns it off.
         unknown_model: the answer for an unknown model: "reject" is a 404, "default" is the first agent.
-        visibility: where the agents' own tool calls are shown in chat.
-        response_visibility: where the agents' own tool calls are shown in the Responses API.
+        visibility: display of the agents' own tool calls in chat.
+        response_visibility: display of the agents' own tool calls in the Responses API.
         housekeeping: answers the requests that chat programs make for their own use; None passes them to the agent.
         conversations: stores conversations on the server; None stores none.
         store: storage of all data that outlives a request, including conversations; in memory by default. A store, or

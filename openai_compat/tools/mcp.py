@@ -291,7 +291,7 @@ def _connector(
     if not target:
         raise ValueError("a command has at least one word")
     parameters = StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd)
-    # Not `sys.stderr`: a replacement of it, as under pytest, may have no file descriptor for the process.
+    # Not `sys.stderr`: a replacement, as under pytest, may have no file descriptor for the process.
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 

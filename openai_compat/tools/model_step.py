@@ -52,7 +52,7 @@ class Step:
     held back, because a call that may never run must not be shown as running.
 
     If the client wants JSON and the model may call our tools (`whole`), the text is held back too: the answer must be one
-    JSON text, and the model's comments beside a call are not part of it.
+    JSON text, and the model's comments beside a call do not belong there.
 
     Attributes:
         said: characters of text so far, in this answer and the earlier ones of the turn.

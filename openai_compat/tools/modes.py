@@ -25,10 +25,10 @@ from ..agent_request import AgentRequest
 from ..errors import InvalidRequest
 
 SecurityMode: TypeAlias = Literal["deny", "sandbox", "allowlist", "ask", "full"]
-"""What an agent's tools may do without approval."""
+"""A security mode; see the table above."""
 
 Danger: TypeAlias = Literal["safe", "risky", "dangerous"]
-"""How harmful a tool can be: "safe" is harmless, "risky" calls may need approval, "dangerous" calls do: see the table above."""
+"""The danger of a tool: "safe" is harmless, "risky" calls may need approval, "dangerous" calls do: see the table above."""
 
 MODES: tuple[SecurityMode, ...] = get_args(SecurityMode)
 DANGERS: tuple[Danger, ...] = get_args(Danger)

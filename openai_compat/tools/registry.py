@@ -76,7 +76,7 @@ class AgentTool:
         parameters: JSON Schema of the arguments.
         read: parses and validates the arguments' JSON text. Raises ToolError.
         call: runs the tool. Raises ToolError for a failure with a text for the model.
-        danger: how harmful the tool can be.
+        danger: danger of the tool, for the security modes.
         timeout: seconds that a call may take.
         output_limit: maximum length of the result that the model gets, in characters.
         allow: calls that the mode "allowlist" runs without approval.

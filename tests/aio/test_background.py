@@ -101,7 +101,7 @@ async def test_a_task_has_a_copy_of_its_starters_context() -> None:
     assert (seen, variable.get()) == (["the starter's"], "the starter's")
 
 
-# tasks that begin at once
+# tasks that start at once
 
 
 async def test_a_task_that_never_waits_may_be_over_when_it_is_there() -> None:
@@ -150,7 +150,7 @@ async def test_a_task_that_began_at_once_cleans_up_whenever_it_is_cancelled(step
 
     before = tasks()
     task = spawn_at_once(body, "test", lambda: log.append("over"))
-    await eventually(lambda: log == ["began"])  # at once on asyncio: its own first step is still to come
+    await eventually(lambda: log == ["began"])  # at once on asyncio, before the task has run its own first step
     for _ in range(steps):
         await anyio.lowlevel.checkpoint()
     task.cancel()
@@ -177,7 +177,7 @@ async def test_a_task_that_begins_at_once_has_context_variables_of_its_own() -> 
 
 
 def test_a_timeout_that_is_entered_in_the_first_step_is_the_tasks_own() -> None:
-    """`asyncio.timeout` remembers which task it is in: were it the starter's, an agent's timeout would end the request."""
+    """`asyncio.timeout` remembers its task: if that were the caller's, an agent's timeout would end the request."""
     log: list[object] = []
 
     async def body() -> None:

@@ -1,4 +1,4 @@
-"""What is to be called once a task waits, and not at all if it is over by then."""
+"""Calls scheduled for the moment a task waits, and cancelled if the task ends first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timers and sleepers, on every event loop: an event loop's timer handle need not tell when it goes off."""
+"""Timers and sleepers on every event loop, whose timer handles may not know when they fire."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
 
 @pytest.mark.parametrize("seconds", TINY)
 async def test_a_task_that_is_woken_while_its_timer_is_due_can_wait_again(seconds: float) -> None:
-    # a timer that fires too early, by a rounding, is scheduled once more, and then the task comes before it
+    # a timer that fires too early by a rounding error is scheduled again, and the task then runs before it
     event, over = new_wake_event(asyncio_loop()), False
 
     async def wake() -> None:
@@ -89,11 +89,11 @@ async def test_a_signal_that_was_set_between_does_not_wait() -> None:
     event.close()
 
 
-# what is offered in place of waking
+# work offered in place of waking
 
 
 class Instead:
-    """What is called in place of waking the task, and how often."""
+    """A callback in place of waking the task, with a count of its calls."""
 
     def __init__(self, until: float | None) -> None:
         self.until = until

@@ -1,4 +1,4 @@
-"""The audit log: what an agent was asked and did is in the file before it goes on, and none of what was said is."""
+"""The audit log: what an agent was asked to do and did is in the file before it continues, but no message content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard of the examples: what is refused is refused on every API, and what it holds back nobody sees."""
+"""The guard example: it refuses on every API, and no client sees the content it holds back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def guarded() -> Server:
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return hooked_server(module.agent, wrap=[module.guarded])  # as the example's, with every API there is
+    return hooked_server(module.agent, wrap=[module.guarded])  # like the example's server, with every API
 
 
 @requirement("guard.every")

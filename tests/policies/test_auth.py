@@ -1,4 +1,4 @@
-"""Keys: where they come from, and which token opens."""
+"""API keys: their sources, and the tokens that are accepted."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_no_bytes_but_the_key_open_and_none_make_it_fail(value: bytes) -> None:
 
 
 def _finish(coroutine: Any) -> Any:
-    """The result of a coroutine that never waits, so that hypothesis needs no event loop."""
+    """Run a coroutine that never waits, so that hypothesis needs no event loop."""
     try:
         coroutine.send(None)
     except StopIteration as done:

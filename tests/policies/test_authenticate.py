@@ -1,4 +1,4 @@
-"""`Server(authenticate=…)`: what the function says, and what becomes of it; and the ready ones in the core."""
+"""`Server(authenticate=…)`: the function's results and their effect, and the ready-made authenticators of the core."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_one_of_our_errors_is_the_answer_as_it_is(error: Any, caplog: pyte
     assert (sent.status, sent.error["code"], sent.error["message"]) == (error.status, error.code, "No.")
     assert sent.headers.get("www-authenticate") == error.headers.get("WWW-Authenticate")
     assert sent.headers.get("retry-after") == (f"{error.retry_after:g}" if error.retry_after else None)
-    assert f"{sent.headers['x-request-id']}: it was never theirs" in caplog.messages  # for operators alone
+    assert f"{sent.headers['x-request-id']}: it was never theirs" in caplog.messages  # only operators see this
 
 
 def raises(request: HttpRequest) -> Principal:
@@ -422,7 +422,7 @@ def test_a_program_is_not_called_as_the_user_of_another() -> None:
         on_behalf(PROGRAMS, "x-user-id", of=["webui", "webui/7"])
 
 
-# what a browser sends by itself
+# credentials that a browser adds on its own
 
 
 def logged_in(request: HttpRequest) -> Principal:
@@ -442,7 +442,7 @@ OWN_PAGE, OTHER_PAGE = (b"origin", b"http://localhost"), (b"origin", b"https://e
         ("POST", "/v1/responses/resp_1/cancel", ((b"origin", b"null"),), 403),
         ("POST", "/v1/responses/resp_1/cancel", ((b"sec-fetch-site", b"cross-site"),), 403),
         ("POST", "/v1/responses/resp_1/cancel", ((b"sec-fetch-site", b"same-origin"),), 404),
-        # a browser sends this by itself, too
+        # a browser also adds this on its own
         ("POST", "/v1/responses/resp_1/cancel", (OTHER_PAGE, (b"authorization", b"Basic YW5uOnB3")), 403),
         ("POST", "/v1/responses/resp_1/cancel", (OTHER_PAGE, KEYED), 404),
         ("DELETE", "/v1/responses/resp_1", (OTHER_PAGE,), 403),
@@ -478,7 +478,7 @@ async def test_without_a_token_it_answers_only_by_its_own_names(host: bytes, hea
     assert (await answer(server, asked)).status == (200 if host == b"app.example" else status)
 
 
-# where nobody is told apart
+# all callers are one principal
 
 
 @requirement("auth.unused-login")
@@ -499,7 +499,7 @@ def test_as_it_is_mounted_a_server_tells_that_all_are_one_caller(
 ) -> None:
     with caplog.at_level("INFO", "openai_compat"):
         server = Server(whoami, **settings)
-        create_app(server)  # a whole application, which has no login of others
+        create_app(server)  # a whole application, without another login
         endpoint(server)
     assert caplog.text.count("are one caller") == times
 
@@ -510,7 +510,7 @@ async def test_without_a_login_nothing_is_told(scope: Any, caplog: pytest.LogCap
     assert "caller" not in caplog.text
 
 
-# the names that a server answers to
+# accepted host names
 
 
 def check(hosts: Hosts, *names: bytes) -> bool:

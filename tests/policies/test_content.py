@@ -1,4 +1,4 @@
-"""Compressed bodies: opened whatever the pieces they come in, and never beyond the limit."""
+"""Compressed bodies: decompressed for any division into pieces, and never beyond the limit."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_it_is_bounded_by_what_it_becomes(name: str, limit: int) -> None:
 @pytest.mark.parametrize("name", CODINGS)
 async def test_what_comes_in_is_bounded_too(name: str) -> None:
     coding, compress = CODINGS[name]
-    body = compress(random.Random(1).randbytes(1000))  # which becomes longer by it
+    body = compress(random.Random(1).randbytes(1000))  # random data, which compression makes longer
     with pytest.raises(RequestTooLarge):
         exchange = exchange_of(sent(body, coding.encode(), pieces=500))
         await exchange.feed_body(1000, Deadlines().body, lambda piece: None)

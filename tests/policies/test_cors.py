@@ -1,4 +1,4 @@
-"""Which web pages may call."""
+"""CORS: the web pages that may call the server."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What chat programs ask for themselves, and what people ask, which must not be taken for it.
+"""Housekeeping requests of chat programs, and requests of people, which must not be mistaken for them.
 
-The prompts are the beginnings of those in the programs' sources: Open WebUI (backend/open_webui/config.py and
+The prompts are openings from the programs' sources: Open WebUI (backend/open_webui/config.py and
 utils/task.py), LibreChat (its agents package and api/app/clients), opencode (agent/prompt/title.txt) and qwen-code
 (packages/core/src: memory, services, utils/nextSpeakerChecker.ts).
 """
@@ -68,7 +68,7 @@ PICK = system(
     + "]\n\nYour task is to choose and return the correct tool(s) from the list of available tools based on the query.",
     "Query: hello there",
 )
-"""As Open WebUI 0.12.4 sends it, beside the message itself."""
+"""As sent by Open WebUI 0.12.4, beside the message itself."""
 LIBRECHAT = {
     "title": user(
         "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. Only return the "
@@ -165,7 +165,7 @@ CHORES = [
 
 
 def task(messages: list[Any], **fields: Any) -> tuple[str | None, str]:
-    """What it is taken for, and the cheap answer."""
+    """Return the recognised task, and the cheap answer."""
     request = parse_chat(json.dumps({"model": "agent", "messages": messages, **fields}).encode()).request
     found = task_of(HttpRequest("POST", "/", "", [], one(b"")), request)
     return found, "" if found is None else cheap_answer(found, request)
@@ -223,7 +223,7 @@ async def test_chores_never_reach_the_agent_or_the_conversation(
 
 
 def as_items(messages: list[Any]) -> list[Any]:
-    """The same as programs that speak the Responses API send it: opencode's AI SDK, with lists of parts."""
+    """The same messages in the form of the Responses API, as opencode's AI SDK sends them: with lists of parts."""
     part = {"assistant": "output_text"}
     return [
         {**m, "content": [{"type": part.get(m["role"], "input_text"), "text": m["content"]}]}

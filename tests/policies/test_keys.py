@@ -1,4 +1,4 @@
-"""API keys as they are kept: digests, names and models behind them, and files that change."""
+"""API keys in storage: digests, names and models of their principals, and files that change."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ async def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch:
     path = tmp_path / "keys"
     path.write_text("sk-old")
     source = key_from_file(path)
-    assert source() is not source()  # it has just been written, and might be again without showing it
+    assert source() is not source()  # the file is new, so another write might not change its time and size
     before = path.stat().st_mtime - SETTLED - 1
     os.utime(path, (before, before))
     assert source() is source()
     path.write_text("sk-new")
-    os.utime(path, (before, before))  # as long as before, and as old
+    os.utime(path, (before, before))  # the same size and time as before
     assert await who(source, "sk-new") is not None
     path.unlink()
     with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Bodies are bounded in size while they are read."""
+"""The size of request bodies is limited while they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMITS, DEADLINES = Limits(body=100), Deadlines(body=20)
 
 
 class Sending:
-    """A body of 10-byte pieces that says how much of it was read, and whether it was closed."""
+    """A body of 10-byte pieces that records how much was read, and if it was closed."""
 
     def __init__(self, pieces: int, *headers: tuple[bytes, bytes]) -> None:
         self.read = 0
@@ -66,7 +66,7 @@ async def test_a_length_that_is_none_is_not_believed(length: bytes) -> None:
 
 
 async def test_a_small_body_that_is_refused_is_read_to_its_end() -> None:
-    """Otherwise the rest of it arrives at a closed connection, which is reset: the client never sees the answer."""
+    """Otherwise the rest arrives at a closed connection, which is reset: the client never sees the response."""
     sending = Sending(9, (b"content-length", b"90"))
 
     def refuse(piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What operators can choose."""
+"""Settings that operators can choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where tokens are to be had: told to those who have none."""
+"""OAuth resource metadata: tells clients without a token where to get one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def barred(request: HttpRequest) -> None:
 )
 async def test_a_refusal_says_where_tokens_are_to_be_had(authenticate: Any, challenge: str) -> None:
     server = Server(lambda prompt: prompt, authenticate=authenticate, resource=HERE)
-    for _ in range(2):  # the same error may be raised again
+    for _ in range(2):  # the same error object may be raised twice
         sent = await answer(server, request("/v1/models", None, method="GET"))
         assert sent.headers["www-authenticate"] == challenge
 

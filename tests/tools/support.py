@@ -1,4 +1,4 @@
-"""What the tests of tools share: turns as the server runs them, and what was said in them."""
+"""Shared helpers of the tool tests: turns as the server runs them, and their output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def user(text: str) -> dict[str, str]:
 
 
 def request_for(prompt: str | list[Any] = "Hello", **fields: Any) -> AgentRequest:
-    """The agent's request for a chat body, through the server's own parser."""
+    """Return the agent's request for a chat body, made by the server's own parser."""
     messages = [user(prompt)] if isinstance(prompt, str) else prompt
     return parse_chat(json.dumps({"model": "agent", "messages": messages, **fields}).encode()).request
 
@@ -39,7 +39,7 @@ def new_context() -> RunContext:
 
 
 async def run(backend: AgentBackend, request: AgentRequest | None = None) -> list[Any]:
-    """The events of a turn as they leave the enforcer, neighbouring text joined."""
+    """Return the events of a turn after the event contract, with adjacent text joined."""
     asked = request or request_for()
     enforcer = EventContract(asked, counts_tokens=backend.capabilities.counts_tokens)
     said: list[Any] = []
@@ -79,7 +79,7 @@ def after(
     decisions: Mapping[str, Decision] | None = None,
     client: Mapping[str, str] | None = None,
 ) -> AgentRequest:
-    """The request that goes on with a paused turn, its state having been through JSON."""
+    """Return the request that resumes a paused turn, with its state passed through JSON."""
     state = json.loads(json.dumps(paused.state))
     messages = {call_id: ToolMessage(call_id, said, "") for call_id, said in (client or {}).items()}
     return replace(request, resume=Resume(messages, decisions or {}, state))

@@ -1,4 +1,4 @@
-"""Approvals: a call that waits for somebody's yes, decided at once or by a later request, in this process or another."""
+"""Approvals: a call waits for a person's decision, made at once or in a later request, in this process or another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ YES, NO = Decision(approved=True), Decision(approved=False)
 
 
 class Shop:
-    """Tools that leave a trace."""
+    """Tools that record their calls."""
 
     def __init__(self) -> None:
         self.did: list[str] = []
@@ -67,7 +67,7 @@ class Shop:
 
 
 class Answers:
-    """Somebody who answers at once."""
+    """An approver that answers at once."""
 
     def __init__(self, *decisions: Decision | Exception | None) -> None:
         self._decisions = list(decisions)
@@ -94,7 +94,7 @@ def outcome_of(request_id: str, said: list[Any]) -> ToolResult:
     return next(result for result in results(said) if result.call_id == request_id)
 
 
-# asked at once
+# decided at once
 
 
 async def test_somebody_who_says_yes_lets_the_call_run() -> None:
@@ -212,7 +212,7 @@ async def test_a_call_that_was_allowed_is_shown_while_it_runs() -> None:
     assert seen[:2] == [ToolCallReady("a", "slow", "{}", "agent"), ToolResult("a", "done")]
 
 
-# allowed for always
+# always allowed
 
 
 async def test_always_allows_the_same_call_again_and_no_other_one() -> None:

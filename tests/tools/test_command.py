@@ -1,4 +1,4 @@
-"""Commands as tools: real processes, exact words, no shell, nothing left behind."""
+"""Commands as tools: real processes, exact words, no shell, no leftover processes."""
 
 from __future__ import annotations
 

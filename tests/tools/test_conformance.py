@@ -1,4 +1,4 @@
-"""An agent made of a bare model and tools passes the conformance suite."""
+"""An agent made from a bare model and tools passes the conformance suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tool loop: a bare model that calls the agent's tools, and the client's."""
+"""The tool loop: a bare model that calls the agent's tools and the client's."""
 
 from __future__ import annotations
 
@@ -395,7 +395,7 @@ async def test_a_call_of_the_clients_tool_pauses_the_turn() -> None:
 
 
 def answered(call_id: str) -> AgentRequest:
-    """What the client sends with the result of its call: nothing of ours is in it."""
+    """The client's request with the result of its call: contains nothing of our tools."""
     made = {"id": call_id, "type": "function", "function": {"name": "pick_file", "arguments": "{}"}}
     results = [{"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": call_id, "content": "x"}]
     return request_for([user("Go"), *results], tools=[function("pick_file")])
@@ -419,7 +419,7 @@ async def test_calls_of_both_in_one_step_run_ours_and_leave_the_clients_to_it() 
     ]
     assert [message["role"] for message in seen.raw_messages] == ["user", "assistant", "tool", "tool"]
     assert [made["id"] for made in seen.raw_messages[1]["tool_calls"]] == ["a", "c"]
-    assert seen.state is None  # the loop's own
+    assert seen.state is None  # the state belongs to the loop
 
 
 async def test_what_our_tools_answered_before_the_client_is_asked_is_in_the_state() -> None:
@@ -428,7 +428,7 @@ async def test_what_our_tools_answered_before_the_client_is_asked_is_in_the_stat
 
     for request, roles in [
         (after(answered("c"), said[-1], client={"c": "x"}), ["user", "assistant", "tool", "assistant", "tool"]),
-        (answered("c"), ["user", "assistant", "tool"]),  # the state is lost: what the client knows is still there
+        (answered("c"), ["user", "assistant", "tool"]),  # the state is lost, but the client's own messages remain
     ]:
         model = ScriptedBackend(["Done."])
         await run(ToolLoop(model, [weather]), request)

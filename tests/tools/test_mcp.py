@@ -1,4 +1,4 @@
-"""Tools of MCP servers: a real one, started here or behind a URL."""
+"""Tools of MCP servers: a real server, started here or behind a URL."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def tools_of(source: MCPServer) -> dict[str, AgentTool]:
 
 
 class Connected:
-    """A source that is closed at the end of a `with`."""
+    """A source that is closed when the `with` block ends."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         self.source = MCPServer("small", *(args or [COMMAND]), **settings)
@@ -51,7 +51,7 @@ class Connected:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server over streamable HTTP, on a socket of its own."""
+    """The server over streamable HTTP, on a separate socket."""
     port = free_port()
     program = Program([*COMMAND, str(port)], port, tmp_path_factory.mktemp("mcp"), environment())
     try:
@@ -147,7 +147,7 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_connection_is_of_u
         tools = await tools_of(source)
         late = await outcome(tools["sleep"], '{"seconds": 1.0}')
         with anyio.fail_after(BOUND):
-            while (await outcome(tools["add"], '{"a": 1, "b": 2}')).is_error:  # it is still asleep
+            while (await outcome(tools["add"], '{"a": 1, "b": 2}')).is_error:  # the server is still asleep
                 pass
 
     assert late.text == "The tool did not end within 0.5 seconds, and was stopped."

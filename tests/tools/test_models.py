@@ -1,4 +1,4 @@
-"""The tool loop with real models' SDKs behind it, and the real OpenAI client before it."""
+"""The tool loop with SDKs of real models behind it, and the real OpenAI client in front."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The SDKs leave generators to the collector, which trio reports: asyncio only."""
+    """The SDKs leave generators to the garbage collector, which trio reports: asyncio only."""
     return "asyncio"
 
 

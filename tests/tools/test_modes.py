@@ -1,4 +1,4 @@
-"""Security modes: what runs, what is asked about, what is denied, and that nothing a request says can loosen it."""
+"""Security modes: which calls run, need approval, or are denied; a request can never loosen them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Allow-lists: what a pattern allows, and that it allows nothing else."""
+"""Allow-lists: a pattern allows its calls, and nothing else."""
 
 from __future__ import annotations
 

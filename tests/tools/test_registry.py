@@ -1,4 +1,4 @@
-"""Functions as tools: what the model is told of them, and how its arguments are checked."""
+"""Functions as tools: their description for the model, and the validation of arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call of a tool: its time, its output, its failures. Nothing that a tool does ends a turn, or shows an exception."""
+"""One call of a tool: timeout, output, failures. No tool can end a turn, or leak an exception."""
 
 from __future__ import annotations
 

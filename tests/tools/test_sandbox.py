@@ -1,4 +1,4 @@
-"""Commands in the sandbox: what they cannot reach. Real `bwrap` throughout."""
+"""Commands in the sandbox cannot reach the rest of the system. Real `bwrap` throughout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 def _can_sandbox() -> bool:
-    """Whether `bwrap` is here, and the kernel or the container lets it make namespaces."""
+    """True if `bwrap` is installed, and the kernel or the container allows namespaces."""
     bwrap = shutil.which("bwrap")
     made = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "true"] if bwrap else ["false"]
     return subprocess.run(made, capture_output=True, timeout=30, check=False).returncode == 0
@@ -188,7 +188,7 @@ async def test_a_directory_that_does_not_exist_is_told_at_once(tmp_path: Path) -
 
 
 class Marked:
-    """A sandbox of one's own: anything that wraps a command."""
+    """A custom sandbox: any object that wraps a command."""
 
     def wrap(self, command: Command) -> Command:
         return Command(["env", "INSIDE=yes", *command.argv], command.env, command.cwd)

@@ -1,4 +1,4 @@
-"""A served tool loop: asked about on one server, decided on another that has the same store, once."""
+"""A served tool loop: a question on one server is decided once, on another server with the same store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MCP: Any = [{"type": "mcp", "server_label": "shop", "server_url": "https://x.exa
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Driven by the openai SDK: asyncio only."""
+    """The tests use the openai SDK: asyncio only."""
     return "asyncio"
 
 
@@ -40,7 +40,7 @@ def decision(request_id: str, *, approve: bool) -> Any:
 
 
 async def asked(store: Path, did: list[str]) -> tuple[str, str]:
-    """A question that a server, which is gone afterwards, has asked: its response's id, and its own."""
+    """Ask a question on a server that then disappears; return the ids of the response and of the question."""
     asking = server_for(store, did, ["Let me see.", ToolCallReady("a", "buy", '{"what": "tea"}')])
     async with async_openai(asking, max_retries=0) as client:
         response = await client.responses.create(model="shop", input="Buy tea", tools=MCP)
@@ -94,7 +94,7 @@ PICK: Any = {"type": "function", "function": {"name": "pick_file", "parameters":
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """What two servers share: a store in memory, or the URL of one."""
+    """The state that two servers share: a store in memory, or the URL of one."""
     if request.param == "memory":
         return MemoryStore()
     return f"sqlite:///{tmp_path / 's.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")

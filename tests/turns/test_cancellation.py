@@ -1,4 +1,4 @@
-"""A client may leave at any moment: at every await point, nothing of its request is left behind and nothing is faked."""
+"""A client may disconnect at any await point: nothing of its request is left behind, and no outcome is faked."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def plain_factory(diary: Diary) -> Agent:
 
 
 def swallowing(diary: Diary) -> Agent:
-    """An agent that goes on when it is told to stop."""
+    """An agent that continues after it was told to stop."""
 
     async def agent(prompt: str) -> AsyncIterator[str]:
         diary.began += 1
@@ -127,7 +127,7 @@ KINDS = [async_generator, coroutine, generator, function, factory, plain_factory
 
 
 def check_left_behind(server: Server, sent: Recorder, diary: Diary, before: int, *, over: bool) -> None:
-    """What must hold after a request, whether it was brought to its end or cancelled anywhere."""
+    """Check the invariants after a request that was completed or cancelled at any point."""
     assert diary.cleaned_up == diary.began
     assert server.services.live.slots.used == 0
     assert tasks() == before
@@ -138,7 +138,7 @@ def check_left_behind(server: Server, sent: Recorder, diary: Diary, before: int,
         assert sent.text == "one two three"
     elif sent.begun:
         assert sent.status == 200
-    # Only an agent that came to its end has finished.
+    # Only an agent that ran to its end has finished.
     assert diary.done or b'"finish_reason":"' not in sent.data
     assert diary.done or b"[DONE]" not in sent.data
 
@@ -193,7 +193,7 @@ async def test_the_client_of_an_agent_that_talks_without_end_may_leave(stream: b
             diary.cleaned_up += 1
 
     async def take(message: object) -> None:
-        """A client that reads so fast that nobody ever waits for it."""
+        """A client that reads so fast that no write ever waits."""
 
     server = Server(steady)
     with anyio.fail_after(20):
@@ -219,7 +219,7 @@ async def test_a_body_that_is_still_coming_starts_no_agent() -> None:
         assert (diary.began, server.services.live.slots.used, sent.messages) == (0, 0, [])
 
 
-# agents that do not stop as they should
+# agents that do not stop properly
 
 
 async def started(diary: Diary) -> None:
@@ -227,7 +227,7 @@ async def started(diary: Diary) -> None:
 
 
 async def leave_once(server: Server, diary: Diary, how: str, *, stream: bool) -> Recorder:
-    """Cancel a request as soon as its agent has begun; returns when the server is done with it."""
+    """Cancel a request as soon as its agent has started; return when the server is done with it."""
     sent = Recorder()
 
     async def call() -> None:
@@ -309,7 +309,7 @@ async def test_asynchronous_clean_up_is_let_finish(anyio_backend: str) -> None:
             await anyio.sleep_forever()
             yield "never"
         finally:
-            # On trio everything below a cancelled scope is cancelled, so clean-up has to be shielded there.
+            # On trio everything in a cancelled scope is cancelled, so clean-up must be shielded there.
             with anyio.CancelScope(shield=anyio_backend == "trio"):
                 for _ in range(10):
                     await anyio.lowlevel.checkpoint()

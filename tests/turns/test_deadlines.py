@@ -1,4 +1,4 @@
-"""Deadlines: whenever one passes, the client is told in a way its protocol has, and the agent is stopped."""
+"""Deadlines: whenever one passes, the client is told in the terms of its protocol, and the agent is stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEVER = Deadlines(request=FAR, body=FAR, head=FAR, heartbeat=FAR, write=FAR, gra
 
 
 def only(**deadlines: float) -> Deadlines:
-    """Deadlines that never pass, but for these."""
+    """Deadlines that never pass, except the given ones."""
     return Deadlines(**{name: getattr(NEVER, name) for name in NEVER.__slots__} | deadlines)
 
 
@@ -35,7 +35,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 async def jump_after(steps: int, server: Server, asked: HttpRequest, sent: Recorder, seconds: float) -> bool:
-    """Let so many seconds pass after so many steps of the loop; True if the request was over before."""
+    """Let `seconds` pass after `steps` iterations of the loop; True if the request was over before."""
     over = False
 
     async def call() -> None:
@@ -55,7 +55,7 @@ async def jump_after(steps: int, server: Server, asked: HttpRequest, sent: Recor
 
 
 def check_told(sent: Recorder, *, stream: bool) -> None:
-    """A client whose turn took too long has the whole answer after all, or is told."""
+    """A client whose turn took too long still has the whole answer, or an error."""
     assert sent.complete
     if sent.status == 504:
         assert sent.error["code"] == "timeout"
@@ -87,11 +87,11 @@ async def test_the_request_deadline_may_pass_at_every_await_point(kind: Callable
     else:
         pytest.fail("the request never came to its end")
     assert outcomes <= {200, 504}
-    assert 504 in outcomes or kind in THREADED  # which may be done before the first step
+    assert 504 in outcomes or kind in THREADED  # a thread may be done before the first step
 
 
 class Held:
-    """A `send` that does not return before it is let go, from the given message on."""
+    """A `send` that blocks from the given message on, until it is released."""
 
     def __init__(self, first: int) -> None:
         self.messages: list[ResponseStart | ResponseBody] = []
@@ -173,7 +173,7 @@ async def test_a_blocked_thread_does_not_keep_the_client_waiting_beyond_the_dead
         group.start_soon(server.handle, chat(), sent)
         await eventually(lambda: diary.began)
         clocks.jump(101)
-        await eventually(lambda: sent.begun and sent.complete)  # within the grace period, which has not passed
+        await eventually(lambda: sent.begun and sent.complete)  # within the grace period
         assert (sent.status, server.services.live.slots.used) == (504, 1)
         release.set()
     assert server.services.live.slots.used == 0
@@ -244,7 +244,7 @@ async def test_a_body_that_does_not_arrive_is_408_and_no_agent_starts() -> None:
     assert diary.began == 0
 
 
-# the head and the heartbeat
+# the response head and the heartbeat
 
 
 async def test_a_late_first_event_goes_out_after_a_200_and_a_comment() -> None:

@@ -1,4 +1,4 @@
-"""Whatever an agent says, in whatever order: what leaves is in contract order, or an AgentError."""
+"""Whatever an agent yields, in any order: the output is in contract order, or an AgentError."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def enforce(
 
 
 def as_far_as_it_goes(items: list[AgentEvent | str], request: AgentRequest) -> tuple[list[AgentEvent], bool]:
-    """The events up to the first violation, and whether there was none."""
+    """Return the events up to the first violation, and True if there was none."""
     enforcer = EventContract(request, counts_tokens=False)
     out: list[AgentEvent] = []
     try:
@@ -72,7 +72,7 @@ LETTERS: dict[type, str] = {ToolCallStarted: "s", ToolCallDelta: "d", ToolCallRe
 
 
 def check_call(own: list[AgentEvent]) -> None:
-    """Results of an earlier turn's call; then started, deltas that are the arguments, ready, results."""
+    """Check the order: results of an earlier turn's call; then started, deltas that add up to the arguments, ready, results."""
     assert re.fullmatch("x*(sd*(rx*)?)?", "".join([LETTERS[type(event)] for event in own])), own
     for ready in [event for event in own if isinstance(event, ToolCallReady)]:
         assert ready.arguments == "".join([event.arguments for event in own if isinstance(event, ToolCallDelta)])
@@ -115,7 +115,7 @@ def test_only_allowed_tools_of_the_client_are_called_and_the_pause_lists_them(
 
 
 def halves(text: str) -> str:
-    """The text with a mark in the place of each half character, joined or not."""
+    """Replace each surrogate half with a mark, joined or not."""
     marks = ["??" if ord(c) > 0xFFFF else "?" if "\ud800" <= c <= "\udfff" or c == "\ufffd" else c for c in text]
     return "".join(marks)
 
@@ -221,7 +221,7 @@ def test_the_rest_of_the_arguments_comes_with_ready() -> None:
 
 
 def resumed(*calls: PendingCall, **decisions: Decision) -> AgentRequest:
-    """A request that goes on with a turn which has paused for these calls."""
+    """Return a request that resumes a turn which paused for these calls."""
     resume = Resume({}, decisions, None, {call.call_id: call for call in calls})
     return replace(strategies.asked(ALL, Sampling()), resume=resume)
 
@@ -323,7 +323,7 @@ def test_what_says_the_same_again_is_no_contradiction(items: list[AgentEvent | s
 
 
 class Loop(dict[str, Any]):
-    """A mapping that holds itself."""
+    """A mapping that contains itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -412,7 +412,7 @@ def test_after_any_other_event_text_is_looked_at_again() -> None:
     for event in (ToolCallStarted("1", "look", "agent"), ToolCallReady("1", "look", "{}"), ToolResult("1", "sunny")):
         contract.feed(event)
         assert not contract.passing
-    assert not contract.passes("It is sunny.")  # a new message: a break comes before it
+    assert not contract.passes("It is sunny.")  # a new message needs a break before it
     assert contract.feed("It is sunny.") == [MessageBreak(), TextDelta("It is sunny.")]
     assert contract.passes(" Warm, too.")
     contract.feed(Finished("stop"))

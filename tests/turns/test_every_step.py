@@ -1,6 +1,6 @@
-"""A turn may end at any moment and in any way: its conversation is then as it was, or has the turn, and is free.
+"""A turn may end at any moment and in any way: its conversation is then unchanged, or has the turn, and is unlocked.
 
-The store here suspends before and after everything it does, as one behind a network would.
+The store in these tests suspends before and after every call, like one behind a network.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STREAM = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plai
 
 
 class FarStore(MemoryStore):
-    """Suspends around every call, so that a cancellation can meet it before and after the fact."""
+    """Suspends around every call, so that a cancellation can hit before or after its effect."""
 
     def __getattribute__(self, name: str) -> Any:
         method = super().__getattribute__(name)
@@ -54,7 +54,7 @@ def _suspending(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Talker:
-    """Says what it was asked, in two pieces; fails in the middle where it is asked to."""
+    """Repeats the prompt, in two pieces; fails in the middle if told to."""
 
     def __init__(self) -> None:
         self.seen: list[list[Any]] = []
@@ -95,7 +95,7 @@ class Trip:
         ]
 
     async def check(self) -> list[str]:
-        """What is kept, after making sure that it is whole and that the next turn goes on from it at once."""
+        """Return the stored messages, after checking that they are consistent and that the next turn can follow at once."""
         kept = await self.kept()
         assert kept in (BEFORE, AFTER)
         following = await answer(self.server, self.turn("next"))
@@ -106,7 +106,7 @@ class Trip:
 
 
 def finished(sent: Recorder) -> bool:
-    """Whether the client got the whole answer of an agent that succeeded."""
+    """True if the client got the whole answer of an agent that succeeded."""
     return sent.begun and sent.complete and sent.status == 200 and b'"error"' not in sent.data
 
 
@@ -286,7 +286,7 @@ async def test_a_keyed_request_that_is_cancelled_at_any_step_runs_once_in_all(st
 @requirement("idempotency.replay")
 @STREAM
 async def test_an_answer_that_was_whole_is_kept_though_its_client_left_before_the_last_of_it(stream: bool) -> None:
-    """A result that races with its client's leaving is neither lost nor made again."""
+    """A result that races with its client's disconnect is neither lost nor computed again."""
     trip = Trip()
 
     async def send(message: Any) -> None:

@@ -1,4 +1,4 @@
-"""Hooks: each turn of each API is told of once, in order, in the agent's task; what a hook does wrong changes nothing."""
+"""Hooks: each turn of each API is reported once, in order, in the agent's task; a failing hook changes nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_each_turn_of_each_api_is_told_of_once(api: str, stream: bool, end
         assert (outcome.finish, outcome.error and outcome.error.code, outcome.cancelled) == (finish, stopped, cancelled)
         assert (outcome.usage.input_tokens, outcome.usage.output_tokens) == (3, 2)
         assert 0 <= outcome.first_event <= outcome.seconds
-    # What has nothing to keep is not in the store: chat without a conversation, unless it has asked a person.
+    # Nothing is stored for chat without a conversation, unless it has asked a person.
     kept = api in ("responses", "chat_websocket") or (
         api in ("chat", "anthropic_messages", "ollama") and ending == "pause"
     )
@@ -161,7 +161,7 @@ async def test_a_summary_is_a_turn() -> None:
 
 
 class Repairing:
-    """Answers with JSON only when it is asked once more."""
+    """Answers with JSON only when asked a second time."""
 
     capabilities = Capabilities(repairs_output=True)
 
@@ -215,7 +215,7 @@ async def test_an_agent_that_waits_for_a_decision_ends_one_turn_and_begins_anoth
         def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
             super().ended(turn, outcome)
             resets.append(user.get())
-            user.reset(self.token)  # fails in another context than the one it was set in
+            user.reset(self.token)  # raises in any context other than the one in which it was set
 
     async def agent(prompt: str, context: RunContext) -> AsyncIterator[str]:
         yield user.get()
@@ -225,7 +225,7 @@ async def test_an_agent_that_waits_for_a_decision_ends_one_turn_and_begins_anoth
             decisions.append(await context.approve(name, "{}"))
 
         async with anyio.create_task_group() as group:
-            group.start_soon(approve, "delete")  # asks in another task than its own
+            group.start_soon(approve, "delete")  # asks in a task other than the agent's
         yield f" then {user.get()} {decisions[0].approved}"
 
     diary = Sets()
@@ -329,7 +329,7 @@ async def test_events_are_those_that_are_left_of_what_the_agent_says() -> None:
 
 
 class Raises(Hooks):
-    """Raises wherever it can, but where a turn would be refused for it."""
+    """Raises in every method, except where that would refuse a turn."""
 
     def started(self, turn: TurnInfo) -> None:
         raise ValueError("secret")
@@ -434,7 +434,7 @@ async def test_the_time_in_the_queue_is_told() -> None:
         await agent.waits.wait()
         group.start_soon(lambda: ask(server, "chat", "ok", stream=False))
         await diary.until("admit", 2)
-        await anyio.sleep(0.02)  # what is measured is time
+        await anyio.sleep(0.02)  # the test measures time
         first.cancel()
         await diary.until("ended", 2)
     assert [turn.queued for turn in diary.turns("admit")] == [0, 0]
@@ -477,7 +477,7 @@ async def test_one_that_never_ends_is_given_up(
 
 
 class Shouting:
-    """A backend around another one."""
+    """A wrapper of another backend."""
 
     def __init__(self, inner: AgentBackend, mark: str) -> None:
         self._inner, self._mark = inner, mark

@@ -1,4 +1,4 @@
-"""One answer has one slot from its first run to its last: nobody who waits gets in between."""
+"""One answer keeps one slot from its first run to its last: no queued request gets in between."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"t
 
 
 class Repaired:
-    """Says something wrong when it is asked first, once `go_on` is set, and what was asked for when it is asked again."""
+    """Gives a wrong answer at first, once `go_on` is set, and the requested one when asked again."""
 
     capabilities = Capabilities(repairs_output=True, structured_output=True)
 
@@ -79,7 +79,7 @@ async def test_without_a_queue_an_answer_that_is_repaired_is_not_refused() -> No
 
 
 class Shortened:
-    """Takes one message only."""
+    """Accepts one message only."""
 
     def __init__(self) -> None:
         self.runs: list[int] = []
@@ -108,7 +108,7 @@ async def test_an_answer_whose_input_is_shortened_keeps_its_slot() -> None:
 
 
 class Caller:
-    """Calls the client's tool, then says what it has answered."""
+    """Calls the client's tool, then repeats its result."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         if request.resume is None:

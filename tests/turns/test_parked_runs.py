@@ -1,4 +1,4 @@
-"""An agent that is a plain function asks in the middle of its work, and goes on where it was, over any client."""
+"""An agent that is a plain function asks in the middle of its work and continues in place, with any client."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DELETE: Any = [{"role": "user", "content": "Delete a"}]
 APPROVER: Any = {"type": "mcp", "server_label": "agent", "server_url": "https://example.org"}
 WEATHER: Any = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
 stays = pytest.mark.parametrize("transport", ["in-process", "asgi", "socket"], indirect=True)
-"""Transports with an event loop that stays when a request is answered; WSGI has none."""
+"""Transports whose event loop outlives the request; WSGI has none."""
 
 
 async def careful(prompt: str, context: RunContext) -> AsyncIterator[Any]:
-    steps = [prompt]  # a variable of its own, which no store could keep
+    steps = [prompt]  # a local variable, which no store could keep
     yield "Let me see."
     decision = await context.approve("delete", '{"file":"a"}')
     steps.append(f"{decision.approved} {decision.reason}")
@@ -207,7 +207,7 @@ async def test_a_parked_run_keeps_its_slot_until_it_goes_on(connect: Connect) ->
         asked = [await client.chat.completions.create(model="agent", messages=DELETE) for _ in range(2)]
         with pytest.raises(openai.RateLimitError):
             await client.chat.completions.create(model="agent", messages=DELETE)
-        # Room for the turn that lets it go on is made by the run itself.
+        # The parked run itself provides the slot for the turn that resumes it.
         await client.chat.completions.create(model="agent", messages=history(asked[0], "yes"))
         await client.chat.completions.create(model="agent", messages=DELETE)
 
@@ -223,7 +223,7 @@ async def test_more_than_may_wait_is_refused(connect: Connect) -> None:
 
 
 class Ends:
-    """An agent that tells what it was told, and that it has ended."""
+    """An agent that records the decisions it gets, and its end."""
 
     def __init__(self) -> None:
         self.decisions: list[Decision] = []

@@ -1,4 +1,4 @@
-"""Whatever is refused before an agent is started has one reason, the same for hooks, metrics and the log."""
+"""Every refusal before an agent is started has one reason, the same for hooks, metrics and the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SOCKETS = {
 
 
 class Refusals(Hooks):
-    """Writes down what was refused; fails where it is asked for a turn of somebody `unlucky`."""
+    """Records refusals; fails for turns of the principal `unlucky`."""
 
     def __init__(self) -> None:
         self.told: list[RefusalInfo] = []
@@ -60,7 +60,7 @@ def fails(request: HttpRequest) -> Principal | None:
     raise ValueError("the login is broken")
 
 
-# What makes a server refuse the first, or the second, request of somebody with a key; and the code that the client is told.
+# Settings that make a server refuse the first or second request of a caller with a key, with reason and error code.
 CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "no key": ("auth", "invalid_api_key", {"keys": {"sk-other": Principal("bob")}}),
     "a login that is broken": ("auth", "auth_unavailable", {"keys": None, "authenticate": fails}),

@@ -1,4 +1,4 @@
-"""Hooks are told of every request, whether an agent is run for it or not, and of every WebSocket's handshake."""
+"""Hooks see every request, whether or not an agent runs for it, and every WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id")
 
 
 class Requests(Hooks):
-    """Writes down the requests that it is told of, and how they ended."""
+    """Records requests and their outcomes."""
 
     def __init__(self) -> None:
         self.came: list[RequestInfo] = []
@@ -34,7 +34,7 @@ class Requests(Hooks):
 
 
 class Breaks(Hooks):
-    """Fails whenever it is told of something."""
+    """Fails in every method."""
 
     def request_started(self, request: RequestInfo) -> None:
         raise ValueError("no")

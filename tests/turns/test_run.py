@@ -1,4 +1,4 @@
-"""The life of a turn: the buffer between agent and client, slots, and what is left when it is over."""
+"""The life of a turn: the buffer between agent and client, slots, and clean-up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Stalled:
-    """A client that reads the head and some pieces, and then nothing until it is let go."""
+    """A client that reads the head and some pieces, and then blocks until it is released."""
 
     def __init__(self, pieces: int = 1) -> None:
         self.messages: list[ResponseStart | ResponseBody] = []
@@ -62,7 +62,7 @@ async def test_an_agent_is_never_further_ahead_of_its_client_than_the_buffer(kin
         await eventually(lambda: made >= BUFFER)
         for _ in range(100):
             await anyio.lowlevel.checkpoint()
-        assert made <= 2 * BUFFER + 1  # what is being written, and what waits behind it
+        assert made <= 2 * BUFFER + 1  # the batch being written, and the buffer behind it
         sent.go.set()
     assert texts(sent) == "x" * 3000
 
@@ -184,7 +184,7 @@ async def test_never_more_agents_run_than_there_are_slots() -> None:
     for sent in refused:
         assert (sent.error["code"], sent.error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
         assert float(sent.headers["retry-after"]) > 0
-        assert "x-should-retry" not in sent.headers  # nothing has run: the client may try again
+        assert "x-should-retry" not in sent.headers  # no agent has run, so the client may retry
     assert [sent.text for sent in answers if sent.status == 200] == ["done"] * 4
     assert (await answer(server, chat())).status == 200
 
@@ -252,7 +252,7 @@ async def test_choices_are_stopped_all_at_once() -> None:
             await anyio.sleep_forever()
             yield "never"
         finally:
-            # The others can only end if nobody waits for one before telling the next.
+            # The others can only end if all are told to stop before waiting for any of them.
             with anyio.CancelScope(shield=True):
                 if number == 1:
                     cleaned_up.set()

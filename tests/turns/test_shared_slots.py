@@ -1,4 +1,4 @@
-"""`Limits(shared_slots=…)`: how many agents run at once in all processes that share a store."""
+"""`Limits(shared_slots=…)`: the limit on agents running at once in all processes that share a store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Counting(MemoryStore):
-    """Counts as a shared store does: slots that are not renewed get free."""
+    """Counts like a shared store: slots that are not renewed are released."""
 
     shared = True
 
@@ -46,7 +46,7 @@ class Counting(MemoryStore):
         return len(self._slots.get(POOL, ()))
 
     def lose_slots(self) -> None:
-        """What happens to a process that was frozen for longer than its lease."""
+        """Simulate a process that was frozen for longer than its lease."""
         self._slots.clear()
 
 
@@ -54,7 +54,7 @@ class Counting(MemoryStore):
 async def processes(
     *agents: Any, store: MemoryStore, shared: int, transport: str = "in-process", **options: Any
 ) -> AsyncIterator[list[httpx2.AsyncClient]]:
-    """A server for each agent, all over one store: what several processes are to each other."""
+    """Run a server for each agent, all with one store, to simulate several processes."""
     limits = Limits(shared_slots=shared, choices=8)
     async with AsyncExitStack() as stack:
         servers = [Server(agent, store=store, limits=limits, **options) for agent in agents]
@@ -220,7 +220,7 @@ async def test_a_turn_whose_slot_was_lost_goes_on(caplog: pytest.LogCaptureFixtu
 
 
 class Slow(Counting):
-    """Grants a slot, and says so when it is told to."""
+    """Grants a slot, but delays its answer until it is released."""
 
     def __init__(self) -> None:
         super().__init__()

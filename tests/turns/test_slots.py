@@ -1,4 +1,4 @@
-"""Slots: who gets one, who waits, who gives it back."""
+"""Slots: admission, queue and release."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_slot_granted_in_the_very_step_its_waiter_left_comes_back() -> N
         await anyio.wait_all_tasks_blocked()
         slots.release(ONE)
         group.cancel_scope.cancel()
-    assert slots.used in (0, 1)  # it got away, or it was admitted before it was cancelled
+    assert slots.used in (0, 1)  # cancelled in time, or admitted before the cancellation
     for _ in range(slots.used):
         slots.release(ONE)
     await slots.take(ONE)

@@ -1,4 +1,4 @@
-"""Stop sequences are found wherever the text is cut into pieces."""
+"""Stop sequences are found wherever the text is split into pieces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEQUENCES = st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_si
 
 
 def cut_at_first(text: str, sequences: list[str]) -> str:
-    """The text before the first stop sequence, as a model that reads it character by character meets it."""
+    """Return the text before the first stop sequence, as met by a model that writes character by character."""
     for end in range(len(text) + 1):
         lengths = [len(sequence) for sequence in sequences if text[:end].endswith(sequence)]
         if lengths:

@@ -1,4 +1,4 @@
-"""What an agent does not do is told: to the client in a header, to the log once."""
+"""An agent's omissions are reported: to the client in a header, to the log once."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_the_log_is_told_once_for_each_agent_and_parameter(caplog: pytest.
     with caplog.at_level(logging.INFO, "openai_compat"):
         for model in ("a", "b", "a", "b"):
             await answer(server, chat(model=model, temperature=0.5, seed=1))
-        async with chat_websocket(server) as client:  # whose frames have no headers
+        async with chat_websocket(server) as client:  # WebSocket frames have no headers
             await client.ask("hi", model="a", top_p=0.5)
             await client.ask("hi", model="a", temperature=0.5)
     assert said(caplog, "does not pass on") == [
@@ -106,7 +106,7 @@ async def test_a_command_passes_nothing_on() -> None:
     assert (sent.status_code, sent.headers["x-ignored-parameters"]) == (200, "seed, temperature, top_p")
 
 
-# agents that say nothing
+# agents without output
 
 
 @requirement("agents.silent")

@@ -1,4 +1,4 @@
-"""What an AgentRequest gives beside the bare fields: made when it is asked for, and the same for every API."""
+"""The computed properties of an AgentRequest: made on first use, and the same for every API."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_nothing_is_typed_before_it_is_asked_for() -> None:
 
 
 def vars_of(request: AgentRequest) -> set[str]:
-    """The fields that are there without `__getattr__`."""
+    """Return the fields that exist without `__getattr__`."""
     found: set[str] = set()
     for name in ("messages", "prompt"):
         try:
@@ -283,4 +283,4 @@ def test_a_counter_that_only_grows_is_told_in_increments() -> None:
     before, now = UsageReported(10, 4, cached_tokens=2), UsageReported(25, 9, 5, 3)
     assert now.since(before) == UsageReported(15, 5, 3, 3)
     assert before.since(UsageReported(0, 0)) == before
-    assert UsageReported(3, 1).since(before) == UsageReported(0, 0)  # another counter has begun
+    assert UsageReported(3, 1).since(before) == UsageReported(0, 0)  # another counter has started

@@ -1,4 +1,4 @@
-"""What only some backends can do: found by protocol, through wrappers too."""
+"""Optional abilities of backends, found by protocol, through wrappers too."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ def test_a_wrapper_can_do_what_the_agent_inside_can(wrap: Any, protocol: Any) ->
 
 @pytest.mark.parametrize("wrap", [compacting, Watched])
 def test_its_methods_are_found_without_getattr(wrap: Any) -> None:
-    """As `isinstance` looks for them from Python 3.12 on."""
+    """The way `isinstance` looks for them from Python 3.12 on."""
     for name in OPTIONAL_METHODS:
         assert inspect.getattr_static(wrap(Able()), name, None) is not None

@@ -1,4 +1,4 @@
-"""Errors know what they are on the wire: status, envelope and headers."""
+"""Errors define their form on the wire: status, envelope and headers."""
 
 from __future__ import annotations
 

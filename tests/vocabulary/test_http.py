@@ -1,4 +1,4 @@
-"""One HTTP exchange without a transport: headers, answers, and clients that go away while they are answered."""
+"""One HTTP exchange without a transport: headers, responses, and clients that disconnect meanwhile."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_head_is_answered_as_get_without_a_body() -> None:
 
 
 class GoneAfter:
-    """A `send` that finds, after so many messages, that its client has gone away."""
+    """A `send` whose client has disconnected after `messages` messages."""
 
     def __init__(self, messages: int) -> None:
         self.left = messages

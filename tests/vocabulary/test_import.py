@@ -1,4 +1,4 @@
-"""The core needs pydantic and anyio only: nothing else is loaded, and nothing else has to be there."""
+"""The core needs pydantic and anyio only: no other package is loaded or required."""
 
 from __future__ import annotations
 

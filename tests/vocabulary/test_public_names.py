@@ -1,4 +1,4 @@
-"""What is public is in `__all__` of its module, and in the reference: neither has a name that the other lacks."""
+"""The public names are those in `__all__` of a module and those in the reference: neither has a name that the other lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MODULES = ["events", "errors", "messages", "http"]
 
 
 def defined_in(path: Path) -> set[str]:
-    """The public names that a module defines itself."""
+    """Return the public names that a module defines itself."""
     names: set[str] = set()
     for node in ast.parse(path.read_text("utf-8")).body:
         match node:
@@ -35,7 +35,7 @@ def defined_in(path: Path) -> set[str]:
 
 
 def imported_in(path: Path) -> dict[str, str]:
-    """The names that a module imports from others, and from which; a package may for type checkers alone, or say what that needs."""
+    """Return the names that a module imports, with their modules; also in blocks for type checkers and optional packages."""
     body = ast.parse(path.read_text("utf-8")).body
     body += [inner for node in body if isinstance(node, ast.If | ast.With) for inner in node.body]
     nodes = [node for node in body if isinstance(node, ast.ImportFrom)]
@@ -75,7 +75,7 @@ def test_what_is_public_is_documented() -> None:
 
 
 def listing() -> dict[str, Path]:
-    """The modules that have an `__all__`."""
+    """Return the modules that have an `__all__`."""
     found: dict[str, Path] = {}
     for package in PACKAGES:
         for path in package.rglob("*.py"):
@@ -86,7 +86,7 @@ def listing() -> dict[str, Path]:
 
 
 def listed_in(path: Path) -> set[str]:
-    """The names in `__all__` of a module, read and not imported: the frameworks that backends need are not here."""
+    """Return the names in a module's `__all__`, read without an import: the frameworks of some backends are missing here."""
     for node in ast.parse(path.read_text("utf-8")).body:
         match node:
             case ast.Assign(targets=[ast.Name(id="__all__")]):
@@ -98,7 +98,7 @@ def listed_in(path: Path) -> set[str]:
 
 @functools.cache
 def documented() -> dict[str, set[str]]:
-    """The names that the reference shows, by their modules: those it renders, imports, or tells beside these."""
+    """Return the names in the reference, by module: rendered, imported, or listed beside these."""
     text = "".join([path.read_text("utf-8") for path in REFERENCE.glob("*.md")])
     names: defaultdict[str, set[str]] = defaultdict(set)
     for module, name in re.findall(r"^::: ([\w.]+)\.(\w+)$", text, re.MULTILINE):
@@ -107,7 +107,7 @@ def documented() -> dict[str, set[str]]:
         names[module].add(name)
         try:
             home = getattr(getattr(importlib.import_module(module), name), "__module__", module)
-        except ModuleNotFoundError:  # a backend whose framework is not here
+        except ModuleNotFoundError:  # a backend whose framework is not installed
             home = module
         names[home].add(name)
     for module, imported in re.findall(r"^from ([\w.]+) import ([\w, ]+)$", text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The name by which an agent may keep something of its own for a conversation."""
+"""The session key, with which an agent can store data of its own for a conversation."""
 
 from __future__ import annotations
 
