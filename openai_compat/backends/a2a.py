@@ -1,4 +1,4 @@
-"""Asks remote agents by the Agent2Agent protocol: `A2ABackend`. Needs `openai-compat[a2a]`."""
+"""Asks remote agents over the Agent2Agent protocol: `A2ABackend`. Needs `openai-compat[a2a]`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..package import needs
 
 __all__ = ("A2ABackend",)
 
-# Not checked by types, which would need the SDK wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the SDK installed. Tests run against its real versions.
 with needs(__name__, "a2a"):
     client: Any = importlib.import_module("a2a.client")
     types: Any = importlib.import_module("a2a.types")
@@ -30,24 +30,24 @@ with needs(__name__, "a2a"):
     httpx: Any = importlib.import_module("httpx")
 
 CONNECT = 10.0
-"""Seconds that a connection may take. How long the answer may, the server's deadlines say."""
+"""Connect timeout in seconds. The answer is limited by the server's deadlines."""
 
 CANCEL = 5.0
-"""Seconds for telling the remote agent that nobody waits any more."""
+"""Timeout of the cancel request to the remote agent, in seconds."""
 
 ENDED = ("COMPLETED", "FAILED", "CANCELED", "REJECTED")
 ASKS = ("INPUT_REQUIRED", "AUTH_REQUIRED")
 
 
 class A2ABackend:
-    """Asks a remote agent, which speaks the Agent2Agent protocol, once for each turn.
+    """Asks a remote agent over the Agent2Agent protocol, once for each turn.
 
-    A turn is a task of the remote agent; what was said before is told as text. Where a task wants input, the turn ends with
-    the agent's question, and what the user says next goes to that task.
+    A turn is a task of the remote agent; the conversation history is sent as text. If a task requires input, the turn
+    ends with the agent's question, and the user's next message goes to that task.
 
     Args:
-        agent: the address below which its card is, or the card.
-        headers: what is sent with each request, an `Authorization` perhaps; or what makes it for a turn.
+        agent: the base URL of the agent card, or the card.
+        headers: HTTP headers of each request, such as `Authorization`, or a function that makes them for a turn.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class A2ABackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Ask the remote agent, and yield what it says."""
+        """Ask the remote agent, and yield its events."""
         headers = self._headers(request) if callable(self._headers) else self._headers
         async with httpx.AsyncClient(headers=dict(headers), timeout=httpx.Timeout(None, connect=CONNECT)) as http:
             if self._card is None:
@@ -76,14 +76,14 @@ class A2ABackend:
                 async for item in _answer(remote, told, translation):
                     yield item
             finally:
-                # Who only closes the connection leaves the task running.
+                # Closing the connection alone would leave the task running.
                 if translation.task and translation.state not in (*ENDED, *ASKS):
                     with anyio.move_on_after(CANCEL, shield=True), suppress(A2AError):
                         await remote.cancel_task(types.CancelTaskRequest(id=translation.task))
 
 
 async def _answer(remote: Any, told: Sequence[Any], translation: _A2ATranslation) -> AsyncIterator[AgentEvent]:
-    """What the agent says to the first of these messages that it takes."""
+    """Yield the agent's answer to the first message that the agent accepts."""
     for message in told:
         try:
             async for response in remote.send_message(types.SendMessageRequest(message=message)):
@@ -93,20 +93,20 @@ async def _answer(remote: Any, told: Sequence[Any], translation: _A2ATranslation
                 yield item
             return
         except A2AError as error:
-            # The task that has asked may be over by now, by another answer to the same question.
+            # Another answer to the same question may have ended the task that asked.
             if message is told[-1] or translation.task or isinstance(error, client.A2AClientError):
                 raise
 
 
 class _A2ATranslation:
-    """What a remote agent sends, as our events."""
+    """Translates the responses of a remote agent to events."""
 
     def __init__(self) -> None:
         self.task = ""
         self.state = ""
         self._artifact = ""
         self._context = ""
-        self._snapshot: Any = None  # a task as it is, from which the agent goes on, if it streams
+        self._snapshot: Any = None  # a task's current state; a streaming agent sends updates after it
 
     def of(self, response: Any) -> Iterator[AgentEvent]:
         self._snapshot = None
@@ -121,7 +121,7 @@ class _A2ATranslation:
             self.task, self._context, self._snapshot = response.task.id, response.task.context_id, response.task
 
     def end(self) -> Iterator[AgentEvent]:
-        """What is left to say where nothing more comes: a task that nothing has followed is the whole answer."""
+        """The final events. A task without later updates is the whole answer."""
         if self._snapshot is not None:
             for artifact in self._snapshot.artifacts:
                 yield from self._of_artifact(artifact)
@@ -167,7 +167,7 @@ def _said(parts: Iterable[Any]) -> Iterator[AgentEvent]:
 
 
 def _message(messages: Sequence[Message], waiting: Mapping[str, Any] | None) -> Any:
-    """What is told, as text, and what is in it besides; to the task that waits for it, if there is one."""
+    """Make an A2A message of the text and the media in `messages`, addressed to the `waiting` task, if any."""
     said = [message for message in messages if isinstance(message, UserMessage)]
     if waiting is None and len(messages) > 1:
         text = transcript(messages)
@@ -191,7 +191,7 @@ def _part(part: InputPart) -> Any:
 
 
 def _check(parts: Iterable[Any], card: Any) -> None:
-    """Raise InvalidRequest for what the card does not say that the agent takes."""
+    """Raise InvalidRequest for a media type that the agent card does not accept."""
     modes = [*card.default_input_modes, *[mode for skill in card.skills for mode in skill.input_modes]]
     for part in parts:
         kind = part.media_type

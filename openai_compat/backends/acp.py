@@ -38,7 +38,7 @@ from .pool import KeyedBackend
 
 __all__ = ("ACPBackend",)
 
-# Not checked by types, which would need the SDK wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the SDK installed. Tests run against its real versions.
 with needs(__name__, "acp"):
     acp: Any = importlib.import_module("acp")
     schema: Any = importlib.import_module("acp.schema")
@@ -46,13 +46,13 @@ with needs(__name__, "acp"):
 logger = logging.getLogger("openai_compat")
 
 LINE = 50 * 1024 * 1024
-"""Bytes of a message; pictures are in one."""
+"""Maximum bytes of a message, which may hold pictures."""
 
 TOGETHER = 0.1
-"""Seconds for which a question waits for others, that all may be asked in one turn: a program asks them one by one."""
+"""Seconds that a question waits for further ones, so that one turn asks them all: a program sends them one by one."""
 
 CAPABILITIES = Capabilities(client_tools=False, structured_output=False, approvals="yes_no", parameters=frozenset())
-"""What the protocol has a place for."""
+"""The capabilities that the protocol supports."""
 
 REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
@@ -63,7 +63,7 @@ REASONS: dict[str, FinishReason] = {
 
 @dataclass(frozen=True)
 class _Launch:
-    """How a program is begun, and how long it has to stop."""
+    """How to start a program, and how long it has to stop."""
 
     command: Sequence[str]
     env: Mapping[str, str]
@@ -75,22 +75,22 @@ class _Launch:
 class ACPBackend(KeyedBackend):
     """Makes an agent of a program that speaks ACP: Claude Code, Codex, Gemini CLI, and any other.
 
-    A conversation keeps its program while it is used (as with `keyed`); one that is gone loads its session again, if it can.
-    What its session does not hold, the whole history of a chat without a conversation too, reaches it as one text.
+    A conversation in use keeps its program (as with `keyed`). A new program loads the old session, if the program supports
+    that. Messages that the session does not hold are sent as one text, such as the history of a chat without a conversation.
 
     When the program asks for permission, the turn ends with the question, and the program waits (see `RunContext.approve`).
-    It reads and writes files by itself, in `cwd`.
+    The program reads and writes files on its own, in `cwd`.
 
     Args:
         command: the program and its arguments, never run through a shell.
         pass_env: names of the server's environment variables that the program gets besides harmless ones such as PATH
             and HOME; "*" matches any characters ("ANTHROPIC_*").
         env: further variables for the program.
-        cwd: its working directory; the server's, if not given.
-        mcp_servers: servers of tools for its sessions, as `acp.schema` has them.
-        grace: seconds that it has to stop when it is told to, and once more when it is ended.
-        idle: how many programs are kept, each with its conversation.
-        seconds: how long each is kept between two turns.
+        cwd: the working directory of the program; by default, the server's.
+        mcp_servers: MCP servers for the sessions, as types of `acp.schema`.
+        grace: seconds that the program has to stop after a cancellation, and again when the program is ended.
+        idle: maximum number of idle programs that are kept, each with its conversation.
+        seconds: how long a program is kept between two turns.
 
     Raises TypeError for a command that is a single string, ValueError for an empty one.
     """
@@ -124,7 +124,7 @@ class ACPBackend(KeyedBackend):
 
 @dataclass
 class _Call:
-    """A tool call of the program, as far as it has told of it."""
+    """A tool call of the program, as reported so far."""
 
     title: str = "tool"
     input: Any = None
@@ -139,7 +139,7 @@ class _Call:
 
 
 class _ProgramSession:
-    """A program with one session. It is the client that the program talks to; its turns come one after the other."""
+    """A program with one session, and the ACP client that the program talks to; runs one turn at a time."""
 
     capabilities = CAPABILITIES
 
@@ -147,10 +147,10 @@ class _ProgramSession:
         self._launch = launch
         self._process: Process | None = None
         self._agent: Any = None
-        self._can: Any = None  # what it takes in a prompt
+        self._can: Any = None  # its prompt capabilities
         self._log: asyncio.Task[None] | None = None
         self._id: str | None = None
-        self._prompts = 0  # in its session
+        self._prompts = 0  # number of prompts in the session
         self._replayed: list[str] = []
         self._calls: dict[str, _Call] = {}
         self._plan: dict[str, str] = {}
@@ -159,7 +159,7 @@ class _ProgramSession:
         self._unasked = asyncio.Event()
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Prompt the program, and yield what it says and does."""
+        """Prompt the program, and yield its events."""
         self._context = context
         self._said: asyncio.Queue[Any] = asyncio.Queue()
         self._unasked.set()
@@ -186,7 +186,7 @@ class _ProgramSession:
         yield Finished(REASONS.get(answer.stop_reason, "stop"), state=state)
 
     async def _begin(self, state: Mapping[str, Any]) -> bool:
-        """Start the program, with the session in `state` if it can load it as it was then. Returns whether it has."""
+        """Start the program. Returns True if the program has loaded the session in `state`, False if the session is new."""
         launch = self._launch
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -196,7 +196,7 @@ class _ProgramSession:
                 stderr=PIPE,
                 env=launch.env,
                 cwd=launch.cwd,
-                # A process group of its own, so that what the program has started can be ended with it.
+                # A separate process group, so that child processes can be ended with the program.
                 start_new_session=True,
                 limit=LINE,
             )
@@ -211,9 +211,9 @@ class _ProgramSession:
         self._can = can.prompt_capabilities or schema.PromptCapabilities()
         where = {"cwd": launch.cwd, "mcp_servers": [*launch.mcp_servers]}
         if "session" in state and can.load_session:
-            with suppress(acp.RequestError):  # it knows that session no more
+            with suppress(acp.RequestError):  # the program no longer knows the session
                 await self._agent.load_session(session_id=state["session"], **where)
-                # Somebody may have gone on with it since, or a turn of it may have failed: that is another conversation.
+                # With other prompts since then, or a failed turn, the session holds another conversation.
                 replayed = [kind for kind, _ in groupby(self._replayed) if kind == "user_message_chunk"]
                 if len(replayed) == state["prompts"]:
                     self._id, self._prompts = state["session"], state["prompts"]
@@ -222,7 +222,7 @@ class _ProgramSession:
         return False
 
     def _prompt(self, messages: Sequence[Message]) -> list[Any]:
-        """Messages as the blocks of a prompt: one text, and after it what is not text."""
+        """Messages as the blocks of a prompt: one text, then all media."""
         text = messages[0].text if len(messages) == 1 else transcript(messages)
         parts = [part for message in messages if isinstance(message, UserMessage) for part in message.parts]
         media = [self._block(part) for part in parts if not isinstance(part, TextPart)]
@@ -249,7 +249,7 @@ class _ProgramSession:
             raise InvalidRequest(f"This agent does not take {what}.", param="messages", code="invalid_value")
 
     async def _next(self) -> Any:
-        """What the program has said next, once nothing is asked: the turn is over as long as something is."""
+        """The program's next event, once no question is open: an open question has ended the turn."""
         item = await self._said.get()
         await self._unasked.wait()
         if isinstance(item, Exception):
@@ -257,17 +257,17 @@ class _ProgramSession:
         return item
 
     async def _cancel(self, turn: asyncio.Future[Any]) -> None:
-        # By the protocol's own way, so that the session stays usable; a program that does not listen is ended.
+        # Cancel by the protocol, so that the session stays usable; a program that does not react is ended.
         with suppress(ConnectionError):
             await self._agent.cancel(session_id=self._id)
         done, _ = await asyncio.wait([turn], timeout=self._launch.grace)
         if not done:
             turn.cancel()
         elif not turn.cancelled():
-            turn.exception()  # looked at: whoever would want it has left
+            turn.exception()  # mark as retrieved: the reader has left
 
     async def aclose(self) -> None:
-        """End the program, and what it has started."""
+        """End the program and its child processes."""
         if self._process is None:
             return
         if self._agent is not None:
@@ -277,10 +277,10 @@ class _ProgramSession:
         if self._log is not None:
             self._log.cancel()
 
-    # what the program calls
+    # called by the program
 
     async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
-        """Take what it says. Nothing is awaited here, so that all of it stays in order."""
+        """Queue the events of an update. Nothing is awaited here, so that updates stay in order."""
         if session_id != self._id:
             self._replayed.append(update.session_update)
             return
@@ -288,20 +288,20 @@ class _ProgramSession:
             self._said.put_nowait(event)
 
     async def request_permission(self, session_id: str, tool_call: Any, options: Sequence[Any], **_: Any) -> Any:
-        """Ask whether a call may run. The turn ends with the question, after all that was said before it."""
+        """Get approval for a call. The turn ends with the question, after all earlier events were sent."""
         call = self._calls.setdefault(tool_call.tool_call_id, _Call())
         self._take(call, tool_call)
         await self._said.join()
         self._asking += 1
         self._unasked.clear()
         for each in self._calls.values():
-            each.shown = False  # in the turn that goes on
+            each.shown = False  # show open calls again in the resumed turn
         if self._others is None or self._others.done():
             self._others = asyncio.create_task(asyncio.sleep(TOGETHER))
         await asyncio.wait([self._others])
         try:
             decision = await self._context.approve(call.title, call.arguments)
-        except Exception as error:  # there may be nobody to ask
+        except Exception as error:  # approval may be impossible for this turn
             self._said.put_nowait(error)
             decision = Decision(approved=False)
         finally:
@@ -309,7 +309,7 @@ class _ProgramSession:
             if not self._asking:
                 self._unasked.set()
         if self._context.cancelled:
-            await self._agent.cancel(session_id=self._id)  # before the answer, which it might take for a denial alone
+            await self._agent.cancel(session_id=self._id)  # before the answer, which alone may look like a mere denial
             return {"outcome": {"outcome": "cancelled"}}
         if not decision.approved:
             call.over = True
@@ -326,7 +326,7 @@ class _ProgramSession:
             case "agent_thought_chunk" if update.content.type == "text":
                 yield ReasoningDelta(update.content.text)
             case "plan":
-                for entry in update.entries:  # all of them, each time
+                for entry in update.entries:  # each update has all entries
                     if entry.status != "pending" and self._plan.get(entry.content) != entry.status:
                         self._plan[entry.content] = entry.status
                         yield Progress("step", entry.content, entry.content, done=entry.status == "completed")
@@ -340,7 +340,7 @@ class _ProgramSession:
         if call.over:
             return
         self._take(call, update)
-        # At first there may be a working title, and no input.
+        # The first update may have a provisional title and no input.
         running = update.status == "in_progress" or (update.session_update == "tool_call_update" and update.raw_input)
         call.over = update.status in ("completed", "failed")
         if not call.shown and (running or call.over):
@@ -356,7 +356,7 @@ class _ProgramSession:
 
 
 def _output(update: Any) -> str:
-    """What a tool has given back: texts, changed files by their paths, or what the program calls its raw output."""
+    """The output of a tool: texts and paths of changed files, or else the program's raw output."""
     told = [
         item.path if item.type == "diff" else item.content.text
         for item in update.content or ()
@@ -377,7 +377,7 @@ def _outcome(decision: Decision, options: Sequence[Any]) -> dict[str, Any]:
 
 
 def _usage(used: Any) -> UsageReported:
-    # Some count what came from a cache, and thoughts, apart; the total says so.
+    # Some programs count cached tokens and thoughts apart, which the total reveals.
     cached = (used.cached_read_tokens or 0) + (used.cached_write_tokens or 0)
     apart = max(used.total_tokens - used.input_tokens - used.output_tokens, 0)
     return UsageReported(

@@ -31,12 +31,12 @@ from .paused_run import PausedRun
 
 __all__ = ("AgentFrameworkBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "agent-framework"):
     af: Any = importlib.import_module("agent_framework")
 
 COMMON = ("temperature", "top_p", "max_tokens")
-"""The parameters that every chat client takes; most fail on one that they do not know."""
+"""The parameters that every chat client accepts; most clients fail on an unknown one."""
 
 FURTHER = {
     "RawOpenAIChatClient": ("reasoning_effort", "verbosity"),
@@ -44,14 +44,14 @@ FURTHER = {
         *("reasoning_effort", "verbosity", "seed", "logit_bias", "frequency_penalty", "presence_penalty"),
     ),
 }
-"""Those that a client takes besides, by the name of its class or of one of its base classes."""
+"""Further parameters that a client accepts, by the name of its class or of one of its base classes."""
 
 
 class AgentFrameworkBackend:
-    """Runs an agent of the Microsoft Agent Framework for each turn; one agent runs many at once.
+    """Runs an agent of the Microsoft Agent Framework for each turn; one agent runs many turns concurrently.
 
     Args:
-        agent: the agent. One that has no chat client (a workflow's, or a remote one) takes no tools, schema or parameters.
+        agent: the agent. Without a chat client (a workflow, or a remote agent), it accepts no tools, schema or parameters.
         options: makes further options of the chat client for a turn: `options` of `Agent.run`.
     """
 
@@ -66,7 +66,7 @@ class AgentFrameworkBackend:
         self._wraps_effort = "RawOpenAIChatClient" in kinds
         self.capabilities = Capabilities(
             client_tools=self._is_chat,
-            approvals="yes_no",  # it runs the calls that are in its session
+            approvals="yes_no",  # the framework runs the calls that its session holds
             structured_output=self._is_chat,
             counts_tokens=self._is_chat,
             keeps_state=True,
@@ -75,18 +75,18 @@ class AgentFrameworkBackend:
         )
 
     def tool_names(self, request: AgentRequest) -> list[str]:
-        """The names of the tools of the MCP servers that the agent is connected with."""
+        """The tool names of the MCP servers to which the agent is connected."""
         return [function.name for server in self._servers for function in server.functions]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and yield what it says and does."""
-        # The framework would put another message of the user before the results of the calls that are not run.
+        """Run the agent, and yield its events."""
+        # No `can_close`: the framework would put the user's new message before the results of the denied calls.
         paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.end
             return
         if paused is None:
-            # A chat client takes its instructions as an option.
+            # A chat client gets the instructions as an option.
             system = [] if self._is_chat or not request.system else [af.Message("system", [request.system])]
             messages = [*system, *[message for turn in request.turns for message in _message(turn)]]
         else:
@@ -126,7 +126,7 @@ class AgentFrameworkBackend:
 
 
 class _AgentFrameworkTranslation:
-    """The framework's updates as events."""
+    """Translates the framework's updates to events."""
 
     def __init__(self, name: str | None, denied: frozenset[str]) -> None:
         self._speaker = name
@@ -143,7 +143,7 @@ class _AgentFrameworkTranslation:
             yield from self._of(content)
 
     def _of(self, content: Any) -> Iterator[AgentEvent]:
-        whole = getattr(content, "merge_mode", None) == "replace"  # of what came in pieces before it
+        whole = getattr(content, "merge_mode", None) == "replace"  # repeats the streamed pieces
         match content.type:
             case "text" | "text_reasoning" if whole and content.type in self._streamed:
                 self._streamed.remove(content.type)
@@ -178,7 +178,7 @@ def _said(content: Any) -> AgentEvent:
 
 
 def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
-    """What a run has asked for, by call id: decisions, and results of the client's tools."""
+    """The approval requests and client tool calls of a run, by call id."""
     contents = [content for message in response.messages for content in message.contents]
     decisions = {one.function_call.call_id: one for one in contents if one.type == "function_approval_request"}
     calls = {one.call_id: one for one in contents if one.type == "function_call" and one.name in tools}
@@ -199,7 +199,7 @@ def _paused(session: Any, asked: Mapping[str, Any]) -> PausedRun:
 
 
 def _answers(paused: PausedRun) -> list[Any]:
-    """The messages to go on with."""
+    """The messages that resume the run."""
     questions = {call_id: af.Content.from_dict(one) for call_id, one in paused.saved["questions"].items()}
     decisions = [
         question.to_function_approval_response(call_id not in paused.denied) for call_id, question in questions.items()

@@ -29,7 +29,7 @@ from ..package import needs
 
 __all__ = ("AgnoBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "agno"):
     media: Any = importlib.import_module("agno.media")
     Message: Any = importlib.import_module("agno.models.message").Message
@@ -38,21 +38,21 @@ with needs(__name__, "agno"):
     Toolkit: Any = importlib.import_module("agno.tools").Toolkit
 
 SETTINGS = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "presence_penalty", "reasoning_effort")
-"""The parameters that a model takes where it has an attribute of that name."""
+"""The parameters that are set on a model if it has an attribute of the same name."""
 
 REFUSALS = ("input_check_error", "output_check_error")
-"""The types of errors by which guardrails end a run."""
+"""The error types with which guardrails end a run."""
 
 
 class AgnoBackend:
-    """Runs an agent of Agno for each turn; one agent runs many at once.
+    """Runs an agent of Agno for each turn; one agent runs many turns concurrently.
 
-    Where the agent has a database, it keeps its sessions and memories there, by the caller's name and
-    `AgentRequest.session_key`; the conversation is the server's in any case.
+    An agent with a database stores sessions and memories there, by principal id and `AgentRequest.session_key`. The
+    conversation history always comes from the server.
 
     Args:
         agent: the agent.
-        run: makes further arguments of its `arun` for a turn, `dependencies` or `metadata` perhaps.
+        run: makes further arguments of `arun` for a turn, such as `dependencies` or `metadata`.
     """
 
     def __init__(self, agent: Any, *, run: Callable[[AgentRequest], Mapping[str, Any]] | None = None) -> None:
@@ -68,8 +68,8 @@ class AgnoBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Run the agent, and yield what it says and does."""
-        # Agno tells a failed run by its text alone; the model's own error says whether to try again, and when.
+        """Run the agent, and yield its events."""
+        # Agno reports a failed run only as text; the model's exception says if and when to retry.
         agent, failures = self._for_request(request)
         more: dict[str, Any] = {"stream": True, "stream_events": True, "yield_run_output": True}
         more["user_id"] = request.principal.id
@@ -81,7 +81,7 @@ class AgnoBackend:
             messages += [message for turn in request.turns for message in _of_turn(turn)]
             run = agent.arun(messages, **{"session_id": session, **_format(request), **more})
         else:
-            # A copy: going on changes it, and a decision that is sent again needs it as it was.
+            # A copy: resuming changes the state, and a repeated decision needs the original.
             paused = RunOutput.from_dict(copy.deepcopy(dict(resume.state)))
             for denied in _decide(paused, resume):
                 yield denied
@@ -91,7 +91,7 @@ class AgnoBackend:
             run = agent.acontinue_run(paused, **more)
         translation = _AgnoTranslation({tool.name for tool in request.tools})
         async for event in run:
-            if isinstance(event, RunOutput):  # the last one: where it stands
+            if isinstance(event, RunOutput):  # the last item: the state of the run
                 if event.is_paused:
                     yield _pause(event)
             elif event.event == "RunError":
@@ -104,8 +104,8 @@ class AgnoBackend:
                     yield item
 
     def _for_request(self, request: AgentRequest) -> tuple[Any, list[Exception]]:
-        """The agent, with what a request wants of it, and what its model will raise: a run tells only the text of that."""
-        # Agents and models are shared by all turns, and have their settings as attributes.
+        """A copy of the agent with the request's settings, and a list that will collect the exceptions of its model."""
+        # Copies: all turns share the agent and its model, whose attributes are the settings.
         agent, model = copy.copy(self._agent), copy.copy(self._agent.model)
         agent.model, agent.add_history_to_context, failures = model, False, list[Exception]()
         if request.tools:
@@ -122,7 +122,7 @@ class AgnoBackend:
 
 
 def _watch(model: Any, failures: list[Exception]) -> None:
-    """Keep what the model raises."""
+    """Append the model's exceptions to `failures`."""
     stream: Callable[..., AsyncIterator[Any]] = model.ainvoke_stream
     whole: Callable[..., Awaitable[Any]] = model.ainvoke
 
@@ -174,7 +174,7 @@ class _AgnoTranslation:
                     reasoning_tokens=event.reasoning_tokens,
                     cache_write_tokens=event.cache_write_tokens,
                 )
-            # Structured output comes whole at the end; text was told piece by piece, and is here once more.
+            # Structured output comes whole at the end; streamed text is repeated here.
             case "RunCompleted" if not self._has_said and event.content is not None:
                 yield TextDelta(event.content if isinstance(event.content, str) else _json(event.content))
             case _:
@@ -186,7 +186,7 @@ def _json(value: Any) -> str:
 
 
 def _waiting(run: Any) -> list[PendingCall]:
-    """What a paused run waits for. Raises RuntimeError for what no client can bring."""
+    """The pending calls of a paused run. Raises RuntimeError for requested user input, which no client can send."""
     waiting: list[PendingCall] = []
     for tool in run.tools or ():
         if tool.requires_confirmation and tool.confirmed is None:
@@ -199,12 +199,12 @@ def _waiting(run: Any) -> list[PendingCall]:
 
 
 def _pause(run: Any) -> Paused:
-    # As JSON: what tools have returned may be anything.
+    # Through JSON: tools may have returned any type.
     return Paused(tuple(_waiting(run)), json.loads(_json(run.to_dict())))
 
 
 def _decide(run: Any, resume: Resume) -> Iterator[ToolResult]:
-    """Put into a paused run what a request brings for it. Yields the results of the calls that were denied."""
+    """Apply the request's decisions and results to a paused run. Yields the results of denied calls."""
     by_requirement = [each.tool_execution for each in run.requirements or ()]
     for tool in [*(run.tools or ()), *by_requirement]:
         decision, result = resume.decisions.get(tool.tool_call_id), resume.results.get(tool.tool_call_id)
@@ -237,14 +237,14 @@ def _client_tool(tool: Tool) -> Any:
         name=tool.name,
         description=tool.description or "",
         parameters=copy.deepcopy(dict(schema)),
-        skip_entrypoint_processing=True,  # there is no function here to be looked at
+        skip_entrypoint_processing=True,  # there is no function to inspect
         external_execution=True,
         external_execution_silent=True,
     )
 
 
 def _format(request: AgentRequest) -> dict[str, Any]:
-    """The form that the answer is to have, as an argument of `arun`."""
+    """The required answer format, as an argument of `arun`."""
     if request.response_format is None or request.response_format["type"] == "text":
         return {}
     wanted = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)

@@ -1,4 +1,4 @@
-"""Runs Claude Code by the Claude Agent SDK: `ClaudeAgentBackend`. Needs `openai-compat[claude-agent-sdk]`."""
+"""Runs Claude Code through the Claude Agent SDK: `ClaudeAgentBackend`. Needs `openai-compat[claude-agent-sdk]`."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ from .content_blocks import input_blocks
 
 __all__ = ("ClaudeAgentBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "claude-agent-sdk"):
     sdk: Any = importlib.import_module("claude_agent_sdk")
     mcp: Any = importlib.import_module("mcp")
 
 CLIENT = "mcp__openai_compat__"
-"""How Claude Code's names of the client's tools begin."""
+"""Prefix of the client's tools in Claude Code."""
 
 SHARED = 18
-"""How many characters of their ids the sessions of one conversation share, by which they are found again."""
+"""Length of the prefix that the session ids of one conversation share; `forget` finds the sessions by this prefix."""
 
 OUTPUT_TOOL = "StructuredOutput"
 EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
@@ -56,17 +56,17 @@ ENDINGS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_
 ONE_AT_A_TIME = "Another call is waited for. If you need this one, make it again after that."
 NOT_IN_AGENTS = "Only the main agent can have this run, since somebody else has to answer first."
 PATIENCE = 1.0
-"""Seconds in which Claude Code has to have stopped what it does."""
+"""Seconds that Claude Code has to stop after an interrupt."""
 
 NOTHING_USED = UsageReported(0, 0, cached_tokens=0, cache_write_tokens=0)
 
 
 class ClaudeAgentBackend:
-    """Runs Claude Code for each turn, in a process of its own, and goes on with its session.
+    """Runs Claude Code for each turn, in a new process, and continues the session of the conversation.
 
     Args:
-        options: the options. Sessions are kept where these say; several servers need a `session_store` there.
-        ask: the tools that are asked about before they run, by Claude Code's names (`Bash`, `mcp__files__*`).
+        options: `ClaudeAgentOptions`, which decide where sessions are stored; several servers need a `session_store`.
+        ask: the tools that need approval, by Claude Code's names (`Bash`, `mcp__files__*`).
     """
 
     def __init__(self, options: Any, *, ask: Collection[str] = ()) -> None:
@@ -75,14 +75,14 @@ class ClaudeAgentBackend:
         self._own: frozenset[str] | None = None
         self.capabilities = Capabilities(
             approvals="edit" if ask else "none",
-            client_tools=isinstance(options.mcp_servers, dict),  # else they are in a file
+            client_tools=isinstance(options.mcp_servers, dict),  # otherwise the option names a file
             audio_input=False,
             keeps_state=True,
             parameters=frozenset(["reasoning_effort"]),
         )
 
     async def tool_names(self, request: AgentRequest) -> frozenset[str]:
-        """The names of its own tools, but for those of MCP servers outside of this process."""
+        """The names of the agent's own tools, except those of MCP servers outside this process."""
         if self._own is None:
             tools, servers = self._options.tools, self._options.mcp_servers
             names = [*cast("list[str]", tools)] if isinstance(tools, list) else []
@@ -93,12 +93,12 @@ class ClaudeAgentBackend:
         return self._own
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run Claude Code, and yield what it says and does."""
+        """Run Claude Code, and yield its events."""
         turn = _ClaudeTurn(self._options, self._ask, request)
         client, result = sdk.ClaudeSDKClient(turn.options()), None
         await client.connect()
         try:
-            # A session that waits for a call goes on by itself once it is resumed: a prompt would be one message more.
+            # A resumed session runs its waiting call on its own: a prompt would add another message.
             if turn.is_new:
                 await client.query(turn.prompt())
             async for message in client.receive_response():
@@ -107,10 +107,10 @@ class ClaudeAgentBackend:
                 for event in turn.of(message):
                     yield event
         finally:
-            if result is None:  # or it goes on until the model has said all
+            if result is None:  # otherwise the model would generate the whole answer
                 with anyio.move_on_after(PATIENCE, shield=True), suppress(sdk.ClaudeSDKError):
                     await client.interrupt()
-            await client.disconnect()  # the session is written to its end by then
+            await client.disconnect()  # returns once the session is fully written
         for event in turn.end(result):
             yield event
 
@@ -125,7 +125,7 @@ class ClaudeAgentBackend:
 
 
 async def _names_of(server: Any) -> list[str]:
-    """The tools of a server in this process."""
+    """The names of the tools of an in-process server."""
     if hasattr(mcp, "Client"):
         connected = mcp.Client(server)
     else:  # before MCP 2
@@ -141,7 +141,7 @@ def _delete(beginning: str) -> None:
 
 
 class _ClaudeTurn:
-    """One run of Claude Code, and what its messages say."""
+    """One run of Claude Code, and the translation of its messages to events."""
 
     def __init__(self, options: Any, ask: Collection[str], request: AgentRequest) -> None:
         self._options = options
@@ -150,18 +150,18 @@ class _ClaudeTurn:
         resume = request.resume
         self._answers = resume if resume is not None and not resume.superseded else Resume({})
         self._last = request.state if resume is None else resume.state
-        # Claude Code goes on with a call that waits, whatever it is told.
+        # A superseded run starts a new session: the old one would run its waiting call, whatever the prompt.
         self._state = None if resume is not None and resume.superseded else self._last
-        self.is_new = resume is None or self._state is None  # else it goes on with the call that waits
+        self.is_new = resume is None or self._state is None  # otherwise the waiting call continues
         self._tools = {tool.name: tool for tool in request.tools}
         _check_media(self._answers.results)
-        self._names: dict[str, str] = {}  # of the calls that are being written
+        self._names: dict[str, str] = {}  # of tools, by call id
         self._hidden = {*self._answers.results}  # calls whose results are not shown
-        self._written: tuple[str, list[str]] | None = None  # the call whose arguments are being written
-        self._waits = ""  # the call that is waited for: Claude Code keeps one, and forgets the others
+        self._written: tuple[str, list[str]] | None = None  # the call whose arguments are being streamed
+        self._waits = ""  # the deferred call: Claude Code keeps one, and drops others
         self._denied: set[str] = set()
-        self._tasks: dict[str, str] = {}  # what other agents do
-        self._retry_after: int | None = None  # how long it has waited, before it gave up
+        self._tasks: dict[str, str] = {}  # descriptions of sub-agents' tasks, by task id
+        self._retry_after: int | None = None  # seconds of its last retry delay
 
     def options(self) -> Any:
         """The options of the run."""
@@ -180,7 +180,7 @@ class _ClaudeTurn:
             asked["output_format"] = {"type": "json_schema", "schema": dict(schema.schema)}
         if request.sampling.reasoning_effort is not None:
             asked["effort"] = EFFORTS.get(request.sampling.reasoning_effort, own.effort)
-        # A session of this turn's own, which goes on from the one before it: nothing of a turn that fails is in that.
+        # Each turn forks the session of the turn before, so that a failed turn leaves nothing behind.
         new = str(uuid4()) if self._last is None else f"{self._last['session'][:SHARED]}{str(uuid4())[SHARED:]}"
         if self._state is not None:
             asked |= {"resume": self._state["session"], "fork_session": True}
@@ -189,7 +189,7 @@ class _ClaudeTurn:
             session_id=new,
             hooks={**hooks, "PreToolUse": before},
             include_partial_messages=True,
-            verbatim_prompts=True,  # "@/etc/passwd" in a prompt would be the file's text
+            verbatim_prompts=True,  # otherwise "@/etc/passwd" in a prompt would become the file's text
             **_instructed(own, request.system),
             **asked,
         )
@@ -216,7 +216,7 @@ class _ClaudeTurn:
             self._denied.add(call_id)
             told = (decision.reason or "The user has denied it.") if decision is not None else ONE_AT_A_TIME
             return _decided("deny", permissionDecisionReason=told)
-        # The one decision that outlives the process: the call is kept in the session, and is run when that is resumed.
+        # Only "defer" outlives the process: the session stores the call, and runs the call when resumed.
         self._waits = call_id
         return _decided("defer")
 
@@ -245,7 +245,7 @@ class _ClaudeTurn:
     def _of_model(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
         match event:
             case {"type": "content_block_start", "content_block": {"type": "tool_use", "id": call_id, "name": name}}:
-                # The client's are told of when they are waited for: Claude Code waits for one at a time.
+                # A client call is reported when the turn pauses: Claude Code waits for one call at a time.
                 if name == OUTPUT_TOOL or name.startswith(CLIENT):
                     self._hidden.add(call_id)
                 else:
@@ -253,7 +253,7 @@ class _ClaudeTurn:
                     self._written = (call_id, [])
                     yield ToolCallStarted(call_id, _short(name), "agent")
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
-                # Else the answer is what the tool for structured output was called with; text beside it is none.
+                # With a response format, the answer is the input of the structured output tool, not this text.
                 if self._request.response_format is None:
                     yield TextDelta(text)
             case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": text}}:
@@ -276,10 +276,10 @@ class _ClaudeTurn:
         return ToolResult(block.tool_use_id, told, is_error=bool(block.is_error), denied=is_denied)
 
     def end(self, result: Any) -> Iterator[AgentEvent]:
-        """What its end says: the tokens, and whether it waits."""
+        """The final events: token usage, then a pause or the end."""
         if result is None:
             raise RuntimeError("Claude Code ended without a result")
-        # A bound of the operator's own is an answer that was cut, and no failure.
+        # The operator's limit cuts the answer; reaching the limit is no failure.
         if result.is_error and result.subtype != "error_max_turns":
             if result.api_error_status:
                 raise AgentError.upstream(result.api_error_status, retry_after=self._retry_after)
@@ -308,12 +308,12 @@ def _decided(decision: str, **more: Any) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """A tool's own name, without that of its server."""
+    """A tool's name without the prefix of its MCP server."""
     return name.split("__", 2)[-1] if name.startswith("mcp__") else name
 
 
 def _instructed(options: Any, text: str) -> dict[str, Any]:
-    """The options with what the conversation's instructions add to them."""
+    """The changed options that append the conversation's instructions to the system prompt."""
     own: Any = options.system_prompt
     if not text:
         return {}
@@ -323,11 +323,11 @@ def _instructed(options: Any, text: str) -> dict[str, Any]:
 
 
 def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
-    """A tool of the client, which is run once its result is there. Claude Code does not say for which call."""
+    """A client tool, which runs once the client's result exists. Claude Code does not pass the id of the call."""
     answers = [message for message in results.values() if message.name == tool.name]
 
     async def run(_: Any) -> dict[str, Any]:
-        # In the order of the calls, as they were answered.
+        # The results are in the order of the calls.
         answer = answers.pop(0)
         pictures = [block["source"] for block in input_blocks(answer.media)]
         images = [{"type": "image", "data": one["data"], "mimeType": one["media_type"]} for one in pictures]
@@ -337,7 +337,7 @@ def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
 
 
 def _check_media(results: Mapping[str, ToolMessage]) -> None:
-    """Raise InvalidRequest for what cannot be in the result of a tool."""
+    """Raise InvalidRequest for media that a tool result cannot hold."""
     parts = [part for message in results.values() for part in message.media]
     if not all([isinstance(part, ImagePart) and part.content is not None for part in parts]):
         text = "The result of a tool can have pictures as 'data:' URLs here, and nothing else."
@@ -345,7 +345,7 @@ def _check_media(results: Mapping[str, ToolMessage]) -> None:
 
 
 def _content(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any]]:
-    """What is new, and before it as text what was said so far, where Claude Code does not know of that."""
+    """The new message as blocks, after the earlier messages as text that Claude Code does not know yet."""
     said = list(request.new_messages if is_known else request.messages)
     last = said.pop() if isinstance(said[-1], UserMessage) else None
     before = transcript([message for message in said if not isinstance(message, SystemMessage)])
@@ -358,7 +358,7 @@ def _content(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any
 
 
 def _usage(models: Mapping[str, Mapping[str, int]]) -> UsageReported:
-    """What all models have used, those of other agents too; counted from the session's beginning."""
+    """The tokens of all models, including those of sub-agents, since the session began."""
 
     def total(name: str) -> int:
         return sum([used[name] for used in models.values()])

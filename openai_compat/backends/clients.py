@@ -20,28 +20,28 @@ Client = TypeVar("Client", bound=Closable)
 
 
 class ReadyClient(Generic[Client]):
-    """A client that is somebody else's to close, or a function that gives the one for this event loop."""
+    """A client that its owner closes, or a function that returns the client of the running event loop."""
 
     def __init__(self, client: Client | Callable[[], Client]) -> None:
         self._client = client
 
     def here(self) -> Client:
-        """The client, or the one that the function gives now."""
+        """The client, or the result of the function."""
         return self._client() if callable(self._client) else self._client
 
     async def aclose(self) -> None:
-        """Nothing: it is not ours."""
+        """Do nothing: the owner closes the client."""
 
 
 class ClientPerLoop(Generic[Client]):
-    """A client for each event loop, since connections cannot move from one to another; behind WSGI there are many."""
+    """One client per event loop, since connections cannot move between loops; behind WSGI there are many loops."""
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
         self._made: RunVar[Client | None] = RunVar("client", None)
 
     def here(self) -> Client:
-        """This event loop's client, made now if there is none yet."""
+        """This event loop's client, made on first use."""
         client = self._made.get()
         if client is None:
             client = self._make()

@@ -1,4 +1,4 @@
-"""Parts of messages as Anthropic's content blocks."""
+"""Converts message parts to Anthropic's content blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Block = dict[str, Any]
 
 
 def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
-    """The user's parts as blocks. Raises InvalidRequest for a part that the API cannot take."""
+    """The user's parts as blocks. Raises InvalidRequest for a part that the API does not accept."""
     for part in parts:
         match part:
             case TextPart():
@@ -37,18 +37,18 @@ def assistant_blocks(parts: Sequence[AssistantPart]) -> Iterator[Block]:
 
 
 def text_blocks(text: str) -> Iterator[Block]:
-    """One block, or none: the API refuses blank ones."""
+    """One text block; none for blank text, which the API refuses."""
     if text.strip():
         yield {"type": "text", "text": text}
 
 
 def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
-    """A tool's result as blocks. Raises InvalidRequest for a part that the API cannot take."""
+    """A tool result as text, or as blocks if it has media. Raises InvalidRequest for a part that the API does not accept."""
     return [*text_blocks(text), *input_blocks(media)] if media else text
 
 
 def _by_url(url: str) -> Block:
-    # Nothing is fetched here. Model servers that take any scheme have been made to read their own files by `file:`.
+    # Nothing is fetched here. Model servers that accept any scheme have been tricked into reading their own files (`file:`).
     if url.partition(":")[0].lower() not in ("http", "https"):
         text = "A picture's or document's URL starts with 'https:' or 'data:'."
         raise InvalidRequest(text, param="messages", code="invalid_value")

@@ -1,4 +1,4 @@
-"""Runs agents of Google's Agent Development Kit: `GoogleADKBackend`. Needs `openai-compat[google-adk]`."""
+"""Runs agents of Google's Agent Development Kit (ADK): `GoogleADKBackend`. Needs `openai-compat[google-adk]`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .paused_run import PausedRun
 
 __all__ = ("GoogleADKBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "google-adk"):
     BaseAgent: Any = importlib.import_module("google.adk.agents").BaseAgent
     App: Any = importlib.import_module("google.adk.apps").App
@@ -56,20 +56,20 @@ SETTINGS = {
     "frequency_penalty": "frequency_penalty",
     "presence_penalty": "presence_penalty",
 }
-"""The kit's name for each parameter that is passed on."""
+"""ADK's name for each parameter that is passed on."""
 
 BUDGETS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192}
-"""Tokens to think, for models that have no levels; more for what is not named here."""
+"""Thinking budget in tokens by effort, for models without thinking levels; other efforts get the highest budget."""
 
 CONFIRMATION, CREDENTIAL, TRANSFER = "adk_request_confirmation", "adk_request_credential", "transfer_to_agent"
-"""Calls of the kit's own."""
+"""Function calls that ADK itself makes."""
 
 FILTERED = frozenset(["SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "LANGUAGE"])
-"""Reasons why a model has ended its answer."""
+"""Finish reasons of a filtered answer."""
 
 
 class GoogleADKBackend:
-    """Runs an agent of Google's Agent Development Kit for each turn, in a session of its own; one agent runs many at once.
+    """Runs an agent of Google's ADK for each turn, in a new session; one agent runs many turns concurrently.
 
     Args:
         agent: the agent, with its sub-agents; a workflow; or an `App` with one of these, and with plugins.
@@ -90,7 +90,7 @@ class GoogleADKBackend:
         tools = [tool for one in family for tool in getattr(one, "tools", ())]
         self._toolsets = [tool for tool in tools if isinstance(tool, BaseToolset)]
         self.capabilities = Capabilities(
-            approvals="yes_no",  # a confirmation is one of the arguments that the model has given
+            approvals="yes_no",  # a confirmation applies only to the arguments that the model has given
             counts_tokens=True,
             keeps_state=True,
             own_tools=frozenset([str(getattr(tool, "name", getattr(tool, "__name__", ""))) for tool in tools]),
@@ -102,7 +102,7 @@ class GoogleADKBackend:
         return [tool.name for toolset in self._toolsets for tool in await toolset.get_tools_with_prefix()]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.end
@@ -110,7 +110,7 @@ class GoogleADKBackend:
         speaker = self._app.root_agent.name
         events, message = _begin(request, speaker) if paused is None else (_events(paused), _answers(paused))
         who = {"user_id": request.principal.id, "session_id": context.turn_id}
-        # For this turn alone: the conversation is the server's, and a session that is kept would have it twice.
+        # For this turn only: the server stores the conversation, and a lasting session would store it twice.
         service = InMemorySessionService()
         state = dict(self._state(request)) if self._state is not None else None
         session = await service.create_session(app_name=self._app.name, **who, state=state)
@@ -126,9 +126,9 @@ class GoogleADKBackend:
                 for item in translation.of(event):
                     yield item
                 if translation.asked and event.get_function_responses():
-                    break  # the model would be called again before the others are answered
+                    break  # otherwise the model is called again before the other calls are answered
         if translation.error:
-            # The kit tells of its models' failures as text in an event, without their status.
+            # ADK reports a model's failure as text in an event, without the HTTP status.
             raise AgentError.upstream(500) from RuntimeError(translation.error)
         yield plugin.usage
         if translation.output is not None and not isinstance(self._app.root_agent, BaseAgent):
@@ -144,7 +144,7 @@ class GoogleADKBackend:
 
 
 class _RequestPlugin(BasePlugin):
-    """Puts what the request has for a model into every call of one, but for agents inside of tools, and counts tokens."""
+    """Adds the request's settings and tools to every model call, except those of agents inside tools, and counts tokens."""
 
     def __init__(self, request: AgentRequest, session_id: str) -> None:
         BasePlugin.__init__(self, name="openai_compat")
@@ -154,10 +154,10 @@ class _RequestPlugin(BasePlugin):
         self._last: dict[tuple[str, str], UsageReported] = {}
 
     async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
-        """Called before each call of a model."""
+        """Called before each model call."""
         last = self._last.pop(_place(callback_context), None)
         self._counted += [last] if last is not None else []
-        # An agent inside of a tool has a session of its own: what the client asks for is not meant for its model.
+        # An agent inside a tool has another session: the client's request is not meant for its model.
         if callback_context.session.id != self._session_id:
             return
         request, config = self._request, llm_request.config
@@ -174,13 +174,13 @@ class _RequestPlugin(BasePlugin):
             config.response_json_schema = request.json_schema and dict(request.json_schema.schema)
 
     async def after_model_callback(self, *, callback_context: Any, llm_response: Any) -> None:
-        """Called with each piece of what a model answers; what it tells of tokens only grows until its next call."""
+        """Called with each chunk of a model's answer; token counts only grow until the next model call."""
         if llm_response.usage_metadata is not None:
             self._last[_place(callback_context)] = _usage(llm_response.usage_metadata)
 
     @property
     def usage(self) -> UsageReported:
-        """The tokens of all calls."""
+        """The tokens of all model calls."""
         counts = [*self._counted, *self._last.values()]
         return UsageReported(
             sum([count.input_tokens for count in counts]),
@@ -191,7 +191,7 @@ class _RequestPlugin(BasePlugin):
 
 
 class _AdkClientTool(BaseTool):
-    """A tool that the client runs: for the kit, one whose result comes later."""
+    """A client tool: for ADK, a long-running tool whose result comes later."""
 
     def __init__(self, tool: Tool) -> None:
         BaseTool.__init__(self, name=tool.name, description=tool.description or "", is_long_running=True)
@@ -203,18 +203,18 @@ class _AdkClientTool(BaseTool):
         )
 
     async def run_async(self, *, args: Any, tool_context: Any) -> None:
-        """Nothing: the result comes with another request."""
+        """Do nothing: the result comes with another request."""
 
 
 class _AdkTranslation:
-    """The kit's events as ours.
+    """Translates ADK's events.
 
     Attributes:
-        asked: the calls that are waited for, by their ids.
-        confirmations: the ids of the kit's questions, by the ids of the calls that they are about.
-        reason: why the model has ended its answer, if it did not stop by itself.
-        error: what has gone wrong; where it was an exception, the kit raises that too.
-        output: what a workflow's last node has made, if it is none that says it.
+        asked: the pending calls, by call id.
+        confirmations: the ids of ADK's confirmation calls, by the ids of the calls to confirm.
+        reason: the finish reason, unless the model stopped on its own.
+        error: the reported error; ADK also raises the exception, if there was one.
+        output: the output of a workflow's last node, unless the node sent content.
     """
 
     def __init__(self, request: AgentRequest, speaker: str, denied: frozenset[str]) -> None:
@@ -238,9 +238,9 @@ class _AdkTranslation:
             kind = (event.author, event.branch, bool(part.thought))
             if part.text:
                 told.add(kind)
-                if event.partial or kind not in self._streamed:  # else it is the whole of what was streamed
+                if event.partial or kind not in self._streamed:  # otherwise it repeats the streamed text
                     yield ReasoningDelta(part.text) if part.thought else TextDelta(part.text)
-            # Calls and pictures come in pieces too, and whole in the event that follows them.
+            # Skip partial calls and pictures: a later event has the whole.
             elif part.inline_data is not None and not event.partial:
                 yield MediaDelta(part.inline_data.data or b"", part.inline_data.mime_type or "")
             elif part.function_call is not None and not event.partial:
@@ -267,7 +267,7 @@ class _AdkTranslation:
                 self.asked[call.id] = PendingCall(call.id, call.name, arguments)
 
     def _response(self, response: Any, questions: Mapping[str, Any]) -> Iterator[AgentEvent]:
-        # A call that is asked about has a result already, which says that it waits.
+        # A call that waits for confirmation already has a placeholder result.
         if response.id in questions or response.name in (CONFIRMATION, CREDENTIAL, TRANSFER):
             return
         told: dict[str, Any] = response.response or {}
@@ -289,7 +289,7 @@ def _events(paused: PausedRun) -> list[Any]:
 
 
 def _answers(paused: PausedRun) -> Any:
-    """The message to go on with."""
+    """The message that resumes the run."""
     questions = paused.saved["confirmations"]
     parts = [
         _response(questions[call.call_id], CONFIRMATION, {"confirmed": call.call_id not in paused.denied})
@@ -333,11 +333,11 @@ def _usage(used: Any) -> UsageReported:
 
 
 def _begin(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
-    """What was said before as events, and the message to begin with."""
+    """The earlier messages as events, and the new message."""
     paused = PausedRun.of(request.resume, can_close=True)
     if paused is None:
         return _history(request, speaker)
-    # Superseded. The kit would go on with calls that are closed: those that wait are left out, what has run is known.
+    # Superseded: drop the pending calls, which ADK would resume even if closed; keep the results of the others.
     left_out = {call.call_id for call in paused.asked} | {*paused.saved["confirmations"].values()}
     events = _events(paused)
     for event in events:
@@ -352,7 +352,7 @@ def _begin(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
 
 
 def _history(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
-    """What was said before as events, and the message to begin with."""
+    """The conversation history as events, and the new message."""
     turns, last = request.turns, UserTurn(parts=(TextPart(" "),))
     if turns and isinstance(newest := turns[-1], UserTurn):
         turns, last = turns[:-1], newest

@@ -21,25 +21,24 @@ from ..package import needs
 
 __all__ = ("HaystackBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "haystack"):
     data: Any = importlib.import_module("haystack.dataclasses")
     replace_values: Any = importlib.import_module("haystack.components.agents.state").replace_values
     tools: Any = importlib.import_module("haystack.tools")
 
 REASONS: Mapping[str, Any] = {"max_agent_steps": "length", "length": "length", "content_filter": "content_filter"}
-"""How a run ends without an answer, by its `exit_reason`."""
+"""Finish reasons of a run without an answer, by `exit_reason`."""
 
 
 class HaystackBackend:
-    """Runs an `Agent` of Haystack for each turn; one agent runs many at once.
+    """Runs an `Agent` of Haystack for each turn; one agent runs many turns concurrently.
 
     Args:
         agent: the agent.
-        approve: the tools that run once a person has approved the call. The run waits for the decision (see
-            `RunContext.approve`).
-        run: makes further arguments of its `run_async` for a turn: values of its `state_schema`, variables of its prompts.
-        parameters: the fields of `Sampling` that its chat generator takes as `generation_kwargs` of the same names.
+        approve: the tools whose calls need approval. The run waits for the decision (see `RunContext.approve`).
+        run: makes further arguments of `run_async` for a turn: values of the `state_schema`, variables of the prompts.
+        parameters: the fields of `Sampling` that the chat generator accepts as `generation_kwargs` of the same names.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class HaystackBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         more = dict(self._run(request)) if self._run is not None else {}
         given = request.sampling.given()
         more["generation_kwargs"] = {name: given[name] for name in given if name in self._parameters}
@@ -99,21 +98,21 @@ class HaystackBackend:
 
 
 class _Hook:
-    """A step of ours in the agent's loop."""
+    """A hook of the agent's loop that calls `step`."""
 
     def __init__(self, step: Callable[[Any], Any]) -> None:
         self.run_async = step
 
     def run(self, state: Any) -> None:
-        """Not called, where a run is asynchronous."""
+        """Never called: runs are asynchronous."""
         raise NotImplementedError
 
 
 class _HaystackSteps:
-    """What an agent says and does, as our events, and what is asked before its tools run.
+    """Sends the events of a run, and gets approvals and client results before tools run.
 
     Attributes:
-        result: what the run has returned.
+        result: the return value of the run.
     """
 
     def __init__(self, asks: frozenset[str], clients: set[str], context: RunContext, send: Callable[..., Any]) -> None:
@@ -124,11 +123,11 @@ class _HaystackSteps:
         self._has_said = False
         self._asked: Any = None  # the message with the calls of this step
         self._calls: list[Any] = []
-        self._brought: dict[int, str] = {}  # what stands for the results of calls that do not run here, by their places
+        self._brought: dict[int, str] = {}  # client results and denials, by index of the call
         self.result: Any = None
 
     async def piece(self, chunk: Any) -> None:
-        """Called by the framework as its `streaming_callback`, with each piece."""
+        """The framework's `streaming_callback`, called with each chunk."""
         if chunk.reasoning is not None and chunk.reasoning.reasoning_text:
             await self._send(ReasoningDelta(chunk.reasoning.reasoning_text))
         if chunk.content and chunk.tool_call_result is None:
@@ -136,7 +135,7 @@ class _HaystackSteps:
             await self._send(TextDelta(chunk.content))
 
     async def before_tools(self, state: Any) -> None:
-        """Tell of the calls that the model has made, once those that wait for somebody may run."""
+        """Send the model's calls, once all approvals and client results have arrived."""
         *earlier, asked = state.data["messages"]
         if not asked.tool_calls:
             return
@@ -155,7 +154,7 @@ class _HaystackSteps:
             await self._send(ToolCallReady(call.id, call.tool_name, json.dumps(call.arguments), "agent"))
             if place in brought:
                 await self._send(ToolResult(call.id, brought[place], denied=True))
-        # The calls of this message are run; the others are put back with their results, once those are there.
+        # The framework runs the calls of this message; `after_tools` puts the others back, with their results.
         here = [call for place, call in enumerate(calls) if place not in brought]
         now = data.ChatMessage.from_assistant(asked.text or "", asked.meta, tool_calls=here)
         state.set("messages", [*earlier, now], handler_override=replace_values)
@@ -174,7 +173,7 @@ class _HaystackSteps:
             brought[place] = decision.reason or "Nobody has approved this call."
 
     async def after_tools(self, state: Any) -> None:
-        """Tell of the results, and put those that were brought beside them."""
+        """Send the results, and add client results and denials to the messages."""
         count = len(self._calls) - len(self._brought)
         messages = state.data["messages"]
         ran, before = messages[len(messages) - count :], messages[: len(messages) - count - 1]
@@ -187,7 +186,7 @@ class _HaystackSteps:
             state.set("messages", [*before, asked, *ran, *told], handler_override=replace_values)
 
     def end(self) -> Iterator[AgentEvent]:
-        """What the result tells that nothing has told before."""
+        """The final events: any text that was not streamed, token usage and the finish reason."""
         last = self.result.get("last_message")
         if not self._has_said and last is not None:
             text = last.text or (last.tool_call_result and str(last.tool_call_result.result))
@@ -212,7 +211,7 @@ def _own_tools(agent: Any) -> list[Any]:
 
 
 def _client_tool(tool: Tool) -> Any:
-    """What the model is told of a tool of the client; it is called by who asks."""
+    """A client tool as shown to the model. Its function is never called: `_HaystackSteps` gets the client's result."""
     schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
     if isinstance(tool, FunctionTool):
         schema = tool.parameters or {"type": "object", "properties": {}}

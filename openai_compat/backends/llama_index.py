@@ -27,7 +27,7 @@ from ..package import needs
 
 __all__ = ("LlamaIndexBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "llama-index"):
     core: Any = importlib.import_module("llama_index.core.agent.workflow")
     llms: Any = importlib.import_module("llama_index.core.base.llms.types")
@@ -35,20 +35,20 @@ with needs(__name__, "llama-index"):
     workflow: Any = importlib.import_module("llama_index.core.workflow")
 
 HANDOFF = "handoff"
-"""The tool by which one agent of an `AgentWorkflow` gives the work to another."""
+"""The tool with which one agent of an `AgentWorkflow` hands over to another."""
 
 
 class LlamaIndexBackend:
-    """Runs an agent of LlamaIndex for each turn; one agent runs many at once.
+    """Runs an agent of LlamaIndex for each turn; one agent runs many turns concurrently.
 
-    A tool that waits for a `HumanResponseEvent` asks for approval: the turn ends with the question, and the run waits for the
-    decision (see `RunContext.approve`). It gets the fields of its `InputRequiredEvent` back, with "yes" for a `response`, or
-    the reason of a denial, or "no".
+    A tool that waits for a `HumanResponseEvent` requests an approval: the turn ends with the question, and the run waits for
+    the decision (see `RunContext.approve`). The tool gets the fields of its `InputRequiredEvent` back, with a `response` of
+    "yes", the reason of a denial, or "no".
 
     Args:
         agent: a `FunctionAgent`, another agent, or an `AgentWorkflow`.
-        run: makes further arguments of its `run` for a turn, `max_iterations` or `memory` perhaps.
-        output: makes the text of a structured output; as JSON otherwise.
+        run: makes further arguments of the agent's `run` for a turn, such as `max_iterations` or `memory`.
+        output: converts a structured output to text; JSON by default.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class LlamaIndexBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         agent = self._agent
         if request.tools:
             agent = copy.copy(agent)
@@ -100,17 +100,17 @@ class LlamaIndexBackend:
 
 
 class _LlamaIndexTranslation:
-    """LlamaIndex's events as ours, and what is asked in between."""
+    """Translates LlamaIndex's events, and requests the approvals."""
 
     def __init__(self, agents: Mapping[str, Any], theirs: set[str]) -> None:
         self._streams = {name for name, agent in agents.items() if isinstance(agent, core.FunctionAgent)}
-        self._hidden = {*theirs, HANDOFF}  # the client's calls are told by who asks for their results
+        self._hidden = {*theirs, HANDOFF}  # `call_client_tool` sends the client's calls
         self._open: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}  # by call
-        self._resumed: set[str] = set()  # calls that were told of in an earlier turn
+        self._asked: dict[str, Any] = {}  # open questions, by call id
+        self._resumed: set[str] = set()  # calls that were sent in an earlier turn
         self._denied: set[str] = set()
         self._ended: set[str] = set()
-        self._spoken = False  # in this step
+        self._spoken = False  # True if this step has sent text
         self._said = False
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
@@ -131,7 +131,7 @@ class _LlamaIndexTranslation:
         if getattr(event, "thinking_delta", None):
             yield ReasoningDelta(event.thinking_delta)
         if event.delta:
-            # Of others, such as a ReActAgent, it is the form in which they think and act.
+            # The text of other agents, such as a ReActAgent, is their format for thoughts and actions.
             speaks = event.current_agent_name in self._streams
             self._spoken = self._spoken or speaks
             yield TextDelta(event.delta) if speaks else ReasoningDelta(event.delta)
@@ -144,7 +144,7 @@ class _LlamaIndexTranslation:
             yield TextDelta(event.response.content)
         self._said = bool(self._spoken or event.response.content)
         self._spoken = False
-        # The last one of a run has all calls of the run.
+        # The last output of a run repeats all calls of the run.
         calls = [call for call in event.tool_calls if call.tool_id not in self._ended]
         self._open |= {call.tool_id: call for call in calls if call.tool_name not in self._hidden}
 
@@ -159,7 +159,7 @@ class _LlamaIndexTranslation:
         yield ToolResult(event.tool_id, output.content, is_error=output.is_error, denied=denied)
 
     def _asker_of(self, event: Any) -> str:
-        """The call in which a question is asked: the one with these arguments, if several run."""
+        """The id of the call that asks: if several calls run, the one with matching arguments."""
         fields = event.model_dump()
         waiting = [call for call in self._open.values() if call.tool_id not in self._asked]
         fits = [call for call in waiting if call.tool_kwargs.items() <= fields.items()]
@@ -167,7 +167,7 @@ class _LlamaIndexTranslation:
         return one.tool_id if one is not None else f"question {len(self._asked)}"
 
     def questions(self) -> list[tuple[Any, Any]]:
-        """What is to be asked now, each with its call: once every tool that runs has either asked or ended."""
+        """The questions to ask now, each with its call; empty until every running tool has asked or ended."""
         if not self._asked or self._open.keys() - self._asked.keys():
             return []
         asked, self._asked = self._asked, {}
@@ -175,7 +175,7 @@ class _LlamaIndexTranslation:
         return [(self._open.get(call_id), event) for call_id, event in asked.items()]
 
     async def ask(self, context: RunContext, handler: Any, call: Any, event: Any) -> None:
-        """Ask a person, and hand on the decision."""
+        """Get a decision, and pass the response on to the run."""
         fields = event.model_dump()
         if call is None:
             decision = await context.approve("input_required", _json(fields))
@@ -183,12 +183,12 @@ class _LlamaIndexTranslation:
             decision = await context.approve(call.tool_name, _json(call.tool_kwargs))
             self._denied |= set() if decision.approved else {call.tool_id}
         if context.cancelled:
-            return  # it is to stop, and not to go on with a no
+            return  # stop, instead of continuing with a denial
         response = "yes" if decision.approved else decision.reason or "no"
         handler.ctx.send_event(workflow.HumanResponseEvent(**{**fields, "response": response}))
 
     def end(self, result: Any, text_of: Callable[[Any], str]) -> Iterator[AgentEvent]:
-        """What the result says, where no event has said it."""
+        """The text of the result, unless earlier events have sent it."""
         structured = getattr(result, "structured_response", None)
         if structured is not None:
             yield TextDelta(text_of(structured))
@@ -201,7 +201,7 @@ def _client_tool(tool: Tool, context: RunContext) -> Any:
         return (await context.call_client_tool(tool.name, _json(arguments))).text
 
     metadata = tools.ToolMetadata(name=tool.name, description=tool.description or "")
-    metadata.get_parameters_dict = lambda: tool.input_schema  # as the client has sent it, and not as a class
+    metadata.get_parameters_dict = lambda: tool.input_schema  # the client's schema, instead of one made from a class
     return tools.FunctionTool(async_fn=call, metadata=metadata)
 
 
@@ -214,7 +214,7 @@ def _json(value: Any) -> str:
 
 
 def _usage(raw: Any) -> UsageReported | None:
-    """The tokens in a model's answer, as OpenAI's API, many that are like it, and Anthropic's tell them."""
+    """The token usage of a model's response, in the format of OpenAI (and compatible APIs) or Anthropic."""
     used = _fields(_fields(raw).get("usage"))
     if not used:
         return None
@@ -234,7 +234,7 @@ def _fields(value: Any) -> Mapping[str, Any]:
 
 
 def _history(request: AgentRequest) -> dict[str, Any]:
-    """The conversation: what was said last is the message, where the user said it."""
+    """The conversation history, and the last message apart if it is the user's."""
     turns, message = request.turns, None
     if turns and isinstance(last := turns[-1], UserTurn) and last.parts and not last.results:
         turns, message = turns[:-1], llms.ChatMessage(role="user", blocks=_blocks(last.parts))

@@ -43,28 +43,27 @@ from ..package import needs
 
 __all__ = ("OpenAIAgentsBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "openai-agents"):
     ai: Any = importlib.import_module("agents")
     AgentOutputSchemaBase: Any = importlib.import_module("agents.agent_output").AgentOutputSchemaBase
     Reasoning: Any = importlib.import_module("openai.types.shared").Reasoning
 
 SETTINGS = frozenset(["temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "verbosity"])
-"""The parameters that `ModelSettings` has by the same names."""
+"""The parameters that `ModelSettings` has under the same names."""
 
 LIMITS = {"max_output_tokens": "length", "content_filter": "content_filter"}
-"""How an answer ends that the model's API calls incomplete, by the reason that it gives."""
+"""Finish reasons of an incomplete response, by the reason that the model's API gives."""
 
 
 class OpenAIAgentsBackend:
-    """Runs an agent of the OpenAI Agents SDK for each turn; one agent runs many at once.
+    """Runs an agent of the OpenAI Agents SDK for each turn; one agent runs many turns concurrently.
 
     Args:
-        agent: the agent. Those that it hands over to are offered the client's tools as well, unless they are given as
-            `handoff(…)`.
+        agent: the agent. The agents of its handoffs also get the client's tools, unless declared by `handoff(…)`.
         context: makes the run's context for a turn; may be a coroutine function.
-        max_turns: calls of the model in a turn. The last one ends the answer with "length".
-        run_config: `RunConfig` of every run. What a request asks for goes before its model settings.
+        max_turns: maximum number of model calls per turn. Reaching the limit ends the answer with "length".
+        run_config: `RunConfig` of every run. A request's parameters override its model settings.
     """
 
     def __init__(
@@ -88,23 +87,23 @@ class OpenAIAgentsBackend:
             keeps_state=True,
             own_tools=frozenset([tool.name for one in self._agents for tool in one.tools] + [*map(_name, handoffs)]),
             parameters=SETTINGS | {"reasoning_effort"},
-            # An agent given as `handoff(…)` answers as it always does.
+            # An agent declared by `handoff(…)` ignores the request's response format.
             structured_output=all([isinstance(handoff, ai.Agent) for handoff in handoffs]),
         )
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
-        """The names of the tools that its MCP servers have now."""
+        """The current tool names of the agents' MCP servers."""
         given = ai.RunContextWrapper(None)
         return [tool.name for one in self._agents if one.mcp_servers for tool in await one.get_mcp_tools(given)]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         agent = _for_request(self._agent, request, {})
         made = self._context(request) if self._context is not None else None
         given = await made if inspect.isawaitable(made) else made
         told, denied = await _told(agent, request, given)
         run = ai.Runner.run_streamed(agent, told, given, self._max_turns, run_config=self._run_config(request))
-        before = _usage(run.context_wrapper.usage)  # that of the turns before, where a paused run goes on
+        before = _usage(run.context_wrapper.usage)  # of the earlier turns, if a paused run is resumed
         translation = _AgentsTranslation(agent, request, denied)
         try:
             async for event in run.stream_events():
@@ -116,9 +115,9 @@ class OpenAIAgentsBackend:
             if translation.ending is None:
                 raise
         finally:
-            # Left alone, the run's own task would go on asking the model for an answer that nobody reads.
+            # Otherwise the run's background task would keep calling the model for an answer that nobody reads.
             run.cancel()
-        # Also of a run that was cut: its tokens were used.
+        # For a run that was cut too: its tokens were used.
         yield _usage(run.context_wrapper.usage).since(before)
         if translation.ending is not None:
             yield Finished(translation.ending)
@@ -126,7 +125,7 @@ class OpenAIAgentsBackend:
             state = run.to_state().to_json(context_serializer=_unsaved)
             yield Paused(tuple([translation.pending(item) for item in run.interruptions]), state)
         elif not translation.has_said and run.final_output:
-            yield TextDelta(str(run.final_output))  # a tool's result, where it is the answer
+            yield TextDelta(str(run.final_output))  # the result of a tool, used as the answer
 
     def _run_config(self, request: AgentRequest) -> Any:
         given = request.sampling.given()
@@ -139,20 +138,20 @@ class OpenAIAgentsBackend:
         if request.tool_choice.required:
             [*names] = request.tool_choice.names
             asked["tool_choice"] = names[0] if len(names) == 1 else "required"
-        # What the request asks for goes before the operator's, which goes before the agent's own.
+        # The request's settings override the operator's, which override the agent's.
         settings = (self._config.model_settings or ai.ModelSettings()).resolve(ai.ModelSettings(**asked))
         return dataclasses.replace(self._config, model_settings=settings)
 
 
 class _AgentsTranslation:
-    """The SDK's events as ours."""
+    """Translates the SDK's events."""
 
     def __init__(self, agent: Any, request: AgentRequest, denied: Collection[str]) -> None:
         self._agent = agent
         self._tools = {tool.name: tool for tool in request.tools}
         self._results = (request.resume or Resume({})).results
         self._denied = denied
-        self._calls: dict[int, str] = {}  # those that go on, by the number of their item in what the model answers
+        self._calls: dict[int, str] = {}  # ids of open calls, by output index in the model's answer
         self.has_said = False
         self.ending: Any = None
 
@@ -168,7 +167,7 @@ class _AgentsTranslation:
                 self.has_said = False
                 call_id: str = event.item.call_id
                 if call_id not in self._results:
-                    # The SDK's result of a call that was denied looks like any other.
+                    # The SDK's result of a denied call looks like any other.
                     yield ToolResult(call_id, str(event.item.output), denied=call_id in self._denied)
             case _:
                 pass
@@ -205,11 +204,11 @@ class _AgentsTranslation:
             yield ToolCallReady(item.call_id, item.name, self._arguments(item), self._executor(item.name))
         elif item.type.endswith("_call") and getattr(item, "call_id", None) and item.type != "function_call":
             yield ToolCallReady(item.call_id, item.type.removesuffix("_call"), item.model_dump_json(), "agent")
-        elif item.type.endswith("_call") and item.type != "function_call":  # a hosted tool, which is done by now
+        elif item.type.endswith("_call") and item.type != "function_call":  # a hosted tool, which has already run
             yield Progress("step", item.id, item.type.removesuffix("_call").replace("_", " "), done=True)
 
     def pending(self, item: Any) -> PendingCall:
-        """A call that the run waits for."""
+        """A pending call of the run."""
         waits_for: Any = "result" if item.name in self._tools else "approval"
         return PendingCall(item.call_id, item.name, self._arguments(item), waits_for)
 
@@ -228,12 +227,12 @@ class _AgentsTranslation:
 
 
 def _unsaved(_: object) -> dict[str, Any]:
-    """The context as it is saved: not at all, since it is made for each turn."""
+    """Leave the context out of a saved run, since each turn makes a new context."""
     return {}
 
 
 async def _told(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Collection[str]]:
-    """What a run begins with, the conversation or the paused run that a request resumes, and the calls denied in that."""
+    """The input of a run (the conversation, or the paused run to resume), and the ids of the denied calls."""
     conversation = [item for message in request.messages for item in _items(message)]
     resume = request.resume
     if resume is None or resume.state is None:
@@ -251,24 +250,24 @@ async def _told(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Col
     if said and (resume.superseded or not resume.decisions):
         try:
             state.add_input([item for message in said for item in _items(message)])
-        except ai.UserError:  # the model is not asked any more in this run
+        except ai.UserError:  # the resumed run does not call the model again
             return conversation, ()
     return state, denied
 
 
 def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any:
-    """The agent, and those it hands over to, with what a request wants of it."""
+    """A copy of the agent and of the agents of its handoffs, with the request's tools and response format."""
     if id(agent) in made:
         return made[id(agent)]
     resume = request.resume or Resume({})
     tools = [_client_tool(tool, resume.results) for tool in request.tools]
     withdrawn = {message.name for message in resume.results.values()} - {tool.name for tool in request.tools}
     tools += [_client_tool(FunctionTool(name), resume.results, is_offered=False) for name in withdrawn]
-    # A clone for each turn: agents are shared, and the client's tools are this request's.
+    # A clone for each turn: all turns share the agent, and the client's tools belong to one request.
     clone = agent.clone(tools=[*agent.tools, *tools])
     if request.response_format is not None:
         clone.output_type = _Answer(request)
-    made[id(agent)] = clone  # before the others, which may hand back to it
+    made[id(agent)] = clone  # before the handoffs, which may lead back to this agent
     clone.handoffs = [
         _for_request(handoff, request, made) if isinstance(handoff, ai.Agent) else handoff for handoff in agent.handoffs
     ]
@@ -276,7 +275,7 @@ def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any
 
 
 def _reachable(agent: Any, found: dict[int, Any]) -> dict[int, Any]:
-    """The agent and those it hands over to, by their identity."""
+    """The agent and all agents that its handoffs reach, by `id`."""
     if id(agent) not in found:
         found[id(agent)] = agent
         for handoff in agent.handoffs:
@@ -291,11 +290,11 @@ def _name(handoff: Any) -> str:
 
 
 def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: bool = True) -> Any:
-    """A tool of the client: its call waits as if for approval, and then has the client's result."""
+    """A client tool: its call waits as if for approval, and then returns the client's result."""
     awaited = {call_id for call_id, message in results.items() if message.name == tool.name}
 
     async def result(context: Any, _: str) -> Any:
-        awaited.discard(context.tool_call_id)  # until then it has to be there, even if it is not offered any more
+        awaited.discard(context.tool_call_id)  # until then the tool must stay enabled, even if no longer offered
         message = results[context.tool_call_id]
         return [ai.ToolOutputText(text=message.text), *map(_output, message.media)] if message.media else message.text
 
@@ -309,12 +308,12 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
         on_invoke_tool=result,
         is_enabled=is_enabled,
         strict_json_schema=isinstance(tool, FunctionTool) and tool.strict is True,
-        needs_approval=True,  # the SDK's one way to stop before a call, and to go on with it later
+        needs_approval=True,  # the SDK's only way to pause before a call and resume later
     )
 
 
 class _Answer(AgentOutputSchemaBase):
-    """The form of an answer that a request wants; whether it has it is looked at by the server."""
+    """The answer format that a request demands; the server validates the answer."""
 
     def __init__(self, request: AgentRequest) -> None:
         self._wanted = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
@@ -332,7 +331,7 @@ class _Answer(AgentOutputSchemaBase):
         return self._wanted.strict
 
     def validate_json(self, json_str: str) -> str:
-        # The server checks the answer by the same schema, and can have it repaired.
+        # The server validates the answer against the same schema, and can request a repair.
         return json_str
 
 

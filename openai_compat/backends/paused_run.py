@@ -1,4 +1,4 @@
-"""A run of a framework that waits for decisions and results: what it has asked for, and what is given by now."""
+"""A framework's paused run: the calls that wait for decisions or results, and the answers so far."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SUPERSEDED = "The user sent another message instead."
 
 @dataclass(frozen=True, slots=True)
 class PausedRun:
-    """A run of a framework that goes on with the answers to all that it has asked for, at once.
+    """A framework's paused run, which resumes only with the answers to all of its calls.
 
     Attributes:
-        saved: the framework's own state of it, as JSON.
-        asked: the calls that it waits for, in their order.
-        decisions: what was decided about them by now, by call id.
-        results: the results that are there by now, by call id.
+        saved: the framework's state of the run, as JSON.
+        asked: the calls of the pause, in order.
+        decisions: the decisions so far, by call id.
+        results: the results so far, by call id.
     """
 
     saved: Mapping[str, Any]
@@ -34,10 +34,10 @@ class PausedRun:
 
     @classmethod
     def of(cls, resume: Resume | None, *, can_close: bool = False) -> PausedRun | None:
-        """The run that a request resumes, with what it brings; None if the agent is to begin with the conversation.
+        """Return the run that a request resumes, with the request's answers; None to start from the conversation.
 
-        It is to where the user has sent another message instead. A framework that `can_close` a run with a message is
-        given it, with all denied that is open.
+        If the user has sent another message instead, the result is None, unless the framework `can_close` a run with a
+        message: then the run is returned with all open calls denied.
         """
         if resume is None or resume.state is None or (resume.superseded and not can_close):
             return None
@@ -58,22 +58,22 @@ class PausedRun:
 
     @property
     def waits(self) -> tuple[PendingCall, ...]:
-        """The calls that it waits for yet."""
+        """The calls that still wait for an answer."""
         given = self.decisions.keys() | self.results.keys()
         return tuple([call for call in self.asked if call.call_id not in given])
 
     @property
     def denied(self) -> frozenset[str]:
-        """The calls that are not run, which frameworks tell of as of others, or as of those that have failed."""
+        """The ids of the denied calls, which frameworks report like other calls or like failed ones."""
         return frozenset([call_id for call_id, decision in self.decisions.items() if not decision.approved])
 
     @property
     def end(self) -> Paused:
-        """The end of a turn, with what it waits for yet."""
+        """The event that ends the turn with the calls that still wait."""
         return Paused(self.waits, _paused_run().dump_python(self, mode="json"))
 
 
 @cache
 def _paused_run() -> TypeAdapter[PausedRun]:
-    # Not when it is imported: it is built for longer than all else of a backend that is ours.
+    # Built on first use: building takes longer than importing the rest of a backend.
     return TypeAdapter(PausedRun)

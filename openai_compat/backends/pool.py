@@ -1,4 +1,4 @@
-"""Agents that are expensive to make, kept warm and lent to one turn at a time: anybody's, or one for each session."""
+"""Pools of warm agents that are expensive to make, each lent to one turn at a time: shared, or one per session."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ __all__ = ("KeyedBackend", "PooledBackend", "keyed", "pooled")
 
 
 def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> PooledBackend:
-    """A backend that has `factory` make its agents, and keeps up to `idle` of them for later turns.
+    """Make a backend that gets its agents from `factory` and keeps up to `idle` of them for later turns.
 
-    `factory` returns anything `as_backend` takes, or is a coroutine function that does. An agent is lent to one turn
-    at a time; when none is idle, another is made. One whose turn failed or was cancelled is never lent again. Agents
-    that are not kept are closed by their `aclose` or `close`, if they have one.
+    `factory` returns anything `as_backend` accepts, or is a coroutine function that does. An agent is lent to one turn
+    at a time; if none is idle, another is made. An agent whose turn failed or was cancelled is never lent again. Agents
+    that are not kept are closed by their `aclose` or `close` method, if any.
 
-    Agents must not keep the conversation: the next turn is another's.
+    Agents must not remember the conversation: their next turn may belong to another client.
 
-    Unless `capabilities` are given, or `factory` is a coroutine function, one agent is made at once, to look at its.
-    Raises ValueError if `idle` is negative.
+    Unless `capabilities` are given or `factory` is a coroutine function, one agent is made at once, to read its
+    capabilities. Raises ValueError if `idle` is negative.
     """
     return PooledBackend(factory, idle=idle, capabilities=capabilities)
 
 
 class _Lender:
-    """Lends each of its agents to one turn at a time. What it takes them from is a matter of its subclasses."""
+    """Lends each of its agents to one turn at a time. Subclasses decide how agents are made and kept."""
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.capabilities = capabilities
         self._lent: dict[RunContext, _WarmAgent] = {}
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Lend an agent to this turn, and yield what it says."""
+        """Lend an agent to this turn, and yield its events."""
         agent = await self._take(request)
-        # By context, since `request_cancel` knows nothing else of the turn.
+        # By context, since `request_cancel` gets nothing else of the turn.
         self._lent[context] = agent
         left: Mapping[str, Any] | None = None
         kept = False
@@ -58,7 +58,7 @@ class _Lender:
                     yield item
             finally:
                 await close(items)
-            # An agent that was stopped half-way may hold half a conversation: it is closed instead.
+            # Close an agent that was stopped half-way: it may hold half a conversation.
             kept = not context.cancelled and self._keep(request, agent, left)
         finally:
             del self._lent[context]
@@ -66,7 +66,7 @@ class _Lender:
                 await agent.close(context)
 
     def request_cancel(self, context: RunContext) -> None:
-        """Tell the agent that runs this turn to stop, if it has a way of its own to do so."""
+        """Tell the agent of this turn to stop, if the agent supports cancellation."""
         lent = self._lent.get(context)
         if lent is not None and isinstance(lent.backend, SupportsCancel):
             lent.backend.request_cancel(context)
@@ -75,7 +75,7 @@ class _Lender:
         raise NotImplementedError
 
     def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
-        """Keep the agent, whose turn has left this state; False if there is no place for it."""
+        """Keep the agent, whose turn ended with the state `left`; False if there is no room."""
         raise NotImplementedError
 
 
@@ -95,7 +95,7 @@ class PooledBackend(_Lender):
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
-        self._most = 0  # agents that are lent now are closed when they come back
+        self._most = 0  # agents that are lent now are closed when returned
         while self._idle:
             await self._idle.pop().close()
 
@@ -121,20 +121,21 @@ def keyed(
     seconds: float = 600.0,
     capabilities: Capabilities | None = None,
 ) -> KeyedBackend:
-    """A backend with a warm agent for each session: for agents that hold one conversation, and are slow to begin one.
+    """Make a backend with a warm agent for each session, for agents that hold one conversation and are slow to start.
 
-    `make` gets the request of a session's first turn and returns anything `as_backend` takes, or is a coroutine function
-    that does. The agent then gets the later turns of the session, one at a time, so it needs only `request.new_messages`
-    of them. It is made again, from `request.state`, where it is gone: the session was idle for `seconds` or more than
-    `idle` others were used since, a turn of it failed or was stopped, it was in another process, or the conversation
-    goes on from another point than the agent has left it at (its last `Finished.state` or `Paused.state`).
+    `make` gets the request of a session's first turn and returns anything `as_backend` accepts, or is a coroutine
+    function that does. The agent then gets the session's later turns, one at a time, so it needs only their
+    `request.new_messages`. A new agent is made, from `request.state`, if the old one is gone: the session was idle for
+    `seconds`, more than `idle` other sessions were used since, a turn failed or was stopped, or the agent was in another
+    process. The same happens if the conversation continues from another state than the agent's last `Finished.state` or
+    `Paused.state`.
 
     Args:
         make: makes the agent.
-        key: the session that a request belongs to; None for none, whose agent is made for the one turn.
-        idle: how many agents are kept.
-        seconds: how long each is kept between two turns.
-        capabilities: what the agents can take; all of it, if not given.
+        key: returns the session of a request; with None, an agent is made for that turn only.
+        idle: maximum number of idle agents that are kept.
+        seconds: how long an agent is kept between two turns.
+        capabilities: the capabilities of the agents; all of them by default.
 
     Raises ValueError if `idle` or `seconds` is negative.
     """
@@ -142,7 +143,7 @@ def keyed(
 
 
 class KeyedBackend(_Lender):
-    """Lends each session the agent that it had before; see `keyed`."""
+    """Lends each session the agent of its earlier turns; see `keyed`."""
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class KeyedBackend(_Lender):
         self._key = key
         self._most = idle
         self._seconds = seconds
-        self._idle: dict[str, _KeptAgent] = {}  # the one that was used last is the last
+        self._idle: dict[str, _KeptAgent] = {}  # least recently used first
         super().__init__(capabilities or Capabilities())
 
     async def aclose(self) -> None:
@@ -175,13 +176,13 @@ class KeyedBackend(_Lender):
             agent = self._taken(key)
             if session.left == request.state:
                 return agent
-            await agent.close()  # a fork, or a turn elsewhere: it knows another conversation
+            await agent.close()  # after a fork or a turn elsewhere, its conversation is another one
         made = self._make(request)
         return _WarmAgent(await made if inspect.isawaitable(made) else made)
 
     def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
         key = self._key(request)
-        # Two turns of one session at a time had an agent each: one of them is enough.
+        # Two concurrent turns of one session had an agent each: one is enough.
         if key is None or key in self._idle or not self._most:
             return False
         if len(self._idle) >= self._most:
@@ -200,7 +201,7 @@ class KeyedBackend(_Lender):
         spawn(agent.close_quietly, "end of a warm agent", lambda: None)
 
     async def _expire(self, key: str) -> None:
-        # Not in this task, which is the timer's, and is cancelled with it.
+        # Not in this task: it is the timer's, which `_taken` cancels.
         self._close_soon(key)
 
 
@@ -217,19 +218,19 @@ class _WarmAgent:
         self.backend: AgentBackend = as_backend(agent)
 
     async def close_quietly(self) -> None:
-        """Close it in a task of its own, which must not fail."""
+        """Close the agent in a background task, which must not fail."""
         try:
             await self.close()
         except Exception:
             logger.warning("a warm agent could not be closed", exc_info=True)
 
     async def close(self, context: RunContext | None = None) -> None:
-        """Close it by its own means; one that cannot be closed is reported, and no longer anybody's."""
+        """Close the agent by its `aclose` or `close`; with a `context`, a failure is only logged."""
         end = getattr(self._agent, "aclose", None) or getattr(self._agent, "close", None)
         if end is None:
             return
         try:
-            # The turn may be cancelled already; a browser or a process left open would be nobody's.
+            # Shielded, since the turn may be cancelled: an open browser or process would leak.
             with anyio.CancelScope(shield=True):
                 result = end()
                 if inspect.isawaitable(result):

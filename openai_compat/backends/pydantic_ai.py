@@ -32,7 +32,7 @@ from .paused_run import PausedRun
 
 __all__ = ("PydanticAIBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "pydantic-ai"):
     ai: Any = importlib.import_module("pydantic_ai")
     Saved: Any = importlib.import_module("pydantic_ai.conversation").ConversationTypeAdapter
@@ -53,17 +53,17 @@ SETTINGS = {
 
 
 CONFLICT = "conflicts with existing tool"
-"""What Pydantic AI says where two tools have one name."""
+"""Pydantic AI's error text for two tools of the same name."""
 
 
 class PydanticAIBackend:
-    """Runs an agent of Pydantic AI for each turn; one agent runs many at once.
+    """Runs an agent of Pydantic AI for each turn; one agent runs many turns concurrently.
 
     Args:
         agent: the agent.
-        deps: makes its dependencies for a turn; may be a coroutine function.
-        usage_limits: `UsageLimits` of a turn. One that is reached ends the answer with "length".
-        output: makes the text of an output that is not text; as JSON otherwise.
+        deps: makes the dependencies of a turn; may be a coroutine function.
+        usage_limits: `UsageLimits` of a turn. Reaching a limit ends the answer with "length".
+        output: converts an output that is not text to text; JSON by default.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PydanticAIBackend:
         self._text_of = output or _json
         own: Any = agent.output_type
         self._outputs: list[Any] = [*own] if isinstance(own, Sequence) else [own]
-        # An agent that validates its output takes no other type for it, not even for one turn.
+        # An agent with output validators accepts no other output type, not even for one turn.
         self._fixed = bool(getattr(agent, "_output_validators", ()))
         pauses = not self._fixed or ai.DeferredToolRequests in self._outputs
         self.capabilities = Capabilities(
@@ -94,7 +94,7 @@ class PydanticAIBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         paused = PausedRun.of(request.resume, can_close=True)
         if paused is not None and paused.waits:
             yield paused.end
@@ -109,7 +109,7 @@ class PydanticAIBackend:
             model_settings=_settings(request),
             instructions=request.system or None,
             usage_limits=self._limits,
-            # Pydantic AI takes a history for one of its own, which would begin with them.
+            # Pydantic AI expects a history to begin with the agent's system prompts, and does not add them.
             capabilities=[ReinjectSystemPrompt()],
         )
         theirs: Container[str] = request.resume.results if request.resume is not None else ()
@@ -123,7 +123,7 @@ class PydanticAIBackend:
             yield Finished("length")
             return
         except ai.UserError as error:
-            if request.tools and CONFLICT in str(error):  # with one that is only known now, such as an MCP server's
+            if request.tools and CONFLICT in str(error):  # with a tool known only at run time, such as an MCP server's
                 text = "The agent has a tool of that name itself: give yours another name."
                 raise InvalidRequest(text, param="tools", code="tool_name_taken") from error
             raise
@@ -148,13 +148,13 @@ class PydanticAIBackend:
 
 
 class _PydanticAITranslation:
-    """Pydantic AI's events as ours."""
+    """Translates Pydantic AI's events."""
 
     def __init__(self, outputs: Sequence[Any], text_of: Callable[[Any], str], theirs: Container[str]) -> None:
-        self._theirs = theirs  # the client's calls, whose results the run tells of as it goes on
+        self._theirs = theirs  # ids of client calls, whose results the resumed run repeats
         self._hidden = {output.name for output in outputs if isinstance(output, ai.ToolOutput)}
         self._text_of = text_of
-        self._calls: dict[int, str] = {}  # by the number of their part in what the model answers
+        self._calls: dict[int, str] = {}  # call ids by part index in the model's answer
         self._is_text = True
         self.result: Any = None
 
@@ -193,7 +193,7 @@ class _PydanticAITranslation:
             case "builtin-tool-return":
                 yield _result(part)
             case "tool-call" if part.tool_name.startswith("final_result") or part.tool_name in self._hidden:
-                pass  # the output, which is no tool
+                pass  # the output, not a tool call
             case "tool-call" | "builtin-tool-call":
                 self._calls[index] = part.tool_call_id
                 executor: Executor | None = None if part.part_kind == "tool-call" else "agent"
@@ -216,7 +216,7 @@ class _PydanticAITranslation:
 
 
 def _answers(paused: PausedRun, conversation: Any, request: AgentRequest) -> dict[str, Any]:
-    """The arguments to go on with."""
+    """The arguments that resume the run."""
     is_superseded = request.resume is not None and request.resume.superseded
     prompt = _content(cast("UserMessage", request.messages[-1]).parts) if is_superseded else None
     approvals = {call_id: _decided(decision) for call_id, decision in paused.decisions.items()}
@@ -229,7 +229,7 @@ def _answers(paused: PausedRun, conversation: Any, request: AgentRequest) -> dic
 
 
 def _names(toolset: Any) -> Iterator[str]:
-    """The names of a toolset's tools, as far as they are known before a run: those of functions, however they are wrapped."""
+    """The tool names of a toolset that are known before a run: those of function toolsets, wrapped or not."""
     if isinstance(toolset, ai.FunctionToolset):
         yield from toolset.tools
     for inner in getattr(toolset, "toolsets", ()):
@@ -256,7 +256,7 @@ def _ready(part: Any, executor: Executor | None = None) -> ToolCallReady:
 
 
 def _arguments(part: Any) -> str:
-    # As the model wrote them: `args_as_json_str` writes them anew, which is not what their pieces add up to.
+    # Verbatim: `args_as_json_str` serializes again, so its text may differ from the streamed deltas.
     return part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()
 
 
@@ -301,7 +301,7 @@ def _settings(request: AgentRequest) -> dict[str, Any]:
 
 
 def _history(request: AgentRequest) -> dict[str, Any]:
-    """The conversation: what was said last is the prompt, where the user said it."""
+    """The conversation history, and the last message as prompt if it is the user's."""
     turns, prompt = request.turns, None
     if turns and isinstance(last := turns[-1], UserTurn) and last.parts and not last.results:
         turns, prompt = turns[:-1], _content(last.parts)
@@ -318,7 +318,7 @@ def _message(turn: UserTurn | AssistantMessage) -> Any:
         content = [result.text, *_content(result.media)] if result.media else result.text
         outcome = "failed" if result.is_error else "success"
         told.append(ai.ToolReturnPart(result.name, content, result.call_id, outcome=outcome))
-    # Results first: a model's API refuses words between a call and its result.
+    # Results first: model APIs refuse other content between a call and its result.
     said = [ai.UserPromptPart(_content(turn.parts))] if turn.parts else []
     return ai.ModelRequest([*told, *said])
 

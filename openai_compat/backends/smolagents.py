@@ -25,7 +25,7 @@ from ..package import needs
 
 __all__ = ("SmolagentsBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "smolagents"):
     smol: Any = importlib.import_module("smolagents")
     memory: Any = importlib.import_module("smolagents.memory")
@@ -34,18 +34,18 @@ with needs(__name__, "smolagents"):
     Image: Any = importlib.import_module("PIL.Image")
 
 ANSWER = "final_answer"
-"""The tool by which an agent answers."""
+"""The tool with which an agent gives its answer."""
 
 
 class SmolagentsBackend:
-    """Runs an agent of smolagents for each turn, in a thread. An agent holds one conversation, so each turn is given its own.
+    """Runs an agent of smolagents for each turn, in a thread. An agent holds one conversation, so each turn gets a new agent.
 
     Args:
-        make: makes the agent; may be a coroutine function. With a parameter `request`, or one without default, it is given
-            the `AgentRequest`.
-        approve: the tools of a `ToolCallingAgent` that run once a person has approved the call. The run waits for the
-            decision (see `RunContext.approve`).
-        parameters: the fields of `Sampling` that `make` takes from the request, for its model.
+        make: makes the agent; may be a coroutine function. Gets the `AgentRequest` if it has a parameter `request`, or
+            one without a default.
+        approve: the tools of a `ToolCallingAgent` whose calls need approval. The run waits for the decision (see
+            `RunContext.approve`).
+        parameters: the fields of `Sampling` that `make` applies to its model.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class SmolagentsBackend:
         )
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
-        """The names of the agent's tools, and of the agents that it gives work to."""
+        """The names of the agent's tools and of its managed agents."""
         agent = await self._made(request)
         return [*agent.tools, *agent.managed_agents]
 
@@ -77,14 +77,14 @@ class SmolagentsBackend:
         return await made if inspect.isawaitable(made) else made
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         agent = await self._made(request)
         calls = isinstance(agent, smol.ToolCallingAgent)
         if not calls and self._asks:
             raise TypeError("only the tools of a ToolCallingAgent can wait for approval")
         if not calls and request.tool_choice.required:
             raise InvalidRequest("This agent cannot call tools of the client.", param="tool_choice")
-        for each in (agent, *agent.managed_agents.values()):  # what they print is for a terminal
+        for each in (agent, *agent.managed_agents.values()):  # silence their output, which is for a terminal
             each.logger = each.monitor.logger = monitoring.AgentLogger(smol.LogLevel.OFF, Console(quiet=True))
         agent.stream_outputs = hasattr(agent.model, "generate_stream")
         agent.instructions = "\n\n".join([text for text in (agent.instructions, request.system) if text]) or None
@@ -103,10 +103,10 @@ class SmolagentsBackend:
 
 
 class _SmolagentsGate:
-    """What is asked before the calls of a step run: people's approval, and the client for its own.
+    """Gets approvals and client results before the calls of a step run.
 
     Attributes:
-        denied: the ids of calls that somebody has denied.
+        denied: the ids of denied calls.
         clients: the names of the client's tools.
     """
 
@@ -119,7 +119,7 @@ class _SmolagentsGate:
         self.denied: set[str] = set()
 
     def process_tool_calls(self, message: Any, step: Any) -> Iterator[Any]:
-        """In the place of the agent's own: run the calls that may run, in its thread."""
+        """Replaces the agent's method: runs the calls that may run here, in the agent's thread."""
         asking = [call for call in message.tool_calls if call.function.name in self._asks | self.clients]
         said: dict[str, str] = anyio.from_thread.run(self._ask, asking, token=self._loop) if asking else {}
         elsewhere = [call for call in message.tool_calls if call.id in said]
@@ -134,7 +134,7 @@ class _SmolagentsGate:
         message.tool_calls += elsewhere
 
     async def _ask(self, calls: list[Any]) -> dict[str, str]:
-        """What stands for the results of the calls that do not run here."""
+        """Return client results and denials, by call id."""
         said: dict[str, str] = {}
         async with anyio.create_task_group() as group:
             for call in calls:
@@ -155,14 +155,14 @@ class _SmolagentsGate:
 
 
 class _SmolagentsTranslation:
-    """What an agent yields, as our events."""
+    """Translates the stream of an agent to events."""
 
     def __init__(self, calls: bool, is_checked: bool) -> None:
-        self._calls = calls  # tools, by a model's API; others write code, which is how they think
-        self._streams = calls and not is_checked  # what may be refused is not said
-        self._answers: int | None = None  # the place of the call by which it answers, among those of a step
+        self._calls = calls  # False for agents that write code, whose text is reasoning
+        self._streams = calls and not is_checked  # an answer that a check may refuse is not streamed
+        self._answers: int | None = None  # index of the call that answers, among the calls of a step
         self._answer_text = _AnswerText()
-        self._said: list[str] = []  # of the answer
+        self._said: list[str] = []  # streamed chunks of the answer
         self._code: str | None = None
         self._step: Any = None
         self.denied: set[str] = set()
@@ -210,7 +210,7 @@ class _SmolagentsTranslation:
         yield from _usage(step)
 
     def _answer(self, output: Any) -> Iterator[AgentEvent]:
-        if isinstance(output, list):  # the text of an exception, where the last answer after all steps has failed
+        if isinstance(output, list):  # the text of an exception: the answer after the last step has failed
             raise RuntimeError("the model has failed to answer after the last step")
         if str(output) != "".join(self._said):
             yield MessageBreak()
@@ -218,7 +218,7 @@ class _SmolagentsTranslation:
 
 
 class _AnswerText:
-    """The text of the answer in `{"answer": "…`, as that JSON is written: each piece of it is read once."""
+    """Extracts the answer from `{"answer": "…` while that JSON is streamed; each chunk is parsed once."""
 
     BEGINNING = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
 
@@ -227,7 +227,7 @@ class _AnswerText:
         self._begun = self._ended = False
 
     def more(self, piece: str) -> str:
-        """The text that a piece brings, with what was not whole before it."""
+        """The text that a chunk completes, including an escape that an earlier chunk began."""
         self._unread += piece
         if not self._begun:
             beginning = self.BEGINNING.match(self._unread)
@@ -240,19 +240,19 @@ class _AnswerText:
         read, self._unread = f'"{self._unread[:whole]}"', self._unread[whole:]
         try:
             text, end = STRINGS.raw_decode(read)
-        except ValueError:  # no JSON: smolagents tells the model so
+        except ValueError:  # invalid JSON, which smolagents reports to the model
             self._ended = True
             return ""
-        self._ended = end < len(read)  # by its own quotation mark
+        self._ended = end < len(read)  # the closing quotation mark has come
         return str(text)
 
 
 STRINGS = json.JSONDecoder(strict=False)
-"""Models write line breaks as they are."""
+"""Not strict, since models write raw line breaks in strings."""
 
 
 def _whole_characters(text: str) -> int:
-    """How much of a JSON string is there without the escape at its end that is not whole yet."""
+    """Length of a JSON string without an incomplete escape at its end."""
     at = 0
     while (escape := text.find("\\", at)) >= 0:
         at = escape + (6 if text[escape + 1 : escape + 2] == "u" else 2)
@@ -264,20 +264,20 @@ def _whole_characters(text: str) -> int:
 
 
 def _steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:
-    """What the agent says and does, in its thread."""
+    """Run the agent, in its thread, and yield its stream."""
     stream = agent.run(task, stream=True, reset=False, images=images or None)
-    if not task and not images:  # what came last are results of the client's tools
+    if not task and not images:  # the last turn has only tool results: drop the empty task
         agent.memory.steps.pop()
     try:
         for item in stream:  # noqa: UP028  (it is closed as told below)
             yield item
     finally:
-        with suppress(RuntimeError):  # it yields once more, even where it is closed
+        with suppress(RuntimeError):  # smolagents yields once more while it is closed
             stream.close()
 
 
 def _client_tool(tool: Tool) -> Any:
-    """What the model is told of a tool of the client; it is called by who asks."""
+    """A client tool as shown to the model. It is never called: `_SmolagentsGate` gets the client's result."""
     schema: Any = {"properties": {"input": {"type": "string"}}, "required": ["input"]}
     if isinstance(tool, FunctionTool):
         schema = tool.parameters or {}
@@ -286,7 +286,7 @@ def _client_tool(tool: Tool) -> Any:
         name: {"type": "any", "description": "", **about, **({} if name in required else {"nullable": True})}
         for name, about in schema.get("properties", {}).items()
     }
-    shown = smol.Tool.__new__(smol.Tool)  # its checks are for tools of Python, with a method `forward`
+    shown = smol.Tool.__new__(smol.Tool)  # skips its checks, which require a Python method `forward`
     shown.name, shown.description, shown.inputs, shown.output_type = tool.name, tool.description or "", inputs, "string"
     shown.is_initialized = True
     return shown
@@ -298,7 +298,7 @@ def _usage(step: Any) -> Iterator[UsageReported]:
 
 
 def _begin(agent: Any, request: AgentRequest) -> tuple[str, list[Any]]:
-    """Put the conversation into the agent's memory. Returns what the user says now."""
+    """Load the earlier messages into the agent's memory. Returns the text and the pictures of the user's last message."""
     earlier, last = [*request.turns], UserTurn()
     if earlier and isinstance(said := earlier[-1], UserTurn):
         earlier[-1], last = UserTurn(said.results), UserTurn(parts=said.parts)
@@ -317,7 +317,7 @@ def _begin(agent: Any, request: AgentRequest) -> tuple[str, list[Any]]:
 
 
 def _images(parts: Iterable[InputPart]) -> list[Any]:
-    """The pictures. Raises InvalidRequest for those that are told by a URL: nothing is fetched here."""
+    """The pictures. Raises InvalidRequest for a picture by URL, since nothing is fetched here."""
     images: list[Any] = []
     for part in parts:
         if isinstance(part, ImagePart):

@@ -32,7 +32,7 @@ from .paused_run import SUPERSEDED, PausedRun
 
 __all__ = ("StrandsBackend",)
 
-# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+# Untyped: type checking would need the framework installed. Tests run against its real versions.
 with needs(__name__, "strands"):
     Agent: Any = importlib.import_module("strands").Agent
     Snapshot: Any = importlib.import_module("strands.types._snapshot").Snapshot
@@ -43,10 +43,10 @@ with needs(__name__, "strands"):
     MaxTokensReached: Any = importlib.import_module("strands.types.exceptions").MaxTokensReachedException
 
 RESULT = "openai_compat"
-"""The interrupt by which a run waits for the client's result of a tool."""
+"""Name of the interrupt that waits for the result of a client tool."""
 
 BYTES = "base64 bytes"
-"""The only key of what stands for bytes in a snapshot as JSON."""
+"""The only key of an object that stands for bytes in a JSON snapshot."""
 
 REASONS: Mapping[str, Any] = {
     "max_tokens": "length",
@@ -59,13 +59,13 @@ REASONS: Mapping[str, Any] = {
 
 
 class StrandsBackend:
-    """Runs an agent of Strands for each turn. An agent holds one conversation, so each turn is given one of its own.
+    """Runs an agent of Strands for each turn. An agent holds one conversation, so each turn gets a new agent.
 
     Args:
-        make: makes the agent; may be a coroutine function. With a parameter `request`, or one without default, it is given
-            the `AgentRequest`.
-        parameters: the fields of `Sampling` that `make` takes from the request, for its model.
-        answer: makes the answer to an interrupt of yours, of whether it is approved; "yes" or "no" by itself.
+        make: makes the agent; may be a coroutine function. Gets the `AgentRequest` if it has a parameter `request`, or
+            one without a default.
+        parameters: the fields of `Sampling` that `make` applies to its model.
+        answer: makes the answer to the agent's own interrupts from the approval (a bool); "yes" or "no" by default.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StrandsBackend:
         given = frozenset(parameters)
         self.capabilities = Capabilities(
             audio_input=False,
-            structured_output=False,  # it takes a class, not a schema
+            structured_output=False,  # Strands takes a class, not a schema
             counts_tokens="max_tokens" in given,
             keeps_state=True,
             parameters=given,
@@ -103,7 +103,7 @@ class StrandsBackend:
         return await made if inspect.isawaitable(made) else made
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent, and yield what it says and does."""
+        """Run the agent, and yield its events."""
         paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.end
@@ -117,7 +117,7 @@ class StrandsBackend:
                 async for event in run:
                     for item in translation.of(event):
                         yield item
-        # Other frameworks end such an answer; Strands raises, and what was said so far has been told.
+        # Other frameworks end the answer here; Strands raises, after the text so far was sent.
         except MaxTokensReached:
             yield Finished("length")
             return
@@ -135,7 +135,7 @@ class StrandsBackend:
 
 
 class _StrandsClientTool(AgentTool):
-    """A tool that the client runs. It is called once its result is there."""
+    """A client tool. It is called once the client's result exists."""
 
     tool_type = "function"
     tool_name = ""
@@ -153,7 +153,7 @@ class _StrandsClientTool(AgentTool):
 
 
 class _Gate:
-    """Stops the run before a tool that the client runs, and has a call run as people have changed it."""
+    """Interrupts the run before a client tool, and applies edited arguments to approved calls."""
 
     def __init__(self, request: AgentRequest, paused: PausedRun | None) -> None:
         self._clients = {tool.name for tool in request.tools}
@@ -162,7 +162,7 @@ class _Gate:
         self._changed = {call_id: json.loads(arguments) for call_id, arguments in edited.items()}
 
     def before_tool_call(self, event: Any) -> None:
-        """Called before each call of a tool; when the run is resumed, an interrupt returns what it is answered with."""
+        """Called before each tool call; when the run is resumed, `interrupt` returns the client's result."""
         call = event.tool_use
         if call["name"] in self._clients:
             event.selected_tool.results[call["toolUseId"]] = event.interrupt(RESULT)
@@ -171,11 +171,11 @@ class _Gate:
 
 
 class _StrandsTranslation:
-    """The framework's events as ours.
+    """Translates the framework's events.
 
     Attributes:
-        told: the calls whose results were told.
-        result: how the run has ended.
+        told: the ids of the calls whose results were sent.
+        result: the result of the run.
     """
 
     def __init__(self, paused: PausedRun | None) -> None:
@@ -223,7 +223,7 @@ class _StrandsTranslation:
 
     def _done(self, result: Mapping[str, Any]) -> Iterator[AgentEvent]:
         call_id, content = result["toolUseId"], result["content"]
-        # A run that is resumed tells once more of the calls that had run beside those that waited.
+        # A resumed run repeats the results of calls that ran beside the pending ones.
         if call_id not in self.told:
             self.told.append(call_id)
             texts = [one["text"] if "text" in one else json.dumps(one.get("json"), default=str) for one in content]
@@ -231,7 +231,7 @@ class _StrandsTranslation:
             yield ToolResult(call_id, "\n".join(texts), is_error=failed, denied=denied)
 
     def done(self, snapshot: Mapping[str, Any]) -> Iterator[AgentEvent]:
-        """The calls that have run beside those that wait: the framework tells of them when the run is resumed."""
+        """The results of calls that ran beside the pending ones, which the framework sends only when the run is resumed."""
         for result in _completed(snapshot):
             yield from self._done(result)
 
@@ -242,7 +242,7 @@ class _StrandsTranslation:
         self._asked.append((PendingCall(tool_use["toolUseId"], tool_use["name"], arguments, waits_for), ids))
 
     def asked_with(self, interrupts: Iterable[Any]) -> list[tuple[PendingCall, list[str]]]:
-        """The calls that are waited for, with their interrupts; one of no call is asked about as a call of its name."""
+        """The pending calls with their interrupt ids; an interrupt without a call becomes a call with the interrupt's name."""
         known = {each for _, ids in self._asked for each in ids}
         for interrupt in interrupts:
             if interrupt.id not in known:
@@ -252,7 +252,7 @@ class _StrandsTranslation:
 
 
 def _resume(agent: Any, paused: PausedRun, answer: Callable[[bool], Any]) -> list[Any]:
-    """Bring an agent to where a run has paused; the answers to go on with."""
+    """Load a paused run into an agent; returns the answers that resume the run."""
     agent.load_snapshot(Snapshot.from_dict(_with_bytes(paused.saved["snapshot"])))
     interrupts: Mapping[str, list[str]] = paused.saved["interrupts"]
     answers: list[Any] = []
@@ -266,8 +266,8 @@ def _resume(agent: Any, paused: PausedRun, answer: Callable[[bool], Any]) -> lis
 
 
 def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
-    """Give an agent what the request has for it, beside the conversation."""
-    # Its default writes all that the agent says to the server's stdout, where the log may be.
+    """Add the request's instructions and tools to an agent."""
+    # The default handler prints the answer to the server's stdout, where the log may be.
     if isinstance(agent.callback_handler, handlers.PrintingCallbackHandler):
         agent.callback_handler = handlers.null_callback_handler
     if request.system:
@@ -278,27 +278,27 @@ def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
 
 
 def _of_tool(data: Any) -> Iterator[AgentEvent]:
-    """What a tool tells while it runs; of an agent in it, only what it has used."""
+    """The events of a running tool: its progress, and the token usage of an agent inside the tool."""
     if isinstance(data, str):
         yield Progress("tool", data, data, done=True)
     elif isinstance(data, Mapping):
         told = cast("Mapping[str, Any]", data)
         if "metadata" in (told.get("event") or ()):
             yield _usage(told["event"]["metadata"]["usage"])
-        elif "tool_stream_event" in told:  # of an agent in that one
+        elif "tool_stream_event" in told:  # an agent nested deeper
             yield from _of_tool(told["tool_stream_event"]["data"])
 
 
 def _usage(used: Mapping[str, Any]) -> UsageReported:
     given, said = used["inputTokens"], used["outputTokens"]
     cached, written = used.get("cacheReadInputTokens", 0), used.get("cacheWriteInputTokens", 0)
-    if given + said != used["totalTokens"]:  # a provider that counts the cache beside the input
+    if given + said != used["totalTokens"]:  # this provider counts cached tokens apart from the input
         given += cached + written
     return UsageReported(given, said, cached_tokens=cached, cache_write_tokens=written)
 
 
 def _begin(agent: Any, request: AgentRequest) -> list[Any] | None:
-    """Give an agent the conversation; its prompt, if the user has the last word and it is no result."""
+    """Load the conversation into an agent; returns the prompt if the last turn is a user message without tool results."""
     turns, prompt = request.turns, None
     resume = request.resume
     if resume is not None and resume.superseded and resume.state is not None:
@@ -311,7 +311,7 @@ def _begin(agent: Any, request: AgentRequest) -> list[Any] | None:
 
 
 def _closed(snapshot: Mapping[str, Any]) -> list[Any]:
-    """The messages of a run as far as it has come, with results of all of its calls."""
+    """The messages of a paused run, with results for all of its calls."""
     messages = snapshot["data"]["messages"]
     done = {result["toolUseId"]: result for result in _completed(snapshot)}
     results: list[Any] = []
@@ -322,7 +322,7 @@ def _closed(snapshot: Mapping[str, Any]) -> list[Any]:
 
 
 def _completed(snapshot: Mapping[str, Any]) -> Iterable[Any]:
-    """The results of calls that have run beside those that wait."""
+    """The results of calls that ran beside the pending ones."""
     pending: dict[str, Any] = snapshot["data"]["interrupt_state"].get("pending_tool_execution") or {}
     results: list[Any] = pending.get("completed_tool_results") or []
     return results
@@ -345,7 +345,7 @@ def _result(result: ToolMessage) -> dict[str, Any]:
 def _block(part: InputPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"text": part.text}
-    # Strands' models take bytes; to fetch a URL of the client's would be the server's own request to anywhere.
+    # Strands' models take bytes; fetching a client's URL would allow server-side request forgery.
     if part.content is None:
         text = "This agent takes pictures and documents with their data only, not by their URL."
         raise InvalidRequest(text, param="messages", code="invalid_value")
@@ -357,7 +357,7 @@ def _block(part: InputPart) -> dict[str, Any]:
 
 
 def _without_bytes(value: Any) -> Any:
-    """A snapshot with its bytes as base64 text, so that it can be kept as JSON."""
+    """A snapshot with its bytes in base64, so that it can be stored as JSON."""
     if isinstance(value, bytes):
         return {BYTES: base64.b64encode(value).decode()}
     if isinstance(value, Mapping):

@@ -20,26 +20,26 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 ROUNDS = 10
-"""Times that an answer is gone on with, which the API has paused in the middle of its own tools."""
+"""Maximum number of API calls per turn, since the API may pause an answer in the middle of its own tools."""
 
 
 class AnthropicBackend:
-    """Makes an agent of a model. The client's tools are the model's; their calls pause the turn.
+    """Makes an agent of a model. The model gets the client's tools, whose calls pause the turn.
 
     Args:
         model: the model to ask; None asks for the one that the client names.
-        client: a ready `anthropic.AsyncAnthropic`, or a function that gives the one for the running event loop; otherwise one is
-            made of `options` for each event loop.
-        max_tokens: tokens of an answer when the client sets no limit; the API demands one.
+        client: a ready `anthropic.AsyncAnthropic`, or a function that returns the client of the running event loop; by
+            default, a client is made from `options` for each event loop.
+        max_tokens: maximum tokens of an answer if the client sets no limit; the API requires a limit.
         system: instructions that go before the client's.
         extra: further arguments of `messages.create`, such as `{"thinking": {"type": "adaptive"}}`. Its `tools`, which
-            must be such as Anthropic runs, are added to the client's.
+            must be tools that Anthropic runs, are added to the client's.
         options: arguments of `anthropic.AsyncAnthropic`: `api_key`, `base_url`, `max_retries` and so on.
 
-    A request with `temperature` or `top_p` is answered by models that take them, and with 400 by others, as one with
-    `seed`, penalties or `logit_bias`, which the API does not have.
+    A request with `temperature` or `top_p` gets a 400 if the model does not accept them. A request with `seed`, penalties
+    or `logit_bias` always gets a 400, since the API does not have them.
 
-    Raises TypeError if both a client and options are given, ImportError if the package is not there.
+    Raises TypeError if both a client and options are given, ImportError if the package is not installed.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AnthropicBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask the model, and yield what it says."""
+        """Ask the model, and yield the events of its answer."""
         client = self._clients.here()
         params = self._params(request)
         custom_tools = frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)])
@@ -84,7 +84,7 @@ class AnthropicBackend:
                     for item in reply.read(event):
                         yield item
             self._answers.remember(request.principal, reply.content)
-            # The API pauses long turns of its own tools, and goes on when its answer is sent back.
+            # The API pauses long turns with its own tools, and continues when the answer so far is sent back.
             if reply.stop_reason != "pause_turn":
                 for item in reply.end():
                     yield item
@@ -103,7 +103,7 @@ class AnthropicBackend:
             raise refusal from error
 
     async def aclose(self) -> None:
-        """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
+        """Close the client made for this event loop; a ready client is closed by its owner."""
         await self._clients.aclose()
 
     def _params(self, request: AgentRequest) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class AnthropicBackend:
 
 
 def _client_class() -> type[AsyncAnthropic]:
-    """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
+    """Import the SDK when the backend is made: the import takes a second, and would block the event loop in the first turn."""
     with needs("AnthropicBackend"):
         from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
 

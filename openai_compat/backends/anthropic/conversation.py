@@ -1,4 +1,4 @@
-"""A conversation as the Messages API wants it: two roles in turn, every call answered by the next message."""
+"""Converts a conversation to the Messages API: alternating roles, and every call answered in the next message."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ...messages import AssistantMessage, Message, SystemMessage, Thought, ToolM
 from ..content_blocks import Block, assistant_blocks, input_blocks, result_content
 
 Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
-"""The blocks of an earlier answer with calls of these ids, as they came, if they are still known."""
+"""Returns the original blocks of an earlier answer by the ids of its calls, or None if they are unknown."""
 
 NO_RESULT = "(There is no result yet.)"
 
 CONTINUE = "Continue."
-"""Asked for the user, where a conversation ends with the assistant, with whose words many models refuse to go on; and
-where nobody says anything beside the instructions, which the API refuses."""
+"""User message added to a conversation that ends with the assistant, which many models refuse to continue, or that has
+only instructions, which the API refuses."""
 
 
 def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, Any]]:
-    """The messages but for instructions. Raises InvalidRequest for parts that the API cannot take."""
+    """Convert all messages but instructions. Raises InvalidRequest for parts that the API does not accept."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         match message:
@@ -34,7 +34,7 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
             case ToolMessage():
                 result = _result(message.call_id, result_content(message.text, message.media))
                 _add(turns, "user", [{**result, "is_error": True} if message.is_error else result])
-    # The newer models take no prefilled answer: a conversation has to end with the user.
+    # Newer models refuse a prefilled answer: a conversation must end with the user.
     if not turns or turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
     _answer_all(turns)
@@ -42,8 +42,8 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
 
 
 def call_id(identity: str) -> str:
-    """An id as the API takes it."""
-    # Ids of other APIs may have other characters; this one answers those with a 400.
+    """An id with only the characters that the API accepts."""
+    # Ids of other APIs may have other characters, which this API answers with a 400.
     return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
 
 
@@ -58,7 +58,7 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> Non
 
 def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     calls = message.tool_calls
-    # As they came, if they are known: the API wants the signed thinking that has led to a call before it.
+    # The original blocks, if known: the API requires the signed thinking before a call.
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
     return recalled or [
         *[_thought(thought) for thought in message.thoughts],
@@ -78,7 +78,7 @@ def _result(identity: str, content: str | list[Block]) -> Block:
 
 
 def _answer_all(turns: list[dict[str, Any]]) -> None:
-    """Give calls that may stay open (`"async": true`) the answer without which the API refuses the conversation."""
+    """Add a placeholder result to calls that may stay open (`"async": true`): the API refuses a call without a result."""
     for turn, after in pairwise(turns):
         if turn["role"] == "assistant":
             answered = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]

@@ -1,4 +1,4 @@
-"""A request as the arguments of `messages.create`."""
+"""Converts a request to the arguments of `messages.create`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .conversation import Recall, conversation
 JSON_ONLY = "Answer with one JSON object and nothing else."
 
 VERBOSITY = {"low": "Keep your answers short.", "high": "Answer in detail."}
-"""The API has no such parameter; "medium" is how models answer anyway."""
+"""Instructions by `verbosity`, for which the API has no parameter; "medium" is the default of the models."""
 
 PASSED = ("temperature", "top_p")
-"""Numbers that the API has. Its newer models refuse them, which is told to the client; its SDK does not know them any
-more, hence `extra_body`."""
+"""Sampling parameters that the API has. Newer models refuse them, which is reported to the client; the SDK no longer knows
+them, hence `extra_body`."""
 
 EFFORTS = {
-    "none": "low",  # the least that there is
+    "none": "low",  # the lowest effort of the API
     "minimal": "low",
     "low": "low",
     "medium": "medium",
@@ -34,9 +34,9 @@ EFFORTS = {
 def create_params(
     request: AgentRequest, *, model: str, max_tokens: int, system: str, extra: Mapping[str, Any], recall: Recall
 ) -> dict[str, Any]:
-    """The arguments; `extra` goes over what the request says, but for tools, which it adds.
+    """Build the arguments; `extra` overrides the request, except for its tools, which are added.
 
-    Raises InvalidRequest for what has no counterpart in the API: `seed`, penalties and `logit_bias`.
+    Raises InvalidRequest for parameters without a counterpart in the API: `seed`, penalties and `logit_bias`.
     """
     params: dict[str, Any] = {
         "model": model,
@@ -44,7 +44,7 @@ def create_params(
         "messages": conversation(request.messages, recall),
     }
     said = {**_instructions(request, system), **_output_config(request), **_numbers(request)}
-    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]  # the API takes no blank ones
+    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]  # the API refuses blank ones
     if sequences:
         said["stop_sequences"] = sequences
     params |= {**said, **extra}
@@ -90,7 +90,7 @@ def _numbers(request: AgentRequest) -> dict[str, Any]:
 def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]:
     choice = request.tool_choice
     if not tools:
-        # A conversation with calls in it is refused without tools, even if none may be called now.
+        # The API refuses a conversation with calls but without tools, even if no tool may be called now.
         names = {c.name for m in request.messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
         stubs = [{"name": name, "input_schema": {"type": "object"}} for name in sorted(names)]
         return {"tools": stubs, "tool_choice": {"type": "none"}} if stubs else {}
@@ -115,10 +115,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _may_think(params: Mapping[str, Any], request: AgentRequest) -> bool:
-    """True if the API lets the model think here.
+    """True if the API allows thinking for this request.
 
-    Not if a call is forced, if there is no room for it, or if the model goes on after a call and what it thought
-    before that is not known any more.
+    Thinking is refused if a tool call is forced, if `max_tokens` leaves no room for the budget, or if the model continues
+    after a call whose thinking block is no longer known.
     """
     thinking = params["thinking"]
     if request.tool_choice.required or thinking.get("budget_tokens", 0) >= params["max_tokens"]:

@@ -1,4 +1,4 @@
-"""One streamed message of the API, as events."""
+"""Translates a streamed message of the API to events."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ DECLINED = "The model declined to answer."
 
 
 class AnthropicReply:
-    """Reads one message. `custom_tools` are the names of client tools that take free text.
+    """Reads one streamed message. `custom_tools` are the names of client tools that accept free text.
 
     Attributes:
-        content: its blocks, as the API wants them back.
-        stop_reason: why it ended, None before.
+        content: the blocks of the message, in the form that the API expects back.
+        stop_reason: why the message ended; None until then.
     """
 
     def __init__(self, custom_tools: frozenset[str], said: int = 0) -> None:
@@ -59,7 +59,7 @@ class AnthropicReply:
 
     @property
     def said(self) -> int:
-        """Characters of text so far, in this message and those before it."""
+        """Number of text characters so far, in this message and the earlier messages of the turn."""
         return self._said
 
     def read(self, event: RawMessageStreamEvent) -> Iterator[AgentEvent | str]:
@@ -80,12 +80,12 @@ class AnthropicReply:
                 self._declined = (details and details.explanation) or DECLINED
             case "message_stop":
                 yield self._report()
-            case _:  # kinds of events that are not known yet
+            case _:  # unknown event types
                 pass
 
     def end(self) -> Iterator[AgentEvent]:
         """The end of the turn. Raises AgentError if the stream broke off."""
-        # Only `message_delta` brings the reason: a stream without it was cut, however clean its last byte is.
+        # Only `message_delta` has the reason: a stream without a reason was cut off, however cleanly it ended.
         if self.stop_reason is None:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         if self.stop_reason == "refusal":
@@ -133,7 +133,7 @@ class AnthropicReply:
                 yield ReasoningDelta("", delta["signature"])
             case "input_json_delta":
                 block["json"] += delta["partial_json"]
-                # Free text was asked for as `{"input": …}`: its pieces are JSON, so it is told whole at the end.
+                # Free text arrives as JSON (`{"input": …}`), so it is sent whole at the end.
                 if block["name"] not in self._custom_tools:
                     yield ToolCallDelta(block["id"], delta["partial_json"])
             case "citations_delta":
@@ -165,12 +165,12 @@ class AnthropicReply:
     # usage
 
     def _count(self, usage: BaseModel | None) -> None:
-        if usage is not None:  # left out by some servers that only look like Anthropic's
+        if usage is not None:  # some compatible servers leave it out
             self._usage |= {name: value for name, value in _dumped(usage).items() if value is not None}
 
     def _report(self) -> UsageReported:
         usage = self._usage
-        # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
+        # Anthropic's input_tokens exclude the tokens read from or written to a cache.
         cached = usage.get("cache_read_input_tokens", 0)
         written = usage.get("cache_creation_input_tokens")
         fresh = usage.get("input_tokens", 0) + (written or 0)
@@ -179,7 +179,7 @@ class AnthropicReply:
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:
-    """As it came; what the SDK does not know yet is nothing to warn of."""
+    """The model as received, without warnings about values that the SDK does not know."""
     return model.model_dump(mode="json", exclude_unset=True, warnings=False)
 
 

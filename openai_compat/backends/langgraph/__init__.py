@@ -1,6 +1,6 @@
-"""Runs graphs of LangGraph, which the agents of LangChain are too. Needs `openai-compat[langgraph]`.
+"""Runs graphs of LangGraph, including LangChain's agents. Needs `openai-compat[langgraph]`.
 
-Types of the framework are not checked here, which would need it wherever they are; its real versions are run instead.
+Untyped: type checking would need the framework installed. Tests run against its real versions.
 """
 
 from ...package import needs

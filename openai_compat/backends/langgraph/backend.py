@@ -28,21 +28,22 @@ GraphRecursionError: Any = importlib.import_module("langgraph.errors").GraphRecu
 
 
 class LangGraphBackend:
-    """Runs a compiled graph for each turn; one graph runs many at once.
+    """Runs a compiled graph for each turn; one graph runs many turns concurrently.
 
-    A graph with a checkpointer goes on, in a conversation, from the checkpoint where the last turn has ended; one without
-    is given the whole conversation each time, and cannot pause.
+    A graph with a checkpointer continues a conversation from the last turn's checkpoint. A graph without one gets the
+    whole conversation each time, and cannot pause.
 
     Args:
-        graph: the graph, such as `create_agent` or `StateGraph.compile` makes.
-        input: makes the graph's input of a request and its new messages, which are LangChain's; `{"messages": …}` unless
-            given.
-        output: makes a text of the graph's last state, where no model and no node has said anything.
+        graph: the compiled graph, from `create_agent` or `StateGraph.compile`.
+        input: makes the graph's input from a request and its new messages (in LangChain's format); `{"messages": …}` by
+            default.
+        output: makes the answer from the graph's last state, if no model and no node has sent text.
         context: makes the `context` of a turn.
-        recursion_limit: how many steps a turn may have. When they are used up, the answer ends with "length".
-        speaks: tells by the metadata of a message whether it is heard. Agents in tools are not, unless this says so.
+        recursion_limit: maximum number of steps of a turn. Reaching the limit ends the answer with "length".
+        speaks: returns True, by the metadata of a message, if the client may see the message. By default, agents inside
+            tools are hidden.
 
-    Raises TypeError for a graph that asks for approval, or takes tools of the client, without a checkpointer.
+    Raises TypeError for a graph without a checkpointer that asks for approval or accepts client tools.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class LangGraphBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the graph, and yield what its models and nodes say and do."""
+        """Run the graph, and yield the events of its models and nodes."""
         asking.set(request)
         session = GraphSession(self._graph, self._saver)
         given = await session.open(request)
@@ -90,7 +91,7 @@ class LangGraphBackend:
             {**session.begins_at, **self._limit},
             context=None if self._context is None else self._context(request),
             stream_mode=["messages", "updates", "custom"],
-            subgraphs=True,  # else only the outermost graph would be heard, which may be a supervisor that says nothing
+            subgraphs=True,  # otherwise only the outermost graph streams, which may be a silent supervisor
         )
         for ready in session.decided(given):
             yield ready
@@ -100,12 +101,12 @@ class LangGraphBackend:
                 async for namespace, mode, data in streamed:
                     for item in translation.of(namespace, mode, data):
                         yield item
-        # A bound of the operator's own is an answer that was cut, and no failure.
+        # The operator's limit cuts the answer; reaching the limit is no failure.
         except GraphRecursionError:
             await session.discard()
             yield Finished("length")
             return
-        except BaseException:  # the turn leaves nothing behind, also when its client has left
+        except BaseException:  # a failed or cancelled turn leaves nothing behind
             await session.discard()
             raise
         snapshot = await session.read(translation.values)
@@ -121,7 +122,7 @@ class LangGraphBackend:
 
 
 class Translation:
-    """What a graph streams, as events."""
+    """Translates the stream of a graph to events."""
 
     def __init__(self, speaks: Callable[[Mapping[str, Any]], bool], resume: Resume | None) -> None:
         self._speaks = speaks
@@ -133,14 +134,14 @@ class Translation:
         self.values: dict[str, Any] = {}
 
     def of(self, namespace: tuple[str, ...], mode: str, data: Any) -> Iterator[AgentEvent]:
-        """The events that one piece of the stream stands for; none for what is not shown."""
+        """The events for one item of the stream; none for a hidden item."""
         if mode == "custom":
             text = data if isinstance(data, str) else json_text(data)
             yield Progress("step", "custom", text, done=True)
         elif mode == "messages":
             message, metadata = data
             yield from self._message(message, heard=self._speaks({**metadata, "namespace": namespace}))
-        # Agents in tools have states and calls of their own, which are nobody's to see.
+        # Hide the states and calls of agents inside tools.
         elif not _in_tool(namespace):
             for update in data.values():
                 yield from self._updated(update)
@@ -153,7 +154,7 @@ class Translation:
             return
         if not isinstance(message, lc.AIMessage):
             return
-        # Also of those that are not heard: their tokens were used.
+        # Hidden messages too: their tokens were used.
         if message.usage_metadata:
             yield usage_of(message.usage_metadata)
         if heard:
@@ -170,7 +171,7 @@ class Translation:
             elif block["type"] == "reasoning" and block.get("reasoning"):
                 yield ReasoningDelta(block["reasoning"])
         for chunk in getattr(message, "tool_call_chunks", ()):
-            # Id and name come with the first piece alone; the index tells which call the others belong to.
+            # Only the first chunk has id and name; the index assigns the other chunks to their call.
             key = (message.id, chunk["index"])
             if chunk["id"] and chunk["name"]:
                 self._begun[key] = chunk["id"]
@@ -190,7 +191,7 @@ class Translation:
 
 def _blocks(message: Any) -> list[dict[str, Any]]:
     content = message.content
-    # LangChain takes 8 µs to make a block of a plain text; what else there is, it finds in `additional_kwargs`.
+    # LangChain takes 8 µs to make a block of plain text; it makes the other blocks from `additional_kwargs`.
     if isinstance(content, str) and not message.additional_kwargs:
         return [{"type": "text", "text": content}]
     return list(message.content_blocks)

@@ -1,4 +1,4 @@
-"""A conversation as LangChain has it, and what it tells of itself."""
+"""Converts messages to LangChain's format, and LangChain's values from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ lc: Any = importlib.import_module("langchain_core.messages")
 
 
 def message_of(message: Message) -> Any:
-    """A message as LangChain has it."""
+    """Convert a message to LangChain's format."""
     match message:
         case SystemMessage():
             return lc.SystemMessage(message.text)
@@ -61,11 +61,11 @@ def _block(part: InputPart) -> dict[str, Any]:
 
 
 KINDS: Mapping[type, str] = {ImagePart: "image", AudioPart: "audio", FilePart: "file"}
-"""What LangChain calls our parts."""
+"""LangChain's names of the message parts."""
 
 
 def usage_of(used: Mapping[str, Any]) -> UsageReported:
-    """The tokens of a call of a model."""
+    """The token usage of a model call."""
     read: dict[str, int] = used.get("input_token_details") or {}
     thought: dict[str, int] = used.get("output_token_details") or {}
     return UsageReported(
@@ -78,15 +78,15 @@ def usage_of(used: Mapping[str, Any]) -> UsageReported:
 
 
 def several(value: Any) -> list[Any]:
-    """A value that may stand for a list of one."""
+    """A list or tuple as a list; any other value as a list of one."""
     return list(cast("Any", value)) if isinstance(value, list | tuple) else [value]
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a dict; none of anything else."""
+    """Return `value` if it is a dict, else an empty dict."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON; what JSON does not have, as its text."""
+    """A value as JSON; types that JSON does not have become strings."""
     return to_json(value, fallback=str).decode()

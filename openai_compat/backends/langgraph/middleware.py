@@ -1,4 +1,4 @@
-"""A middleware for LangChain's agents, by which a model is asked as a request says."""
+"""A middleware for LangChain's agents that applies a request's settings and tools to model calls."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ interrupt: Any = importlib.import_module("langgraph.types").interrupt
 PARAMETERS = frozenset(
     ["temperature", "top_p", "max_tokens", "stop", "seed", "frequency_penalty", "presence_penalty", "reasoning_effort"]
 )
-"""What `per_request` passes on unless it is told otherwise, by the names that LangChain's OpenAI models have for them."""
+"""The parameters that `per_request` passes on by default, named as in LangChain's OpenAI models."""
 
 CLIENT_TOOL = "openai_compat.client_tool"
 """The type of an interrupt that waits for the client's result."""
 
 asking: ContextVar[AgentRequest | None] = ContextVar("request", default=None)
-"""The request of the turn."""
+"""The request of the current turn."""
 
 
 def per_request(*, parameters: frozenset[str] = PARAMETERS) -> Any:
-    """A middleware for `create_agent`, by which a request's parameters, tools and `response_format` reach the model.
+    """Make a middleware for `create_agent` that passes a request's parameters, tools and `response_format` to the model.
 
-    `parameters` are the fields of `Sampling` that are passed on: leave out what your model does not take. Needs
+    `parameters` are the fields of `Sampling` to pass on: leave out those that your model does not accept. Needs
     `langchain`, and a graph with a checkpointer.
     """
     base: Any = importlib.import_module("langchain.agents.middleware").AgentMiddleware
@@ -40,10 +40,10 @@ class _RequestMiddleware:
         self.parameters = parameters
 
     async def abefore_agent(self, state: Any, runtime: Any) -> None:
-        """Do nothing: it makes a node, by which the backend knows that the middleware is there."""
+        """Do nothing: the hook adds a node to the graph, by which the backend detects the middleware."""
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Ask the model as the request says."""
+        """Call the model with the request's parameters, tools and `response_format`."""
         asked = asking.get()
         if asked is None:
             return await handler(request)
@@ -65,7 +65,7 @@ class _RequestMiddleware:
         return await handler(request.override(**changes))
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        """Run a tool of the agent's own; wait for the client to run one of its."""
+        """Run one of the agent's own tools, or interrupt the graph for a client tool."""
         asked, call = asking.get(), request.tool_call
         if request.tool is not None or asked is None or call["name"] not in [tool.name for tool in asked.tools]:
             return await handler(request)

@@ -1,4 +1,4 @@
-"""The thread of a turn, and what it waits for."""
+"""The LangGraph thread of a turn, and its pending calls."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .middleware import CLIENT_TOOL
 Command: Any = importlib.import_module("langgraph.types").Command
 
 PATIENCE = 5.0
-"""Seconds for which a checkpointer may delete a thread."""
+"""Timeout for deleting a thread, in seconds."""
 
 SUPERSEDED = "The user sent another message instead."
 
 
 class GraphSession:
-    """The thread of a turn: where it begins, what it waits for, and where it has ended."""
+    """The LangGraph thread of a turn: where it begins, its pending calls, and where it ended."""
 
     def __init__(self, graph: Any, saver: Any) -> None:
         self._graph = graph
@@ -37,7 +37,7 @@ class GraphSession:
         self._is_new = False
 
     async def open(self, request: AgentRequest) -> dict[str, Any] | None:
-        """Find where to begin; returns what was given for a run that paused, and None for a message."""
+        """Find where to begin. Returns the answers to a paused run, or None if the turn begins with a message."""
         state = request.state if request.resume is None else request.resume.state
         if self._saver is not None and state is not None:
             place = {"thread_id": state["thread"], "checkpoint_ns": "", "checkpoint_id": state["checkpoint"]}
@@ -62,7 +62,7 @@ class GraphSession:
         """The config of the run."""
         if not self._is_newest:
             return self.config
-        # From a checkpoint that is named, older versions would run the calls anew that are done.
+        # From an explicit checkpoint, older versions of LangGraph would run completed calls again.
         return {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
 
     async def _continue(self, request: AgentRequest, state: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -73,10 +73,10 @@ class GraphSession:
                 told = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
                 given[call_id] = told
             return given
-        if resume is None and self.asked:  # a question of the graph's own, which the message answers
+        if resume is None and self.asked:  # the message answers the graph's own question
             return {asked.interrupt: request.prompt for asked in self.asked}
         calls = [call for asked in self.asked for call in asked.calls]
-        if calls:  # a model's API refuses calls without results
+        if calls:  # model APIs refuse calls without results
             closed = [lc.ToolMessage(SUPERSEDED, tool_call_id=call["id"]) for call in calls]
             self.config = await self._graph.aupdate_state(self.config, {"messages": closed}, as_node="tools")
         self.asked = []
@@ -91,18 +91,18 @@ class GraphSession:
         return snapshot
 
     def waiting(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
-        """The calls that wait yet: those of one pause go on together."""
+        """The calls that still have no answer: the run resumes once all calls of a pause have one."""
         known = given or {}
         return [
             call for asked in self.asked if given is not None for call in asked.pending if call.call_id not in known
         ]
 
     def paused(self, waiting: Sequence[PendingCall], given: Mapping[str, Any]) -> Paused:
-        """The end of a turn that waits."""
+        """The event that pauses the turn."""
         return Paused(tuple(waiting), state={**self._place(), "given": given})
 
     def decided(self, given: Mapping[str, Any] | None) -> list[ToolCallReady]:
-        """The agent's own calls that were decided about, which the run does not announce again before their results."""
+        """The agent's own calls that were decided, which the resumed run does not announce before their results."""
         calls = [call for asked in self.asked if given is not None for call in asked.pending]
         return [
             ToolCallReady(call.call_id, call.name, (given or {})[call.call_id]["arguments"] or call.arguments, "agent")
@@ -111,11 +111,11 @@ class GraphSession:
         ]
 
     def resumed(self, given: Mapping[str, Any]) -> Any:
-        """The input with which the run goes on."""
+        """The graph input that resumes the run."""
         return Command(resume={asked.interrupt: asked.answer(given) for asked in self.asked})
 
     async def read(self, values: Any) -> Any:
-        """The state that the graph has ended with; without a checkpointer, what its nodes have said of it."""
+        """The final state of the graph; without a checkpointer, the collected updates of its nodes (`values`)."""
         if self._saver is None:
             return values
         self.config = {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
@@ -124,7 +124,7 @@ class GraphSession:
         return snapshot.values
 
     async def end(self, request: AgentRequest, reason: Any) -> AsyncIterator[AgentEvent]:
-        """The event that ends the turn: it has paused, or is finished, with the state to go on from."""
+        """The final events of the turn: a pause or the end, with the state to resume from."""
         pending = [call for asked in self.asked for call in asked.pending]
         if pending:
             yield self.paused(pending, {})
@@ -136,11 +136,11 @@ class GraphSession:
         elif self._is_new and not request.is_kept:
             await self.discard()
             yield Finished(reason)
-        else:  # others may go on from where an earlier turn has left its thread: the server knows when none can
+        else:  # later turns may branch off this thread, so the server decides when to delete it
             yield Finished(reason, state={**self._place(), "given": {}})
 
     async def discard(self) -> None:
-        """Delete the thread that the turn has begun, if it has: nothing leads to it any more."""
+        """Delete the thread if this turn has created it, since nothing refers to the thread."""
         if self._saver is not None and self._is_new:
             with anyio.move_on_after(PATIENCE, shield=True):
                 await self._saver.adelete_thread(self.config["configurable"]["thread_id"])
@@ -151,7 +151,7 @@ class GraphSession:
 
 
 class GraphQuestions:
-    """An interrupt: approvals of calls, a call of a client's tool, or a question of the graph's own, which has no calls."""
+    """An interrupt: approvals of calls, a client tool call, or the graph's own question (without calls)."""
 
     def __init__(self, interrupt: str, kind: str, calls: list[Any], value: Any) -> None:
         self.interrupt = interrupt
@@ -161,7 +161,7 @@ class GraphQuestions:
 
     @classmethod
     def of(cls, interrupted: Any, made: list[Any]) -> GraphQuestions:
-        """What an interrupt asks for; `made` are the calls of the thread, the newest first."""
+        """Read an interrupt; `made` are the calls of the thread, the newest first."""
         value: Any = interrupted.value
         fields = fields_of(value)
         if fields.get("type") in (CLIENT_TOOL, "tool_approval"):
@@ -169,7 +169,7 @@ class GraphQuestions:
             return cls(interrupted.id, fields["type"], meant[:1], value)
         calls: list[Any] = []
         free = list(made)
-        for action in fields.get("action_requests", ()):  # several at once, and without their ids
+        for action in fields.get("action_requests", ()):  # several at once, without call ids
             call = next((c for c in free if (c["name"], c["args"]) == (action["name"], action["args"])), None)
             if call is not None:
                 free.remove(call)
@@ -178,17 +178,17 @@ class GraphQuestions:
 
     @property
     def pending(self) -> list[PendingCall]:
-        """Its calls, as they wait."""
+        """The calls of the interrupt as pending calls."""
         waits_for: Any = "result" if self._kind == CLIENT_TOOL else "approval"
         return [PendingCall(call["id"], call["name"], json_text(call["args"]), waits_for) for call in self.calls]
 
     @property
     def question(self) -> str:
-        """What a graph asks for in words."""
+        """The graph's own question as text."""
         return self._value if isinstance(self._value, str) else json_text(self._value)
 
     def answer(self, given: Mapping[str, Any]) -> Any:
-        """What the interrupted node gets as the value of its interrupt."""
+        """The value that `interrupt` returns in the interrupted node."""
         if self._kind == "question":
             return given[self.interrupt]
         answers = [given[call["id"]] for call in self.calls]

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class OpenAIBackend:
-    """Makes an agent of a model. The client's messages go to it unchanged; its tool calls pause the turn.
+    """Makes an agent of a model. The model gets the client's messages unchanged; its tool calls pause the turn.
 
     Args:
         model: the model to ask; None asks for the one that the client names.
-        client: a ready `openai.AsyncOpenAI`, or a function that gives the one for the running event loop; otherwise one is
-            made of `options` for each event loop.
+        client: a ready `openai.AsyncOpenAI`, or a function that returns the client of the running event loop; by default, a
+            client is made from `options` for each event loop.
         system: instructions that go before the client's messages.
-        limit_name: the parameter for the longest answer; older servers know only "max_tokens".
-        pass_fields: fields of the request that OpenAI's API does not have, and the model's server does ("top_k").
-        extra: further arguments of `chat.completions.create`, which go over what the client says.
+        limit_name: the parameter that limits the length of an answer; older servers know only "max_tokens".
+        pass_fields: request fields to pass on that the model's server has but OpenAI's API does not ("top_k").
+        extra: further arguments of `chat.completions.create`, which override the client's.
         options: arguments of `openai.AsyncOpenAI`: `api_key`, `base_url`, `max_retries` and so on.
 
-    Raises TypeError if both a client and options are given, ImportError if the package is not there.
+    Raises TypeError if both a client and options are given, ImportError if the package is not installed.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class OpenAIBackend:
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask the model, and yield what it says."""
+        """Ask the model, and yield the events of its answer."""
         params = create_params(
             request,
             model=self._model or request.model,
@@ -96,12 +96,12 @@ class OpenAIBackend:
             raise refusal from error
 
     async def aclose(self) -> None:
-        """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
+        """Close the client made for this event loop; a ready client is closed by its owner."""
         await self._clients.aclose()
 
 
 def _client_class() -> type[AsyncOpenAI]:
-    """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
+    """Import the SDK when the backend is made: the import takes a second, and would block the event loop in the first turn."""
     with needs("OpenAIBackend", "openai"):
         from openai import AsyncOpenAI  # noqa: PLC0415  (nobody else's dependency)
 

@@ -1,4 +1,4 @@
-"""A request as the arguments of `chat.completions.create`."""
+"""Converts a request to the arguments of `chat.completions.create`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Message: TypeAlias = dict[str, Any]
 TOOL_FIELDS = ("name", "description", "parameters", "strict", "format")
 
 SEE_BELOW = "(The result is in the next message.)"
-"""The text of a result that has none, since its pictures are given apart."""
+"""Text of a tool result without text, whose pictures are sent in a separate message."""
 
 
 def create_params(
@@ -25,14 +25,14 @@ def create_params(
     pass_fields: Iterable[str],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The arguments; `extra` goes over what the request says. What the client did not set is left to the model."""
+    """Build the arguments; `extra` overrides the request. Parameters that the client did not set are left out."""
     own = [{"role": "system", "content": system}] if system else []
     params: dict[str, Any] = {
         "model": model,
         "messages": own + with_pictures_apart(request.raw_messages),
-        # Always: a client that leaves is noticed between two chunks, and the call can be ended.
+        # Always stream: a disconnect of the client is noticed between two chunks, and the call can be ended.
         "stream": True,
-        # Without it a stream has no usage, and the server would report zeros.
+        # Otherwise a stream has no usage, and the server would report zeros.
         "stream_options": {"include_usage": True},
         **_options(request, limit_name),
         **_tools(request),
@@ -44,9 +44,9 @@ def create_params(
 
 
 def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
-    """The messages with what the API takes from users only, pictures and the like, in a user message after the results.
+    """Move pictures and other media of tool results to a user message after the results: the API accepts them from users only.
 
-    Other messages stay as they are.
+    Other messages stay unchanged.
     """
     sent: list[Message] = []
     pictures: list[Message] = []
@@ -89,7 +89,7 @@ def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
 
 
 def _tools(request: AgentRequest) -> dict[str, Any]:
-    """The tools that may be called now, so that `tool_choice` has only to say whether one must be."""
+    """The tools that may be called now; `tool_choice` only says if a call is required."""
     # `parallel_tool_calls` without tools is a 400 at OpenAI.
     if not request.tools:
         return {}

@@ -1,4 +1,4 @@
-"""A streamed chat completion as events."""
+"""Translates a streamed chat completion to events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REASONS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "tool_calls": "stop",
 }
-"""The end by what the model's server calls it; calls that are open make a pause of it."""
+"""Finish reasons by the model server's name; "stop" with open calls becomes a pause."""
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class _StreamedCall:
 
 
 class OpenAIReply:
-    """Reads one completion. `new_id` makes ids for the calls of servers that give them none."""
+    """Reads one completion. `new_id` becomes part of the call ids if the server sends none."""
 
     def __init__(self, new_id: str) -> None:
         self._new_id = new_id
@@ -57,7 +57,7 @@ class OpenAIReply:
 
     def read(self, chunk: ChatCompletionChunk) -> Iterator[AgentEvent | str]:
         """The events for one chunk."""
-        # Some servers report the sum so far in every chunk: only the last one counts.
+        # Some servers report the total so far in every chunk: only the last one counts.
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices or ():
             yield from self._choice(choice)
@@ -65,12 +65,12 @@ class OpenAIReply:
     def end(self) -> Iterator[AgentEvent]:
         """The calls, the usage and the end of the turn. Raises AgentError if the stream broke off."""
         pending = [PendingCall(call.call_id, call.name, "".join(call.arguments)) for call in self._calls.values()]
-        # Told whole only now: chat has no sign that the arguments of one call are complete.
+        # Sent only now: the chat format does not mark the end of a call's arguments.
         for call in pending:
             yield ToolCallReady(call.call_id, call.name, call.arguments, "client")
         if self._usage is not None:
             yield _usage(self._usage)
-        # A stream without a known reason was cut: half an answer must not pass for a whole one.
+        # A stream without a known reason was cut off: half an answer must not pass for a whole one.
         if self._reason not in REASONS:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         reason = REASONS[self._reason]
@@ -79,7 +79,7 @@ class OpenAIReply:
     def _choice(self, choice: Choice) -> Iterator[AgentEvent | str]:
         delta = choice.delta
         self._reason = choice.finish_reason or self._reason
-        # No field of OpenAI's: model servers use the one name or the other.
+        # OpenAI has no such field; model servers use either name.
         reasoning = _extension(delta, "reasoning_content") or _extension(delta, "reasoning")
         if isinstance(reasoning, str) and reasoning:
             yield ReasoningDelta(reasoning)
@@ -93,7 +93,7 @@ class OpenAIReply:
             yield from self._call(call)
 
     def _call(self, piece: ChoiceDeltaToolCall) -> Iterator[AgentEvent]:
-        index = piece.index or 0  # left out for the first call by servers that leave out zeros
+        index = piece.index or 0  # servers that leave out zeros send no index for the first call
         custom = _mapping(_extension(piece, "custom"))
         name = piece.function.name if piece.function else custom.get("name")
         arguments = piece.function.arguments if piece.function else custom.get("input")

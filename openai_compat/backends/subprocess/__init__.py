@@ -2,7 +2,7 @@
 
     SubprocessBackend(["claude", "-p", "--output-format", "stream-json", "--verbose"], output="claude")
 
-One process for each turn, in a process group of its own, which is gone when the turn is over. POSIX only.
+One process for each turn, in a separate process group, which is ended when the turn is over. POSIX only.
 """
 
 from ...aio.subprocess import Grace

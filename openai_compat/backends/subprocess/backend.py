@@ -18,34 +18,33 @@ from .redaction import Redact, Redaction
 from .stderr import StderrLog
 
 PROMPT = "{prompt}"
-"""The argument in whose place the prompt is put; without it, the prompt is written to stdin."""
+"""The argument that the prompt replaces; without this argument, the prompt is written to stdin."""
 
 Command: TypeAlias = Sequence[str] | Callable[[AgentRequest], Sequence[str]]
 
 
 class SubprocessBackend:
-    """Makes an agent of a command: one process for each turn, its output the answer.
+    """Makes an agent of a command: one process for each turn, whose output is the answer.
 
-    The turn fails (502) if the command cannot be started, exits with anything but 0, or ends too early by what its own
-    output says. When the turn is over, however it came to that, its whole process group is ended.
+    The turn fails (502) if the command cannot be started, exits with anything but 0, or ends before its output is
+    complete. When the turn is over, for whatever reason, the whole process group is ended.
 
     Args:
         command: the program and its arguments, never run through a shell; or a function of the request that returns
-            them, for instance to choose by `request.model`. The prompt takes the place of an argument "{prompt}",
-            where other users of the machine can see it; without one it is written to stdin.
-        output: what stdout is: "text", "claude" (`claude -p --output-format stream-json --verbose`), "codex"
-            (`codex exec --json`), or a function that makes a RecordReader for one JSON object a line.
-        prompt: what the command is asked: the last user message, `whole_conversation` (as text), or
-            any function of the request.
+            them, for instance to choose by `request.model`. The prompt replaces an argument "{prompt}", which other users
+            of the machine can see; without that argument, the prompt is written to stdin.
+        output: the format of stdout: "text", "claude" (`claude -p --output-format stream-json --verbose`), "codex"
+            (`codex exec --json`), or a function that makes a RecordReader for one JSON object per line.
+        prompt: makes the prompt: `last_message`, `whole_conversation` (as text), or any function of the request.
         pass_env: names of the server's environment variables that the command gets besides harmless ones such as PATH
             and HOME; "*" matches any characters ("ANTHROPIC_*").
         env: further variables for the command.
-        cwd: its working directory.
-        redact: takes secrets out of a text. It is given every line of the answer, of tools' arguments and results,
-            and of stderr, before anybody sees them; the answer is then streamed line by line.
-        line_limit: bytes of the longest line of JSON output; a longer one fails the turn.
-        grace: how long is waited for the command to end.
-        capabilities: what the agent can take, if that is more than text.
+        cwd: the working directory of the command.
+        redact: removes secrets from a text. Applied to every line of the answer, of tools' arguments and results, and of
+            stderr, before they are sent or logged; the answer is then streamed line by line.
+        line_limit: maximum bytes of a line of JSON output; a longer line fails the turn.
+        grace: how long to wait for the command to end.
+        capabilities: the capabilities of the agent, if it accepts more than text.
 
     Raises TypeError for a command that is a single string, ValueError for an empty one.
     """
@@ -68,9 +67,7 @@ class SubprocessBackend:
             raise TypeError("a command is a list of arguments, not one string: there is no shell that would split it")
         if not callable(command) and not command:
             raise ValueError("a command needs at least the name of a program")
-        make_output(
-            output, line_limit, lambda line: None
-        )  # a wrong format is to be found out now, not by the first user
+        make_output(output, line_limit, lambda line: None)  # fail on a wrong format now, not in the first turn
         self._command = command
         self._output: OutputFormat = output
         self._prompt = prompt
@@ -83,8 +80,8 @@ class SubprocessBackend:
         self.capabilities = capabilities or _text_only(prompt)
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Start the command, and yield what its output says."""
-        # `str` leaves text as it is.
+        """Start the command, and yield the events in its output."""
+        # `str` leaves text unchanged.
         redact = self._redact or str
         stderr = StderrLog(context, redact)
         output = make_output(self._output, self._line_limit, lambda line: stderr.feed(f"stdout: {line}\n".encode()))
@@ -94,8 +91,8 @@ class SubprocessBackend:
             while data := await _read(command):
                 for item in view(output.feed(data)):
                     yield item
-                # It has said its last: what it still does, a server that it has left running perhaps, is not waited
-                # for.
+                # The output is complete: do not wait for anything that still runs, such as a server left in the
+                # background.
                 if output.complete:
                     command.expect_end()
         finally:
@@ -107,13 +104,13 @@ class SubprocessBackend:
     def _launch(self, request: AgentRequest) -> Launch:
         prompt = self._prompt(request)
         argv = list(self._command(request) if callable(self._command) else self._command)
-        # A prompt within the arguments leaves stdin empty: a command that reads it must not wait.
+        # With the prompt in the arguments, stdin is empty, so that a command that reads stdin does not hang.
         stdin = None if PROMPT in argv else prompt.encode("utf-8", "replace")
         argv = [_as_argument(prompt, argv, place) if word == PROMPT else word for place, word in enumerate(argv)]
         return Launch(argv, stdin, allowed_environment(self._pass_env, self._env), self._cwd)
 
     def _check_exit(self, command: CommandRun, output: Output, stderr: StderrLog, context: RunContext) -> None:
-        """Raise AgentError unless the command ended well; one that would not end, but had said all, did."""
+        """Raise AgentError unless the command exited with 0, or did not exit on its own but completed its output."""
         code, said = command.exit_code, stderr.last_words()
         if code is None:
             context.logger.warning("%s: the command did not exit, and was ended", context.request_id)
@@ -137,7 +134,7 @@ def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:
 
 
 def _as_argument(prompt: str, argv: list[str], place: int) -> str:
-    """The prompt as an argument that no program takes for an option: the client must not get to choose those."""
+    """The prompt as an argument that no program takes for an option, since the client must not choose options."""
     if "\0" in prompt:
         raise InvalidRequest("This agent cannot take a prompt with a NUL character.", code="invalid_value")
     option = prompt.startswith("-") and "--" not in argv[:place]
@@ -145,7 +142,7 @@ def _as_argument(prompt: str, argv: list[str], place: int) -> str:
 
 
 async def _read(command: CommandRun) -> bytes:
-    """Its next output. Raises an error that tells the client what it can know, if it cannot be started."""
+    """Read the next output. Raises an error for the client if the command cannot be started."""
     try:
         return await command.read()
     except OSError as error:

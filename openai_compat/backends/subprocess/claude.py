@@ -1,7 +1,7 @@
-"""Claude Code's `--output-format stream-json`, with or without `--include-partial-messages`.
+"""Reads Claude Code's `--output-format stream-json`, with or without `--include-partial-messages`.
 
-Whole messages come as `assistant` records, one for each block. With partial messages their text has come before, in
-`stream_event` records (the raw events of the Anthropic API), and the `result` at the end repeats the last text again.
+Whole messages come as `assistant` records, one per block. With partial messages, their text has already come in
+`stream_event` records (the raw events of the Anthropic API). The final `result` repeats the last text.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .json_fields import count, json_text, mapping, objects, text
 REASONS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
 
 SYNTHETIC = "<synthetic>"
-"""The "model" of messages that Claude Code itself makes up, mostly to tell of errors; `result` says the same."""
+"""The "model" of messages that Claude Code makes up, mostly to report errors, which `result` repeats."""
 
 
 class ClaudeRecords:
-    """Makes events of stream-json records. `complete` once the result has been read."""
+    """Translates stream-json records to events. `complete` is True once the result has been read."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -41,7 +41,7 @@ class ClaudeRecords:
 
     def read(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
         """The events for one record. Raises AgentError for a result that is an error."""
-        # What sub-agents say among themselves is not the answer; what they do is shown.
+        # The text of sub-agents is not part of the answer; their tool calls are shown.
         speaks = record.get("parent_tool_use_id") is None
         match record.get("type"):
             case "stream_event":
@@ -56,7 +56,7 @@ class ClaudeRecords:
                 pass
 
     def end(self) -> Iterator[AgentEvent | str]:
-        """The end. Raises AgentError if there was no result."""
+        """The final event. Raises AgentError if there was no result."""
         if not self.complete:
             raise AgentError("The agent ended without a result.", status=502, code="agent_output_incomplete")
         yield Finished(self._reason)
@@ -79,7 +79,7 @@ class ClaudeRecords:
 
     def _assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
         identity = message.get("id")
-        # The whole message follows its pieces: shown again, it would be there twice.
+        # Do not show the text twice: the whole message repeats its deltas.
         shown = speaks and identity not in self._streamed and message.get("model") != SYNTHETIC
         if shown:
             yield from self._begin(identity)
@@ -110,7 +110,7 @@ class ClaudeRecords:
         if record.get("is_error") is True or text(record.get("subtype")).startswith("error"):
             raise _failure(record)
         self._reason = REASONS.get(text(record.get("stop_reason")), "stop")
-        if not self._spoke:  # a command of its own, such as /cost, answers with nothing but the result
+        if not self._spoke:  # a slash command, such as /cost, answers only in the result
             yield text(record.get("result"))
 
 
@@ -127,7 +127,7 @@ def _results(message: dict[str, Any]) -> Iterator[AgentEvent]:
 def _usage(value: object) -> Iterator[AgentEvent]:
     usage = mapping(value)
     if usage:
-        # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
+        # Anthropic's input_tokens exclude the tokens read from or written to a cache.
         cached = count(usage.get("cache_read_input_tokens"))
         fresh = count(usage.get("input_tokens")) + count(usage.get("cache_creation_input_tokens"))
         thinking = mapping(usage.get("output_tokens_details")).get("thinking_tokens")

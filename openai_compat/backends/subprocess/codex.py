@@ -1,4 +1,4 @@
-"""`codex exec --json`: threads, turns and items as they start, change and end."""
+"""Reads the output of `codex exec --json`: threads, turns and items as they start, change and end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .json_fields import count, json_text, mapping, objects, text
 
 
 class CodexRecords:
-    """Makes events of Codex's records. `complete` once its turn has been completed."""
+    """Translates Codex's records to events. `complete` is True once the turn is completed."""
 
     def __init__(self) -> None:
         self.complete = False
@@ -45,13 +45,13 @@ class CodexRecords:
                 self.complete = True
             case "turn.failed":
                 raise _failure(text(mapping(record.get("error")).get("message")))
-            case "error":  # may be one of several attempts to reconnect; a fatal one ends in turn.failed
+            case "error":  # may be a failed attempt to reconnect; a fatal error ends in turn.failed
                 self._last_error = text(record.get("message"))
             case _:
                 pass
 
     def end(self) -> Iterator[AgentEvent | str]:
-        """The end. Raises AgentError if the turn was not completed."""
+        """The final event. Raises AgentError if the turn was not completed."""
         if not self.complete:
             raise _failure(self._last_error or "no turn.completed")
         yield Finished()
@@ -73,7 +73,7 @@ class CodexRecords:
                 yield ReasoningDelta(text(item.get("text")) + "\n")
             case "todo_list":
                 yield _plan(item, done=True)
-            case "error" if self._begun:  # those before are about the configuration, and the operator's concern
+            case "error" if self._begun:  # earlier ones concern the configuration, hence only the operator
                 yield Notice(text(item.get("message")), "warning")
             case _:
                 yield from self._call(item)
@@ -83,7 +83,7 @@ class CodexRecords:
     def _call(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
         call = _tool(item)
         identity = text(item.get("id"))
-        # Some items come only when they are completed: their call is told then.
+        # Some items come only when completed: their call is sent then.
         if call is not None and identity and identity not in self._called:
             self._called.add(identity)
             name, arguments = call
@@ -91,7 +91,7 @@ class CodexRecords:
 
 
 def _tool(item: dict[str, Any]) -> tuple[str, object] | None:
-    """Which tool an item is a call of, and its arguments; None if it is none."""
+    """The tool name and the arguments of an item; None if the item is no tool call."""
     match item.get("type"):
         case "command_execution":
             return "shell", {"command": item.get("command")}

@@ -1,4 +1,4 @@
-"""Looking into JSON objects whose shape is another program's, and may change."""
+"""Reads the JSON objects of other programs, whose shape may change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes to lines, none longer than a limit."""
+"""Splits bytes into lines of limited length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class LineTooLong(Exception):
 
 
 class LineSplitter:
-    """Collects bytes and gives back whole lines, without their ends; `limit` is in bytes."""
+    """Collects bytes and returns whole lines, without line ends; `limit` is in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -16,14 +16,14 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes. Raises LineTooLong, also for a line that has not ended yet."""
+        """The lines that `data` completes. Raises LineTooLong, even for an unfinished line."""
         *ends, rest = data.split(b"\n")
         lines = [self._complete(end) for end in ends]
         self._keep(rest)
         return lines
 
     def end(self) -> list[bytes]:
-        """The last line, if no line end came after it."""
+        """The last line, if it has no line end."""
         return [self._complete(b"")] if self._size else []
 
     def _complete(self, end: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A command's standard output as events: plain text, or one JSON object a line."""
+"""Translates a command's standard output to events: plain text, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Items: TypeAlias = Iterator[AgentEvent | str]
 
 
 class Output(Protocol):
-    """Makes events of one run's output."""
+    """Translates the output of one run to events."""
 
     @property
     def complete(self) -> bool:
@@ -26,16 +26,16 @@ class Output(Protocol):
         ...
 
     def feed(self, data: bytes) -> Items:
-        """The events for a piece of output. Raises AgentError if it tells of a failure."""
+        """The events for a chunk of output. Raises AgentError if the output reports a failure."""
         ...
 
     def end(self) -> Items:
-        """The events due at the end of a command that ended well. Raises AgentError if it ended too early."""
+        """The final events of a command that ended well. Raises AgentError if the command ended too early."""
         ...
 
 
 class RecordReader(Protocol):
-    """Makes events of JSON objects: implement it for a program with a format of its own."""
+    """Translates JSON objects to events: implement this protocol for a program with another format."""
 
     @property
     def complete(self) -> bool:
@@ -43,11 +43,11 @@ class RecordReader(Protocol):
         ...
 
     def read(self, record: dict[str, Any]) -> Items:
-        """The events for one object; none for kinds that are not known. Raises AgentError for a failure."""
+        """The events for one object; none for an unknown kind. Raises AgentError for a failure."""
         ...
 
     def end(self) -> Items:
-        """The events due at the end, `Finished` last. Raises AgentError if the end comes too early."""
+        """The final events, `Finished` last. Raises AgentError if the command ended too early."""
         ...
 
 
@@ -55,7 +55,7 @@ OutputFormat: TypeAlias = Literal["text", "claude", "codex"] | Callable[[], Reco
 
 
 def make_output(output: OutputFormat, line_limit: int, stray: Callable[[str], None]) -> Output:
-    """The reader for one run. `stray` is told the lines that are no JSON objects. Raises ValueError."""
+    """Make the reader of one run. `stray` is called with each line that is no JSON object. Raises ValueError."""
     match output:
         case "text":
             return TextOutput()
@@ -70,7 +70,7 @@ def make_output(output: OutputFormat, line_limit: int, stray: Callable[[str], No
 
 
 class TextOutput:
-    """Plain text, passed on as it comes; only the line ends at its very end are left out."""
+    """Plain text, passed on as it arrives, without the line ends at the very end."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -78,16 +78,16 @@ class TextOutput:
         self.complete = False
 
     def feed(self, data: bytes) -> Items:
-        """The text in `data`; what is not UTF-8 is replaced."""
+        """The text in `data`; invalid UTF-8 is replaced."""
         text = self._ends + self._decoder.decode(data)
         said = text.rstrip("\r\n")
-        # Line ends are held back until more text comes: those at the very end are the shell's habit, not the answer's.
+        # Hold line ends back until more text comes: those at the very end are a shell habit, not part of the answer.
         self._ends = text[len(said) :]
         if said:
             yield said
 
     def end(self) -> Items:
-        """A character that was cut in half, and the end."""
+        """The rest of an incomplete character, and the final event."""
         rest = self._decoder.decode(b"", final=True)
         if rest:
             yield self._ends + rest
@@ -95,7 +95,7 @@ class TextOutput:
 
 
 class JsonLines:
-    """One JSON object a line. A line over the limit fails the turn; one that is no object is only reported."""
+    """One JSON object per line. A line over the limit fails the turn; a line that is no object only goes to `stray`."""
 
     def __init__(self, reader: RecordReader, limit: int, stray: Callable[[str], None]) -> None:
         self._reader = reader
@@ -118,7 +118,7 @@ class JsonLines:
             yield from self._line(line)
 
     def end(self) -> Items:
-        """The events for a last line without an end, and what the reader has to say at the end."""
+        """The events for a last line without an end, and the reader's final events."""
         for line in self._lines.end():
             yield from self._line(line)
         yield from self._reader.end()

@@ -12,5 +12,5 @@ def last_message(request: AgentRequest) -> str:
 
 
 def whole_conversation(request: AgentRequest) -> str:
-    """The whole conversation, each message under the name of who said it; a single message as it is."""
+    """The whole conversation, each message under the name of its role; a single message without the role."""
     return request.prompt if len(request.messages) == 1 else transcript(request.messages)

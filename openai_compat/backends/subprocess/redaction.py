@@ -1,4 +1,4 @@
-"""Takes secrets out of everything a command says, before anybody sees it."""
+"""Removes secrets from the output of a command before it is sent or logged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ...events import (
 Redact: TypeAlias = Callable[[str], str]
 
 LONGEST_LINE = 65536
-"""Characters of a line that are held back at most."""
+"""Maximum number of characters of a line that are held back."""
 
 Spoken: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 
@@ -32,7 +32,7 @@ Spoken: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 class Redaction:
     """Passes events on with `redact` applied to their text.
 
-    A secret may come in pieces, so text is held back to the end of its line, and `redact` sees whole lines.
+    A secret may be split into chunks, so text is held back until the end of its line, and `redact` sees whole lines.
     """
 
     def __init__(self, redact: Redact) -> None:
@@ -42,11 +42,11 @@ class Redaction:
         self._kind: Spoken = TextDelta
 
     def apply(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
-        """The events to be seen for `items`. Any event that is not text ends the line before it."""
+        """The redacted events for `items`. An event that is not text flushes the text before it."""
         try:
             yield from self._all(items)
         except AgentError as error:
-            if error.__cause__ is not None:  # it goes to the log
+            if error.__cause__ is not None:  # the cause is logged
                 error.__cause__ = RuntimeError(self._redact(str(error.__cause__)))
             raise
 
@@ -70,7 +70,7 @@ class Redaction:
             return
         held = self._take()
         whole, end, rest = held.rpartition("\n")
-        # A line without an end would be held for ever. A secret across this cut can be missed.
+        # Cut overlong lines, or a line without an end would be held back for ever. A secret across the cut is missed.
         if len(rest) > LONGEST_LINE:
             whole, end, rest = held, "", ""
         self._held, self._size = [rest], len(rest)
@@ -89,13 +89,13 @@ class Redaction:
         redact = self._redact
         match event:
             case ToolCallDelta():
-                return  # the whole arguments follow, and in pieces a secret could not be seen
+                return  # the whole arguments follow; a secret split into chunks would be missed
             case ToolCallReady():
                 yield replace(event, arguments=redact(event.arguments))
             case ToolResult():
                 yield replace(event, output=redact(event.output))
             case Progress():
-                yield replace(event, status=redact(event.status), data={})  # data of any shape cannot be looked through
+                yield replace(event, status=redact(event.status), data={})  # data of unknown shape cannot be redacted
             case Notice():
                 yield replace(event, message=redact(event.message))
             case Compacted():

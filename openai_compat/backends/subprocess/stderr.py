@@ -1,4 +1,4 @@
-"""A command's standard error, line by line, into the server's log."""
+"""Writes a command's standard error to the server's log, line by line."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from ...backend import RunContext
 
 LINES = 200
-"""Lines of one run that are logged; a command that floods its stderr must not flood the log."""
+"""Maximum number of logged lines per run, so that a command cannot flood the log."""
 
 WIDTH = 500
-"""Characters of a line that are logged."""
+"""Maximum number of logged characters per line."""
 
 KEPT = 5
-"""Last lines, kept to be logged again with the failure."""
+"""Number of last lines that are logged again with a failure."""
 
 
 class StderrLog:
-    """Takes pieces of stderr. `redact` is applied to every line before it is logged."""
+    """Logs chunks of stderr. `redact` is applied to every line before it is logged."""
 
     def __init__(self, context: RunContext, redact: Callable[[str], str]) -> None:
         self._context = context
@@ -28,7 +28,7 @@ class StderrLog:
         self._last: deque[str] = deque(maxlen=KEPT)
 
     def feed(self, data: bytes) -> None:
-        """Log the lines that `data` completes; the rest of a line that is too long is dropped."""
+        """Log the lines that `data` completes; the rest of an overlong line is dropped."""
         *ends, rest = data.split(b"\n")
         for end in ends:
             self._complete(self._line + end)
@@ -37,7 +37,7 @@ class StderrLog:
         self._line = (self._line + rest)[: WIDTH * 4]
 
     def last_words(self) -> str:
-        """The last lines, each after " | "."""
+        """The last lines, joined by " | "."""
         self._complete(self._line)
         self._line = b""
         return " | ".join(self._last)
