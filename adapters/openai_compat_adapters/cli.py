@@ -1,4 +1,4 @@
-"""`openai-compat`: serves agents, and talks to them."""
+"""The command line, `openai-compat`: serves agents and chats with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with needs("the command line"):
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.values import address, base_url, start_folder
 
-# What a command needs is imported by it: the help of the program is there before the library would be.
+# Each command imports what it needs when it runs, so that --help does not wait for the library.
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
@@ -34,14 +34,14 @@ def main() -> None:
     """Any agent in, every OpenAI client out.
 
     \b
-      openai-compat init                   write an agent to begin with
-      openai-compat serve hello:agent      serve the `agent` in hello.py as the OpenAI API
-      openai-compat serve team.toml        serve agents that a file describes
-      openai-compat chat hello:agent       talk to it right here
-      openai-compat demo                   three agents to try, which need no key
-      openai-compat doctor                 look for what may be wrong
+      openai-compat init                   write a starter agent
+      openai-compat serve hello:agent      serve `agent` of hello.py over the OpenAI API
+      openai-compat serve team.toml        serve the agents that a file describes
+      openai-compat chat hello:agent       chat with the agent in this terminal
+      openai-compat demo                   serve three demo agents; no API key needed
+      openai-compat doctor                 check the setup for problems
 
-    An option can be given as an environment variable too: --listen is OPENAI_COMPAT_LISTEN.
+    Options can also be set by environment variable: OPENAI_COMPAT_LISTEN sets --listen.
     """  # noqa: D301  (click reads \b)
 
 
@@ -57,25 +57,28 @@ def main() -> None:
 @LIMITS
 @click.pass_context
 def serve(ctx: click.Context, /, **values: Any) -> None:
-    """Serve agents as models of the OpenAI API, until Ctrl-C or SIGTERM.
+    """Serve agents as models of the OpenAI API until Ctrl-C or SIGTERM.
 
-    ATTR is an agent, a mapping of agents by name, or a Server; without it, it is looked for in the module. MODULE may
-    be in the current directory, or the path of a Python file.
-    FILE.toml describes agents: provider, model, instructions and tools of each. Without any of these, it is what the
-    current directory has: openai-compat.toml, `serve` in [tool.openai-compat] of pyproject.toml, or agent.py.
-    TIME is 500ms, 30s, 5m, 1h30m, or a number of seconds; SIZE is 512k, 20MB, or a number of bytes.
+    MODULE is the name of a Python module, also of one in the current directory, or the path of a Python file. ATTR is
+    an agent, a mapping of agents by name, or a Server in that module; without ATTR the module is searched for an agent.
+    FILE.toml describes agents: the provider, model, instructions and tools of each.
+
+    Without a target, serve the first of these that exists: openai-compat.toml, `serve` in [tool.openai-compat] of
+    pyproject.toml, or agent.py, each in the current directory.
+
+    TIME is 500ms, 30s, 5m, 1h30m or a number of seconds. SIZE is 512k, 20MB or a number of bytes.
 
     \b
-      openai-compat serve hello:agent                     the model is called "agent"
-      openai-compat serve path/to/hello.py                the agent of a file
-      openai-compat serve gpt-4o=hello:agent bots:all     several, with names of your own
-      openai-compat serve team.toml                       agents that a file describes
+      openai-compat serve hello:agent                     the model is named "agent"
+      openai-compat serve path/to/hello.py                find the agent in a file
+      openai-compat serve gpt-4o=hello:agent bots:all     serve several, choose a model name
+      openai-compat serve team.toml                       serve the agents that a file describes
       openai-compat serve hello:agent --listen 0.0.0.0:8083 --api-key-env MY_KEY
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
     if os.getpid() == 1:
-        # A container's first process does not get signals that it has no handler for (pid_namespaces(7)), and until it serves
-        # it has none: to stop it meanwhile would take the runtime's kill.
+        # The kernel drops signals for which PID 1 of a container has no handler (pid_namespaces(7)). Without this one,
+        # only a kill could stop the process before it serves.
         signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     with needs("openai-compat serve", "serve"):
         from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
@@ -84,7 +87,7 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
         from ._cli.serve_options import OLLAMA_ADDRESS, ServeOptions  # noqa: PLC0415
         from ._cli.server_from_options import given, make_server  # noqa: PLC0415
 
-    if values["ollama"] and not given("listen", ctx):  # clients look for it there
+    if values["ollama"] and not given("listen", ctx):  # where Ollama clients connect
         values["listen"] = OLLAMA_ADDRESS
     options = ServeOptions(**values)
     targets = options.targets or default_targets()
@@ -97,22 +100,24 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
 
 
 @main.command(context_settings=SETTINGS)
-@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", default=8083, help="Where; 0 is a free port.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", default=8083, help="Port to listen on; 0 picks a free one."
+)
 @click.pass_context
 def demo(ctx: click.Context, /, *, port: int) -> None:
-    """Serve three agents to try, until Ctrl-C: they need no key, and only this machine can reach them.
+    """Serve three demo agents until Ctrl-C. They need no API key, and only this machine can reach them.
 
     \b
-      researcher    thinks, uses tools of its own, and asks for an approval
-      echo          says it again
-      weather       calls a tool of the client's
+      researcher    thinks, runs its own tools, and asks for an approval
+      echo          repeats your message
+      weather       calls a tool of the client
 
-    Open the page that it tells, or use any OpenAI client.
+    Open the printed address of the chat page, or connect any OpenAI client.
     """  # noqa: D301  (click reads \b)
     from ._cli.serve_options import DEMO_AGENTS  # noqa: PLC0415
 
     told = [DEMO_AGENTS, "--listen", f"127.0.0.1:{port}", "--page"]
-    # Without the prefix: what is set for the user's own server, as its key and its store, is not for this one.
+    # No prefix: OPENAI_COMPAT_ variables, such as the key and the store, configure the user's own server, not the demo.
     with serve.make_context("serve", told, parent=ctx, auto_envvar_prefix=None) as inner:
         serve.invoke(inner)
 
@@ -125,30 +130,37 @@ def demo(ctx: click.Context, /, *, port: int) -> None:
     type=click.Choice(list(TEMPLATES)),
     metavar="NAME",
     default="function",
-    help="What the agent is made with.",
+    help="Template to start from; --list shows all.",
 )
-@click.option("--list", "is_listed", is_flag=True, help="Show what there is to begin with, and write nothing.")
+@click.option("--list", "is_listed", is_flag=True, help="List the templates and write nothing.")
 def init(*, path: str, name: str, is_listed: bool) -> None:
-    """Write an agent to begin with, as agent.py or where you say; nothing is overwritten.
+    """Write a starter agent to agent.py, or to the path you give. Existing files are never overwritten.
 
-    It runs as it is, or says what it needs: most frameworks have a stand-in for a model, which needs no key.
+    The agent runs as written, or the command prints what it still needs. Templates of most frameworks use a stand-in
+    for the model, so they need no API key.
 
     \b
       openai-compat init                          a plain function
-      openai-compat init support.py --with agno   an agent of a framework
-      openai-compat init --list                   all that there is
+      openai-compat init support.py --with agno   an agent built with a framework
+      openai-compat init --list                   all templates
     """  # noqa: D301  (click reads \b)
     click.echo(listing() if is_listed else write(path, name))
 
 
 @main.command(context_settings=SETTINGS)
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--model", "models", metavar="NAME", multiple=True, help="A model that it is good for; all, without any.")
+@click.option(
+    "--model",
+    "models",
+    metavar="NAME",
+    multiple=True,
+    help="Model that the key may use; repeatable. Default: all models.",
+)
 def key(*, name: str | None, models: tuple[str, ...]) -> None:
-    """Make an API key, and the line for --api-key-file that lets it in.
+    """Create an API key and its line for --api-key-file.
 
-    The first line is the key, for its owner: it is kept nowhere. The second has its digest, which lets nobody in.
-    NAME is the owner's, as agents and the log know it.
+    The first line of output is the key. Give it to its owner: it is stored nowhere. The second line is for the file; it
+    holds only a digest, which cannot be used as a key. NAME identifies the owner to agents and in the log.
 
     \b
       openai-compat key ann
@@ -165,20 +177,29 @@ def key(*, name: str | None, models: tuple[str, ...]) -> None:
 
 @main.command(context_settings=SETTINGS)
 @click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
-@click.option("-l", "--listen", type=address, metavar="HOST:PORT", default="127.0.0.1:8083", help="Is it free?")
-@click.option("--store", metavar="URL", help="Can it be used? Nothing in it is changed.")
-@click.option("--api-key-env", metavar="NAME", help="Is the variable set that has the key of clients?")
-@click.option("--url", type=base_url, metavar="URL", help="Look at this server instead, as its clients see it.")
-@click.option("--api-key", metavar="KEY", help="The key of the server at --url.")
 @click.option(
-    "-m", "--message", metavar="TEXT", help="Ask the server at --url this, to see whether its answer is streamed."
+    "-l",
+    "--listen",
+    type=address,
+    metavar="HOST:PORT",
+    default="127.0.0.1:8083",
+    help="Check that this address is free.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+@click.option("--store", metavar="URL", help="Check that this store can be used, without changing it.")
+@click.option("--api-key-env", metavar="NAME", help="Check that this variable, which holds the API key, is set.")
+@click.option("--url", type=base_url, metavar="URL", help="Check this server instead, over the network.")
+@click.option("--api-key", metavar="KEY", help="API key of the server at --url.")
+@click.option(
+    "-m", "--message", metavar="TEXT", help="Message to send to the server at --url, to check that the answer streams."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def doctor(*, targets: tuple[str, ...], url: str | None, message: str | None, **values: Any) -> None:
-    """Look for what may be wrong: here, or at a server. A line for each thing; the exit code is 1 if one is wrong.
+    """Check this machine, or a running server, for problems.
+
+    Print one line per check. The exit code is 1 if a check fails.
 
     \b
-      openai-compat doctor                    would `openai-compat serve` work here?
+      openai-compat doctor                    check that `openai-compat serve` would work here
       openai-compat doctor agent.py --listen 0.0.0.0:8083 --store sqlite:///state.db
       openai-compat doctor --url https://agents.example/v1 --api-key sk-1 -m "Hello"
     """  # noqa: D301  (click reads \b)
@@ -197,10 +218,11 @@ def doctor(*, targets: tuple[str, ...], url: str | None, message: str | None, **
 @WHAT
 @SHOWN
 def chat(**values: Any) -> None:
-    """Talk to an agent: in this process, or to one that is served.
+    """Chat with an agent, in this process or on a server.
 
-    Ctrl-C stops an answer, Ctrl-D ends the conversation; /help tells more. What is piped in is one message. Where
-    nobody is named, it is whom `openai-compat serve` would serve. Any OpenAI-compatible server can be talked to.
+    Ctrl-C stops an answer, Ctrl-D ends the conversation, /help lists the commands. Piped input is sent as one message.
+    Without a target or --url, chat with what `openai-compat serve` would serve. --url accepts
+    any OpenAI-compatible server.
 
     \b
       openai-compat chat hello:agent
@@ -208,7 +230,8 @@ def chat(**values: Any) -> None:
       openai-compat chat team.toml --model reviewer
       git diff | openai-compat chat --url http://127.0.0.1:8083/v1 -m "Review this:"
 
-    Exit code: 0; 1 without an answer; 2 for wrong options; 3 where a person had to decide; 130 after Ctrl-C.
+    Exit codes: 0 success; 1 no answer; 2 wrong options; 3 a decision was needed and nobody was there to make it; 130
+    stopped by Ctrl-C.
     """  # noqa: D301  (click reads \b)
     with needs("openai-compat chat", "cli"):
         from ._cli.chat_command import run  # noqa: PLC0415

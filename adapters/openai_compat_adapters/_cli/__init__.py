@@ -1,1 +1,1 @@
-"""The commands `serve` and `chat`, and the options that they take."""
+"""Commands of `openai-compat` and their options."""

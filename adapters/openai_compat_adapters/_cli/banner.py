@@ -1,4 +1,4 @@
-"""The banner at startup: where to talk to the agents, and who may."""
+"""The startup banner: the addresses of the agents, and who may call them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .serve_options import ServeOptions
 
 
 def summary(server: Server, host: str, port: int) -> str:
-    """The agents and the URL, in a line."""
+    """One line with the agents and the URL."""
     return f"openai-compat {__version__} serves {', '.join(server.services.models.agents)} at {_url(host, port)}"
 
 
 def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
-    """The agents, where they are from, the addresses to open and to copy, and who may call."""
+    """The agents and their targets, the addresses to open or copy, and who may call."""
     url, models = _url(host, port), list(server.services.models.agents)
     store = server.services.state.store
     facts = [
@@ -33,9 +33,9 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
         rows.insert(0, ("Chat", page_url(host, port), "try them in the browser"))
     if options.ollama:
         rows.append(("Ollama", url.removesuffix("/v1"), "for programs that speak to an Ollama"))
-    # A server of one's own, or of a key's, wants one; who comes by a proxy has logged in there, and has none.
+    # Users who log in at a proxy send no key, unless the server accepts keys too.
     has_key = not isinstance(server.auth, OpenAccess) and (options.user_header is None or _takes_keys(options))
-    # The variable and not the key: logs are read by many.
+    # The variable, not the key: many people read logs.
     key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
     command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
     named, where = _paint(f"openai-compat {__version__}", "bold"), _paint(f"({', '.join(facts)})", "dim")
@@ -53,12 +53,12 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
 
 
 def page_url(host: str, port: int) -> str:
-    """The address of the page."""
+    """URL of the chat page."""
     return f"{_url(host, port).removesuffix('v1')}ui/"
 
 
 def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
-    """Each address with what it is for, below each other."""
+    """Lay out the addresses and their purposes in columns."""
     width = max([len(address) for _, address, _ in rows])
     return [
         f"  {_paint(name.ljust(10), 'dim')}{_paint(address, 'cyan')}{' ' * (width + 4 - len(address))}{_paint(why, 'dim')}"

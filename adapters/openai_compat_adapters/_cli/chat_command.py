@@ -1,4 +1,4 @@
-"""Runs `openai-compat chat`: whom it talks to, how it shows the answer, and how it ends."""
+"""Runs `openai-compat chat`: chooses the server, the display and the exit code."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from .chat_options import ChatOptions, read_tools
 from .terminal import visible
 
 STOPPED, UNDECIDED = 130, 3
-"""Exit codes: by Ctrl-C; since nobody could decide."""
+"""Exit codes: stopped by Ctrl-C; nobody was there to decide."""
 
 NARROW = 40
-"""Columns below which Markdown is not worth it."""
+"""Terminals with fewer columns get plain text instead of Markdown."""
 
 
 def run(options: ChatOptions, targets: list[str]) -> int:
-    """Talk until it ends; the exit code. Raises click.ClickException."""
+    """Run the conversation and return the exit code. Raises click.ClickException."""
     try:
         return _talk(options, targets)
-    except KeyboardInterrupt:  # before there is somebody to talk to, or after
+    except KeyboardInterrupt:  # before or after the conversation
         return STOPPED
 
 
 def _talk(options: ChatOptions, targets: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that has not all letters shows what it can
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks characters shows replacements
             stream.reconfigure(errors="replace")
     with ExitStack() as stack:
         why: Callable[[], str] = str
@@ -63,7 +63,7 @@ def _talk(options: ChatOptions, targets: list[str]) -> int:
         interactive = options.message is None and sys.stdin.isatty()
         is_rich = not isinstance(display, PlainDisplay)
         reader: Any = LineReader() if not (interactive and is_rich) else _prompt_reader(options)
-        # A person has to see what is asked, and to be at the keys.
+        # Questions need a person who sees them and can type.
         ask = reader.answer if sys.stdin.isatty() and (is_rich or sys.stderr.isatty()) else None
         answerer = Answerer(display, ask, approve=options.approve)
         session = ChatSession(
@@ -86,7 +86,7 @@ def _talk(options: ChatOptions, targets: list[str]) -> int:
 
 
 def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
-    """Ask one thing; the exit code."""
+    """Send one message and return the exit code."""
     try:
         with ctrl_c.interrupts():
             session.ask(text)
@@ -103,17 +103,17 @@ def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
 
 
 def _is_piped() -> bool:
-    """Whether stdin is a pipe or a file. A socket or a device may never end."""
+    """True if stdin is a pipe or a file; a socket or a device may never end."""
     try:
         mode = fstat(sys.stdin.fileno()).st_mode
-    except (OSError, ValueError):  # not of the system
+    except (OSError, ValueError):  # stdin was replaced and has no file descriptor
         return True
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 @contextmanager
 def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[ServerConnection, Callable[[], str]]]:
-    from ..transport import SyncTransport  # noqa: PLC0415  (a server elsewhere needs nothing of the library)
+    from ..transport import SyncTransport  # noqa: PLC0415  (not needed for a remote server)
     from .chat.last_failure import last_failure  # noqa: PLC0415
     from .load_agents import as_server, load, warnings_of  # noqa: PLC0415
 
@@ -125,7 +125,7 @@ def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[Ser
 
 
 def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], bool]:
-    """The models that can chat, and whether the server is of this library, which tells what its models can."""
+    """Return the chat models, and True if the server is openai-compat, which lists the capabilities of its models."""
     url = server.url
     try:
         models = server.models()
@@ -146,7 +146,7 @@ def _display(options: ChatOptions) -> Display:
     is_written = (sys.stdout.encoding or "").lower().startswith("utf")
     if options.plain or is_narrow or not is_written or not wants_colors(sys.stdout) or find_spec("rich") is None:
         return PlainDisplay(tells=sys.stderr.isatty(), reasoning=options.reasoning)
-    from rich.console import Console  # noqa: PLC0415  (pipes do without)
+    from rich.console import Console  # noqa: PLC0415  (not needed in a pipe)
 
     from .chat.rich_display import RichDisplay  # noqa: PLC0415
 

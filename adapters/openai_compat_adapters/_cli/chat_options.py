@@ -17,20 +17,20 @@ from .values import base_url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOptions:
-    """One field for each option."""
+    """Values of the options of `openai-compat chat`, one field each."""
 
     target: str | None
-    # whom
+    # agent
     url: str | None
     model: str | None
     api_key: str | None
     api: Literal["auto", "responses", "chat"]
-    # what
+    # message
     message: str | None
     system: str | None
     tools: str | None
     approve: bool
-    # what is shown
+    # output
     reasoning: Literal["full", "short", "off"]
     out: str | None
     plain: bool
@@ -41,57 +41,64 @@ class ChatOptions:
 
 
 WHOM = grouped(
-    "Whom",
-    option("--url", type=base_url, metavar="URL", help="A server to talk to instead, as http://127.0.0.1:8083/v1."),
-    option("--model", metavar="NAME", help="The agent to talk to, where there are several."),
+    "Agent",
+    option("--url", type=base_url, metavar="URL", help="Server to chat with, such as http://127.0.0.1:8083/v1."),
+    option("--model", metavar="NAME", help="Agent to chat with, if there are several."),
     option(
         "--api-key",
         metavar="KEY",
-        help="The server's key. Others can see it in `ps`: OPENAI_COMPAT_API_KEY they cannot.",
+        help="API key of the server. `ps` shows it to other users; OPENAI_COMPAT_API_KEY stays hidden.",
     ),
     option(
         "--api",
         **choice("auto", "responses", "chat"),
-        help="Responses; Chat Completions where a server has only those.",
+        help="API to use; auto tries Responses first and falls back to Chat Completions.",
     ),
 )
 WHAT = grouped(
-    "What",
+    "Message",
     option(
-        "-m", "--message", metavar="TEXT", help="Ask this, with what is piped in below it, show the answer, and end."
+        "-m",
+        "--message",
+        metavar="TEXT",
+        help="Send this message and any piped input below it, print the answer, and exit.",
     ),
     option("--system", metavar="TEXT", help="Instructions for the agent."),
     option(
         "--tools",
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
-        help="Tools of yours, as a JSON list: you are asked for their results.",
+        help="JSON list of tools that you offer the agent; you type in their results.",
     ),
-    option("--approve", is_flag=True, help="Allow whatever the agent asks for."),
+    option("--approve", is_flag=True, help="Approve every tool call that the agent asks about."),
 )
 SHOWN = grouped(
-    "Shown",
-    option("--reasoning", **choice("full", "short", "off"), help="What of the agent's thoughts is shown."),
+    "Output",
+    option(
+        "--reasoning",
+        **choice("full", "short", "off"),
+        help="Show the agent's reasoning in full, in short, or not at all.",
+    ),
     option(
         "--out",
         type=click.Path(exists=True, file_okay=False, writable=True),
         metavar="DIR",
-        help="Write the agent's pictures and sounds there.",
+        help="Write the agent's images and audio to this directory.",
     ),
     option(
         "--plain",
         is_flag=True,
-        help="The text as it comes, without Markdown and colors; so do NO_COLOR, TERM=dumb and pipes.",
+        help="Print plain text without Markdown and colors, as with NO_COLOR, TERM=dumb or a pipe.",
     ),
-    option("--json", is_flag=True, help="The answer as the server's JSON."),
-    option("--jsonl", is_flag=True, help="Each event of the stream, as a line of JSON."),
-    option("--no-history", is_flag=True, help="Keep nothing of what you type."),
-    option("--log-level", type=LEVELS, default="critical", help="What is told on stderr; `error` shows tracebacks."),
+    option("--json", is_flag=True, help="Print the answer as the server's JSON."),
+    option("--jsonl", is_flag=True, help="Print each event of the stream as one line of JSON."),
+    option("--no-history", is_flag=True, help="Do not save what you type."),
+    option("--log-level", type=LEVELS, default="critical", help="Log level of stderr; `error` shows tracebacks."),
 )
 
 
 def read_tools(path: str) -> list[JsonObject]:
-    """Tools in a file, in the form of the Responses API; that of Chat Completions is taken too. Raises click.BadParameter."""
+    """Read tools from a JSON file, in the form of the Responses API or of Chat Completions. Raises click.BadParameter."""
     try:
         found: Any = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The program `openai-compat`. Without click, it says which extra is missing."""
+"""Entry point of `openai-compat`; without click, it names the missing extra."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openai_compat.package import MissingExtra
 
 
 def main() -> None:
-    """Run the command line, and exit with its code."""
+    """Run the command line and exit with its code."""
     try:
         from ..cli import main as run  # noqa: PLC0415  (it needs click)
     except MissingExtra as error:

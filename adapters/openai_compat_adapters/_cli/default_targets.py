@@ -1,4 +1,4 @@
-"""What is served where the command line names nothing."""
+"""Default targets of the command line, from the current directory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOTHING_HERE = (
 
 
 def default_targets() -> list[str]:
-    """The targets of the current directory: its team file, else what its project names, else its agent.py.
+    """Return the current directory's team file, else the targets of its pyproject.toml, else its agent.py.
 
     Raises CannotLoad.
     """
@@ -31,7 +31,7 @@ def _of_project() -> list[str]:
         return []
     try:
         project: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
-    except ValueError as error:  # that of tomllib, or of the decoder
+    except ValueError as error:  # from tomllib or from decoding UTF-8
         raise CannotLoad(f"'{PROJECT_FILE}' is not TOML: {error}.") from error
     tools: Any = project.get("tool")
     table: Any = cast("dict[str, Any]", tools).get("openai-compat", {}) if isinstance(tools, dict) else {}

@@ -1,4 +1,4 @@
-"""The agents of `openai-compat demo`: they need no key, and say the same each time."""
+"""Agents of `openai-compat demo`: they need no key, and their answers never change."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from openai_compat import (
 )
 
 PACE = 0.03
-"""Seconds between words: an answer that one can watch."""
+"""Seconds between words, slow enough to watch."""
 
 LOOK_UP = 0.6
-"""Seconds that the researcher's tools take."""
+"""Duration of the researcher's tool calls, in seconds."""
 
 OFFER = """\
 I ask a tool of yours, and you offer none. On the page, put this into the settings; other clients send it as `tools`:
@@ -31,17 +31,17 @@ I ask a tool of yours, and you offer none. On the page, put this into the settin
 [{"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
 ```
 """
-"""What is said where the client has no `get_weather`; in the form of the Responses API, which the page speaks."""
+"""Answer to a client without `get_weather`; the tool has the form of the Responses API, which the page uses."""
 
 
 async def echo(prompt: str) -> AsyncIterator[str]:
-    """Says it again, word by word."""
+    """Repeats your message, word by word."""
     async for word in _words(prompt):
         yield word
 
 
 async def researcher(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
-    """Thinks, looks two things up, and asks before it buys a report."""
+    """Thinks, looks up two things, and asks before it buys a report."""
     resume = request.resume
     if resume is not None and resume.decisions:
         ((call_id, decision),) = resume.decisions.items()
@@ -55,7 +55,7 @@ async def researcher(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
             yield word
         yield UsageReported(input_tokens=240, output_tokens=20)
         return
-    turn = len(request.messages)  # the ids of calls differ within a conversation
+    turn = len(request.messages)  # call ids must differ within a conversation
     async for word in _words("Two things matter here: the weather, and how long it takes. I look both up."):
         yield ReasoningDelta(word)
     for number, (name, arguments, output) in enumerate(LOOKED_UP):
@@ -88,7 +88,7 @@ There is a report about it, for 5 euros."""
 
 
 async def weather(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
-    """Asks your client's tool get_weather about a city."""
+    """Calls your client's tool get_weather for a city."""
     results = request.resume.results.values() if request.resume is not None else ()
     text = " ".join([f"Your tool says: {result.text}" for result in results])
     if not text and "get_weather" in [tool.name for tool in request.tools]:

@@ -1,4 +1,4 @@
-"""What `openai-compat doctor` looks at on this machine. No check changes anything, and none tells a key."""
+"""Checks of `openai-compat doctor` on this machine. No check changes anything or prints a key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .load_agents import load
 from .wrong_target import CannotLoad
 
 PATIENCE = 5.0
-"""Seconds that a store, or who has the port, may take to answer."""
+"""Timeout for the store, and for the program on the port, in seconds."""
 
 KEY, KEY_FILE = "OPENAI_COMPAT_API_KEY", "OPENAI_COMPAT_API_KEY_FILE"
 COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -41,13 +41,13 @@ COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 _REQUIREMENT = re.compile(r"""([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == ['"]([\w-]+)['"]""")
-# The operators that this package's own extras use; others would need `packaging`, which is not always there.
+# Only the operators in this package's extras; others would need `packaging`, which may not be installed.
 _BOUND = re.compile(r"(>=|<=|==|<|>)\s*([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found. A "note" is no fault, but may be the reason for one."""
+    """Result of a check. A "note" is not a fault, but may explain one."""
 
     name: str
     status: Literal["ok", "note", "wrong"]
@@ -55,12 +55,12 @@ class Finding:
 
 
 def python() -> Finding:
-    """The versions, and which Python this is: often it is not the one that the packages were installed for."""
+    """Report the versions and the interpreter, which is often not the one that has the packages."""
     return Finding("python", "ok", f"openai-compat {__version__} on Python {sys.version.split()[0]}, {sys.executable}")
 
 
 def extras() -> Finding:
-    """Which extras are there, and whether what they need is as new, and as old, as it has to be."""
+    """Report the installed extras, and check that their packages are within the version bounds."""
     there, absent, wrong, versions = list[str](), list[str](), list[str](), dict[str, str | None]()
     for extra, needed in _needed().items():
         found = {package: _version(package) for package in needed}
@@ -88,7 +88,7 @@ def extras() -> Finding:
 
 
 def _needed() -> dict[str, dict[str, str]]:
-    """The packages of each extra with their bounds, as the installed package tells them."""
+    """The packages of each extra with their version bounds, from the metadata of the installed package."""
     found: dict[str, dict[str, str]] = {}
     with suppress(PackageNotFoundError):
         for line in requires("openai-compat") or ():
@@ -106,7 +106,7 @@ def _version(package: str) -> str | None:
 
 
 def _fits(its: str | None, bounds: str) -> bool:
-    """Whether a version is within bounds such as `<0.55,>=0.53`; what follows its numbers does not count."""
+    """True if a version is within bounds such as `<0.55,>=0.53`; a suffix after the numbers is ignored."""
     have = _numbers(its or "")
     wanted: list[tuple[str, str]] = _BOUND.findall(bounds)
     return all([COMPARED[how](have, _numbers(limit)) for how, limit in wanted])
@@ -118,16 +118,16 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def speed() -> Finding:
-    """Whether the quicker event loop is there."""
+    """Check that uvloop, the faster event loop, is installed."""
     if find_spec("uvloop") is not None:
         return Finding("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop")
     return Finding("speed", "note", "the event loop is Python's own; uvloop is quicker: pip install uvloop")
 
 
 def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
-    """Whether clients need a key, that of a `variable` perhaps, and which keys of models are set. No key is told."""
+    """Check the API key of clients, from `variable` if given, and the keys of model providers. Prints no key."""
     of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
-    # A key that was pasted with the end of its line is refused by the API, with a message that does not say why.
+    # An API refuses a key that was pasted with its line break, and its message does not say why.
     odd = [name for name in of_models if environment[name].split() != [environment[name]]]
     file = environment.get(KEY_FILE)
     wrong = ""
@@ -149,7 +149,7 @@ def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str
 
 
 def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
-    """Whether clients here may ask a proxy for a server on this machine."""
+    """Check that clients on this machine reach local servers without a proxy."""
     # Programs read either spelling, and few read both.
     lower = {name.lower(): value for name, value in environment.items() if value}
     found = [name for name in ("http_proxy", "https_proxy", "all_proxy") if name in lower]
@@ -164,7 +164,7 @@ def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
 
 
 def port(listen: tuple[str, int]) -> Finding:
-    """Whether the address is free, and who has it if not."""
+    """Check that the address is free; if not, tell if a server of this library has it."""
     host, number = listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -182,7 +182,7 @@ def _is_ours(host: str, number: int) -> bool:
     url = f"http://{f'[{host}]' if ':' in host else host}:{number}/healthz"
     with (
         suppress(OSError, ValueError),
-        # Not by way of a proxy, which would be asked for its own machine's port.
+        # Without a proxy, which would connect to the port on its own machine.
         urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=PATIENCE) as answer,
     ):
         health: Any = json.loads(answer.read(1000))
@@ -191,7 +191,7 @@ def _is_ours(host: str, number: int) -> bool:
 
 
 def targets(named: tuple[str, ...]) -> Iterator[Finding]:
-    """Whether what would be served loads, and what it was recognised as."""
+    """Check that the targets load, and report the kind of each agent."""
     try:
         wanted = named or tuple(default_targets())
         if not wanted:
@@ -217,7 +217,7 @@ def _kind(agent: AgentBackend) -> str:
 
 
 def store(url: str | None) -> Finding:
-    """Whether the store answers, and its schema is the one that is written now."""
+    """Check that the store answers and has the current schema."""
     if url in (None, "", "memory:"):
         return Finding("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
 
@@ -232,11 +232,11 @@ def store(url: str | None) -> Finding:
         return Finding("store", "wrong", f"{kind} does not answer within {PATIENCE:.0f} seconds")
     except (OpenAICompatError, ValueError, ImportError) as error:
         return Finding("store", "wrong", str(error).rstrip("."))
-    except Exception as error:  # a driver's own, whose text may have a part of the password in it
+    except Exception as error:  # a driver's error, whose text may contain part of the password
         return Finding("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
     if found is None:
         return Finding("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
-    # An older server would write rows that the newer one has not meant: it refuses to start.
+    # An older server refuses to start: its rows could be wrong for the newer schema.
     if found > NEWEST:
         text = f"its schema is {found}, of a newer version: {NEWEST} is known here. pip install -U openai-compat"
         return Finding("store", "wrong", f"{kind} answers, and {text}")
@@ -250,7 +250,7 @@ def store(url: str | None) -> Finding:
 def here(
     named: tuple[str, ...], listen: tuple[str, int], store_url: str | None, key_variable: str | None
 ) -> Iterator[Finding]:
-    """Everything that can be checked without a running server, in the order in which one would look."""
+    """Run every check that needs no running server, in the order of a manual search."""
     yield python()
     yield extras()
     yield speed()

@@ -1,4 +1,4 @@
-"""`openai-compat doctor`: one line for each thing that it has looked at."""
+"""Runs `openai-compat doctor`, which prints one line per check."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(
     message: str | None,
     as_json: bool,
 ) -> int:
-    """Look, and tell. Returns the exit code: 1 if something is wrong."""
+    """Run the checks, print the findings, and return the exit code: 1 if something is wrong."""
     checks: list[Finding] = []
     for check in here(targets, listen, store, api_key_env) if url is None else served(url, api_key, message):
         checks.append(check)

@@ -1,4 +1,4 @@
-"""Asks a server whether it answers as clients need it: `openai-compat doctor --url`. Needs no client library."""
+"""`openai-compat doctor --url`: checks a server as its clients see it, without a client library."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from .doctor_checks import Finding
 from .terminal import visible
 
 PATIENCE = 30.0
-"""Seconds of silence."""
+"""Timeout for each read from the server, in seconds."""
 
 LONGEST = 1_000_000
-"""Bytes of an answer that are read."""
+"""Maximum bytes to read of the list of models."""
 
 TOGETHER = 0.05
-"""The part of its time in which all pieces of an answer came, if something has kept them back."""
+"""If all pieces arrive within this fraction of the answer's duration, something has buffered them."""
 
 SHORT = 0.5
-"""Seconds: of an answer this quick it cannot be told."""
+"""Seconds; a faster answer does not reveal buffering."""
 
 
 _HAS_TEXT = re.compile(rb'data:.*"content":\s*"[^"]')
 
 
 class NotTheApi(Exception):
-    """There is no answer of an API. The message says what there is instead."""
+    """The response is not from an OpenAI API. The message says what came instead."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirection is told: what is behind it is a login, mostly, and no API."""
+    """Reports redirects instead of following them: most lead to a login page, not to an API."""
 
     def redirect_request(self, *args: Any, **more: Any) -> None:
         return None
 
 
 def served(url: str, key: str | None, message: str | None) -> Iterator[Finding]:
-    """Whether the API at `url` answers, what is before it, and, with a message, whether its pieces come one by one."""
+    """Check that the API at `url` answers, name the proxies before it, and, given a message, check that it streams."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with _ask(f"{url.rstrip('/')}/models", headers) as answer:
@@ -75,7 +75,7 @@ def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPRespo
 
 
 def _way(url: str) -> str:
-    """The proxy of the environment that is asked for `url`, which may be the one that does not answer."""
+    """Name the environment's proxy for `url`, because it may be the proxy that does not answer."""
     parts = urlsplit(url)
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
         return f" by way of {parts.scheme.upper()}_PROXY"
@@ -85,7 +85,7 @@ def _way(url: str) -> str:
 def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
     before = _before(error.headers)
     by = f" ({before})" if before else ""
-    # Open WebUI and others follow none, so what a browser would get to is no help.
+    # Open WebUI and others follow no redirects, so the page that a browser would reach does not help.
     if 300 <= error.code < 400:
         return (
             f"{url} sends clients to {visible(str(error.headers.get('Location')))}{by}: a login stands before the API"
@@ -100,7 +100,7 @@ def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
 
 
 def _before(headers: Any) -> str:
-    """The programs that say that they have passed an answer on."""
+    """Name the programs that report that they forwarded the answer."""
     told = [
         f"{name}: {visible(headers[name])}" for name in ("Via", "Server", "CF-RAY", "X-Amz-Cf-Id") if headers.get(name)
     ]
@@ -108,7 +108,7 @@ def _before(headers: Any) -> str:
 
 
 def _models(answer: HTTPResponse) -> list[str]:
-    # It may be anything, a download without end too.
+    # It may be anything, even an endless download.
     text = answer.read(LONGEST)
     try:
         listed: Any = json.loads(text)
@@ -121,7 +121,7 @@ def _models(answer: HTTPResponse) -> list[str]:
 
 
 def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) -> Finding:
-    """Ask once, and see whether the pieces come as they are made."""
+    """Send one message and check that the answer arrives piece by piece."""
     asked = {"model": model, "messages": [{"role": "user", "content": message}], "stream": True}
     began, came = time.monotonic(), list[float]()
     try:
@@ -135,12 +135,12 @@ def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) ->
 
 
 def judged(model: str, came: list[float]) -> Finding:
-    """What the times tell, in seconds, at which the pieces of an answer came."""
+    """Judge by the arrival times of an answer's pieces, in seconds, if something buffers the stream."""
     if not came:
         return Finding("stream", "wrong", f"{model} answers without text")
     first, last = came[0], came[-1]
     text = f"{model} answers in {len(came)} pieces, the first after {first:.1f} s, the last after {last:.1f} s"
-    # Two pieces may well come together, and what is quick comes at once anyhow.
+    # Two pieces may arrive together by chance, and a fast answer arrives at once anyway.
     if len(came) > 2 and last > SHORT and last - first < last * TOGETHER:
         return Finding(
             "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"

@@ -1,4 +1,4 @@
-"""Options in groups: `--help` shows each under a heading."""
+"""Option groups, which `--help` shows under their headings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Comm
         for decorate in reversed(options):
             command = decorate(command)
             parameters: Any = getattr(command, "__click_params__")  # noqa: B009  (click keeps them there)
-            # The option that was just added is the last one; click turns the list around in the end.
+            # The option just added is last; click reverses the list at the end.
             parameters[-1].group = name
         return command
 

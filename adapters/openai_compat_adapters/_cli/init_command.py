@@ -1,4 +1,4 @@
-"""Writes an agent to begin with: `openai-compat init`."""
+"""`openai-compat init`: writes a starter agent."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 from openai_compat.package import is_installed
 
 FOLDER = Path(__file__).with_name("templates")
-"""The files that are written, as they are; the pages of the documentation show the same ones."""
+"""The templates, which are copied verbatim; the documentation shows the same files."""
 
 AGENT_FILE = "agent.py"
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A file to begin with: what it has, the package that it needs, and what else."""
+    """Template of an agent file: its description, the package it needs, and other requirements."""
 
     about: str
     package: str = ""
@@ -49,12 +49,12 @@ TEMPLATES = {
     "smolagents": Template("an agent of smolagents", "smolagents"),
     "strands": Template("an agent of Strands", "strands"),
 }
-"""By what `--with` is told, which is the extra too where there is a package. Without `wants` they run as they are: a stand-in
-is in the place of the model."""
+"""Templates by the value of `--with`, which is also the name of the extra if there is a package. Templates without `wants` run
+as they are: a stand-in replaces the model."""
 
 
 def listing() -> str:
-    """The templates, one a line."""
+    """List the templates, one per line."""
     width = max([len(name) for name in TEMPLATES])
     lines = [
         f"{name:{width}}  {template.about}{f'; it needs {template.wants}' if template.wants else ''}"
@@ -64,9 +64,9 @@ def listing() -> str:
 
 
 def write(path: str, name: str) -> str:
-    """Write a template to a file, or into a folder as agent.py. Returns what to do next.
+    """Write a template to a file, or to agent.py in a folder. Returns the next steps.
 
-    Raises click.ClickException for a file that is there, and where there can be none.
+    Raises click.ClickException if the file exists or cannot be written.
     """
     file = Path(path)
     if file.suffix != ".py" or file.is_dir():

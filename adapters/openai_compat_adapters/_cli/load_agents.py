@@ -1,4 +1,4 @@
-"""Loads the agents of the command line: by import path (`module:attr`) or file (`agent.py`, `team.toml`), with a name (`name=…`)."""
+"""Loads the agents of the command line: by import path (`module:attr`) or file (`agent.py`, `team.toml`)."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ class Agents(dict[str, AgentBackend]):
 
 
 def warnings_of(agents: Server | Agents | None) -> list[str]:
-    """Warnings about loaded agents, which can be served nevertheless."""
+    """Warnings about loaded agents that can still be served."""
     return agents.warnings if isinstance(agents, Agents) else []
 
 
 def as_server(agents: Server | Agents) -> Server:
-    """The loaded Server, or one of the loaded agents with settings as they are by default."""
+    """Return the loaded Server, or a Server of the loaded agents with default settings."""
     return agents if isinstance(agents, Server) else Server(agents, providers=agents.providers)
 
 
 def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Agents:
-    """Load the agents at `targets` by model name, or the one Server. The current directory is on the path.
+    """Load the agents at `targets` by model name, or the one Server. Puts the current directory on the path.
 
     An attribute is an agent, a mapping of agents by name, or a Server, which has to be the only target; without one,
-    the module is searched. A target that ends in `.toml` is a team file. `make` makes backends of agents.
+    the module is searched. `name=` before a target sets the model name. A target that ends in `.toml` is a team file.
+    `make` turns an agent into a backend.
 
     Raises CannotLoad.
     """
-    sys.path.insert(0, str(Path.cwd()))  # the program is a script, so its own folder is there instead
+    sys.path.insert(0, str(Path.cwd()))  # Python has put the script's folder there instead
     agents = Agents()
     for target in targets:
         name, _, path = target.rpartition("=")
@@ -75,7 +76,7 @@ def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
         raise CannotLoad(f"'{path}' has names for its agents: leave '{name}=' out.")
     if agents.providers is not None:
         raise CannotLoad(f"Two files would have two sets of providers: put the agents of '{path}' into the other one.")
-    sys.path.insert(0, str(Path(path).resolve().parent))  # where the modules of its tools may be
+    sys.path.insert(0, str(Path(path).resolve().parent))  # the modules of its tools may be there
     try:
         team = load_team(path, _get, make)
     except ValueError as error:

@@ -25,11 +25,11 @@ LOOKED_FOR = ("server", "agents", "agent")
 """Names that are tried first, in this order."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""What Python adds to an object that has no better description."""
+"""The memory address in Python's default `repr`."""
 
 
 def find(path: str) -> tuple[str, Any]:
-    """Find the object of a target, `package.module`, `agent.py` or either with `:attr`, and its name with the attribute.
+    """Return the full name and the object of a target: `package.module` or `agent.py`, each with or without `:attr`.
 
     Raises CannotLoad.
     """
@@ -40,7 +40,7 @@ def find(path: str) -> tuple[str, Any]:
     if colon:
         return path, _attribute(module, wanted)
     name = path.partition(".")[0]
-    # A file of that name was meant, which is not here: Python's own `token` has no agent.
+    # The user meant a file that does not exist here: a standard module, such as `token`, has no agent.
     if name in sys.stdlib_module_names and not (module.__file__ or "").startswith(f"{Path.cwd()}{os.sep}"):
         raise CannotLoad(f"'{path}' is a module of Python itself, and there is no {name}.py in {Path.cwd()}.")
     wanted, found = _find_agent(module, path)
@@ -52,13 +52,13 @@ def _import_target(path: str) -> ModuleType:
         raise CannotLoad("Say which module: module:attr, such as hello:agent.")
     if path.endswith(".py") or "/" in path or path.startswith(".") or Path(path).is_file():
         return _import_file(path)
-    if path in sys.modules and Path(f"{path}.py").is_file():  # of another file, perhaps: Python's own `token`
+    if path in sys.modules and Path(f"{path}.py").is_file():  # the imported one may be Python's own `token`
         return _import_file(f"{path}.py")
     try:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # scripts without a main guard may exit
         raise CannotLoad(_why_not(path, error)) from error
-    if getattr(module, "__file__", None) is None and Path(path).is_dir():  # built-in ones have none
+    if getattr(module, "__file__", None) is None and Path(path).is_dir():  # built-in modules have no file either
         raise CannotLoad(_is_folder(path))
     return module
 
@@ -83,7 +83,7 @@ def _import_file(path: str) -> ModuleType:
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
         folder = folder.parent
-    # Where `python FILE` would have it: what stands beside the file is imported before anything installed of that name.
+    # As with `python FILE`: modules beside the file take precedence over installed ones.
     if str(folder) not in sys.path[:1]:
         sys.path.insert(0, str(folder))
     name = ".".join(parts)
@@ -98,13 +98,13 @@ def _import_file(path: str) -> ModuleType:
 
 
 def _executed(name: str, file: Path) -> ModuleType:
-    # Twice the same file is one module: an agent of it that is named twice has one state.
+    # Load a file only once, so that an agent that is named twice has one state.
     if name in sys.modules:
         return sys.modules[name]
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise CannotLoad(f"'{file.name}' is no Python file (.py).")
-    # Before it is run: dataclasses and pickle look a class's module up by its name.
+    # Registered before it runs: dataclasses and pickle look up a class's module by name.
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -132,7 +132,7 @@ def _close(name: str, names: list[str]) -> str:
 
 
 def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
-    """Find the agent of a module, and its name: one with a usual name, or the only one that it defines.
+    """Return the name and the agent of a module: one with a usual name, or the only one that it defines.
 
     Raises CannotLoad if there is none, or several; the message lists the targets to choose from.
     """
@@ -141,10 +141,10 @@ def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
             return name, getattr(module, name)
     found = {name: value for name, value in vars(module).items() if _may_be_agent(module, name, value)}
     servers = {name: value for name, value in found.items() if isinstance(value, Server)}
-    # Beside a framework's agent there are what it is made of, and the functions that are its tools.
+    # A module with a framework's agent also contains the agent's parts and its tool functions.
     made = {name: value for name, value in found.items() if is_of_framework(value) and _is_agent(value)}
     app = getattr(module, "app", None)
-    if not (servers or made) and _is_asgi(app):  # functions beside it are its routes, mostly
+    if not (servers or made) and _is_asgi(app):  # the functions beside it are usually its routes
         folder = "" if Path(sys.path[0]) == Path.cwd() else f"--app-dir {sys.path[0]} "
         run = f"uvicorn {folder}{module.__name__.partition('@')[0]}:app"
         name = next(iter(found), "agent")
@@ -168,17 +168,17 @@ def _is_asgi(app: object) -> bool:
 
 
 def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
-    """Whether a value is public, defined in the module, and an agent or an object of an agent framework."""
+    """True if a value is public, defined in the module, and an agent or an object of an agent framework."""
     if name.startswith("_") or isinstance(value, ModuleType):
         return False
-    if name == "app":  # of a web framework, or a graph that was compiled
+    if name == "app":  # a web application, or a compiled graph
         return is_of_framework(value)
     if isinstance(value, Server):
         return True
     if inspect.isroutine(value) or isinstance(value, type):
         if inspect.isroutine(value) and not _takes_anything(value):
-            return makes_agents_of_framework(value)  # by its annotation; any other is a script's `main`, mostly
-        # What a module imports is not meant to be served by it.
+            return makes_agents_of_framework(value)  # by its annotation; any other is usually a script's `main`
+        # A module is not meant to serve what it imports.
         here = getattr(value, "__module__", None) == module.__name__
         if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):
             return False
@@ -209,7 +209,7 @@ def _why_not(module_name: str, error: BaseException) -> str:
     if missing and f"{module_name}.".startswith(f"{missing}."):
         hint = _close(missing, [file.stem for file in Path().glob("*.py")])
         return f"There is no module '{missing}', neither in {Path.cwd()} nor installed.{hint}"
-    said = ADDRESS.sub("", " ".join(str(error).split()))  # in one line, whatever it is
+    said = ADDRESS.sub("", " ".join(str(error).split()))  # in one line
     text = f"Importing '{module_name}' failed: {type(error).__name__}{said and ': '}{said}"
     if isinstance(error, SyntaxError):
         return text  # which names the file and the line
@@ -217,18 +217,18 @@ def _why_not(module_name: str, error: BaseException) -> str:
 
 
 def _brought_by(missing: str) -> str:
-    """How to install a package that a module wants, where an extra of ours has it."""
+    """How to install a missing package, if one of our extras includes it."""
     top = missing.partition(".")[0]
-    # Where it is there, what is missing is a module of another package that is called so, or of the user's own.
+    # If it is installed, the missing module belongs to another package of that name, or to the user's code.
     if top not in EXTRAS or (top != "google" and is_installed(top)):
         return ""
     return f". It comes with: pip install 'openai-compat[{EXTRAS[top]}]'"
 
 
 def _place(error: BaseException) -> str:
-    """The innermost line of the user's own code in a traceback."""
+    """File and line of the innermost frame in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
-    folders = (str(Path.cwd()), sys.path[0])  # that of a file is first on the path
+    folders = (str(Path.cwd()), sys.path[0])  # the folder of an imported file is first on the path
     own = [each for each in frames if each.filename.startswith(folders) and "site-packages" not in each.filename]
     frame = (own or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -1,4 +1,4 @@
-"""What `openai-compat serve` tells of its turns: `--metrics` and `--otel`."""
+"""Telemetry of `openai-compat serve`: `--metrics` and `--otel`."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .._serving.supervisor import LISTENER
 from .serve_options import ServeOptions
 
 SERVICE = "openai-compat"
-"""The service's name where OTEL_SERVICE_NAME does not say it."""
+"""Service name if OTEL_SERVICE_NAME is not set."""
 
 
 def observers(options: ServeOptions) -> tuple[list[Hooks], list[Api]]:
-    """The hooks of the options, and the APIs that they are asked by. Raises ImportError where a package is missing."""
+    """Return the hooks that the options select, and the APIs that serve them. Raises ImportError for a missing package."""
     hooks, apis = list[Hooks](), list[Api]()
     if options.otel:
         from ..telemetry import OpenTelemetry  # noqa: PLC0415  (only this needs the package)
 
-        # A parent of workers makes the server only to see whether it can be made.
+        # The parent of workers builds the server only to check its settings.
         if (options.workers == 1 and not options.reload) or LISTENER in os.environ:
             _set_up_sdk()
         hooks.append(OpenTelemetry())
@@ -45,7 +45,7 @@ def observers(options: ServeOptions) -> tuple[list[Hooks], list[Api]]:
 
 
 def _set_up_sdk() -> None:
-    """Set up OpenTelemetry's SDK by its environment variables; OTLP over HTTP where they do not say where to."""
+    """Set up OpenTelemetry's SDK from its environment variables; the default exporter is OTLP over HTTP."""
     with needs("--otel"):
         from opentelemetry import metrics, trace  # noqa: PLC0415
         from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
@@ -55,9 +55,9 @@ def _set_up_sdk() -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     os.environ.setdefault("OTEL_SERVICE_NAME", SERVICE)
-    # Workers are told apart by it: the counters of each are sums of their own.
+    # Distinguishes the workers, since each has its own counters.
     resource = Resource.create({"service.instance.id": f"{socket.gethostname()}-{uuid.uuid4()}"})
-    # The hook flushes in bounded time; at exit the SDK would wait as long as a collector that is away is asked again.
+    # The hook flushes in bounded time; at exit the SDK would wait for all retries of an unreachable collector.
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
     for exporter in _exporters("traces"):
         tracers.add_span_processor(BatchSpanProcessor(exporter))
@@ -67,7 +67,7 @@ def _set_up_sdk() -> None:
 
 
 def _exporters(signal: str) -> Iterator[Any]:
-    """Those that OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER names, as their packages have registered them."""
+    """Make the exporters that OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER names, from their entry points."""
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     protocol = "otlp_proto_grpc" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" else "otlp_proto_http"
     for name in os.environ.get(variable, "otlp").split(","):
@@ -84,7 +84,7 @@ def _exporters(signal: str) -> Iterator[Any]:
 
 @contextmanager
 def shared_figures(options: ServeOptions) -> Generator[None]:
-    """A folder for the figures of all workers, as long as they run."""
+    """Provide a folder for the metrics of all workers while they run."""
     if not (options.metrics or options.public_metrics) or os.environ.get(SHARED_FOLDER):
         yield
         return

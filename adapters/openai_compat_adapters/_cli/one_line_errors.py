@@ -1,4 +1,4 @@
-"""Errors of the command line, each in one line: exit code 2 for what was typed wrong, 1 for what has failed."""
+"""One-line errors of the command line: exit code 2 for a wrong call, 1 for a failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openai_compat.package import MissingExtra
 from .wrong_target import CannotLoad
 
 OF_CLICK = ("No such ", "Got unexpected ", "Missing ")
-"""How texts of click's own begin that do not say what to do."""
+"""Beginnings of click's messages that do not say what to do."""
 
 OTHERS = {
     "--port": "--listen 127.0.0.1:PORT",
@@ -26,17 +26,17 @@ OTHERS = {
     "--debug": "--log-level debug",
     "--token": "--api-key-env NAME",
 }
-"""What uvicorn, gunicorn and others call options, and what they are called here: similar names would mislead."""
+"""Options of uvicorn, gunicorn and others, with their names here: click would suggest misleading, similar names."""
 
 
 class WrongCall(click.ClickException):
-    """Something was typed that cannot be done. Told without the usage, which hides the line that says what."""
+    """The command was called wrongly. Printed without the usage, which would hide the message."""
 
     exit_code = 2
 
 
 class Program(click.Group):
-    """A group whose commands fail with a sentence, whatever was wrong."""
+    """A command group that reports every error in one line."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options. Raises click.ClickException."""

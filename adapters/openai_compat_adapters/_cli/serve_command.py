@@ -40,12 +40,12 @@ PATIENCE = 5.0
 
 
 def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: Path) -> int:
-    """Serve until told to stop; `folder` is where the command was given. Returns the exit code.
+    """Serve until a signal stops it; `folder` is where the command was started. Returns the exit code.
 
     Raises click.ClickException.
     """
     handed_down = inherited_listener()
-    # A worker: its parent has checked all that follows, and holds the port.
+    # A worker: its parent has done the checks below, and holds the port.
     if handed_down is not None:
         configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
         _serve(server, handed_down, options)
@@ -56,7 +56,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     _check_store(server)
     changes = file_changes(Path.cwd()) if options.reload else no_changes()
     host, port = options.listen
-    # Before logging is set up: errors up to here are click's, in a line.
+    # Before logging is set up: errors up to here are one line, printed by click.
     listener = _listen(server, options)
     port = listener.getsockname()[1]
     configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
@@ -70,7 +70,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         for line in (*warnings, banner(server, host, port, options)):
             click.echo(line, err=True, color=wants_colors(sys.stderr))
     if options.open_page:
-        # In a thread, since a browser in the terminal would not return; the port is open already.
+        # In a thread, since a terminal browser would block; the port is already open.
         threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
     if options.reload or options.workers > 1:
         with shared_figures(options):
@@ -84,14 +84,14 @@ def _check_workers(server: Server, options: ServeOptions) -> None:
         return
     if options.reload:
         raise click.UsageError("--reload is for one process: leave --workers out.")
-    # A client's next request may come to another worker, which would know nothing of its conversation.
+    # A client's next request may reach another worker, which would not know its conversation.
     if not server.services.state.store.shared:
         text = "Each of several workers would keep responses and conversations of its own in its memory: give them "
         raise click.UsageError(f"{text}--store sqlite:///FILE or postgresql://…, or leave --workers out.")
 
 
 def _check_store(server: Server) -> None:
-    """Refuse a store that can never be used, before each worker would. A database that is away may come back."""
+    """Refuse a store that can never work, before each worker does. An unreachable database may come back."""
     if not server.opens_store:
         return
 
@@ -102,17 +102,17 @@ def _check_store(server: Server) -> None:
         finally:
             await server.services.state.store.aclose()  # its connections belong to this event loop
 
-    # What the store logs is in the error too, which is one line; without a handler Python would print both.
+    # The one-line error repeats what the store logs; without a handler Python would print both.
     quiet = logging.NullHandler()
     logger.addHandler(quiet)
     try:
         anyio.run(check)
     except UnusableStore as error:
         raise click.ClickException(error.message) from error
-    # Down, perhaps while both are being started: requests that need it are answered with 503 until it is there.
+    # The database may be starting too: requests that need it get 503 until it answers.
     except Unavailable:
         pass
-    except Exception as error:  # a driver's own, whose text may have a part of the password in it
+    except Exception as error:  # a driver's error, whose text may contain part of the password
         text = f"The store's URL is not right ({type(error).__name__}); is its password percent-encoded?"
         raise click.ClickException(text) from error
     finally:

@@ -1,4 +1,4 @@
-"""The values of the options of `openai-compat serve`, which are explained in `options`."""
+"""Values of the options of `openai-compat serve`; `options` has their help."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from openai_compat.wire.presentation import Visibility
 
 OLLAMA_ADDRESS = ("127.0.0.1", 11434)
-"""Where programs look for an Ollama that nobody has told them of."""
+"""Ollama's default address, which its clients use unless configured otherwise."""
 DEMO_AGENTS = "openai_compat_adapters._cli.demo_agents:agents"
 """The target of `openai-compat demo`."""
 
@@ -89,5 +89,5 @@ class ServeOptions:
 
     @property
     def is_demo(self) -> bool:
-        """Whether the agents are those of `openai-compat demo`, which has no options but its port."""
+        """True for `openai-compat demo`, whose only option is the port."""
         return self.targets == (DEMO_AGENTS,)

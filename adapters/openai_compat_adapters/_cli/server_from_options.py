@@ -1,4 +1,4 @@
-"""Makes the server of the command line's options."""
+"""Builds the Server from the options of the command line."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .observers import observers
 from .serve_options import ServeOptions
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
-"""The proxy's address, where nobody else can reach the server."""
+"""All addresses: the trusted peers if only the proxy can reach the server."""
 
 _HEADER = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 
@@ -70,7 +70,7 @@ OF_THE_PROGRAM = frozenset(
 
 
 def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Context) -> Server:
-    """Make the server of the options. Raises click.UsageError, also for options that a loaded Server cannot take."""
+    """Build the server. Raises click.UsageError, also for options that a loaded Server does not accept."""
     if isinstance(agents, Server):
         names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
         if names:
@@ -101,7 +101,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
         authenticate=_login(options.user_header, options.trusted_proxy, proxy_auth=options.proxy_auth),
-        # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
+        # Against DNS rebinding: only `Host` distinguishes a request of a page whose name was made to point here.
         hosts=[*LOOPBACK, *options.host_name],
         public=public,
         cors=Cors(options.cors_origin) if options.cors_origin else None,
@@ -195,15 +195,14 @@ def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, Agen
 
 
 def given(name: str, ctx: click.Context) -> bool:
-    """Return whether the user has set an option."""
-    # A default is nobody's wish; a variable of the environment is one.
+    """True if the user has set an option, also by environment variable."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
 def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
     if sum(source is not None for source in (key, variable, file)) > 1:
         raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
-    # Mostly a variable that is not set, in a script that was meant to protect something.
+    # Usually an unset variable, in a script that was meant to require a key.
     if key == "":
         text = "--api-key is empty: leave it out to serve without a key, which is for this machine only."
         raise click.UsageError(text)
@@ -212,5 +211,5 @@ def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeyS
     if variable is None and file is None:
         return key
     source = key_from_env(variable) if variable is not None else key_from_file(cast("str", file))
-    source()  # what cannot be read is to be known now
+    source()  # fail now if it cannot be read
     return source

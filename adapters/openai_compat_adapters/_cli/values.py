@@ -42,7 +42,7 @@ def duration(value: str) -> float:
     match = _DURATION.fullmatch(value)
     parts = [match] if match is not None else [*_PART.finditer(value)]
     units = [SECONDS[part[2] or ""] for part in parts]
-    # Each unit once, the largest first: anything else is a slip.
+    # Each unit once, the largest first: anything else is a typo.
     if not parts or "".join([part[0] for part in parts]) != value or units != sorted(set(units), reverse=True):
         raise click.BadParameter(f"'{value}' is not a time, such as 30s, 5m, 1h or 300, which are seconds.")
     return sum([float(part[1]) * unit for part, unit in zip(parts, units, strict=True)])
@@ -57,7 +57,7 @@ def positive_duration(value: str) -> float:
 
 
 def enter_folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Change to the folder, from which all relative paths count. An option's `callback`."""
+    """Change to the folder, from which relative paths are resolved. An option's `callback`."""
     start = start_folder(ctx)
     if value:
         os.chdir(start / value)
