@@ -64,20 +64,20 @@ class Deadlines:
     """Bounds on time, all in seconds.
 
     Attributes:
-            first_event: silence before the agent's first event, None for no separate bound; 504 `agent_silent`.
-            idle: silence between two events, None for no separate bound; 504 `agent_silent`.
-            request: a whole turn, from the parsed request to the agent's last output; 504, or an error in the stream.
-            background: the same for a background response.
-            auth: the result of an async `authenticate`; 503.
-            body: the arrival of the request body; 408.
-            head: time that a stream's 200 is held back for the agent's first event, so that early failures get a status code.
-            heartbeat: silence in a stream after which a comment is sent.
-            write: one write to a client that does not read; the connection is closed.
-            connection: lifetime of a WebSocket, after which the client must reconnect.
-            grace: time for a stopped agent to end before it is reported as a leak.
-            parked: time that an agent may wait for a person or for the client (`RunContext.approve`). After that the call is
-                denied, and the agent is stopped.
-            lease: time until resources that a turn holds in a shared store are released after its process has died.
+        first_event: silence before the agent's first event, None for no separate bound; 504 `agent_silent`.
+        idle: silence between two events, None for no separate bound; 504 `agent_silent`.
+        request: a whole turn, from the parsed request to the agent's last output; 504, or an error in the stream.
+        background: the same for a background response.
+        auth: the result of an async `authenticate`; 503.
+        body: the arrival of the request body; 408.
+        head: time that a stream's 200 is held back for the agent's first event, so that early failures get a status code.
+        heartbeat: silence in a stream after which a comment is sent.
+        write: one write to a client that does not read; the connection is closed.
+        connection: lifetime of a WebSocket, after which the client must reconnect.
+        grace: time for a stopped agent to end before it is reported as a leak.
+        parked: time that an agent may wait for a person or for the client (`RunContext.approve`). After that the call is
+            denied, and the agent is stopped.
+        lease: time until resources that a turn holds in a shared store are released after its process has died.
     """
 
     request: float = 300.0

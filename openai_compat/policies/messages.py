@@ -20,9 +20,9 @@ class MessagePolicy:
     """Decides which of the client's messages reach the agent.
 
     Attributes:
-            history: "full" passes on all messages, "last_user" only the newest user message.
-            system: "accept" or "ignore" the client's instructions, or "reject" them with a 400.
-            user: "optional" answers a conversation without user input, "required" refuses it with a 400.
+        history: "full" passes on all messages, "last_user" only the newest user message.
+        system: "accept" or "ignore" the client's instructions, or "reject" them with a 400.
+        user: "optional" answers a conversation without user input, "required" refuses it with a 400.
     """
 
     history: Literal["full", "last_user"] = "full"
