@@ -1,6 +1,6 @@
 """Checks beyond the types, as JSON Schema: conditions between fields, and limits of this server.
 
-Only keywords are used that generators of clients pass over (`dependentSchemas`, `if`, `not`): the types stay plain.
+Only keywords are used that client generators ignore (`dependentSchemas`, `if`, `not`), so the types stay plain.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _needs(name: str, schema: Schema = GIVEN) -> Schema:
 
 
 def _unless_null(name: str, then: Schema) -> Schema:
-    # Null is as good as left out, everywhere.
+    # Null means the same as a missing field, everywhere.
     return {"anyOf": [{"properties": {name: NULL}}, then]}
 
 
@@ -37,12 +37,12 @@ def _one_of(*names: str) -> Schema:
 
 
 def _misplaced(names: Iterable[str]) -> Mapping[str, Schema]:
-    """Parameters of another API: nothing that asks for something."""
+    """Parameters of another API: only values that request nothing are allowed."""
     return {name: {"properties": {name: {"enum": [None, *NOTHING_ASKED.get(name, ())]}}} for name in names}
 
 
 def _other(known: Iterable[str]) -> Schema:
-    # Else a wrong item of a known type would pass as one of a type that nobody knows.
+    # Otherwise an invalid item of a known type would pass as an item of an unknown type.
     return {"properties": {"type": {"not": {"enum": sorted(known)}}}}
 
 
@@ -56,7 +56,7 @@ _ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"propert
 
 
 def _input_of(fields: Container[str]) -> Schema:
-    """Of a request with these fields: something has to be said, unless something else tells what."""
+    """The rule of a request with these fields: `input` is required, unless another field replaces it."""
     without = {name: schema for name, schema in _WITHOUT_INPUT.items() if name in fields}
     return {"if": {"properties": without}, "then": _needs("input", SOMETHING)}
 
@@ -110,7 +110,7 @@ RULES: Mapping[str, Schema] = {
 
 
 def with_rules(schemas: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
-    """The schemas with all of this."""
+    """The schemas with all these rules."""
     bounds: Mapping[str, Schema] = {
         "ChatCompletionRequest": {"properties": {"n": {"maximum": limits.choices}}},
         "CompletionRequest": {"properties": {"n": {"maximum": limits.choices}, "prompt": {"maxItems": limits.choices}}},

@@ -1,4 +1,4 @@
-"""The schemas of an API in the OpenAPI document, made from the types that parse its requests and write its answers."""
+"""The schemas of an API in the OpenAPI document, from the types that parse its requests and write its answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..wire.json import dumps
 def schemas_of(
     prefix: str, requests: Iterable[type[BaseModel]], answers: Iterable[Any], more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The schemas by name, with `prefix` before each, as several APIs have types of one name.
+    """The schemas by name, with `prefix` before each name, since several APIs have types with the same name.
 
     A name that begins with the prefix already gets no second one.
     """

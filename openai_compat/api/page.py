@@ -1,4 +1,4 @@
-"""The page to talk to the agents, `/ui/`: a handful of files, which use the API as any client does."""
+"""The page to talk to the agents, `/ui/`: a handful of files that use the API like any client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MEDIA_TYPES = {
     "js": "text/javascript; charset=utf-8",
 }
 
-# An agent's words are text, whatever is in them: no script of theirs would run, and nothing would be fetched for them.
+# An agent's output is text, whatever it contains: no script in it runs, and nothing is loaded for it.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -41,7 +41,7 @@ def page_files() -> dict[str, bytes]:
 
 
 async def send_page(services: Services, exchange: Exchange) -> None:
-    """The page itself, which names its files relative to its own address: without the slash, a redirect to that."""
+    """Send the page. Its links are relative to its own address, so an address without the slash is redirected."""
     if exchange.request.path.endswith("/"):
         await send_file(services, exchange, "page.html")
     else:
@@ -49,7 +49,7 @@ async def send_page(services: Services, exchange: Exchange) -> None:
 
 
 async def send_file(services: Services, exchange: Exchange, name: str) -> None:
-    """A file of the page, or 304 if the browser has it already. Raises NotFound."""
+    """Send a file of the page, or 304 if the browser has it already. Raises NotFound."""
     content = page_files().get(name)
     if content is None:
         raise NotFound("The page has no such file.", code="unknown_url")
@@ -62,21 +62,21 @@ async def send_file(services: Services, exchange: Exchange, name: str) -> None:
 
 
 async def lead_to_page(services: Services, exchange: Exchange) -> None:
-    """What a browser gets at the root."""
+    """Redirect a browser at the root to the page."""
     await _redirect(exchange)
 
 
 async def _redirect(exchange: Exchange) -> None:
-    # Relative: a proxy may have taken away a part of the path.
+    # Relative: a proxy may have removed a part of the path.
     await exchange.answer(307, b"", ("Location", "ui/"), ("Content-Type", "text/plain"))
 
 
 def asks_for_a_page(request: HttpRequest) -> bool:
-    """True for a browser that was sent to an address; programs ask for JSON, or for anything."""
+    """True for a browser that opens an address; programs accept JSON, or anything."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header(b"accept") or "")
 
 
-# They need no key: they hold no secret, and a browser that goes to an address cannot send one.
+# These routes need no key: they hold no secret, and a browser that opens an address cannot send one.
 PAGE = Api(
     name="page",
     routes=(

@@ -1,4 +1,4 @@
-"""Lists as OpenAI pages them: `limit`, `order`, and `after`, which is the last id of the page before."""
+"""Pagination of lists as OpenAI does it: `limit`, `order`, and `after`, the last id of the previous page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..stores.records import Order
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
-    """Which part of a list is wanted."""
+    """The requested part of a list."""
 
     limit: int
     order: Order
@@ -21,20 +21,20 @@ class PageQuery:
 
 
 def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 100) -> PageQuery:
-    """The page that a query string asks for; `page` objects unless it says how many, and never more than `most`.
+    """The page that a query string requests: `page` objects unless it has a `limit`, which may be at most `most`.
 
     Raises InvalidRequest.
     """
     sent = {name: values[-1] for name, values in parse_qs(query).items()}
     limit = sent.get("limit", str(page))
-    # So many digits at most: `int` raises ValueError for thousands.
+    # At most nine digits: `int` raises ValueError for thousands.
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= most:
         raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
     return PageQuery(int(limit[:9]), _order(sent.get("order", default_order)), sent.get("after"))
 
 
 def list_page(objects: Sequence[dict[str, Any]], query: str, default_order: Order) -> dict[str, Any]:
-    """The part of a list that never changes. `objects` are the oldest first. Raises InvalidRequest."""
+    """A page of a list that never changes. `objects` are ordered oldest first. Raises InvalidRequest."""
     asked = page_query(query, default_order)
     ordered = objects if asked.order == "asc" else objects[::-1]
     start = _start([found["id"] for found in ordered], asked.after)
@@ -43,19 +43,19 @@ def list_page(objects: Sequence[dict[str, Any]], query: str, default_order: Orde
 
 
 def page_of(data: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
-    """A page, and whether there is another one after it."""
+    """A page; `more` is True if another page follows."""
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        # OpenAI's SDKs ask again with `after=<last_id>` until this is false.
+        # OpenAI's SDKs request the next page with `after=<last_id>` until this is false.
         "has_more": more,
     }
 
 
 def unknown_cursor() -> InvalidRequest:
-    """The error for a page after something that is not there."""
+    """The error for an `after` that names nothing in the list."""
     return InvalidRequest("'after' is the id of no object in this list.", param="after", code="invalid_value")
 
 

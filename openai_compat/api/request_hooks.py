@@ -1,4 +1,4 @@
-"""What hooks are told of requests, and of what is refused before it is a turn."""
+"""Reports requests to hooks, and requests that are refused before they become a turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .websocket import WebSocketConnection
 
 
 def request_outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
-    """How a request was answered."""
+    """The outcome of a request, for hooks."""
     return RequestOutcome(
         route=None if exchange.route is None else shown(exchange.route),
         status=exchange.status,
@@ -27,14 +27,14 @@ def request_outcome(exchange: Exchange | WebSocketConnection, *, agent_started: 
 
 
 def tell_refused(hooks: HookSet, exchange: Exchange | WebSocketConnection) -> None:
-    """Tell that a request was refused, if it was."""
+    """Report to hooks that a request was refused, if it was."""
     hooks.refused(exchange.request_id, exchange.principal.id, exchange.refused, exchange.note)
 
 
 def tell_refused_frame(
     hooks: HookSet, connection: WebSocketConnection, error: OpenAICompatError, request_id: str
 ) -> None:
-    """Tell hooks and the log that a frame was refused before it was a turn, which would tell of itself."""
+    """Report to hooks and the log that a frame was refused before it became a turn, which would report its own refusal."""
     reason, note, principal = refusal_reason(error), error.code or error.type, connection.principal
     if reason is None:
         return

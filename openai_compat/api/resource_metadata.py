@@ -1,4 +1,4 @@
-"""`/.well-known/oauth-protected-resource`: where tokens are to be had (RFC 9728). Read without one, of course."""
+"""`/.well-known/oauth-protected-resource`: where clients get tokens (RFC 9728). The route itself needs no token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .services import Services
 
 
 def route(resource: ResourceMetadata) -> Route:
-    """The path, also with that of the resource behind it, as clients ask for it where there is one."""
+    """The route of the metadata; also with the resource's path appended, where clients look if the resource has a path."""
     data = dumps(resource.document)
 
     async def metadata(services: Services, exchange: Exchange) -> None:

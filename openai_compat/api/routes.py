@@ -1,4 +1,4 @@
-"""The table of what is served: OpenAI's API, the server's own paths, and which of them a server answers."""
+"""The route table: OpenAI's API, the server's own paths, and which of them a server serves."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIST: Mapping[str, Any] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100},
     "order": {"enum": ["asc", "desc"]},
 }
-# OpenAI's own bounds, larger for files than for all other lists.
+# OpenAI's own limits, larger for files than for all other lists.
 FILES: Mapping[str, Any] = {
     **LIST,
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
@@ -35,7 +35,7 @@ FOLLOW: Mapping[str, Any] = {
     "stream": {"type": "boolean"},
     "starting_after": {"type": "integer", "minimum": -1, "maximum": 999_999_999_999_999},
 }
-# Whatever was uploaded: it is never sent as a type that a browser would show.
+# Whatever type was uploaded: a file is never sent with a type that a browser would show.
 BYTES: Mapping[str, Any] = {"application/octet-stream": {}}
 ITEM: Mapping[str, Any] = {"application/json": {"type": "object"}}
 STATUS: Mapping[str, Any] = {"application/json": {"type": "object", "required": ["status"]}}
@@ -47,7 +47,7 @@ V1 = (
             "POST": Operation(
                 chat.create,
                 "createChatCompletion",
-                "Ask an agent",
+                "Create a chat completion",
                 asked("ChatCompletion", "ChatCompletionChunk"),
                 body=json("ChatCompletionRequest"),
             ),
@@ -69,11 +69,13 @@ V1 = (
             "POST": Operation(
                 stored.update_completion,
                 "updateChatCompletion",
-                "Change its metadata",
+                "Update the metadata of a stored chat completion",
                 json("ChatCompletion"),
                 body=json("MetadataUpdate"),
             ),
-            "DELETE": Operation(stored.delete_completion, "deleteChatCompletion", "Delete it", json("Deleted")),
+            "DELETE": Operation(
+                stored.delete_completion, "deleteChatCompletion", "Delete a stored chat completion", json("Deleted")
+            ),
         },
     ),
     Route(
@@ -82,24 +84,24 @@ V1 = (
             "GET": Operation(
                 stored.list_messages,
                 "getChatCompletionMessages",
-                "List the messages it was made from",
+                "List the messages that a chat completion was made from",
                 json("MessagePage"),
                 query=LIST,
             )
         },
     ),
     Route(
-        # Ids of conversations are their clients' own, and may have slashes in them.
+        # Clients choose the ids of conversations, which may contain slashes.
         "/chat/conversations/{conversation_id:path}",
         {
             "GET": Operation(
                 conversations.get_conversation,
                 "getChatConversation",
-                "Get a conversation as messages",
+                "Get the messages of a conversation",
                 json("KeptConversation"),
             ),
             "DELETE": Operation(
-                conversations.delete_conversation, "deleteChatConversation", "Delete it", json("Deleted")
+                conversations.delete_conversation, "deleteChatConversation", "Delete a conversation", json("Deleted")
             ),
         },
     ),
@@ -109,7 +111,7 @@ V1 = (
             "POST": Operation(
                 legacy_completions.create,
                 "createCompletion",
-                "Ask with a bare prompt",
+                "Create a text completion",
                 asked("TextCompletion", "TextCompletion"),
                 body=json("CompletionRequest"),
             )
@@ -121,7 +123,7 @@ V1 = (
             "POST": Operation(
                 conversations_api.create,
                 "createConversation",
-                "Make a conversation",
+                "Create a conversation",
                 json("ConversationObject"),
                 body=json("ConversationCreate"),
             )
@@ -136,12 +138,12 @@ V1 = (
             "POST": Operation(
                 conversations_api.update,
                 "updateConversation",
-                "Change its metadata",
+                "Update the metadata of a conversation",
                 json("ConversationObject"),
                 body=json("MetadataUpdate"),
             ),
             "DELETE": Operation(
-                conversations_api.delete, "deleteConversation", "Delete it", json("DeletedConversation")
+                conversations_api.delete, "deleteConversation", "Delete a conversation", json("DeletedConversation")
             ),
         },
     ),
@@ -149,12 +151,16 @@ V1 = (
         "/conversations/{conversation_id:path}/items",
         {
             "GET": Operation(
-                conversations_api.list_items, "listConversationItems", "List its items", json("ItemPage"), query=LIST
+                conversations_api.list_items,
+                "listConversationItems",
+                "List the items of a conversation",
+                json("ItemPage"),
+                query=LIST,
             ),
             "POST": Operation(
                 conversations_api.add_items,
                 "createConversationItems",
-                "Add items",
+                "Add items to a conversation",
                 json("ItemPage"),
                 body=json("ConversationItems"),
             ),
@@ -163,9 +169,12 @@ V1 = (
     Route(
         "/conversations/{conversation_id:path}/items/{item_id:path}",
         {
-            "GET": Operation(conversations_api.get_item, "getConversationItem", "Get an item", ITEM),
+            "GET": Operation(conversations_api.get_item, "getConversationItem", "Get an item of a conversation", ITEM),
             "DELETE": Operation(
-                conversations_api.delete_item, "deleteConversationItem", "Take it out", json("ConversationObject")
+                conversations_api.delete_item,
+                "deleteConversationItem",
+                "Delete an item of a conversation",
+                json("ConversationObject"),
             ),
         },
     ),
@@ -187,7 +196,7 @@ V1 = (
             "POST": Operation(
                 embeddings.create,
                 "createEmbedding",
-                "Embed texts",
+                "Create embeddings",
                 json("EmbeddingList"),
                 body=json("EmbeddingRequest"),
             )
@@ -197,19 +206,19 @@ V1 = (
         "/files",
         {
             "POST": Operation(files.create, "createFile", "Upload a file", json("File"), body=FORM),
-            "GET": Operation(files.list_files, "listFiles", "List the files", json("FilePage"), query=FILES),
+            "GET": Operation(files.list_files, "listFiles", "List files", json("FilePage"), query=FILES),
         },
     ),
     Route(
         "/files/{file_id}",
         {
-            "GET": Operation(files.retrieve, "retrieveFile", "Get what is known of a file", json("File")),
-            "DELETE": Operation(files.delete, "deleteFile", "Delete it", json("DeletedFile")),
+            "GET": Operation(files.retrieve, "retrieveFile", "Get the metadata of a file", json("File")),
+            "DELETE": Operation(files.delete, "deleteFile", "Delete a file", json("DeletedFile")),
         },
     ),
     Route(
         "/files/{file_id}/content",
-        {"GET": Operation(files.download, "downloadFile", "Get its bytes", BYTES)},
+        {"GET": Operation(files.download, "downloadFile", "Download a file", BYTES)},
     ),
     Route(
         "/responses",
@@ -217,7 +226,7 @@ V1 = (
             "POST": Operation(
                 responses.create,
                 "createResponse",
-                "Ask an agent; with an upgrade to a WebSocket, GET does so too",
+                "Create a response; GET with an upgrade to WebSocket does so too",
                 asked("Response", "ResponseStreamEvent"),
                 body=json("ResponseRequest"),
             )
@@ -230,7 +239,7 @@ V1 = (
             "POST": Operation(
                 compaction.compact,
                 "compactResponse",
-                "Sum up a conversation",
+                "Compact a conversation",
                 json("CompactedResponse"),
                 body=json("CompactRequest"),
             )
@@ -242,7 +251,7 @@ V1 = (
             "POST": Operation(
                 compaction.input_tokens,
                 "countResponseInputTokens",
-                "Count its tokens",
+                "Count the input tokens of a request",
                 json("InputTokens"),
                 body=json("InputTokensRequest"),
             )
@@ -254,16 +263,16 @@ V1 = (
             "GET": Operation(
                 responses.retrieve,
                 "getResponse",
-                "Get a response, or follow it",
+                "Get a response, or stream its events",
                 asked("Response", "ResponseStreamEvent"),
                 query=FOLLOW,
             ),
-            "DELETE": Operation(responses.delete, "deleteResponse", "Delete it", json("DeletedResponse")),
+            "DELETE": Operation(responses.delete, "deleteResponse", "Delete a response", json("DeletedResponse")),
         },
     ),
     Route(
         "/responses/{response_id}/cancel",
-        {"POST": Operation(responses.stop, "cancelResponse", "Stop one that runs in the background", json("Response"))},
+        {"POST": Operation(responses.stop, "cancelResponse", "Cancel a background response", json("Response"))},
     ),
     Route(
         "/responses/{response_id}/input_items",
@@ -271,7 +280,7 @@ V1 = (
             "GET": Operation(
                 responses.list_input_items,
                 "listInputItems",
-                "List the items it was made from",
+                "List the input items of a response",
                 json("InputItemPage"),
                 query=LIST,
             )
@@ -288,7 +297,7 @@ V1 = (
         group="models",
     ),
 )
-# Azure's SDK puts the model into the path. Not described: a generated client has no use for a second way.
+# Azure's SDK puts the model into the path. Not described: a generated client does not need a second way.
 DEPLOYMENTS = (
     Route("/deployments/{model:path}/chat/completions", {"POST": Operation(deployments.chat)}, described=False),
     Route("/deployments/{model:path}/completions", {"POST": Operation(deployments.complete)}, described=False),
@@ -297,13 +306,13 @@ DEPLOYMENTS = (
 OWN = (
     Route(
         "/healthz",
-        {"GET": Operation(health.healthz, "isAlive", "Alive?", STATUS)},
+        {"GET": Operation(health.healthz, "isAlive", "Check that the process is alive", STATUS)},
         aliases=("/health",),  # guidellm and others that come from vLLM look there
         open=True,
     ),
     Route(
         "/readyz",
-        {"GET": Operation(health.readyz, "isReady", "Taking new turns?", STATUS)},
+        {"GET": Operation(health.readyz, "isReady", "Check that the server accepts new turns", STATUS)},
         open=True,
     ),
 )

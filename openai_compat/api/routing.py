@@ -1,4 +1,4 @@
-"""Routes: a path, what answers it by method, and how it is described. `Routes` finds the one that a path belongs to."""
+"""Routes: a path, its operations by method, and their description. `Routes` finds the route of a path."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Socket: TypeAlias = Callable[[Services, WebSocketConnection], Awaitable[None]]
 Public: TypeAlias = Literal["models", "metrics"]
 
 MAX_SHOWN = 120
-"""Characters of an unknown path that its error repeats."""
+"""Longest part of an unknown path that its error repeats, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class Operation:
     """One method of a route.
 
     Attributes:
-        endpoint: what answers it.
+        endpoint: the function that answers.
         id: its `operationId`, from which generated clients make the name of a function.
-        summary: what it does.
-        answer: the schemas of what it answers, by media type.
-        body: the schemas of what it takes, by media type.
-        status: the status of that answer.
-        more: further answers that are no errors, by status: a description, and schemas by media type.
-        query: the schemas of the parameters of its query string.
+        summary: a short description.
+        answer: the schemas of the answer, by media type.
+        body: the schemas of the request body, by media type.
+        status: the status of the answer.
+        more: further answers that are not errors, by status: a description, and schemas by media type.
+        query: the schemas of the query parameters.
     """
 
     endpoint: Endpoint
@@ -49,20 +49,20 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """A path and what answers it, by method.
+    """A path and its operations, by method.
 
     Attributes:
-        path: a template: `{name}` stands for a part of the path without a slash, `{name:path}` for one that may have
-            slashes in it, though not as its last character.
-        operations: by method. GET answers HEAD too.
-        socket: what serves a WebSocket there.
-        aliases: templates of other paths that are answered alike, and not described.
-        open: whether it needs no key.
-        group: by which name the server's `public` can open it.
-        cookie: whether a cookie may bring the key.
-        query_key: whether the query of a WebSocket may bring it.
-        described: whether `/openapi.json` has it.
-        when: which requests to its path are for it; None for all, or for those of its API.
+        path: a template: `{name}` stands for a part of the path without a slash, `{name:path}` for a part that may contain
+            slashes, but does not end with one.
+        operations: the operations by method. GET answers HEAD too.
+        socket: serves WebSockets at this path.
+        aliases: templates of other paths that are answered the same way, and not described.
+        open: True if it needs no key.
+        group: the name by which the server's `public` can open it.
+        cookie: True if a cookie may carry the key.
+        query_key: True if the query of a WebSocket may carry the key.
+        described: True if `/openapi.json` includes it.
+        when: selects the requests to its path that it answers; None for all, or for those of its API.
         api: the API that it is a part of; None for the server's own.
     """
 
@@ -91,7 +91,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods it takes, HEAD where it takes GET, as its `Allow` header lists them."""
+        """The methods that it accepts, with HEAD where it accepts GET, as its `Allow` header lists them."""
         return (*self.operations, *(["HEAD"] if "GET" in self.operations else [])) or ("GET",)
 
     @property
@@ -112,21 +112,21 @@ def shown(path: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Api:
-    """An API that a server serves: its routes, and the form that errors, streams and keys have on them.
+    """An API that a server serves: its routes, and the format of errors, streams and keys on them.
 
-    OpenAI's own API is one of these, the chat REST API is another; `Server(apis=[…])` takes more, from anywhere.
+    OpenAI's own API is one of these, the chat REST API is another; `Server(apis=[…])` accepts more, from anywhere.
 
     Attributes:
-        name: for people.
-        routes: with whole paths. A path that another API has too needs `when`.
-        errors: the form of errors on its routes: also of a wrong key, a wrong method, a full server, a repeated answer.
-        framing: of its streams.
-        prefix: paths below it that are served by nobody get this API's errors too; None claims no others.
-        key_headers: further headers that bring the key, in lower case. Two headers with different keys are refused.
-        when: which requests to a shared path are for this API; a route may have a `when` of its own.
-        id_header: a further header for the id of the request, as in `x-request-id`.
+        name: a name for people.
+        routes: the routes, with full paths. A path that another API has too needs `when`.
+        errors: the format of errors on its routes: also for a wrong key, a wrong method, a full server, a repeated answer.
+        framing: the framing of its streams.
+        prefix: unknown paths below it get this API's errors too; None claims no others.
+        key_headers: further headers that may carry the key, in lower case. Two headers with different keys are refused.
+        when: selects the requests to a shared path that are for this API; a route may have its own `when`.
+        id_header: a further header for the request id, besides `x-request-id`.
         schemas: makes the schemas that its described routes refer to, by name.
-        error_schema: the name of that of its errors.
+        error_schema: the name of the schema of its errors.
     """
 
     name: str
@@ -144,8 +144,7 @@ class Api:
 class Routes:
     """All routes of a server.
 
-    Raises ValueError for two that have the same path, unless all but one of them say by `when` which requests are
-    theirs.
+    Raises ValueError for two routes with the same path, unless all but one of them select their requests with `when`.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -162,14 +161,14 @@ class Routes:
                 if len([one for one in shared if one.when is None]) > 1:
                     raise ValueError(f"two routes of the server have the path {path}")
         for shared in (*self._fixed.values(), *[template.routes for template in templates.values()]):
-            shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
-        # Most paths are of one route, for all requests.
+            shared.sort(key=lambda route: route.when is None)  # routes that select their requests come first
+        # Most paths have one route, for all requests.
         self._only = {p: shared[0] for p, shared in self._fixed.items() if len(shared) == 1 and shared[0].when is None}
-        # `/conversations/{id}/items` before `/conversations/{id}`, which would take its end for a part of the id.
+        # `/conversations/{id}/items` before `/conversations/{id}`, which would take the end of the path for a part of the id.
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
         apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
         claimed = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
-        self._prefixes = sorted(claimed, key=lambda claim: -len(claim[0]))  # of two, the one that says more
+        self._prefixes = sorted(claimed, key=lambda claim: -len(claim[0]))  # the longest prefix wins
 
     def all(self) -> Iterator[Route]:
         """Each route, once for each of its paths."""
@@ -179,7 +178,7 @@ class Routes:
     def find(self, path: str, request: HttpRequest | None = None) -> tuple[Route | None, tuple[str, ...]]:
         """The route of a path, with or without slashes at its end, and the values of its parameters.
 
-        `request` decides where several APIs have the path; without one, the API that takes all requests does.
+        `request` decides between several APIs that have the path; without it, the API that accepts all requests is chosen.
         """
         only = self._only.get(path)
         if only is not None:
@@ -198,11 +197,11 @@ class Routes:
         return None, ()
 
     def api_below(self, path: str) -> Api | None:
-        """The API that claims a path which nobody serves."""
+        """The API that claims a path which no route serves."""
         return next((api for prefix, api in self._prefixes if path.startswith(f"{prefix}/")), None)
 
     def unknown(self, path: str, root: str) -> NotFound:
-        """The error for a path that is not served, which guesses at what the client's base URL lacks."""
+        """The error for a path that is not served, with a guess at what the client's base URL lacks."""
         below_v1, _ = self.find(f"/v1{path}")
         doubled = path.startswith("/v1/v1/") and self.find(path.removeprefix("/v1"))[0] is not None
         hint = f"What is served is listed at {root}/openapi.json."
@@ -222,7 +221,7 @@ def _meant(shared: Sequence[Route], request: HttpRequest | None) -> Route | None
 
 
 class _Template:
-    """A path with parameters. The more of it is fixed, the earlier it is asked."""
+    """A path with parameters. The more of it is fixed, the earlier it is tried."""
 
     def __init__(self, path: str) -> None:
         first, *rest = path.split("{")
@@ -235,12 +234,12 @@ class _Template:
         self.fixed = len(first) + sum(map(len, self._between)) + len(self._last)
 
     def match(self, path: str) -> tuple[str, ...] | None:
-        """The values of its parameters, if the path is one of these."""
+        """The values of the parameters, if the path matches."""
         if not path.startswith(self._first) or not path.endswith(self._last):
             return None
         rest = path[len(self._first) : len(path) - len(self._last)]
         values: list[str] = []
-        # From the end: an id may have slashes in it, and what stands between ids as well.
+        # From the end: an id may contain slashes, and even the text that stands between ids.
         for text in reversed(self._between):
             rest, found, value = rest.rpartition(text)
             if not found:

@@ -1,4 +1,4 @@
-"""A server's settings, looked at when it is made."""
+"""A server's settings, checked when the server is made."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ CHOICES: Mapping[str, Iterable[Any]] = {
 
 
 def read_settings(given: Mapping[str, Any]) -> Settings:
-    """The settings among a server's arguments, by their names.
+    """The settings among a server's arguments, by name.
 
-    Raises TypeError for one of the wrong type, ValueError for a choice that there is not.
+    Raises TypeError for a value of the wrong type, ValueError for an unknown choice.
     """
     settings: dict[str, Any] = {each.name: given[each.name] for each in fields(Settings)}
     for name in ("hosts", "public", "agent_headers"):
         settings[name] = check_strings(name, settings[name])
     webhooks = settings["webhooks"]
-    # What can be gone through once only is gone through here.
+    # An iterator can only be read once, so it is read here.
     settings["webhooks"] = tuple(webhooks) if hasattr(webhooks, "__iter__") else (webhooks,)
     settings["hooks"], settings["wrap"] = tuple(settings["hooks"]), tuple(settings["wrap"])
     _check({**given, **settings})

@@ -1,6 +1,6 @@
 """The services of a server that endpoints use, in four parts: settings, models, state, and live.
 
-Beside the models is what all APIs check of an agent's tools: a client cannot offer one by the same name.
+Also the checks of an agent's own tools that all APIs share: a client cannot offer a tool with the same name.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from ..wire.responses.serialize.stream import ResponseVisibility
 from .exchange import Exchange
 from .idempotency import KEY, Idempotency
 
-if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+if TYPE_CHECKING:  # servers without providers never import the package
     from ..providers.port import ProviderControl
     from .stored_providers import StoredProviders
 
@@ -76,21 +76,21 @@ class LiveResponse(Interruptible, Protocol):
 
 
 class LiveResponses(dict[Key, LiveResponse]):
-    """The responses that are made in this process, by whose they are and their ids."""
+    """The responses that are being made in this process, by principal and id."""
 
     def __init__(self) -> None:
         super().__init__()
         self._empty: anyio.Event | None = None
 
     def over(self, key: Key) -> None:
-        """This one is made, or will not be; wakes those who wait for the last."""
+        """Remove a response that is finished or given up, and wake those who wait for the last one."""
         self.pop(key, None)
         if not self and self._empty is not None:
             self._empty.set()
             self._empty = None
 
     async def wait_empty(self) -> None:
-        """Return once none is made any more."""
+        """Return once no response is being made any more."""
         while self:
             self._empty = self._empty or anyio.Event()
             await self._empty.wait()
@@ -98,10 +98,10 @@ class LiveResponses(dict[Key, LiveResponse]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How a server was asked to behave. See `Server` for what each of them means.
+    """The settings of a server. `Server` describes each of them.
 
     Attributes:
-        agent_headers: names (lower case) of the request headers that agents are given.
+        agent_headers: names (lower case) of the request headers that agents receive.
     """
 
     hosts: Sequence[str]
@@ -135,11 +135,11 @@ class Settings:
 
     @property
     def busy(self) -> Busy | None:
-        """What an assistant message says when there is no slot left; None answers 429."""
+        """The text of the assistant message when no slot is free; None answers 429."""
         return self.admission.busy
 
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:
-        """Who sends `request`, with the headers that agents are given."""
+        """The caller of `request`, with the headers that agents receive."""
         if not self.agent_headers:
             return Caller(principal, {})
         pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
@@ -155,7 +155,7 @@ class Settings:
 
 @dataclass(slots=True)
 class ChosenProvider:
-    """The provider whose agents answer where a request names no model, once somebody has chosen one."""
+    """The provider whose agents answer requests that name no model, once one was chosen at runtime."""
 
     provider: str | None = None
 
@@ -166,13 +166,13 @@ class Models:
 
     Attributes:
         agents: the backends by model name, in the order they are listed.
-        embedders: what makes embeddings, by model name; an agent may have the same one.
-        deciders: what makes decisions, likewise.
-        unknown_model: what a request for another model gets: a 404, or the first agent.
+        embedders: the embedders by model name; an agent may have the same name.
+        deciders: the deciders, likewise.
+        unknown_model: the answer to a request for any other model: a 404, or the first agent.
         owned_by: the owner of the agents that name no provider.
-        started: when the server was made, in unix seconds.
-        providers: the model providers behind the agents, where they can be looked at and changed.
-        choice: the provider that was chosen while the server runs.
+        started: when the server was made, in Unix seconds.
+        providers: the model providers behind the agents, if they can be inspected and changed.
+        choice: the provider that was chosen at runtime.
     """
 
     agents: Mapping[str, AgentBackend]
@@ -186,17 +186,17 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """The names of all models: the agents, in the order they were given, then what makes other things only."""
+        """The names of all models: the agents in the order they were given, then the embedders and deciders."""
         return list(dict.fromkeys([*self.agents, *self.embedders, *self.deciders]))
 
     def check(self, model: str, principal: Principal) -> None:
-        """Raises NotFound (404 `model_not_found`) if a request for this model would get that."""
+        """Raise NotFound (404 `model_not_found`) if a request for this model would get that error."""
         self._named(model, self.agents, principal)
 
     def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
         """The agent that serves `model`, and its own name.
 
-        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that makes other things only.
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that only makes embeddings or decisions.
         """
         name = self._named(model, self.agents, principal)
         if name not in self.agents:
@@ -205,14 +205,14 @@ class Models:
         return name, self.agents[name]
 
     def provider_names(self) -> list[str]:
-        """The providers there are: those that are configured, those of the agents, and the server itself."""
+        """The names of all providers: those that are configured, those of the agents, and the server itself."""
         return list(dict.fromkeys([*self._configured(), *map(self.provider_of, self.agents), self.owned_by]))
 
     def _configured(self) -> Sequence[str]:
         return () if self.providers is None else self.providers.configured
 
     def provider_of(self, agent: str) -> str:
-        """Whose an agent is: the provider that it declares; else the one that its name begins with, or the server."""
+        """The provider of an agent: the one that it declares, else the one that its name begins with, else the server."""
         declared = self.agents[agent].capabilities.upstream
         if declared is not None:
             return declared.partition("/")[0]
@@ -221,9 +221,9 @@ class Models:
         return name if slash and name in self._configured() else self.owned_by
 
     def default_model(self, principal: Principal, provider: str | None = None) -> str | None:
-        """The agent that answers where none is named: the first of the provider that was chosen, or of all.
+        """The agent for requests that name none: the first of the provider that was chosen, or of all.
 
-        Of `provider` alone, if one is given. None if the caller may use none.
+        If `provider` is given, only its agents count. None if the caller may use none.
         """
         allowed = [name for name in self.agents if principal.may_use(name)]
         wanted = provider or self.choice.provider
@@ -233,14 +233,14 @@ class Models:
     def embedder(self, model: str, principal: Principal) -> tuple[str, Embedder]:
         """The embedder for `model`, and its own name.
 
-        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes none.
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes no embeddings.
         """
         return self._one_of(self.embedders, model, principal, "This model makes no embeddings.")
 
     def decider(self, model: str, principal: Principal) -> tuple[str, Decider]:
         """The decider for `model`, and its own name.
 
-        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that decides nothing.
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes no decisions.
         """
         return self._one_of(self.deciders, model, principal, "This model makes no decisions.")
 
@@ -258,8 +258,8 @@ class Models:
         name = next(iter(offered)) if default else model
         if not (known or default) or (principal.models is not None and not principal.may_use(name)):
             shown = model if len(model) <= LONGEST_QUOTED else model[:LONGEST_QUOTED] + "…"
-            # In OpenAI's words, which tests of clients look for. The same for a model that the caller may not use:
-            # nobody need know that it exists.
+            # In OpenAI's words, which clients' tests look for. The same error for a model that the caller may not use: nobody
+            # needs to learn that it exists.
             raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name
 
@@ -267,9 +267,9 @@ class Models:
 async def check_tool_names(
     backend: AgentBackend, request: AgentRequest, names: AbstractSet[str], place: Callable[[str], str]
 ) -> None:
-    """Raise InvalidRequest if the client offers a tool by a name that is one of the agent's own.
+    """Raise InvalidRequest if a tool of the client has the name of one of the agent's own tools.
 
-    It would take that tool's place, and the client would write its results. `place` tells where a name was sent.
+    The client's tool would replace the agent's, and the client would write its results. `place` returns where a name was sent.
     """
     taken = sorted(names & await own_tool_names(backend, request)) if names else []
     if taken:
@@ -278,7 +278,7 @@ async def check_tool_names(
 
 
 async def own_tool_names(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
-    """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
+    """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that method."""
     declared = backend.capabilities.own_tools
     if not isinstance(backend, SupportsToolNames):
         return declared
@@ -294,14 +294,14 @@ class State:
     """The parts of a server that outlive a request.
 
     Attributes:
-        locks: locks conversations, also where none are kept for chat.
-        leases: what running turns hold in the store.
-        late: what goes on in the store though its client has its answer.
-        logs: the event logs of the answers that are made now.
-        maintenance: looks after the store.
-        forgetting: tells agents what they need not keep any more.
-        providers: keeps settings of providers that are changed while the server runs, if there are any.
-        outbox: tells other servers what became of responses.
+        locks: locks conversations, even if none are stored for chat.
+        leases: the leases of running turns in the store.
+        late: work in the store that goes on although its client has its answer.
+        logs: the event logs of the answers that are being made.
+        maintenance: checks and sweeps the store.
+        forgetting: tells agents which states they can drop.
+        providers: stores the settings of providers that are changed at runtime, if any can be.
+        outbox: sends webhooks about the outcome of responses.
     """
 
     store: Store
@@ -316,7 +316,7 @@ class State:
     providers: StoredProviders | None
 
     async def check_available(self) -> None:
-        """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""
+        """Raise Unavailable (503 `store_unavailable`) if the result of an agent could not be stored."""
         if time.monotonic() > self.maintenance.answers_until and not await self.maintenance.is_available():
             raise Unavailable("The store cannot be used now.", code="store_unavailable")
 
@@ -326,10 +326,10 @@ class Live:
     """The parts of a server that hold what is running.
 
     Attributes:
-        runner: runs turns; every API does it with this.
-        rates: counts requests, if there is a limit on them.
-        responses: the responses that are made now.
-        connection_responses: the room for responses that only one connection knows.
+        runner: runs the turns of every API.
+        rates: counts requests, if they are limited.
+        responses: the responses that are being made.
+        connection_responses: the size limits of responses that only one connection knows.
     """
 
     slots: Slots
@@ -341,7 +341,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services of one server. Nothing in it belongs to a request."""
+    """The services of one server. None of them belongs to a single request."""
 
     settings: Settings
     models: Models
@@ -349,22 +349,22 @@ class Services:
     live: Live
 
     def guards(self, exchange: Exchange) -> bool:
-        """True if `run_once` has more to do than the work: it may be done already, or goes on without its client."""
+        """True if `run_once` does more than the work: replay an answer, enforce a deadline, or go on without the client."""
         return self.is_keyed(exchange) or self.state.store.shared or self.settings.disconnect.then != "cancel"
 
     def is_keyed(self, exchange: Exchange) -> bool:
-        """True if a request like it may have been answered before: it has a key, or failures are told again."""
+        """True if the request may have been answered before: it has a key, or failures are replayed."""
         return self.state.idempotency.of_all or KEY in exchange.request.first
 
     async def check_rate(self, exchange: Exchange) -> None:
         """Count the request against its caller's rate limit. Raises RateLimited (429).
 
-        Comes before the agent, its conversation and its slot are looked for; a repeated answer is not counted.
+        Must be called before the agent, its conversation and its slot are looked up; a repeated answer is not counted.
         """
         if self.live.rates is not None:
             exchange.headers += await self.live.rates.count(exchange.principal)
 
 
 def now() -> int:
-    """Unix time in whole seconds, as the wire has it."""
+    """Unix time in whole seconds, the unit of the wire."""
     return int(time.time())

@@ -1,7 +1,7 @@
-"""Settings of providers that were changed while the server runs: kept in the store, and used by all processes.
+"""Settings of providers that are changed at runtime: kept in the store, and used by all processes.
 
-Only what was changed is kept, so that what a server is started with stays its own. Keys are sealed (`state.sealed_secrets`); without a
-key to do so they are refused, where the store outlives the process.
+Only changes are stored, so that a server's startup settings stay its own. Keys are sealed (`state.sealed_secrets`); if there
+is no secret to seal them with, they are refused where the store outlives the process.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from ..stores.schema import UnusableStore
 from ..wire.json import from_stored_json, stored_json
 from .services import ChosenProvider, logger
 
-if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+if TYPE_CHECKING:  # servers without providers never import the package
     from ..providers.port import ProviderControl, ProviderSettings
 
 KIND = "provider"
 DEFAULT = ""
-"""The name under which it is kept which provider is the default."""
+"""The name under which the choice of the default provider is stored."""
 
 LOOK_AGAIN = 0.5
-"""Seconds after which it is seen whether another process has changed something."""
+"""Seconds between two checks for changes by another process."""
 
 
 class StoredProviders:
     """Changes the providers of one server in all processes that share its store.
 
-    Raises ValueError for a key in the environment that is none.
+    Raises ValueError for an invalid key in the environment.
     """
 
     def __init__(self, store: Store, control: ProviderControl, choice: ChosenProvider, owned_by: str) -> None:
@@ -69,7 +69,7 @@ class StoredProviders:
         await self.refresh()
 
     async def begin(self) -> None:
-        """Take what is kept. Raises UnusableStore if there are keys that cannot be opened; a store that is away is no error."""
+        """Load the stored settings. Raises UnusableStore if keys cannot be unsealed; an unavailable store is no error."""
         try:
             await self.refresh()
         except UnusableStore:
@@ -78,7 +78,7 @@ class StoredProviders:
             logger.warning("settings of providers are not read yet: %s", error.code)
 
     async def follow(self) -> None:
-        """Take what other processes change, until it is cancelled."""
+        """Load the changes of other processes, until cancelled."""
         while self._store.shared:
             await anyio.sleep(LOOK_AGAIN)
             try:
@@ -89,15 +89,15 @@ class StoredProviders:
                 logger.error("settings of providers", exc_info=error)
 
     async def refresh(self) -> None:
-        """Take what is kept, where it has changed. Raises UnusableStore for keys that cannot be opened."""
+        """Load the stored settings that have changed. Raises UnusableStore for keys that cannot be unsealed."""
         found = await self._store.settings(KIND)
         for name, body in found.items():
             if self._seen.get(name) == body:
                 continue
-            self._seen[name] = body  # first: what cannot be taken is told once
+            self._seen[name] = body  # first, so that an invalid setting is logged only once
             try:
                 self._take(name, from_stored_json(body))
-            except NotFound:  # another version of the library, or another server's own: not known here
+            except NotFound:  # from another version of the library, or another server
                 logger.warning("the provider %s of the store is not known here", name or "that is the default")
 
     def _take(self, name: str, kept: Any) -> None:
@@ -111,7 +111,7 @@ class StoredProviders:
         if key is not None and self._store.shared:
             kept = {**kept, "api_key": self._open(key, name)}
         started = self._started_with[name]
-        # A newer version beside this one may have kept more.
+        # A newer version that shares the store may have stored more fields.
         known = {field: value for field, value in kept.items() if hasattr(started, field)}
         self._control.configure(name, replace(started, **known))
 

@@ -1,6 +1,6 @@
-"""Chat streams that outlive their clients: logged while they are made, taken up again with `Last-Event-ID`.
+"""Chat streams that outlive their clients: logged while they are made, resumed with `Last-Event-ID`.
 
-A stream has `id:` lines only where it can be taken up again: under a disconnect policy that lets turns go on.
+A stream has `id:` lines only if it can be resumed: under a disconnect policy that lets turns go on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ async def recoverable_stream(
     draft: Draft | None,
     failed: Callable[[OpenAICompatError], bytes] = error_frame,
 ) -> AsyncGenerator[EventLogWriter]:
-    """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
+    """The event log of a chat stream. An exception that leaves the block becomes the last frame, as `failed` makes it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
     # Readers of event streams send the last `id:` back as `Last-Event-ID` (WHATWG HTML, server-sent events).
     writer = EventLogWriter(services.state.logs, key, token, exchange.request_id)
@@ -42,7 +42,7 @@ async def recoverable_stream(
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
-        # Whoever takes the stream up later has to find its end, so this is written though the client has left.
+        # A client that resumes the stream later has to find its end, so this is written even if the client has left.
         await services.state.late.give_back(
             lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
         )
@@ -57,7 +57,7 @@ async def recoverable_stream(
 async def _end(
     services: Services, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
 ) -> None:
-    """Say in the log what became of a turn that failed, or whose client has left for good."""
+    """Write the end of a turn to the log: the turn has failed, or its client has left for good."""
     response, events = writer.ended(status), await writer.rest(frame)
     with suppress(OpenAICompatError):
         await services.state.store.commit(
@@ -67,7 +67,7 @@ async def _end(
 
 
 async def recover_stream(services: Services, exchange: Exchange, last_event: str) -> None:
-    """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
+    """Resume a stream after the last event that its client has seen; no agent is run. Raises NotFound."""
     check_content_type(exchange.request)
     identifier, _, number = last_event.rpartition(":")
     if not (number.isascii() and number.isdigit() and len(number) < 15):

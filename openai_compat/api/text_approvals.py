@@ -1,9 +1,9 @@
-"""Approvals in chat, which has no place for them: asked and answered as text, or as calls of a tool of the client's.
+"""Approvals in chat, whose format has none: asked and answered as text, or as calls of a tool of the client's.
 
 A client that offers a function called `request_approval` gets a call of it for each question, and answers with the
-call's result: `{"decision": "allow-once" | "allow-always" | "deny", "reason": …, "arguments": …}`. All others are asked
-in text, and answer with "yes", "no" or "always". A question has an id, by which the store knows what was asked: what
-a client's history says about it counts for nothing. Any other message of the user's is a no, and then that message.
+call's result: `{"decision": "allow-once" | "allow-always" | "deny", "reason": …, "arguments": …}`. All other clients are
+asked in text, and answer with "yes", "no" or "always". A question has an id, under which the store knows what was asked:
+the client's history is not trusted for that. Any other message of the user counts as a no, and is then handled as a message.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ INSTRUCTIONS = frozenset({"system", "developer"})
 
 @dataclass(slots=True)
 class ApprovalPrompts:
-    """The approvals that one turn asks for: shown to the client, and kept with the turn.
+    """The approvals that one turn asks for: shown to the client, and stored with the turn.
 
     Attributes:
-        by_tool: whether the client is asked by calls of its tool, instead of in text.
-        asked: each call that somebody was asked about, by its id, with the id of the question; None for most turns.
+        by_tool: True if the client is asked with calls of its tool, instead of in text.
+        asked: each call that was asked about, by its id, with the id of the question; None for most turns.
     """
 
     by_tool: bool
@@ -61,7 +61,7 @@ class ApprovalPrompts:
     _state: Mapping[str, Any] | None = None
 
     def ask(self, paused: Paused) -> Sequence[Item]:
-        """The items that ask about the calls which wait for approval; the same ones every time."""
+        """The items that ask about the calls which wait for approval; the same items every time."""
         self._state = paused.state
         asked = self.asked = self.asked or {}
         calls = [call for call in paused.pending if call.waits_for == "approval"]
@@ -73,7 +73,7 @@ class ApprovalPrompts:
         return [item for call in calls for item in _call(asked[call.call_id][0], call)]
 
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
-        """The approvals as they are stored; none, if nobody was asked."""
+        """The approvals as they are stored; empty if nobody was asked."""
         if not self.asked:
             return ()
         return approval_records(dict(self.asked.values()), self._state, turn, bound, now(), request=request)
@@ -89,17 +89,17 @@ def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
 
 
 def has_approval_tool(request: AgentRequest) -> bool:
-    """True if the client offers a tool through which it is asked."""
+    """True if the client offers the tool through which it is asked."""
     return any([tool.name == TOOL for tool in request.tools])
 
 
 async def decisions_from_messages(
     store: Store, agent: str, can: Capabilities, request: AgentRequest
 ) -> tuple[AgentRequest, Decisions | None]:
-    """The request with what it decides about the agent's earlier questions.
+    """The request with its decisions about the agent's earlier questions.
 
     Raises NotFound and Conflict for decisions that belong elsewhere or come too late, InvalidRequest for arguments that
-    the agent cannot take.
+    the agent does not accept.
     """
     asked, decision = _decisions(request.messages)
     if not asked:
@@ -114,13 +114,13 @@ async def decisions_from_messages(
     answers = await load_pending(store, bound, decision)
     check_editable(answers, can, "messages")
     for approval in answers.approvals.values():
-        # The client sends the history, so what it shows as asked could have been written by anybody.
+        # The client sends the history, so anybody could have written the question that it shows.
         _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
 
 
 def without_questions(request: AgentRequest, asked: Mapping[str, Approval]) -> AgentRequest:
-    """The request as if these questions had not been put into its history: they are the server's words, not the agent's."""
+    """The request without these questions in its history: they are the server's words, not the agent's."""
     messages: list[Message] = []
     raw: list[dict[str, Any]] = []
     for message, sent in zip(request.messages, request.raw_messages, strict=True):
@@ -141,11 +141,11 @@ def _without_questions(message: Message, asked: Mapping[str, Approval]) -> Messa
     said = tuple([part for part in parts if not isinstance(part, TextPart) or part.text])
     if calls == message.tool_calls and said == message.parts:
         return message
-    return replace(message, parts=said, tool_calls=calls) if said or calls else None  # models refuse an empty one
+    return replace(message, parts=said, tool_calls=calls) if said or calls else None  # models reject an empty message
 
 
 def _cut(text: str, asked: Mapping[str, Approval]) -> str:
-    """The text up to the first of the questions; nothing of the agent's own follows them."""
+    """The text up to the first question; no text of the agent's own follows a question."""
     places = [text.find(f"[{identifier}]") for identifier in asked]
     marks = [place for place in places if place >= 0]
     if not marks:
@@ -158,22 +158,22 @@ def _cut(text: str, asked: Mapping[str, Approval]) -> str:
 
 
 def may_decide(request: AgentRequest) -> bool:
-    """False if its last message certainly answers no question: most requests, which need not be looked at further."""
+    """False if the last message cannot answer a question: true of most requests, which need no further checks."""
     if not request.plain:
         return True
-    # As in `_decisions`: programs put instructions between a question and its answer, and behind it.
+    # As in `_decisions`: programs put instructions between a question and its answer, and after the answer.
     said = (raw for raw in reversed(request.raw_messages) if raw["role"] not in INSTRUCTIONS)
     before = next(said, None) and next(said, None)
     if before is None:
         return False
-    if before["role"] == "tool":  # perhaps of the client's tool that was to ask
+    if before["role"] == "tool":  # perhaps a result of the client's approval tool
         return True
     asked: str = before["content"] or ""
     return "[" in asked and MARK.search(asked) is not None
 
 
 async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:
-    """A question that this agent has asked here and that is open."""
+    """A question that this agent has asked here, and that is still pending."""
     found = await store.approval(Key(bound.principal, identifier))
     if found is None or found.status != "pending":
         return None
@@ -181,7 +181,7 @@ async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | 
 
 
 def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
-    """Raise Conflict if what the conversation says was asked is something else."""
+    """Raise Conflict if the conversation shows another question than the one that was asked."""
     shown = next(message for message in reversed(messages) if isinstance(message, AssistantMessage))
     call = next((call for call in shown.tool_calls if call.call_id == approval.id), None)
     if call is not None:
@@ -194,13 +194,13 @@ def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
 
 
 def _squeezed(text: str) -> str:
-    """The text without spaces and unprintable characters: clients wrap lines, and replace what no wire can carry."""
+    """The text without spaces and unprintable characters: clients wrap lines, and replace characters that no wire can carry."""
     return "".join([character for character in text if character.isprintable() and character not in " \ufffd"])
 
 
 def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
-    """The questions that the conversation ends with, and what is decided about each; None for another message."""
-    # Claude Code puts instructions of its own everywhere: they are no answer, and no other message.
+    """The questions that the conversation ends with, and the decision about each; None if another message follows."""
+    # Claude Code inserts its own instructions anywhere: these are neither answers nor other messages.
     messages = [message for message in messages if not isinstance(message, SystemMessage)]
     last = messages[-1] if messages else None
     if isinstance(last, ToolMessage):
@@ -240,8 +240,8 @@ def _said(text: str) -> Decision | None:
 
 
 def _result(text: str) -> Decision:
-    """A decision as a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
-    # The bare word too, which people type into a form that some clients show for a call.
+    """Parse a decision in a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
+    # Also the bare word, which people type into a form that some clients show for a call.
     fields = _fields(text) or {"decision": text.strip().strip('"')}
     decision = _said(str(fields.get("decision")))
     if decision is None:
@@ -251,10 +251,10 @@ def _result(text: str) -> Decision:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    """A JSON object; an empty one for anything else."""
+    """The fields of a JSON object; none for anything else."""
     try:
         read = from_json(text)
-    except (ValueError, TypeError):  # the latter for half a character
+    except (ValueError, TypeError):  # TypeError for a lone surrogate
         return {}
     return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
 
@@ -265,7 +265,7 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
 
 
 def _before_the_question(request: AgentRequest, answers: Decisions) -> AgentRequest:
-    """The request as it was when the turn paused: the agent's state has what was said since."""
+    """The request as it was when the turn paused: the agent's state has everything since."""
     messages = list(request.messages)
     while messages and not isinstance(messages[-1], AssistantMessage):
         messages.pop()

@@ -1,4 +1,4 @@
-"""What a server does in the background for as long as it serves."""
+"""The background work of a server, for as long as it serves."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .services import Services
 
 @asynccontextmanager
 async def upkeep(services: Services) -> AsyncGenerator[None]:
-    """Run around serving: what others have left is delivered, and what they change is heard of.
+    """Wrap serving: deliver what other processes have left undelivered, and follow their changes.
 
-    Raises UnusableStore for a database that can never be used, or has secrets that cannot be opened.
+    Raises UnusableStore for a database that can never be used, or has secrets that cannot be unsealed.
     """
     state = services.state
     await state.maintenance.begin()

@@ -1,4 +1,4 @@
-"""One WebSocket from the endpoints' side: who has connected, and frames with a deadline."""
+"""One WebSocket as endpoints see it: the caller, and frames with a deadline."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009,
 
 
 SLACK = 0.05
-"""By which part a deadline of writes may be shorter, for a frame that follows others."""
+"""Fraction by which a write deadline may be shorter, for a frame that follows others."""
 
 
 class WebSocketConnection:
-    """A WebSocket and the request that it began with.
+    """A WebSocket and its opening request.
 
     Attributes:
-        request: what was asked.
+        request: the opening request.
         request_id: the `x-request-id` of the answer.
         route: the template of its path, if there is one.
-        on_answered: who is told, once it is accepted, refused, or left before.
-        principal: who has connected, as far as is known.
+        on_answered: called once it is accepted or refused, or its client has left before.
+        principal: the caller, as far as known.
         status: the status that was sent, 0 before; 101 once it is accepted.
-        errors: the form of errors of the API that it is for.
+        errors: the error format of its API.
         note: a word for the access log about how it ended.
-        refused: why it was, where that is known to metrics and logs.
-        began: when it was asked for (`time.monotonic`).
-        turn: none: what runs on it has lines of its own.
-        closed: True once it was closed by us.
+        refused: why it was refused, for metrics and logs.
+        began: when the request came in (`time.monotonic`).
+        turn: always None: turns on the connection have their own log lines.
+        closed: True once the server has closed it.
         draining: set when the server shuts down: endpoints close the connection as soon as nothing runs on it.
-        scope: what is cancelled when the client does not read: all work for the connection.
+        scope: all work for the connection, which is cancelled if the client does not read.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class WebSocketConnection:
         return time.monotonic() - self.began
 
     async def authenticate(self) -> None:
-        """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
-        if self.status and isinstance(self._auth, OpenAccess):  # no key was wanted, so none can be taken back
+        """Authenticate the caller; again before each turn, since keys can be revoked. Raises Unauthorized."""
+        if self.status and isinstance(self._auth, OpenAccess):  # no key was needed, so none can be revoked
             return
         self.principal = await self._auth.principal(self.request, self.request_id)
 
     async def accept(self, subprotocol: str | None = None) -> None:
-        """Begin. Until then it can be refused."""
-        # Before it is sent: from here on an error can only close the connection.
+        """Accept the connection. Until then it can be refused."""
+        # Before sending: from here on an error can only close the connection.
         self.status = 101
         await self._channel.accept(encode_headers([("X-Request-Id", self.request_id)]), subprotocol)
         self._answered()
@@ -98,7 +98,7 @@ class WebSocketConnection:
             told()
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Refuse with the error's own status, or close what has begun."""
+        """Refuse with the error's own status, or close the connection if it was accepted."""
         self.note = error.code or error.type
         let_go(error)
         if self.status:
@@ -114,14 +114,14 @@ class WebSocketConnection:
         return self._channel.receive()
 
     async def send(self, *frames: Frame) -> None:
-        """Send frames, one after the other. A client that does not take one in time is cut."""
+        """Send frames, one after the other. A client that does not read one in time is cut off."""
         async with self._one_at_a_time:
             until = -math.inf
             try:
                 for frame in frames:
                     if self.closed:
                         return
-                    # Not for each frame anew: that would be a tenth of what it costs to send one.
+                    # Not restarted for each frame: that would add a tenth to the cost of sending one.
                     if self._clock() > until:
                         self._timeout.start(self._write_deadline)
                         until = self._clock() + self._write_deadline * SLACK
@@ -130,7 +130,7 @@ class WebSocketConnection:
                 self._timeout.stop()
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close it. What is sent afterwards is dropped."""
+        """Close the connection. Frames that are sent afterwards are dropped."""
         async with self._one_at_a_time:
             if self.closed:
                 return
@@ -142,14 +142,14 @@ class WebSocketConnection:
                 self._timeout.stop()
 
     def end(self) -> None:
-        """Stop the timer of writes; nothing is sent afterwards."""
+        """Stop the write timer; nothing is sent afterwards."""
         self._timeout.close()
         self._answered()
 
 
 @dataclass(slots=True)
 class WebSocketRequester:
-    """Whose request on a WebSocket it is. Not the turn itself: it has what is made for its request, and no cycle."""
+    """The requester of a turn on a WebSocket: not the turn itself, which would make a reference cycle."""
 
     principal: Principal
     request_id: str
@@ -158,4 +158,4 @@ class WebSocketRequester:
     loop: asyncio.AbstractEventLoop | None = field(default_factory=asyncio_loop)
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
-        """Nothing: frames have no headers, and the log has it."""
+        """Nothing: frames have no headers, and the log has the parameters."""

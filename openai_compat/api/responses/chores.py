@@ -18,7 +18,7 @@ from .prepare import ResponseIds, response_form
 async def answer_chore(
     services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds, text: str
 ) -> None:
-    """Answer a request that a chat program makes for itself."""
+    """Answer a housekeeping request of a chat program."""
     exchange.note = "housekeeping"
     stream, frames = chore(services, parsed, ids, text)
     if parsed.stream:
@@ -28,8 +28,8 @@ async def answer_chore(
 
 
 def chore(services: Services, parsed: ParsedResponse, ids: ResponseIds, text: str) -> tuple[ResponseStream, bytes]:
-    """The response and its events. It belongs to no conversation, whatever its request names."""
-    # A title that was stored could be continued, and would be in the lists of what the user has said.
+    """The response to a housekeeping request, and its events. It belongs to no conversation, whatever the request names."""
+    # A stored title could be continued, and would appear among the user's own conversations.
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)
     stream = ResponseStream(response_form(services, parsed.request.model, replace(parsed, echo=echo), ids))

@@ -1,4 +1,4 @@
-"""`POST /v1/responses/compact` and `/v1/responses/input_tokens`: about a request, without answering it."""
+"""`POST /v1/responses/compact` and `/v1/responses/input_tokens`: compact a conversation, or count tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .prepare import PreparedResponse, ResponseIds, prepare_response
 
 
 async def compact(services: Services, exchange: Exchange) -> None:
-    """Let the agent sum up a conversation. The answer's output stands for all that was said."""
+    """Let the agent summarize a conversation. The answer's output replaces the whole history."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -38,14 +38,14 @@ async def compact(services: Services, exchange: Exchange) -> None:
     finally:
         await _close(work)
     said = turn.said.message()
-    # Its client is about to throw away all that was said.
+    # The client is about to discard the whole history.
     if not said.text.strip():
         raise AgentError("The agent gave no summary.", status=502, code="no_summary")
     answer = {
         "id": turn.response_id,
         "object": "response.compaction",
         "created_at": now(),
-        # Only this: the SDK's type takes no messages of the user there.
+        # Nothing else: the SDK's type allows no user messages here.
         "output": [compaction_item(said.text, ids)],
         "usage": usage_of(said.usage),
     }
@@ -53,13 +53,13 @@ async def compact(services: Services, exchange: Exchange) -> None:
 
 
 async def _close(work: PreparedResponse) -> None:
-    """Give the conversation free: nothing is added to it."""
+    """Unlock the conversation without adding to it."""
     if work.draft is not None:
         await work.draft.close()
 
 
 class SummaryTurn(TurnPlan[bytes]):
-    """Asks an agent for a summary of what was said, and folds its answer."""
+    """Asks an agent for a summary of the history, and collects its answer."""
 
     api = "responses"
 
@@ -70,7 +70,7 @@ class SummaryTurn(TurnPlan[bytes]):
             id=work.id,
             agent=work.agent,
             backend=work.backend,
-            # The agent itself sums up, since nobody else knows what matters to it.
+            # The agent itself summarizes, since only the agent knows what matters to it.
             requests=[summary_request(work.request)],
         )
         self.said = Reducer()
@@ -82,22 +82,22 @@ class SummaryTurn(TurnPlan[bytes]):
         return self._answer_id
 
     def feed(self, taken: Taken) -> bytes:
-        """Nothing is written before the end."""
+        """Collect the summary; nothing is written before the end."""
         for _, items in taken:
             self.said.feed(items)
         return b""
 
     def idle(self) -> bytes:
-        """Nothing: the answer is written when the summary is whole."""
+        """Nothing: the answer is written once the summary is complete."""
         return b""
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """Nothing is kept: the summary is the client's."""
+        """Nothing is stored: the summary is the client's."""
         return None, b""
 
 
 async def input_tokens(services: Services, exchange: Exchange) -> None:
-    """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
+    """Answer with a request's number of tokens: the agent's count, or an estimate if the agent cannot count."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -109,7 +109,7 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
 
 
 async def _count(work: PreparedResponse) -> int:
-    """By the backend's own `count_tokens(request)`, if it has one."""
+    """The count of the backend's `count_tokens(request)`, if it has one, or an estimate."""
     if not isinstance(work.backend, SupportsTokenCount):
         # The server has no tokenizer, and does not know the model.
         texts = [work.request.raw_messages, [tool.name for tool in work.request.tools]]

@@ -1,6 +1,6 @@
-"""`/v1/responses`: create, retrieve, follow, cancel, delete, list what one was made from.
+"""`/v1/responses`: create, retrieve, follow, cancel and delete responses, and list their input items.
 
-Source: OpenAI's OpenAPI document; its stream events: `wire/responses/serialize/stream`.
+Source: OpenAI's OpenAPI document. Stream events: `wire/responses/serialize/stream`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .prepare import PreparedResponse, ResponseIds, prepare_response
 from .run import run_response
 
 ANSWERED = Disconnect("cancel")
-"""For responses in the background, which have their answer at once: they go on without their clients anyway."""
+"""The policy of background responses: they are answered at once, and go on without their clients anyway."""
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
+    """Run an agent and answer with a Response: streamed, whole, or at once if it runs in the background."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -71,7 +71,7 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     if parsed.stream:
         await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
-    # A plain answer that nobody follows is the Response alone: events would be written for nothing.
+    # Nobody follows a whole answer that has no log, so its events would be written for nothing.
     if work.log is None:
         work.stream.write_no_events()
     delivery = NoAnswer(exchange, work.log)
@@ -84,7 +84,7 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
 async def seated(services: Services, work: PreparedResponse, *, known: bool) -> Seat:
     """The response's slot, for `run_response` to close. Raises OpenAICompatError, and then holds nothing.
 
-    One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
+    If `known`, the response is in the store before its agent is started, so that others can find, follow and cancel it.
     """
     try:
         seat = await services.live.runner.seat(work)
@@ -119,7 +119,7 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
     seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())
     delivery = NoAnswer(exchange, work.log)
-    # In a task of its own: a response whose client leaves at the first event is made all the same.
+    # In its own task: the response goes on even if its client leaves at the first event.
     spawn(lambda: _alone(services, work, delivery, seat, exchange.request.path), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
@@ -150,14 +150,14 @@ async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer,
 
 
 async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:
-    """One response, streamed with `stream=true`."""
+    """A response, or its events with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
-    # As OpenAI's SDKs write a boolean into a query.
+    # OpenAI's SDKs write a boolean into a query this way.
     if query.get("stream", ["false"])[-1] == "true":
         after = _starting_after(query)
         await find(services, key)
         await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
-        await exchange.end(DONE)  # Open Responses demands it, and OpenAI's SDKs skip it
+        await exchange.end(DONE)  # Open Responses requires it, and OpenAI's SDKs skip it
     else:
         found = await find(services, key)
         await exchange.answer(200, dumps(snapshot(services, found, key)))
@@ -179,10 +179,10 @@ def _starting_after(query: dict[str, list[str]]) -> int:
 
 
 async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a response. One that still runs in the background is stopped first."""
+    """Delete a response. One that still runs in the background is stopped first."""
     key = Key(exchange.principal.id, identifier)
     found = await find(services, key)
-    # Stopped first: its agent would go on for nobody, and its commit would fail.
+    # Otherwise its agent would go on for nobody, and its commit would fail.
     if found.running and found.background:
         await cancel(services, key)
     await services.state.store.delete_response(key)

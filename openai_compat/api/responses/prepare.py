@@ -33,25 +33,25 @@ from ..text_approvals import decisions_from_messages
 Items: TypeAlias = Sequence[dict[str, Any]]
 
 DIGITS = 32
-"""Of the id of a response; the ids of its items have them too, so that references need no index over all items."""
+"""Digits in the id of a response; its items' ids contain them too, so that references need no index over all items."""
 
 
 class ResponseIds:
-    """The id of a response, and those of its items. Called with a prefix, gives the next item's."""
+    """The id of a response, and those of its items: calling it with a prefix returns the next item's id."""
 
     def __init__(self) -> None:
         self.response = new_id("resp_")
         self._count = 0
 
     def __call__(self, prefix: str) -> str:
-        """`prefix`, the response's own digits, a number."""
+        """The next item's id: `prefix`, the response's own digits, a number."""
         self._count += 1
         return f"{prefix}{self.response.removeprefix('resp_')}{self._count:04x}"
 
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What a response continues: all that was said until then, and the state that was left with it."""
+    """The history that a response continues, and the agent state that was stored with it."""
 
     items: Items
     state: AgentState | None = None
@@ -62,21 +62,21 @@ NOTHING_BEFORE = Before(())
 
 @dataclass(slots=True, kw_only=True)
 class PreparedResponse:
-    """One response that is to be made.
+    """One response that is ready to be made.
 
     Attributes:
-        key: whose it is, and its id.
-        requests: what its agent is asked; nothing where only the input is to be kept.
-        token: what holds everything of this turn in the store.
-        answers: decisions that the request brings.
-        given: the state of what it continues.
-        left: the state that it ends with, where its client's connection keeps it.
-        before: what was said before the request's own input.
-        local: whether its client's connection knows what the store does not keep.
-        rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
-        output_format: what the answer has to look like.
-        log: where its frames are kept for those who follow it; the store knows of the response then.
-        last_stored: the Response object as it was stored last.
+        key: its principal and its id.
+        requests: the requests to its agent; none if only the input is to be stored.
+        token: holds everything of this turn in the store.
+        answers: decisions in the request.
+        given: the agent state that it continues from.
+        left: the state that it ends with, if the client's connection keeps that.
+        before: the history before the request's own input.
+        local: True if the client's connection remembers responses that the store does not.
+        rootless: True if only the connection knows the history that it continues, so that the store has to keep that too.
+        output_format: the format that the answer must have.
+        log: the log of its frames for followers; once there is one, the store knows the response.
+        last_stored: the Response object as it was last stored.
     """
 
     id: str
@@ -102,17 +102,17 @@ class PreparedResponse:
 
     @property
     def api(self) -> str:
-        """The API that it came by, as hooks are told."""
+        """The name of the API, for hooks."""
         return "responses"
 
     @property
     def response_id(self) -> str:
-        """The id that the answer has for its client."""
+        """The id of the answer, as its client sees it."""
         return self.id
 
     @property
     def info(self) -> TurnInfo:
-        """The response before it has a slot, as hooks are told of it."""
+        """The turn's description for hooks, before it has a slot."""
         return TurnInfo(
             id=self.id,
             request_id=self.requester.request_id,
@@ -125,7 +125,7 @@ class PreparedResponse:
         )
 
     def stored(self) -> StoredResponse:
-        """The response as it stands, to be stored."""
+        """The response in its current state, as it is stored."""
         parsed, stream = self.parsed, self.stream
         given = [*self.before, *parsed.kept] if self.rootless else parsed.kept
         response = self.last_stored = stream.response()
@@ -143,7 +143,7 @@ class PreparedResponse:
 
     @property
     def conversation(self) -> str | None:
-        """The conversation that it belongs to."""
+        """The id of its conversation, if any."""
         return None if self.draft is None else self.draft.key.id
 
     @property
@@ -163,14 +163,14 @@ async def prepare_response(
 ) -> PreparedResponse:
     """Resolve a request. Raises OpenAICompatError, and then holds nothing.
 
-    `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
+    `nearby` has the responses that only this client's connection knows: the history up to each of them, by its id.
     """
     agent, backend = services.models.agent(parsed.request.model, requester.principal)
     check_response_capabilities(parsed, backend.capabilities)
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
-        # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
+        # Before the agent starts: SDKs retry a 503, which is safe as long as nothing has run.
         await services.state.check_available()
     said = parsed.input
     conversation = parsed.conversation
@@ -190,7 +190,7 @@ async def prepare_response(
             await check_tool_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
         request, answers = await _decided(services, agent, backend.capabilities, request, answers)
         if answers is not None:
-            # Without anything kept, what was asked stands in the client's own history, which is checked instead.
+            # Without a stored history, the questions are in the client's own history, which is checked instead.
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
         given = NO_STATE
@@ -198,7 +198,7 @@ async def prepare_response(
             request, given = await resume_state(
                 services.state.store, agent, backend.capabilities, request, before.state
             )
-        if any([isinstance(raw["content"], list) for raw in request.raw_messages]):  # else there are texts alone
+        if any([isinstance(raw["content"], list) for raw in request.raw_messages]):  # otherwise there is only text
             request = await attach(services, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
@@ -228,17 +228,17 @@ async def prepare_response(
 async def _decided(
     services: Services, agent: str, can: Capabilities, request: AgentRequest, answers: Decisions | None
 ) -> tuple[AgentRequest, Decisions | None]:
-    """The request with what it decides about earlier questions: `answers` by items of their own, or in text."""
+    """The request with its decisions about earlier questions: `answers` from approval items, or decisions in text."""
     if answers is not None:
         return replace(request, resume=answers.resume(request.resume)), answers
-    # Each question in text ends with its mark in brackets; one that was a call of the client's tool has a result.
+    # Every question in text ends with its id in brackets; a call of the client's approval tool has a result.
     if any([raw["role"] == "tool" or "[" in (raw["content"] or "") for raw in request.raw_messages]):
         return await decisions_from_messages(services.state.store, agent, can, request)
     return request, None
 
 
 def _check_asked(answers: Decisions, items: Items) -> None:
-    """Raise NotFound unless all that is decided about was asked in these items, and Conflict if it is not the same."""
+    """Raise NotFound unless these items ask about every decided call, and Conflict if they ask about something else."""
     for approval in answers.approvals.values():
         asking = [item for item in items if _asks(item, approval.id)]
         if not asking:
@@ -288,11 +288,11 @@ def response_form(
 async def _draft(
     services: Services, requester: Requester, parsed: ParsedResponse, identifier: str | None
 ) -> Draft | None:
-    """The conversation, for this turn. One that the body names has to be known."""
+    """Lock the conversation for this turn. A conversation that the body names must exist."""
     if identifier is None:
         return None
     key = Key(requester.principal.id, identifier)
-    # One that a header names is made on the way, as in chat; one of the API's own has to be there.
+    # A conversation that a header names is created if needed, as in chat; one that the body names must exist.
     if parsed.conversation is None:
         return await services.state.locks.lock(key)
     text = f"Conversation with id '{identifier[:64]}' not found."
@@ -304,7 +304,7 @@ async def _draft(
 async def _in_context(
     services: Services, requester: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Before]
 ) -> tuple[ParsedResponse, Before]:
-    """The request behind what was said before, with the items that it only named; and what was said before."""
+    """The request appended to its history, with references replaced by their items; and the history."""
     if draft is None:
         before = NOTHING_BEFORE
         if parsed.previous is not None:
@@ -314,11 +314,11 @@ async def _in_context(
         before = Before(items, draft.conversation.latest_state)
     context = before.items
     if draft is not None and parsed.conversation is None and context:
-        parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
+        parsed = replace(parsed, input=_new_items(parsed.input))  # the client sends the whole history every time
     wanted = [item["id"] for item in parsed.input if item["type"] == "item_reference"]
     lookup = await _referenced(services, requester, wanted) if wanted else None
-    # An open call is healed in a conversation only: that has one end, which the call would close for ever. In a chain
-    # it is refused, as at OpenAI: the client can name an earlier response.
+    # An open call is healed in a conversation only: a conversation has one end, which the call would block for ever. In a
+    # chain it is refused, as at OpenAI: the client can name an earlier response.
     place = partial(with_context, parsed, context, lookup, heal=draft is not None)
     parsed = await off_loop(place) if parsed.long or len(context) > MANY else place()
     if draft is not None:
@@ -336,7 +336,7 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
 
 
 async def _before(services: Services, requester: Requester, previous: str) -> Before:
-    """Everything up to the response that this one continues. Its instructions are not carried over."""
+    """The history up to the response that this one continues, without that response's instructions."""
     chain = await services.state.store.chain(Key(requester.principal.id, previous))
     if chain is None:
         raise InvalidRequest(
@@ -351,9 +351,9 @@ async def _before(services: Services, requester: Requester, previous: str) -> Be
 
 
 async def _referenced(services: Services, requester: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
-    """The stored items of these ids; not all of them need be known."""
+    """The stored items with these ids; unknown ids are skipped."""
     found: dict[str, dict[str, Any]] = {}
-    # The response that an item of this id belongs to, if it is one of ours.
+    # The response that an item with this id belongs to, if it is one of ours.
     for origin in {"resp_" + identifier.rpartition("_")[2][:DIGITS] for identifier in wanted}:
         response = await services.state.store.response(Key(requester.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():

@@ -1,10 +1,10 @@
-"""One response: written as its events, stored with them, repaired or shortened where the request asks for it.
+"""One response: written as events, stored with them, and repaired or shortened if the request asks for that.
 
-    prepared = await prepare(…)          what to run, with all that was said before; may lock a conversation
-    seat = await seated(…)               its slot, one for the whole answer; and its log, if it is to be known
+    prepared = await prepare_response(…) resolves the request and its history; may lock a conversation
+    seat = await seated(…)               takes one slot for the whole answer; begins the log if the store is to know it
     await run_response(services, prepared, delivery, seat)
 
-The last one gives the conversation and the slot free, on every path.
+The last call releases the conversation and the slot, on every path.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Items: TypeAlias = Sequence[dict[str, Any]]
 
 
 class ResponseDelivery(Delivery[bytes], Protocol):
-    """Takes a response's events: `event: …`, `data: …`, blank line. It is given whole ones only."""
+    """Accepts a response's events: `event: …`, `data: …`, blank line. It only gets whole events."""
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
-        """The last events of a response that failed."""
+        """Send the last events of a response that failed."""
         ...
 
 
 class ResponseTurn(TurnPlan[bytes]):
-    """Writes a response's events, and keeps it, with its conversation and its questions, as its request says."""
+    """Writes a response's events, and stores it with its conversation and questions, as its request says."""
 
     api = "responses"
 
@@ -77,12 +77,12 @@ class ResponseTurn(TurnPlan[bytes]):
         self._held = b"" if work.stream.sequence >= 0 else work.stream.begin()
 
     async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
+        """Record the decisions: from now on the agent acts on them."""
         if self.work.answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self.work.answers)
 
     def feed(self, taken: Taken) -> bytes:
-        """The events for what the agent says, after those that were held back."""
+        """The events for the agent's output, after those that were held back."""
         events = b""
         for _, items in taken:
             events += self._feed(items)
@@ -94,13 +94,13 @@ class ResponseTurn(TurnPlan[bytes]):
             self._state = last.state
         elif isinstance(last, Finished):
             self._ended = last.reason
-        if self._repairs is not None:  # an answer that may have to be repaired is not shown before it was looked at
+        if self._repairs is not None:  # an answer that may need a repair is not shown before it was checked
             self._unchecked += items
             return b""
         return self.work.stream.feed(items)
 
     def idle(self) -> bytes:
-        """The first events, and what a repair has kept back; each once."""
+        """The first events, and those that a repair has held back; each once."""
         held, self._held = self._held, b""
         return held
 
@@ -109,14 +109,14 @@ class ResponseTurn(TurnPlan[bytes]):
         return self.work.stream.response()
 
     async def next_requests(self) -> Sequence[AgentRequest]:
-        """Ask once more where the answer is not the JSON that was asked for, and the agent can be asked for it."""
+        """Call the agent once more if its answer is not the requested JSON, and the agent can repair it."""
         wanted, self._repairs = self._repairs, None
         if wanted is None:
             return ()
         reducer = Reducer()
         reducer.feed(self._unchecked)
         message = reducer.message()
-        # What was cut short or waits for somebody is no wrong answer, but none yet.
+        # An answer that was cut short, or waits for somebody, is incomplete rather than wrong.
         complete = message.finish_reason == "stop" and not message.approvals
         problem = await wanted.problem(message.text) if complete else None
         if problem is None:
@@ -127,7 +127,7 @@ class ResponseTurn(TurnPlan[bytes]):
         return [replace(repair(self.work.request, message.text, problem), state=state)]
 
     def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
-        """With `truncation: "auto"`, ask again without the beginning of what was too long, if nothing was said yet."""
+        """With `truncation: "auto"`, retry without the beginning of an input that is too long, if there is no output yet."""
         too_long = error.code == "context_length_exceeded" and self.work.parsed.wire.truncation == "auto"
         if not too_long or self._repairs is not None or self.work.stream.output:
             return ()
@@ -138,7 +138,7 @@ class ResponseTurn(TurnPlan[bytes]):
         return [shorter]
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
-        """The last events. Raises AgentError for an answer that is not the JSON that was asked for."""
+        """The last events. Raises AgentError for an answer that is not the requested JSON."""
         stream = self.work.stream
         if self._unchecked:
             self._held += stream.feed(self._unchecked)
@@ -148,7 +148,7 @@ class ResponseTurn(TurnPlan[bytes]):
         return await self._outcome(self._last, conversation=True), self._last
 
     async def _check(self, wanted: OutputFormat) -> None:
-        """Raise AgentError if the answer is not the JSON that was asked for; one that is cut off need not be."""
+        """Raise AgentError if the answer is not the requested JSON; an answer that was cut off need not be."""
         output = self.work.stream.response()["output"]
         texts = [
             part["text"] for item in output if item["type"] == "message" for part in item["content"] if "text" in part
@@ -158,23 +158,23 @@ class ResponseTurn(TurnPlan[bytes]):
             raise AgentError(text, status=502, code="invalid_output")
 
     def not_committed(self) -> None:
-        """The outcome was not stored: it is not what has happened, though all before it is."""
+        """Take back the last event: the outcome was not stored, but everything before it stands."""
         self.work.stream.take_back()
-        # Without the last event, which says that all went well; the failure takes its number.
+        # Drop the last event, which reports success; the failure gets its number.
         self._held = self._last.rpartition(b"event: ")[0]
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Say what went wrong, to the store first, if it can be told."""
-        let_go(error)  # at once: the client may leave while it is told
+        """Report an error: to the store first, if it can be reached, then to the client."""
+        let_go(error)  # at once: the client may leave in the meantime
         stream = self.work.stream
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
-        # Who has lost the turn has nothing to write there any more: it is another's.
+        # A turn that was lost must not write to the store any more: the response is another turn's.
         if error.code != "turn_lost":
             await self._services.state.late.give_back(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
 
     async def abandon(self) -> None:
-        """The client has left, and nobody else is to have the response: it was cancelled."""
+        """Cancel the response: its client has left, and nobody else can get it."""
         log = self.work.log
         if log is not None and self.work.stream.status in ("queued", "in_progress"):
             events = self.idle() + self.work.stream.cancel()
@@ -207,7 +207,7 @@ class ResponseTurn(TurnPlan[bytes]):
         if keep:
             response = await off_loop(work.stored) if many else work.stored()
         notices: tuple[WebhookNotice, ...] = ()
-        if self.background:  # what OpenAI's webhooks are about: of other responses, the client has heard itself
+        if self.background:  # OpenAI's webhooks report these only: the client has seen other responses itself
             event = f"response.{stream.status}"
             notices = self._services.state.outbox.notices(event, self.id, self.requester.principal.id)
         return TurnCommit(
@@ -222,29 +222,29 @@ class ResponseTurn(TurnPlan[bytes]):
         )
 
     def _states(self) -> tuple[AgentState, ...]:
-        """What the store keeps of the state that the agent has left."""
+        """The agent's last state, as far as the store keeps it."""
         work = self.work
         if work.parsed.store or not work.local:
             return self.states(work.id if work.parsed.store else None)
-        # The connection keeps what the store would keep with the response.
+        # The connection keeps the state that the store would keep with a response.
         kept = self.states(work.id)
         work.left = next((state for state in kept if state.of == "response"), None)
         return tuple([state for state in kept if state is not work.left])
 
     async def committed(self) -> None:
-        """The outcome is in the store."""
+        """Note that the outcome is in the store."""
         await super().committed()
         if self.background:
             self._services.state.outbox.wake()
 
 
 async def run_response(services: Services, work: PreparedResponse, delivery: ResponseDelivery, seat: Seat) -> None:
-    """Run the agent, write what it says, store what became of it.
+    """Run the agent, write its output, store the outcome.
 
-    Raises OpenAICompatError for what goes wrong before the agent is started; later, the delivery is told.
+    Raises OpenAICompatError for errors before the agent is started; the delivery reports later ones.
     """
     turn = ResponseTurn(services, work, delivery)
-    is_known = work.log is not None or work.draft is not None  # to the store, where it holds something
+    is_known = work.log is not None or work.draft is not None  # to the store, which holds something for it
     try:
         if is_known:
             services.state.leases.hold(work.token, turn.interrupt)

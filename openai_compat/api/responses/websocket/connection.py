@@ -36,7 +36,7 @@ from .steering import Steering, successor
 
 
 async def serve(services: Services, connection: WebSocketConnection) -> None:
-    """Accept, and run agents as the client asks for, until one of both leaves."""
+    """Accept the connection, and run agents as the client requests, until one side leaves."""
     await connection.accept()
     async with child_tasks() as children:
         socket = ResponsesSocket(services, connection, children)
@@ -49,7 +49,7 @@ async def serve(services: Services, connection: WebSocketConnection) -> None:
 
 
 class ResponsesSocket:
-    """One connection. Leaving its block of tasks stops what runs, or detaches it, as the Disconnect policy says."""
+    """One connection. Leaving its task group stops running responses, or detaches them, as the Disconnect policy says."""
 
     def __init__(self, services: Services, connection: WebSocketConnection, children: ChildTasks) -> None:
         self.services = services
@@ -63,14 +63,14 @@ class ResponsesSocket:
         self._close_code = GOING_AWAY
 
     async def read(self) -> None:
-        """Take what the client sends until it leaves. Always waiting for it is how leaving is noticed."""
+        """Handle the client's frames until it leaves. A disconnect is noticed because a read is always pending."""
         with suppress(ClientDisconnected):
             while True:
                 await self._take(await self.connection.receive())
-                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
+                await anyio.lowlevel.checkpoint()  # frames that have arrived already must not block other tasks
 
     async def _take(self, frame: Frame) -> None:
-        if len(frame) > self.services.settings.limits.body:  # the transport's own limit may be a higher one
+        if len(frame) > self.services.settings.limits.body:  # the transport's own limit may be higher
             await self._close(TOO_BIG, "message too big")
             return
         lane = None
@@ -86,7 +86,7 @@ class ResponsesSocket:
             await self.fail(error, lane, new_id("req_"))
 
     async def _obey(self, command: Command) -> None:
-        # Codex tells that it has read an answer; an error for it would pass for the next turn's.
+        # Codex reports that it has read an answer; it would take an error in reply for the next turn's.
         if isinstance(command, Processed):
             return
         if isinstance(command, Steer):
@@ -125,21 +125,21 @@ class ResponsesSocket:
         await self._close_if_over()
 
     def began(self, turn: WebSocketResponse, identifier: str) -> None:
-        """A turn's response is made."""
+        """Note that a turn's response has begun."""
         self._turns[identifier] = turn
         self.steering.began(identifier, turn.request.lane, able=turn.steerable)
 
     async def failed(self, identifier: str) -> None:
-        """A turn's response has failed."""
+        """Note that a turn's response has failed."""
         self._turns.pop(identifier, None)
         await self.send(self.steering.failed(identifier))
 
     async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
-        """A turn's response is complete, or as complete as it will be."""
+        """Note that a turn's response is complete, or as complete as it will be."""
         self._turns.pop(response["id"], None)
         frames, follow = self.steering.ended(response)
         await self.send(frames)
-        # It continues this very response, before whatever else waits in its lane.
+        # The successor continues this very response, before any other request in its lane.
         if follow:
             self._lanes.add(successor(turn.request, response["id"]), first=True)
 
@@ -148,22 +148,22 @@ class ResponsesSocket:
         await self.connection.send(*frames)
 
     async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
-        """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
+        """Report that a request has failed. The connection goes on, unless its key is no longer valid."""
         let_go(error)
         await self.connection.send(error_event(error, request_id, lane))
-        # The header cannot be sent again on this connection.
+        # The client cannot send the header again on this connection.
         if isinstance(error, Unauthorized):
             await self._close(POLICY, "invalid_api_key")
 
     async def end_in_time(self) -> None:
-        """Nobody stays for ever: after a while the client has to connect anew."""
+        """Close the connection after its time limit: the client has to connect again."""
         await anyio.sleep(self.services.settings.deadlines.connection)
         text = "This connection has reached its time limit. Connect again to go on."
         self._over = InvalidRequest(text, code="websocket_connection_limit_reached")
         await self._close_if_over()
 
     async def end_when_drained(self) -> None:
-        """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
+        """Once the server shuts down, close as soon as nothing runs, so that the client can connect to another process."""
         await self.connection.draining.wait()
         self._over = Unavailable("The server is shutting down.", code="shutting_down")
         self._close_code = RESTART

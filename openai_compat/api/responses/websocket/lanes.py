@@ -1,6 +1,6 @@
 """The request queue of one Responses WebSocket: first in, first out in each lane, lanes in parallel.
 
-It knows no sockets and no agents: it is told what comes and what has ended, and says what is to be begun.
+It knows no sockets and no agents: callers report new and finished requests, and it returns those to run next.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ....wire.responses.parse.websocket import Create
 
 @dataclass(frozen=True, slots=True)
 class LaneLimits:
-    """Bounds of one connection.
+    """Limits of one connection.
 
     Attributes:
-        active: responses that run at once; more wait. OpenAI has 16.
-        names: different `stream_id`s in the life of the connection. OpenAI has 32.
-        waiting: requests that wait.
-        bytes: the size of these together.
+        active: responses that run at once; further requests wait. OpenAI allows 16.
+        names: different `stream_id`s in the life of the connection. OpenAI allows 32.
+        waiting: requests that may wait.
+        bytes: size of the waiting requests together.
     """
 
     active: int = 16
@@ -37,7 +37,7 @@ class Lanes:
         self._waiting: deque[Create] = deque()
         self._size = 0
         self._names: set[str] = set()
-        # All requests without a `stream_id` are one lane: Open Responses forbids that they are mixed.
+        # All requests without a `stream_id` form one lane: Open Responses does not allow them to be mixed.
         self._running: set[str | None] = set()
 
     @property
@@ -46,7 +46,7 @@ class Lanes:
         return not self._running and not self._waiting
 
     def add(self, request: Create, *, first: bool = False) -> None:
-        """Let a request wait for its turn; `first` before all others of its lane, whatever the bounds say.
+        """Queue a request; with `first`, before all others of its lane, whatever the limits say.
 
         Raises InvalidRequest for a lane too many (`websocket_stream_limit_reached`), RateLimited for a request too many.
         """
@@ -65,15 +65,15 @@ class Lanes:
                 raise InvalidRequest(text, param="stream_id", code="websocket_stream_limit_reached")
             self._names.add(name)
         full = len(self._waiting) >= self._limits.waiting or self._size + request.size > self._limits.bytes
-        # The first that waits is taken whatever its size: it is within the limit of a body.
+        # The first waiting request is accepted whatever its size: it is within the limit of a body.
         if self._waiting and full:
             text = "Too many requests wait on this connection. Send more when some of them have ended."
             raise RateLimited(text, code="websocket_queue_full")
 
     def take(self) -> list[Create]:
-        """The requests whose turn has come; they run from now on."""
+        """Take the requests whose turn has come; they count as running."""
         taken: list[Create] = []
-        # In the order in which they came, but past those whose lane is busy: lanes do not wait for each other.
+        # In order of arrival, but past those whose lane is busy: lanes do not wait for each other.
         for request in list(self._waiting):
             if len(self._running) >= self._limits.active:
                 break
@@ -85,11 +85,11 @@ class Lanes:
         return taken
 
     def done(self, request: Create) -> None:
-        """A request that was taken has ended."""
+        """Note that a request that was taken has ended."""
         self._running.discard(request.lane)
 
     def drop(self) -> list[Create]:
-        """Take everything that waits, without running it."""
+        """Take all waiting requests, without running them."""
         dropped = list(self._waiting)
         self._waiting.clear()
         self._size = 0

@@ -1,4 +1,4 @@
-"""The responses that only one connection knows (`store: false`): they can be continued as long as it lasts."""
+"""Responses that only one connection knows (`store: false`): they can be continued as long as the connection lasts."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ....stores.bounded_tables import OVERHEAD, Shares, Table
 from ..prepare import Before
 
 NUMBER = 64
-"""Responses of a connection that are kept; the oldest are forgotten first."""
+"""Responses that a connection keeps; the oldest are dropped first."""
 BODIES = 4
-"""Times the limit of a request body: what those of one caller may be together, in bytes, over all connections. What two
-of them share counts twice."""
+"""Size limit of one caller's responses over all connections, in multiples of the request body limit. Data that two of them
+share counts twice."""
 CALLERS = 8
-"""Times that: what those of all callers may be."""
+"""Size limit of all callers' responses, in multiples of the limit per caller."""
 
 
 def shares_of(body_limit: int) -> Shares:
-    """The room of a server's connections together."""
+    """The size limits of the responses of all connections."""
     each = BODIES * body_limit + NUMBER * OVERHEAD
     return Shares(CALLERS * each, each)
 
@@ -31,7 +31,7 @@ class _KeptResponse:
 
 
 class ConnectionResponses(Mapping[str, Before]):
-    """All that was said up to each of them, by its id."""
+    """The history up to each response, by the response's id."""
 
     def __init__(self, shares: Shares, principal: str) -> None:
         self._principal = principal
@@ -50,18 +50,18 @@ class ConnectionResponses(Mapping[str, Before]):
         return len(self._kept)
 
     def keep(self, identifier: str, said: Before, *, after: str | None, lane: str | None, size: int) -> None:
-        """Remember a response, `size` bytes more than what it continues (`after`). It is never itself forgotten here."""
+        """Keep a response, `size` bytes more than the one it continues (`after`). The response itself is never dropped here."""
         parent = self._kept.get(self._principal, after or "")
         kept = _KeptResponse(said, lane, size + (parent.size if parent is not None else 0))
         self._kept.rest(self._principal, identifier, kept, kept.size)
 
     def failed(self, identifier: str | None, lane: str | None) -> None:
-        """It could not be continued. A lane's own response is forgotten then; a fork leaves it to its lane."""
+        """Note that a response could not be continued. Its own lane drops it then; a fork leaves it to its lane."""
         kept = self._kept.get(self._principal, identifier or "")
         if identifier is not None and kept is not None and kept.lane == lane:
             self._kept.pop(self._principal, identifier)
 
     def forget(self) -> None:
-        """The connection is gone: nobody can continue its responses any more."""
+        """Drop all responses: the connection is gone, so nobody can continue them."""
         for identifier in self:
             self._kept.pop(self._principal, identifier)

@@ -1,4 +1,4 @@
-"""One response that is made over a WebSocket: the sink that its events go to, and what the connection hears of it."""
+"""One response over a WebSocket: delivers its events, and tells the connection how it ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class WebSocketResponse:
-    """One request on a connection, and the sink that its response is written to."""
+    """One request on a connection, and the delivery of its response."""
 
     def __init__(self, socket: ResponsesSocket, request: Create) -> None:
         self.request = request
@@ -66,15 +66,15 @@ class WebSocketResponse:
         return self._agent is not None
 
     def steer(self, steer: Steer) -> None:
-        """The user has said more."""
+        """Pass on that the user has said more."""
         if self._agent is not None and self._work is not None and self._agent.steer(as_items(steer.input)):
             self._work.stream.steered = True
 
     async def run(self) -> None:
-        """Make the response; where there is none, say why."""
+        """Make the response, or report why there is none."""
         self._began = time.monotonic()
         try:
-            # For each request anew: a connection may last for an hour, and keys are taken back meanwhile.
+            # For each request: a connection may last for an hour, and keys can be revoked meanwhile.
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
             await run_detachable(self._socket.services.settings.disconnect, self, self._respond_in_time)
@@ -87,11 +87,11 @@ class WebSocketResponse:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
         finally:
-            if not self.goes_on:  # what becomes of the turn is known when it is over
+            if not self.goes_on:  # the turn's outcome is known once it is over
                 self._tell()
 
     def over(self) -> None:
-        """It went on without its client, and is over."""
+        """Note that the turn went on without its client, and is over."""
         self.goes_on = False
         self._tell()
 
@@ -115,7 +115,7 @@ class WebSocketResponse:
         state, patience = self._socket.services.state, self._socket.services.settings.deadlines.request
         if state.store.shared:
             await begun_in_time(self, state.late, patience, self._respond)
-        else:  # it is in this process, and answers at once
+        else:  # a store in this process answers at once
             await self._respond()
 
     async def _respond(self) -> None:
@@ -149,7 +149,7 @@ class WebSocketResponse:
         self._refused = None if self._agent_started else refusal_reason(error)
         let_go(error)
         socket, lane = self._socket, self.request.lane
-        # By OpenAI's rule: a continuation that fails takes what it continues out of the connection's memory.
+        # OpenAI's rule: a continuation that fails removes the response that it continues from the connection's memory.
         socket.nearby.failed(self.request.previous, lane)
         if self._gone:
             return
@@ -163,11 +163,11 @@ class WebSocketResponse:
         self._detachable = True
 
     def detach(self) -> None:
-        """The client has left, but the work goes on: nothing more is sent."""
+        """Note that the client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
     def started(self) -> None:
-        """The agent is about to run."""
+        """Note that the agent is about to run."""
         self._agent_started = True
         if self.on_begun is not None:
             self.on_begun()
@@ -178,7 +178,7 @@ class WebSocketResponse:
 
     @property
     def due(self) -> float:
-        """When the log has to be copied to the store."""
+        """When the log is due to be copied to the store."""
         return math.inf if self._log is None else self._log.due
 
     @property
@@ -186,7 +186,7 @@ class WebSocketResponse:
         return None if self._work is None else self._work.log
 
     async def write(self, frames: bytes) -> None:
-        """More frames. The first of them commit the input that came while the response before was made."""
+        """Send frames. The first ones commit the input that arrived while the previous response was made."""
         await self._send_events(frames)
         await self.flush()
 
@@ -202,14 +202,14 @@ class WebSocketResponse:
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """Write nothing: the connection has pings of its own."""
+        """Nothing: the connection sends its own pings."""
 
     async def end(self, frames: bytes) -> None:
-        """The last frames; from then on the response can be continued."""
+        """Send the last frames; from then on the response can be continued."""
         if self._work is None:
             return
         response = self._work.stream.response()
-        # Before the last event is sent: the client may continue it at once.
+        # Before the last event is sent: the client may continue the response at once.
         if not self._work.parsed.store and not self._gone:
             self._keep(self._work, response["output"])
         await self._send_events(frames)
@@ -224,14 +224,14 @@ class WebSocketResponse:
         )
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
-        """The last frames of a response that failed: one event, by which clients know that it is over."""
+        """Send the last frames of a response that failed: one event, from which clients know that it is over."""
         if self._log is not None:
             self._log.record(frames)
         if self._work is None or not self._status:
             raise error
         self._note = error.code or error.type
         self._socket.nearby.failed(self.request.previous, self.request.lane)
-        # `response.failed` alone: a client would take `error` for the end, and this for the beginning of something else.
+        # `response.failed` alone: a client would take `error` for the end, and this event for the start of another response.
         await self._send([frame.text for frame in event_frames(frames, self.request.lane) if frame.type != "error"])
         if not self._gone:
             await self._socket.failed(self._work.id)
@@ -248,7 +248,7 @@ class WebSocketResponse:
 
 
 class _Steerable:
-    """An agent that can be told, while it runs, that the user has said more."""
+    """An agent that accepts further user input while it runs."""
 
     def __init__(self, backend: AgentBackend) -> None:
         self._backend: Any = backend
@@ -260,12 +260,12 @@ class _Steerable:
         return self._backend.run(request, context)
 
     def request_cancel(self, context: RunContext) -> None:
-        """Ask the agent to stop, if it can be asked."""
+        """Ask the agent to stop, if it supports that."""
         if isinstance(self._backend, SupportsCancel):
             self._backend.request_cancel(context)
 
     def steer(self, items: list[dict[str, Any]]) -> bool:
-        """Tell the agent, unless it has not begun. Returns whether it will end before its time."""
+        """Pass input to the agent, unless the agent has not begun. True if it will end early."""
         if self._context is None:
             return False
         try:

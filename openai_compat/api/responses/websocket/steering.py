@@ -1,7 +1,7 @@
-"""Input that comes while a response is made (`response.steer`): queued, and committed by a response that follows.
+"""Input that arrives while a response is made (`response.steer`): queued, and committed by a response that follows.
 
-It knows no sockets: it is told what comes and what has ended, and says what is to be sent, and what is to be run next.
-The response that is steered ends in its own time; a backend that has a method `steer` is asked to come to an end.
+It knows no sockets: callers report what has arrived or ended, and it returns the frames to send and the next response to make.
+The steered response ends in its own time; a backend that has a method `steer` is asked to end early.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ....wire.responses.serialize.websocket import required_input, steer_accepte
 PENDING = 16
 """Submissions that may wait for one response."""
 REMEMBERED = 64
-"""Responses that have ended and are still known; those whose input waits are among them."""
+"""Ended responses that are still known; those with waiting input are among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Input that was accepted, by its id."""
+    """Accepted input, with its id."""
 
     id: str
     steer: Steer
 
     @property
     def named(self) -> dict[str, Any]:
-        """Which it is, as events say it."""
+        """The submission as events name it."""
         return {"id": self.id, "previous_response_id": self.steer.previous}
 
 
@@ -48,7 +48,7 @@ class _Steered:
 
 
 class Steering:
-    """The submissions of one connection. `limit` bounds their size together, in bytes."""
+    """The submissions of one connection. `limit` bounds their total size, in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -58,13 +58,13 @@ class Steering:
         self._sequence = -1
 
     def began(self, response: str, lane: str | None, *, able: bool) -> None:
-        """A response runs; it is `able` to be steered if its agent is."""
+        """Note that a response runs; `able` is True if its agent can be steered."""
         self._running[response] = _Steered(lane, able)
 
     def submit(self, steer: Steer, identifier: str) -> str:
-        """Queue input. Returns the frame that says so. Raises InvalidRequest, which `refused` makes a frame of."""
+        """Queue input. Returns the frame that accepts it. Raises InvalidRequest, which `refused` turns into a frame."""
         steered = self._steerable(steer)
-        # Accepted is promised: what could not be kept has to be refused now.
+        # Accepting is a promise: input that could not be kept has to be refused now.
         if len(steered.queued) >= PENDING or self._size + steer.size > self._limit:
             raise InvalidRequest("Too much input waits for this response.", code="too_many_pending_steers")
         submission = Submission(identifier, steer)
@@ -83,15 +83,15 @@ class Steering:
         return steered
 
     def refused(self, steer: Steer, error: InvalidRequest) -> str:
-        """The frame that hands input back at once."""
+        """The frame that returns input to the client at once."""
         steered = self._running.get(steer.previous) or self._ended.get(steer.previous)
         back = {"previous_response_id": steer.previous, "input": steer.input}
         return steer_failed(error, back, self._number(), steered.lane if steered is not None else None)
 
     def ended(self, response: Mapping[str, Any]) -> tuple[list[str], bool]:
-        """A response has ended well: the frames to send, and whether another one is to follow it by itself.
+        """Note that a response has ended well. Returns the frames to send, and True if a response is to follow on its own.
 
-        Where it waits for the client, so does the input: the request that brings what is missing takes it along.
+        If the response waits for the client, so does the input: the request that brings the missing results commits the input.
         """
         steered = self._running.pop(response["id"])
         self._ended[response["id"]] = steered
@@ -108,12 +108,12 @@ class Steering:
         return self.lost(self._released(oldest), oldest.lane)
 
     def failed(self, response: str) -> list[str]:
-        """A response has ended otherwise: the frames that hand its input back."""
+        """Note that a response has failed. Returns the frames that hand its input back."""
         steered = self._running.pop(response, None)
         return [] if steered is None else self.lost(self._released(steered), steered.lane)
 
     def taken_along(self, request: Create) -> list[Submission]:
-        """The input that waits for this very request, to be committed by it."""
+        """The input that waits for this very request, which commits it."""
         steered = self._ended.get(request.previous or "")
         return [] if steered is None or steered.lane != request.lane else self._released(steered)
 
@@ -123,7 +123,7 @@ class Steering:
         return released
 
     def lost(self, submissions: list[Submission], lane: str | None) -> list[str]:
-        """The frames that hand input back for which there will be no response."""
+        """The frames that hand back input for which no response will follow."""
         error = InvalidRequest("The response that was to follow could not be made.", code="successor_creation_failed")
         back = [{**one.named, "input": one.steer.input} for one in submissions]
         return [steer_failed(error, steer, self._number(), lane) for steer in back]
@@ -134,7 +134,7 @@ class Steering:
 
 
 def with_input(request: Create, submissions: list[Submission]) -> dict[str, Any]:
-    """The request's parameters, with more input before its own."""
+    """The request's parameters, with the submitted input before the request's own."""
     if not submissions:
         return request.body
     more = [message for one in submissions for message in as_items(one.steer.input)]
@@ -142,5 +142,5 @@ def with_input(request: Create, submissions: list[Submission]) -> dict[str, Any]
 
 
 def successor(request: Create, response: str) -> Create:
-    """The request that follows a steered one by itself: as that was, continuing its response."""
+    """The request that follows a steered one on its own: the same parameters, continuing the steered response."""
     return replace(request, body={**request.body, "previous_response_id": response, "input": []}, size=0)
