@@ -1,4 +1,4 @@
-"""What clients can ask about the server and its models."""
+"""The endpoints about the server and its models."""
 
 from __future__ import annotations
 
