@@ -76,7 +76,7 @@ class Server:
             `key_from_file`, any function). Without `keys` and `authenticate`, access is open, but only under one of `hosts`.
         authenticate: a function, plain or async, that returns the principal of a request; called after `keys`, if both are
             given.
-        resource: tells clients that `authenticate` refuses where to get tokens.
+        resource: tells clients where to get tokens, when `authenticate` refuses them.
         hosts: accepted host names while access is open; loopback names by default, "*" for all.
         public: routes that need no key: "models", and "metrics", if it exists.
         cors: web pages that may call the server; none by default.

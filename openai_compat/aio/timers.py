@@ -165,7 +165,7 @@ class ReusableTimer:
         self.loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._callback: Callable[[], object] | None = None
-        self._fires_at = 0.0  # stored here, since uvloop's `TimerHandle.when` fails for a timer that is due
+        self._fires_at = 0.0  # stored here, since uvloop's `TimerHandle.when` is unusable for a timer that is due
         self.due = 0.0
 
     def start(self, seconds: float, callback: Callable[[], object]) -> None:

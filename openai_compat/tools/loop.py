@@ -42,7 +42,7 @@ class ToolLoop:
     Args:
         model: the backend of the model; it must be able to call tools.
         tools: a Toolbox, or its contents: functions, AgentTools, MCP servers.
-        roundtrips: maximum number of times that a turn runs tools. After that it ends with a notice, and the finish reason "length".
+        roundtrips: maximum number of times that a turn runs tools; then it ends with a notice and finish reason "length".
         budget: tokens, input and output together, after which a turn runs no more tools; None for no bound.
         most_roundtrips: upper bound of what a request may ask for with `max_steps`; None for `roundtrips`.
         security: decides which tools run without approval: a mode for this agent, or Modes. By default every tool that is not
