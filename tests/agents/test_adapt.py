@@ -1,4 +1,4 @@
-"""What counts as an agent, what it is given, and what becomes of what it returns."""
+"""All kinds of agents, their arguments, and the handling of their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.stepping import agent_threads, eventually
 pytestmark = pytest.mark.anyio
 
 
-# every shape
+# all kinds of agents
 
 
 def function(prompt: str) -> str:
@@ -92,7 +92,7 @@ def generator_of_coroutines(prompt: str) -> Iterator[Awaitable[str]]:
 
 
 class Agent:
-    """Its methods are agents of every kind, and so are its instances."""
+    """An agent whose methods are agents of every kind, too."""
 
     run = staticmethod(function)
 
@@ -266,7 +266,7 @@ def test_a_backend_stays_itself() -> None:
     assert isinstance(backend, AgentBackend)
 
 
-# what it is given
+# arguments
 
 
 async def seen_by(agent: Callable[..., Any], seen: list[Any]) -> Any:
@@ -337,7 +337,7 @@ async def test_keyword_only_parameters_are_given() -> None:
 
 
 class Positional:
-    """Methods that say in many ways where the prompt goes, none of them by our names."""
+    """Methods that accept the prompt in many ways, but never under one of the known names."""
 
     def default(self, text: str = "default") -> str:
         return f"said {text}"
@@ -387,7 +387,7 @@ class CallableRest:
 
 
 def renamed(agent: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator whose own parameter has another name than the one behind it, which it hides."""
+    """A decorator whose parameter has another name than the hidden parameter of the wrapped function."""
 
     @functools.wraps(agent)
     def wrapper(text: str) -> Any:
@@ -445,7 +445,7 @@ def dispatched(question: object = "default") -> str:
 
 
 class ConfiguredAgent:
-    """A factory: what it is made with is not what it is asked."""
+    """A factory: the arguments of its constructor are not the prompt."""
 
     def __init__(self, voice: str = "said", *options: Any, **more: Any) -> None:
         self.voice = voice
@@ -529,7 +529,7 @@ def test_an_agent_that_the_message_cannot_reach_is_refused_at_start(lost: str) -
     assert "0x" not in str(caught.value)
 
 
-# what it can take
+# capabilities
 
 
 def capabilities_of(agent: Any) -> Capabilities:
@@ -567,7 +567,7 @@ async def test_what_an_agent_cannot_take_is_refused() -> None:
     assert (sent.status, sent.error["param"]) == (400, "messages[0].content[1]")
 
 
-# what becomes of what it returns
+# results
 
 
 def yields(value: Any) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Embed functions under the server: stopped at any step, on both event loops, nothing of them is left."""
+"""Embed functions under the server: stopped at any step, on both event loops, they leave nothing behind."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_a_function_that_swallows_its_cancellation_keeps_its_slot_until_it
     go = anyio.Event()
 
     async def stubborn(texts: list[str]) -> Vectors:
-        with anyio.CancelScope(shield=True):  # which trio heeds; on asyncio the cancellation has to be caught
+        with anyio.CancelScope(shield=True):  # trio respects the shield; asyncio needs the `suppress` below
             while not go.is_set():
                 with suppress(asyncio.CancelledError):
                     await go.wait()

@@ -1,4 +1,4 @@
-"""Agents may raise anything, at any moment: the client gets an error that tells nothing, and the server lives."""
+"""Agents may raise anything, at any moment: the client gets an error without secrets, and the server survives."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class BaseSubclass(BaseException):
 
 
 class Homeless(Exception):
-    """An exception whose class does not say where it is from."""
+    """An exception whose class has no module."""
 
 
 Homeless.__module__ = None
 
 
 class Lying(Exception):
-    """Looks like an exception of a vendor's client, and is broken in every way."""
+    """Looks like an exception of a model SDK, and is broken in every way."""
 
     @property
     def status_code(self) -> int:
@@ -61,7 +61,7 @@ Lying.__module__ = "openai"
 
 
 class HalfLying(Exception):
-    """The same, with a status that makes its text looked at."""
+    """The same, with a status for which the text is inspected."""
 
     status_code = 400
     response = 5
@@ -148,7 +148,7 @@ def function(error: BaseException, after: int) -> Callable[..., Any]:
 
 
 def iterator(error: BaseException, after: int) -> Callable[..., Any]:
-    """An object with `run` that returns an async iterator which is no generator, and so cannot be closed."""
+    """An object whose `run` returns an async iterator that is no generator, so it cannot be closed."""
 
     class Items:
         def __init__(self) -> None:
@@ -182,7 +182,7 @@ RAISERS: list[tuple[Raiser, int]] = [
 
 
 def ends_normally(raiser: Raiser, name: str) -> bool:
-    """The one case that is no failure: that is how an iterator says that it is over."""
+    """True for the one case that is no failure: an iterator ends by StopAsyncIteration."""
     return raiser is iterator and name == "StopAsyncIteration"
 
 
@@ -267,7 +267,7 @@ async def test_a_log_that_cannot_be_written_does_not_hide_the_failure(stream: bo
     assert b"[DONE]" not in sent.data
 
 
-# what each exception is to the client
+# the client's error for each exception
 
 
 @pytest.mark.parametrize(
@@ -317,11 +317,11 @@ def test_no_error_that_is_shown_has_the_text_of_one_that_was_not_meant_to_be() -
         assert SECRET not in shown.message
 
 
-# what frameworks raise for the model behind them
+# exceptions of frameworks for the model behind them
 
 
 def framework_error(module: str, cause: BaseException | None = None, **attributes: Any) -> Exception:
-    """An exception as a package has it that is not needed here, with what it is documented to have."""
+    """An exception of a package that is not installed here, with its documented attributes."""
     kind = type("ModelError", (Exception,), {"__module__": module})
     error = kind(SECRET)
     for name, value in attributes.items():
@@ -336,13 +336,13 @@ def openai_error(status: int, **headers: str) -> openai.APIStatusError:
 
 
 class Answered:
-    """A client's answer, of which only the headers are looked at."""
+    """A response of an SDK, of which only the headers are read."""
 
     headers: ClassVar[dict[str, str]] = {"retry-after": "9"}
 
 
 class MyModelDown(openai.InternalServerError):
-    """A user's own exception of a vendor's."""
+    """A user's subclass of an SDK's exception."""
 
 
 def mine() -> Exception:

@@ -1,4 +1,4 @@
-"""Objects of agent frameworks are recognised by the names of their classes: run by a backend, or refused with what serves them."""
+"""Objects of agent frameworks are recognised by class name: run by a backend, or refused with the code that serves them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def _run(self: object, user_prompt: Any = None, *, deps: object = None) ->
 
 
 def framework_class(module: str, name: str) -> type[Any]:
-    """A class as the framework has it; its methods are the framework's own."""
+    """A class of a framework, whose methods belong to the framework's module."""
     run = types.FunctionType(_run.__code__, globals(), "run", (None,))
     run.__kwdefaults__ = {"deps": None}
     run.__module__ = module
@@ -127,7 +127,7 @@ ONE_CONVERSATION = [framework for framework in FRAMEWORKS if framework.backend a
 
 
 def bridged_class(framework: Framework, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
-    """A class that a backend runs, of a package with the mark that it is known by."""
+    """A class that a backend runs, in a package with the framework's `mark`."""
     if framework.mark:
         package = types.ModuleType(framework.package)
         setattr(package, framework.mark, object)
@@ -151,7 +151,7 @@ def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(
 def test_a_version_without_what_the_backend_needs_is_told_with_its_extra(
     framework: Framework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with contextlib.suppress(ModuleNotFoundError):  # of the package that it is in
+    with contextlib.suppress(ModuleNotFoundError):  # for the parent package
         assert importlib.util.find_spec(framework.package) is None, "frameworks are not installed where these tests run"
     kind = bridged_class(framework, monkeypatch)
     extra = framework.backend.partition(":")[0].replace("_", "-")
@@ -186,7 +186,7 @@ def test_a_function_that_says_that_it_makes_one_is_handed_to_the_backend(framewo
         return kind()
 
     make.__annotations__["return"] = run.__annotations__["return"] = type("Mine", (kind,), {})
-    with pytest.raises(ImportError, match="openai-compat"):  # at start, since it is recognised
+    with pytest.raises(ImportError, match="openai-compat"):  # at start, because the function is recognised
         Server(make)
     Server(run)
     make.__annotations__["return"] = "NotThere"
@@ -213,7 +213,7 @@ class FlowBackend:
 
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """An installed package with a framework, and a backend for it."""
+    """An installed package with a framework and its backend."""
     (tmp_path / "flows.py").write_text(THEIRS, "utf-8")
     metadata = tmp_path / "flows-1.0.dist-info"
     metadata.mkdir()
@@ -275,7 +275,7 @@ def test_no_package_takes_over_a_framework_that_is_known(theirs: Any) -> None:
         Server(framework_class("agno.team.team", "Team")())
 
 
-# what it costs
+# the cost of recognising
 
 
 @requirement("agents.frameworks")

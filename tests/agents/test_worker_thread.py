@@ -1,4 +1,4 @@
-"""Plain agents in threads of their own: order, back-pressure, errors, and leaving at any moment."""
+"""Plain agents in dedicated threads: order, back-pressure, errors, and readers that leave at any moment."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_generator_is_never_further_ahead_than_the_buffer() -> None:
         async for _ in items:
             read += 1
             await anyio.lowlevel.checkpoint()
-            # What the reader has taken at once, what waits, and the one in the generator's hand.
+            # The batch of the reader, the full buffer, and the item that the generator has just made.
             assert made[0] - read <= 2 * BUFFER + 1
             if read == 500:
                 break
@@ -146,7 +146,7 @@ async def test_a_cancelled_reader_waits_for_the_thread_to_end() -> None:
             group.start_soon(read)
             await eventually(began.is_set)
             group.cancel_scope.cancel()
-            # The reader is held in its clean-up until the thread is done.
+            # The reader stays in its clean-up until the thread has ended.
             with anyio.CancelScope(shield=True):
                 for _ in range(20):
                     await anyio.lowlevel.checkpoint()
@@ -191,7 +191,7 @@ def test_a_thread_whose_event_loop_is_gone_ends() -> None:
     async def wait_for_thread() -> None:
         await eventually(agent_threads)
 
-    # A loop that is closed at once, as none of the usual runners does, with the reader still waiting.
+    # Close the loop while the reader still waits, which no usual runner does.
     loop = asyncio.new_event_loop()
     reader: Any = loop.create_task(read())
     loop.run_until_complete(wait_for_thread())
@@ -203,4 +203,4 @@ def test_a_thread_whose_event_loop_is_gone_ends() -> None:
     reader._log_destroy_pending = False
     reader.get_coro().close()
     del reader
-    gc.collect()  # here, not in the middle of another test
+    gc.collect()  # now, not in the middle of another test

@@ -1,4 +1,4 @@
-"""What the tests of backends share: requests as the server makes them, runs outside of a server, scripted commands."""
+"""Helpers of the backend tests: requests as made by the server, runs without a server, scripted commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def user(text: str) -> dict[str, str]:
 
 
 def request_for(prompt: str | list[Any] = "Hello", **fields: Any) -> AgentRequest:
-    """The agent's request for a chat body, through the server's own parser."""
+    """The agent request for a chat body, made by the server's parser."""
     messages = [user(prompt)] if isinstance(prompt, str) else prompt
     return parse_chat(json.dumps({"model": "agent", "messages": messages, **fields}).encode()).request
 
@@ -39,7 +39,7 @@ async def read(backend: AgentBackend, request: AgentRequest, context: RunContext
 
 
 async def run(backend: AgentBackend, request: AgentRequest | None = None) -> list[Any]:
-    """Everything the backend says, neighbouring pieces of plain text joined."""
+    """Run the backend and return its items, with adjacent plain texts joined."""
     said: list[Any] = []
     with anyio.fail_after(30):
         async with aclosing(read(backend, request or request_for(), new_context())) as items:
@@ -52,7 +52,7 @@ async def run(backend: AgentBackend, request: AgentRequest | None = None) -> lis
 
 
 def command(folder: Path, code: str, *arguments: str) -> list[str]:
-    """A command that runs some Python."""
+    """A command that runs Python code."""
     path = folder / "command.py"
     path.write_text("import os, signal, subprocess, sys, time\n" + dedent(code), "utf-8")
     return [sys.executable, "-S", str(path), *arguments]
@@ -65,7 +65,7 @@ async def until(condition: Callable[[], object], seconds: float = 15) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead but has no parent to bury it does not."""
+    """True if a process runs; False for a zombie, too."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text("utf-8")
     except (FileNotFoundError, ProcessLookupError):

@@ -50,7 +50,7 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The anthropic SDK leaves generators to the collector, which trio reports: asyncio only."""
+    """Asyncio only: the anthropic SDK leaves generators to the garbage collector, which trio reports."""
     return "asyncio"
 
 
@@ -58,7 +58,7 @@ def anyio_backend() -> str:
 async def backend_for(
     upstream: Upstream, over: str, *arguments: Any, **options: Any
 ) -> AsyncIterator[AnthropicBackend]:
-    """The backend with a ready client on a transport, or with one of its own over a socket."""
+    """The backend with a ready client on a transport, or with its own client over a socket."""
     if over == "mock":
         async with httpx2.AsyncClient(transport=upstream.transport()) as http:
             client = anthropic.AsyncAnthropic(api_key="k", base_url="http://upstream", max_retries=0, http_client=http)
@@ -118,7 +118,7 @@ def message(*blocks: list[bytes], reason: str = "end_turn", hang: bool = False, 
 
 
 async def asked(request: Any = None, *arguments: Any, reply: Reply | None = None, **options: Any) -> dict[str, Any]:
-    """The body that a request becomes."""
+    """The body of the API call for a request."""
     upstream = Upstream(reply or message())
     async with backend_for(upstream, "mock", *(arguments or ("m",)), **options) as backend:
         await run(backend, request or request_for())
@@ -134,7 +134,7 @@ def assistant_call(call_id: str, name: str = "weather", arguments: str = "{}") -
     }
 
 
-# what is asked
+# the request to the API
 
 
 async def test_a_conversation_is_asked_in_anthropics_words(over: str) -> None:
@@ -438,7 +438,7 @@ def test_a_ready_client_and_options_for_another_are_refused() -> None:
         AnthropicBackend("m", client=anthropic.AsyncAnthropic(api_key="k"), base_url="http://x")
 
 
-# what is answered
+# the answer of the API
 
 
 async def test_thinking_text_and_usage_become_events(over: str) -> None:
@@ -652,7 +652,7 @@ async def test_where_the_api_allows_no_thinking_there_is_none(fields: Any) -> No
     assert body["thinking"] == {"type": "disabled"}
 
 
-# what goes wrong
+# errors
 
 
 @pytest.mark.parametrize(

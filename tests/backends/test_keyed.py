@@ -1,4 +1,4 @@
-"""Warm agents, one for each session."""
+"""Warm agents, one per session."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Talker:
-    """Remembers what it was told, and leaves the number of its turns as its state."""
+    """Remembers its prompts, and returns the number of its turns as state."""
 
     made: list[Talker]
 

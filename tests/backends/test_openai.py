@@ -53,13 +53,13 @@ TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The openai SDK leaves generators to the collector, which trio reports: asyncio only."""
+    """Asyncio only: the openai SDK leaves generators to the garbage collector, which trio reports."""
     return "asyncio"
 
 
 @asynccontextmanager
 async def backend_for(upstream: Upstream, over: str, *arguments: Any, **options: Any) -> AsyncIterator[OpenAIBackend]:
-    """The backend with a ready client on a transport, or with one of its own over a socket."""
+    """The backend with a ready client on a transport, or with its own client over a socket."""
     if over == "mock":
         async with httpx2.AsyncClient(transport=upstream.transport()) as http:
             client = openai.AsyncOpenAI(api_key="k", base_url="http://upstream/v1", max_retries=0, http_client=http)
@@ -89,7 +89,7 @@ def stream(*deltas: bytes, reason: str | None = "stop", usage: dict[str, Any] | 
     return Reply([delta(role="assistant", content=""), *deltas, *last, b"data: [DONE]\n\n"], **fields)
 
 
-# what is asked
+# the request to the API
 
 
 async def test_the_request_goes_to_the_model_as_the_client_sent_it(over: str) -> None:
@@ -210,7 +210,7 @@ print([name for name in ("anthropic", "openai", "httpx2") if name in sys.modules
     assert done.stdout.strip() == "[]"
 
 
-# what is answered
+# the answer of the API
 
 
 async def test_reasoning_text_and_usage_become_events(over: str) -> None:
@@ -290,7 +290,7 @@ async def test_usage_that_is_repeated_counts_once() -> None:
         assert await run(backend) == ["xx", UsageReported(5, 2), Finished()]
 
 
-# what goes wrong
+# errors
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ async def test_a_model_server_that_is_not_there(unused_port: int) -> None:
 
 
 async def test_a_backend_works_on_one_event_loop_after_another() -> None:
-    """As behind a WSGI server, where each request may have its own."""
+    """Like behind a WSGI server, where each request may have its own event loop."""
     upstream = Upstream(stream(delta(content="1")), stream(delta(content="2")))
     with upstream.served() as url:
         backend = OpenAIBackend("m", api_key="k", base_url=f"{url}/v1", max_retries=0)

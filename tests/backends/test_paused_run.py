@@ -1,4 +1,4 @@
-"""A run of a framework that waits: what it keeps, what it waits for yet, and what another message does to it."""
+"""A framework's paused run: its stored state, its open calls, and its end by another message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DECISIONS = st.builds(Decision, st.booleans(), st.none() | TEXTS, st.none() | TE
 
 
 def kept(run: PausedRun) -> Resume:
-    """A resume with the state as a store gives it back."""
+    """A resume with the state as loaded from a store."""
     assert run.end.state is not None
     return Resume({}, state=from_stored_json(stored_json(run.end.state)))
 
@@ -61,7 +61,7 @@ def test_a_decision_that_was_made_is_not_changed_by_another_one() -> None:
 def test_what_was_not_asked_for_changes_nothing() -> None:
     brought = Resume({"c": ToolMessage("c", "x", "y")}, {"d": Decision(approved=True)}, kept(PAUSED).state)
     assert PausedRun.of(brought) == PAUSED
-    # A result is no decision, nor a decision a result.
+    # A result does not answer an approval, nor a decision a client tool call.
     crossed = Resume({"a": ToolMessage("a", "x", "y")}, {"b": Decision(approved=True)}, kept(PAUSED).state)
     assert PausedRun.of(crossed) == PAUSED
 
@@ -76,7 +76,7 @@ def test_a_run_that_can_be_closed_gets_a_no_for_all_that_is_open_with_another_me
     closed = PausedRun.of(Resume({}, state=kept(decided).state, superseded=True), can_close=True)
     assert closed is not None
     assert closed.waits == ()
-    assert closed.denied == frozenset()  # it was decided before
+    assert closed.denied == frozenset()  # decided earlier
     assert closed.results["b"].is_error
 
     closed = PausedRun.of(Resume({}, state=kept(PAUSED).state, superseded=True), can_close=True)

@@ -1,4 +1,4 @@
-"""Agents that are kept warm and lent to one turn at a time."""
+"""Pooled warm agents, each lent to one turn at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Runtime:
-    """An agent that knows how many turns it has had, and whether several run at once."""
+    """An agent that counts its turns, and fails on concurrent ones."""
 
     made: list[Runtime]
 
@@ -66,7 +66,7 @@ async def test_one_agent_serves_turn_after_turn(made: list[Runtime]) -> None:
 
 
 async def at_once(pool: Any, turns: int) -> list[str]:
-    """So many turns at the same time; what each said."""
+    """Run `turns` turns concurrently; returns their texts."""
     said: list[str] = []
     together = anyio.Event()
 
@@ -140,7 +140,7 @@ async def test_nor_one_that_came_to_its_end_after_it_was_told_to_stop(made: list
 
 
 async def test_a_client_that_leaves_costs_the_agent_its_place(made: list[Runtime]) -> None:
-    """Through the server, where the cancelling comes from outside."""
+    """Run in the server, which cancels the turn from outside."""
     server = Server(pooled(Runtime))
     made[0].gate = anyio.Event()
     body = {"model": "agent", "messages": [user("Hi")], "stream": True}
@@ -169,7 +169,7 @@ async def test_the_agents_own_way_to_stop_is_used() -> None:
     pool, context = pooled(Stoppable), new_context()
     async for _ in read(pool, request_for(), context):
         pool.request_cancel(context)
-    pool.request_cancel(new_context())  # nobody's turn
+    pool.request_cancel(new_context())  # not the context of any turn
     assert asked == [context]
 
 

@@ -1,4 +1,4 @@
-"""A command as an agent: what it is given, and what becomes of its output. Real processes throughout."""
+"""A command as an agent: its input, its output and its end. Real processes throughout."""
 
 from __future__ import annotations
 
@@ -144,12 +144,12 @@ async def test_nothing_is_lost_when_the_reader_is_slower_than_the_grace(tmp_path
         async for item in read(backend, request_for(), new_context()):
             if size == 0:
                 await until(written.exists)
-                await anyio.sleep(0.6)  # the command is gone for longer than the grace, and much is still to be read
+                await anyio.sleep(0.6)  # the command has exited for longer than the grace, with much output unread
             size += len(item) if isinstance(item, str) else 0
     assert size == int(written.read_text("utf-8"))
 
 
-# ending badly
+# failures
 
 
 @pytest.mark.parametrize("code", ["sys.exit(3)", "os.kill(os.getpid(), signal.SIGKILL)"], ids=["exit", "signal"])
@@ -212,7 +212,7 @@ async def test_a_command_that_closes_its_output_and_stays_is_ended_and_fails_the
     assert [alive(pid) for pid in pids(file)] == [False]
 
 
-# what it leaves behind
+# processes left behind
 
 WITH_CHILD = """
     child = subprocess.Popen([sys.executable, "-S", "-c", "import time; print('up', flush=True); time.sleep(60)"], {options})
@@ -236,7 +236,7 @@ async def test_not_even_one_that_has_left_the_process_group_hangs_the_turn(tmp_p
     code = WITH_CHILD.format(options="start_new_session=True")
     said = await run(SubprocessBackend(command(tmp_path, code, str(file)), grace=Grace(end=0.3)))
     assert said[-1] == Finished()
-    os.kill(pids(file)[1], 9)  # out of our reach by its own wish, so the test ends it
+    os.kill(pids(file)[1], 9)  # it left the process group, so the test has to end it
 
 
 async def test_one_that_writes_on_and_on_does_not_hang_it_either(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ async def test_a_command_may_clean_up_when_it_is_told_to_end(tmp_path: Path) -> 
     assert cleaned.exists()
 
 
-# its surroundings
+# environment and working directory
 
 
 async def test_a_command_sees_only_the_variables_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Commands that write JSON: what Claude Code's and Codex's records become, and what lines may be."""
+"""Commands that write JSON: events of Claude Code's and Codex's records, and the limits of lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 
 def printing(folder: Path, *lines: Any, then: str = "") -> list[str]:
-    """A command that prints these lines; what is no string is written as JSON."""
+    """A command that prints these lines; values other than strings are written as JSON."""
     text = "".join([line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines])
     (folder / "lines").write_bytes(text.encode("utf-8", "surrogateescape"))
     code = "sys.stdout.buffer.write(open(sys.argv[1], 'rb').read()); sys.stdout.flush()\n" + then
@@ -337,7 +337,7 @@ async def test_the_last_line_needs_no_end(tmp_path: Path) -> None:
 
 
 class Counting:
-    """A format of the user's own."""
+    """A custom format."""
 
     def __init__(self) -> None:
         self.complete = False

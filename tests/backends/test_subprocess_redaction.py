@@ -1,4 +1,4 @@
-"""Secrets that a command says are taken out before anybody sees them."""
+"""Secrets in a command's output are removed before anything is sent or logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command as an agent behind a server: what clients see, and what is left when they leave."""
+"""A command as an agent behind a server: what clients see, and what remains when they disconnect."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_picture_is_refused_rather_than_lost() -> None:
 
 
 def test_a_blocking_client_is_served_too(tmp_path: Path) -> None:
-    """Its server runs on an event loop in a thread beside, as behind WSGI."""
+    """The server runs on an event loop in another thread, like behind WSGI."""
     with sync_openai(Server(SubprocessBackend(printing(tmp_path, *WHOLE), output="claude")), max_retries=0) as client:
         answers = [client.chat.completions.create(**ASK).choices[0].message.content for _ in range(2)]
     assert answers == ["Looking …\n\nIt is up."] * 2

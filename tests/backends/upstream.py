@@ -1,4 +1,4 @@
-"""A scripted model server: it answers requests one after another as it is told, and remembers them.
+"""A scripted model server: answers requests one after another from a script, and records them.
 
 Reached over a real socket or through an httpx2 transport; backends must not see a difference.
 """
@@ -25,7 +25,7 @@ from tests.transports import listen
 
 @dataclass
 class Reply:
-    """One answer: `frames` of a stream, after which it ends, breaks off or hangs."""
+    """One answer: a stream of `frames` that then ends, breaks off or hangs."""
 
     frames: list[bytes] = field(default_factory=list[bytes])
     status: int = 200
@@ -39,11 +39,11 @@ def error_reply(status: int, body: object, **headers: str) -> Reply:
 
 
 class BrokenOff(Exception):
-    """Raised within a stream, so that its connection is cut."""
+    """Raised within a stream to cut the connection."""
 
 
 class Upstream:
-    """The script. `left` is set once a client has left a hanging answer."""
+    """The script. `left` is set once a client has disconnected from a hanging answer."""
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = list(replies)

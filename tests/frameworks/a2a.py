@@ -1,4 +1,4 @@
-"""A remote agent of the acceptance cases, which speaks A2A by its own SDK, at an address of this process."""
+"""A remote agent for the acceptance cases, which speaks A2A by the official SDK and is served by this process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ IMPOSSIBLE = {
 
 
 class Remote(execution.AgentExecutor):
-    """Runs its own tools, of which nobody hears."""
+    """Runs its own tools, without reporting them."""
 
     def __init__(self, model: Model) -> None:
         self.double = model
@@ -77,7 +77,7 @@ class Remote(execution.AgentExecutor):
 
 
 KEPT = contextlib.ExitStack()
-"""The agents that are served, as long as this process runs."""
+"""Keeps the agents served while this process runs."""
 
 
 def agents(model: Model) -> dict[str, Any]:
@@ -86,13 +86,13 @@ def agents(model: Model) -> dict[str, Any]:
 
 
 def provide(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the file of `openai-compat init` needs: the address of a remote agent."""
+    """Prepare the file of `openai-compat init`: set the URL of a remote agent."""
     file = folder / "agent.py"
     file.write_text(file.read_text().replace("https://travel.example", serve(Remote(model), streams=True)))
 
 
 def serve(remote: Any, *, streams: bool) -> str:
-    """The address of an agent, which is there as long as this process."""
+    """Serve an agent while this process runs; returns its URL."""
     app = Starlette()
     url = KEPT.enter_context(asgi_socket(app))
     card = types.AgentCard(
@@ -111,7 +111,7 @@ def serve(remote: Any, *, streams: bool) -> str:
 
 
 def _shown(message: Any) -> list[Shown]:
-    """What was told as text, message by message."""
+    """Split the text of a message back into the messages of the conversation."""
     text = "\n".join([part.text for part in message.parts if part.text])
     media = tuple([part.raw for part in message.parts if part.raw])
     told = re.split(r"(?:^|\n\n)(System|User|Assistant):\n", text)

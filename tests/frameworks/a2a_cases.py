@@ -1,4 +1,4 @@
-"""Cases of remote agents alone: what they ask, how they refuse, and those that do not stream."""
+"""Cases only for remote agents: questions, refusals, and agents that do not stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECRET = "the remote agent's secret"
 
 
 class Travel(execution.AgentExecutor):
-    """Asks where to, and books."""
+    """Asks for the destination, then books."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -1,4 +1,4 @@
-"""The cases that every framework has to pass, with its own test double for a model. `run.py` runs them in its environment."""
+"""The cases that every framework must pass, with a test double for its model. `run.py` runs them in each environment."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def on_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def served(in_memory: Served) -> Served:
-    """For what no store can change."""
+    """A server for cases that do not depend on the store."""
     model.reset()
     return in_memory
 
 
 @pytest.fixture(params=["in_memory", "on_disk"])
 def kept(request: pytest.FixtureRequest) -> Served:
-    """For what is kept between requests."""
+    """A server for cases that store something between requests."""
     model.reset()
     found: Served = request.getfixturevalue(request.param)
     return found
@@ -80,7 +80,7 @@ def until(condition: Any, seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
-# how it is handed over
+# handing the agent over
 
 
 @scenario("one line")
@@ -116,7 +116,7 @@ def test_what_init_writes_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     name = os.environ["OPENAI_COMPAT_FRAMEWORK"].replace("_", "-")
     told = CliRunner().invoke(main, ["init", "--with", name])
     assert told.exit_code == 0, told.output
-    assert "pip install" not in told.output  # it is here
+    assert "pip install" not in told.output  # the framework is installed
     getattr(FRAMEWORK, "provide", lambda *_: None)(model, tmp_path, monkeypatch)
     try:
         with uvicorn_socket(as_server(load(["agent.py"]))) as url:
@@ -128,7 +128,7 @@ def test_what_init_writes_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     assert [(one.error, one.finished, bool(one.text)) for one in heard] == [(None, ["stop"], True)] * 3
 
 
-# what the agent says and does
+# output and tool calls of the agent
 
 
 @scenario("text")
@@ -226,14 +226,14 @@ def test_a_picture_reaches_the_model(served: Served) -> None:
     assert "look" in seen.messages[-1].text
 
 
-# what goes wrong
+# errors
 
 
 @scenario("errors")
 def test_a_failure_is_a_500_and_tells_nothing(served: Served) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
         served.chat("plain", "fail now")
-    assert caught.value.code in ("agent_error", "upstream_unavailable")  # as it is told by an exception or by an API
+    assert caught.value.code in ("agent_error", "upstream_unavailable")  # of an exception, or of an API
     assert SECRET not in caught.value.response.text
 
 
@@ -379,7 +379,7 @@ def test_several_calls_are_decided_together_or_one_by_one(kept: Served) -> None:
 
 @contextmanager
 def process(store: str) -> Iterator[Served]:
-    """The agents in a process of their own, by the command line; a framework's own memory is beside the store."""
+    """The agents in a separate process, started by the command line; the framework's memory is a file beside the store."""
     command = [str(Path(sys.executable).with_name("openai-compat")), "serve", "tests.frameworks.served:agents"]
     command += ["--listen", "127.0.0.1:0", "--store", store]
     environment = {**command_environment(), "OPENAI_COMPAT_MEMORY": f"{store.removeprefix('sqlite:///')}.framework"}
@@ -410,7 +410,7 @@ def test_a_call_is_approved_after_a_restart(tmp_path: Path) -> None:
     assert answer.output_text == "The tools said: sunny in Paris."
 
 
-# tools of the client
+# client tools
 
 
 @scenario("client tools")
@@ -465,7 +465,7 @@ def test_a_clients_tool_cannot_have_the_name_of_an_own_one(served: Served) -> No
     assert model.ran == []
 
 
-# what a request asks for besides
+# parameters and response formats
 
 
 @scenario("structured output")
@@ -573,7 +573,7 @@ def test_eight_at_once_do_not_mix(served: Served) -> None:
     assert [one.text for one in heard] == [f"You said: talk {number}" for number in range(8)]
 
 
-@pytest.mark.timeout(300)  # some start a program for each turn
+@pytest.mark.timeout(300)  # some backends start a program for each turn
 @scenario("conformance")
 def test_the_conformance_suite_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]

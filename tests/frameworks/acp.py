@@ -1,10 +1,10 @@
-"""Agent programs of the acceptance cases that speak ACP, each in a process of its own, with the model in this one.
+"""Agent programs for the acceptance cases that speak ACP, each in a separate process, with the model in this process.
 
     python -m tests.frameworks.acp PORT FOLDER
 
-starts such programs, which ask the model over a socket and keep their sessions in a folder. The protocol's SDK takes half a
-second to import, and each turn starts a program: so one process imports it, and forks for each. `acp_program.py` is what
-the backend starts.
+starts the programs, which ask the model over a socket and store their sessions in a folder. The import of the protocol's
+SDK takes half a second, and each turn starts a program: so one process imports the SDK, and forks for each program. The
+backend starts `acp_program.py`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def agents(model: Model) -> dict[str, Any]:
 
 
 def provide(model: Model, folder: Path, monkeypatch: Any) -> None:
-    """What the file of `openai-compat init` needs: a program of that name."""
+    """Prepare the file of `openai-compat init`: put the program that it names on the PATH."""
     program = folder / "claude-agent-acp"
     program.write_text(f"#!/bin/sh\nexec {shlex.join([*programs(model), 'plain'])}\n")
     program.chmod(0o755)
@@ -65,10 +65,10 @@ def provide(model: Model, folder: Path, monkeypatch: Any) -> None:
 
 
 def programs(model: Model) -> list[str]:
-    """The command of a program, but for its agent's name. Raises RuntimeError if they cannot be started."""
+    """The command of a program, without the name of the agent. Raises RuntimeError if programs cannot be started."""
     folder = tempfile.mkdtemp()
     command = [sys.executable, "-m", "tests.frameworks.acp", str(serve(model)), folder]
-    # It ends with this process, which holds the other end of its input.
+    # The starter ends with this process, which holds the other end of its stdin.
     starter = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -83,7 +83,7 @@ def programs(model: Model) -> list[str]:
 
 
 def serve(model: Model) -> int:
-    """Answer for the model, in a thread. A connection is one call, of the model or of a tool: without it, that stops."""
+    """Serve the model in a thread; returns the port. A connection is one model or tool call, which stops if it is closed."""
     port: Any = asyncio.run_coroutine_threadsafe(_listen(model), _loop()).result()
     return int(port)
 
@@ -126,13 +126,13 @@ async def _answer(model: Model, asked: Any, writer: asyncio.StreamWriter) -> Non
 
 
 class Remote:
-    """The model, from the process of a program."""
+    """The model as seen from the process of a program."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     async def ask(self, asked: dict[str, Any]) -> Any:
-        """What it answers, a line at a time."""
+        """Yield the model's answer, line by line."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.write(json.dumps(asked).encode() + b"\n")
@@ -188,7 +188,7 @@ class Program:
         try:
             await self.running[session_id]
         except asyncio.CancelledError:
-            if asyncio.current_task().cancelling():  # with the connection, and not by its client
+            if asyncio.current_task().cancelling():  # cancelled by a lost connection, not by the client
                 raise
             reason = "cancelled"
         made = self.calls - calls
@@ -234,7 +234,7 @@ class Program:
                 yield STEPS[name](**values)
 
     async def call(self, session_id: str, call_id: str, call: Any) -> str:
-        """Run a tool, and tell of it: what is asked for is known only by and by."""
+        """Run a tool and report the call, whose name and input come only in a later update."""
         client, known = self.client, {"title": call.name, "raw_input": call.arguments}
         await client.session_update(session_id, acp.start_tool_call(call_id, "Tool", status="pending"))
         if self.name == "careful" and call.name == "get_weather":
@@ -271,7 +271,7 @@ NUMBERS = itertools.count()
 
 
 def _read(prompt: list[Any]) -> list[dict[str, Any]]:
-    """A prompt as a model reads it: where a whole conversation is in one text, that says who has said what."""
+    """Split a prompt into messages: a whole conversation comes as one text with role headings."""
     text = "\n".join([block.text for block in prompt if block.type == "text"])
     media = tuple([f"data:{block.mime_type};base64,{block.data}" for block in prompt if block.type == "image"])
     first, *rest = re.split(r"(?:^|\n\n)(System|User|Assistant):\n", text)
@@ -282,8 +282,8 @@ def _read(prompt: list[Any]) -> list[dict[str, Any]]:
 
 
 def start_programs(port: int, folder: str) -> None:
-    """Fork for each that connects, until the input ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    """Fork a program for each connection, until stdin ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for the children
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{folder}/{SOCKET}")
         listening.listen()
@@ -297,12 +297,12 @@ def start_programs(port: int, folder: str) -> None:
 
 
 def run_program(asking: socket.socket, port: int, folder: str) -> None:
-    """Be the program whose streams are sent over a socket, and end with it."""
+    """Run as the program whose standard streams come over the socket, and end with that program."""
     name, streams, _, _ = socket.recv_fds(asking, 100, 3)
     for place, stream in enumerate(streams):
         os.dup2(stream, place)
         os.close(stream)
-    # What the backend ends is the program that has asked.
+    # The backend ends the program at the other end of the socket, not this process.
     threading.Thread(target=lambda: (asking.recv(1), os._exit(1)), daemon=True).start()
     asyncio.run(acp.run_agent(Program(port, folder, name.decode())))
     os._exit(0)

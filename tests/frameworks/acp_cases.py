@@ -1,4 +1,4 @@
-"""What only programs have: processes, and capabilities that they tell of when they run."""
+"""Cases only for programs: processes, and capabilities that are known only at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Microsoft Agent Framework's agents of the acceptance cases, with a chat client of their own."""
+"""Microsoft Agent Framework's agents for the acceptance cases, with a fake chat client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USAGE = {
 
 
 class RawOpenAIChatClient(af.FunctionInvocationLayer, af.BaseChatClient):
-    """Named as the framework's own client of OpenAI, by which it is known what options it takes."""
+    """Named like the framework's OpenAI client, since the backend detects supported options by the class name."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _update(content: Any) -> Any:
 
 
 def _whole(steps: list[Any]) -> Any:
-    """What was said in pieces once more, in the place of the pieces, as the client of OpenAI's Responses tells it."""
+    """The whole content that replaces its streamed pieces, as sent by the framework's client of OpenAI's Responses API."""
     match steps[0]:
         case Say():
             return af.Content.from_text("".join([step.text for step in steps]), merge_mode="replace")

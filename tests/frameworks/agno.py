@@ -1,4 +1,4 @@
-"""Agno's agents of the acceptance cases, with a model of our own."""
+"""Agno's agents for the acceptance cases, with a fake model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Claude Agent SDK's agents of the acceptance cases: its own program, with Anthropic's API played on this machine."""
+"""The Claude Agent SDK's agents for the acceptance cases: the real program, with a local fake of Anthropic's API."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ IMPOSSIBLE = {
 }
 
 PATIENCE = 10.0
-"""Seconds in which it stops: the program does once it has started."""
+"""Seconds that stopping may take: the program reacts only once it has started."""
 
-os.environ.setdefault("CLAUDE_CONFIG_DIR", tempfile.mkdtemp())  # processes that are started share it
+os.environ.setdefault("CLAUDE_CONFIG_DIR", tempfile.mkdtemp())  # shared with child processes
 OF_THE_PROGRAM = ("<system-reminder>", "x-anthropic-billing-header:", "You are a Claude agent", "Continue from where")
-"""How texts begin that the program adds itself."""
+"""Prefixes of texts that the program itself adds."""
 
 serving = ExitStack()
 
 
 def provide(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the file of `openai-compat init` needs: a key, and here an API for it."""
+    """Prepare the file of `openai-compat init`: set a key, and the URL of the fake API."""
     for name, value in variables_of(model).items():
         monkeypatch.setenv(name, value)
 
 
 def variables_of(model: Model) -> dict[str, str]:
-    """With these the program asks `model`."""
+    """The environment variables with which the program asks `model`."""
     url = serving.enter_context(
         listening(MessagesServer({"double": Double(model)}, unknown_model="default", apis=[MESSAGES]))
     )
@@ -97,7 +97,7 @@ def _tool(function: Any) -> Any:
 
 
 class MessagesServer(Server):
-    """Anthropic's API; the whole body of a request is its first message."""
+    """Anthropic's API; passes the whole body of a request on as its first message."""
 
     async def handle(self, request: Any, send: Any, has_room: Any = None) -> None:
         body = b"".join([piece async for piece in request.body])
@@ -112,7 +112,7 @@ class MessagesServer(Server):
 
 
 class Double:
-    """Says what the model of the cases says."""
+    """Answers like the model of the cases."""
 
     capabilities = Capabilities()
 
@@ -166,7 +166,7 @@ def _shown(message: Any) -> Iterator[Shown]:
         if block["type"] == "tool_result":
             told = block["content"]
             text = told if isinstance(told, str) else " ".join([part.get("text", "") for part in told])
-            text = INNER if INNER in text else text  # the program frames what an agent says
+            text = INNER if INNER in text else text  # the program wraps the answer of a sub-agent
             yield Shown("tool", text, call_id=block["tool_use_id"])
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     texts = [text for text in texts if not text.startswith(OF_THE_PROGRAM)]

@@ -1,4 +1,4 @@
-"""What only Claude Code has: it tries again by itself, and waits for one call at a time."""
+"""Cases only for Claude Code: it retries on its own, and waits for one call at a time."""
 
 from __future__ import annotations
 

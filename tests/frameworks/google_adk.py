@@ -1,4 +1,4 @@
-"""The Google ADK's agents of the acceptance cases, with a model of their own."""
+"""Google ADK's agents for the acceptance cases, with a fake model."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ NAME = "Google ADK"
 IMPOSSIBLE = {"edited": "a confirmation is for the arguments of the model, so changed ones are a 400"}
 
 IDENTITY = re.compile(r'You are an agent\. Your internal name is "\w+"\.')
-"""What the kit tells every model, beside the instructions."""
+"""Text that ADK adds to the instructions of every model."""
 
 
 class Fake(BaseLlm):
-    """Its name is the one of a model that has levels of thinking."""
+    """A model whose name stands for one with thinking levels."""
 
     model: str = "gemini-3-double"
     double: Any
@@ -85,7 +85,7 @@ def _parts(step: Any) -> list[Any]:
 
 
 def _joined(parts: list[Any]) -> list[Any]:
-    """The parts with what was said in pieces as one, as a model's last response has them."""
+    """The parts with streamed pieces joined, as in the last response of a model."""
     thoughts = "".join([part.text for part in parts if part.text and part.thought])
     text = "".join([part.text for part in parts if part.text and not part.thought])
     whole = [types.Part(text=thoughts, thought=True)] if thoughts else []
@@ -122,5 +122,5 @@ def _text(response: dict[str, Any]) -> str:
 
 
 def _question(text: str) -> str:
-    """What an agent inside of a tool is asked, which is told as the arguments of its call."""
+    """The question to an agent inside a tool, which comes as the JSON arguments of the call."""
     return json.loads(text)["question"] if text.startswith('{"question"') else text

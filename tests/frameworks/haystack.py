@@ -1,4 +1,4 @@
-"""Haystack's agents of the acceptance cases, with a chat generator of our own."""
+"""Haystack's agents for the acceptance cases, with a fake chat generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LangGraph's graphs of the acceptance cases: LangChain's agents with a chat model of our own."""
+"""LangGraph's graphs for the acceptance cases: LangChain's agents with a fake chat model."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _seen(messages: list[Any], settings: dict[str, Any]) -> Seen:
 
 
 class FileSaver(InMemorySaver):
-    """Checkpoints that outlive the process, as a database keeps them."""
+    """A checkpointer whose data outlives the process, like a database."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What only graphs have: threads of their own, of which none stays that nothing leads to."""
+"""Cases only for graphs: their threads, of which none may stay once nothing refers to it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_turn_that_is_not_kept_leaves_the_thread_that_it_goes_on_from(in_memor
 
 @scenario("one line")
 def test_the_example_for_open_webui_knows_its_chats_and_its_users_apart() -> None:
-    """Asked as Open WebUI does: streamed, the whole chat each time, a title beside it, the chat and the user in headers."""
+    """Asked like Open WebUI: streamed, with the whole chat each time, a title request, and chat and user in headers."""
 
     def ask(user: str, *said: str, **more: str) -> Heard:
         headers = {"X-OpenWebUI-User-Id": user, "X-Conversation-Id": "chat-1", **more}

@@ -1,4 +1,4 @@
-"""LlamaIndex's agents of the acceptance cases, with a function-calling model of our own."""
+"""LlamaIndex's agents for the acceptance cases, with a fake function-calling model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMPOSSIBLE = {
 
 
 class LimitError(Exception):
-    """As `openai.RateLimitError`: its models let the exceptions of their clients through."""
+    """Like `openai.RateLimitError`: LlamaIndex's models pass the exceptions of their SDKs on."""
 
     status_code = 429
     response = type("Response", (), {"status_code": 429, "headers": {"retry-after": "7"}})()

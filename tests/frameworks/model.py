@@ -1,7 +1,7 @@
-"""The model behind every agent of the acceptance cases: what it says follows from what it sees.
+"""The model behind every agent of the acceptance cases, whose answer depends only on its input.
 
-It knows no framework. Each framework's own test double shows it what a model is shown there (`Seen`), and turns its
-steps into what a model says there.
+The model knows no framework. The test double of each framework converts the framework's model input to `Seen`, and the
+model's steps to the framework's model output.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import anyio
 SECRET = "the secret of the database"
 INNER = "INNER DRAFT"
 INPUT, CACHED, OUTPUT, REASONING = 50, 10, 6, 2
-"""The tokens of each call of the model."""
+"""Token usage of each model call."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A message as a model is shown it: `calls` are the ids of the assistant's, `call_id` is the one of a result."""
+    """A message in the model's input: `calls` are the ids of the assistant's calls, `call_id` is that of a result."""
 
     role: str
     text: str
@@ -34,7 +34,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Seen:
-    """One call of the model. `settings` are named as `Sampling` does, `schema` is the one that its answer has to have."""
+    """One model call. `settings` are named as in `Sampling`, `schema` is the required schema of the answer."""
 
     messages: list[Shown]
     tools: list[str] = field(default_factory=list[str])
@@ -78,17 +78,17 @@ class Call:
 
 @dataclass(frozen=True)
 class Answer:
-    """The JSON of an answer with a schema; doubles that have no such thing say it as text."""
+    """The JSON of an answer with a schema; test doubles without structured output send it as text."""
 
     value: dict[str, Any]
 
 
 class RateLimited(Exception):
-    """The double raises what its framework raises for a 429 with `Retry-After: 7`."""
+    """Test doubles raise the framework's exception for a 429 with `Retry-After: 7` instead."""
 
 
 class Model:
-    """Answers, and keeps what it saw. `stopped` is set once an answer or a tool that hangs was cancelled."""
+    """Answers, and records its input. `stopped` is set once a hanging answer or tool was cancelled."""
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -97,14 +97,14 @@ class Model:
         self.hangs = threading.Event()
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Clear the recorded input."""
         self.seen.clear()
         self.ran.clear()
         self.stopped.clear()
         self.hangs.clear()
 
     async def hang(self) -> None:
-        """Wait to be cancelled."""
+        """Wait for cancellation."""
         self.hangs.set()
         try:
             await anyio.sleep(60)
@@ -127,7 +127,7 @@ class Model:
         await self.hang()
         return "never"
 
-    # what it answers
+    # the answers
 
     async def answer(self, seen: Seen) -> AsyncIterator[Say | Think | Call | Answer]:
         """The steps of one answer."""
@@ -150,7 +150,7 @@ class Model:
             yield step
 
     async def _to(self, word: str, seen: Seen) -> AsyncIterator[Say | Think | Call]:
-        """What it answers to a prompt with this for its first word."""
+        """The answer to a prompt with this first word."""
         offered = [name for name in seen.tools if "kit" in name]
         for step in CALLS.get(word, ()) if word != "kit" else [Call("call_1", name, PARIS) for name in offered]:
             yield step
@@ -187,4 +187,4 @@ CALLS: dict[str, list[Say | Think | Call]] = {
     "wait": [Call("call_1", "wait", {})],
     "expert": [Call("call_1", "ask_expert", {"question": "inner question"})],
 }
-"""What it does first, by the first word of the prompt."""
+"""The first steps of an answer, by the first word of the prompt."""

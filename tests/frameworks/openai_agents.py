@@ -1,4 +1,4 @@
-"""The OpenAI Agents SDK's agents of the acceptance cases, with a `Model` of its own."""
+"""The OpenAI Agents SDK's agents for the acceptance cases, with a fake `Model`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openai.types import responses
 from tests.frameworks import model as double
 from tests.frameworks.model import CACHED, INPUT, OUTPUT, REASONING, Answer, Call, Model, Say, Seen, Shown, Think
 
-os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"  # traces go to OpenAI
+os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"  # traces would go to OpenAI
 
 ai: Any = importlib.import_module("agents")
 items: Any = importlib.import_module("agents.items")
@@ -86,7 +86,7 @@ def fake_model(model: Model) -> Any:
                 async for step in model.answer(seen):
                     for event in _events(step, output):
                         yield event
-                        await anyio.sleep(0.001)  # as from a network: the SDK drops what is unread when the model fails
+                        await anyio.sleep(0.001)  # like a network: the SDK drops unread events when the model fails
             except double.RateLimited:
                 request = httpx2.Request("POST", "https://model.example")
                 answer = httpx2.Response(429, headers={"retry-after": "7"}, request=request)
@@ -97,7 +97,7 @@ def fake_model(model: Model) -> Any:
 
 
 def _events(step: Any, output: list[Any]) -> list[Any]:
-    """The events of a step of the model; its item is added to the output."""
+    """The events of one step of the model, whose item is added to `output`."""
     at: dict[str, Any] = {"output_index": len(output), "sequence_number": 0}
     match step:
         case Say() | Answer():

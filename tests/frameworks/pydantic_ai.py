@@ -1,4 +1,4 @@
-"""Pydantic AI's agents of the acceptance cases, with its `FunctionModel` for a model."""
+"""Pydantic AI's agents for the acceptance cases, with its `FunctionModel` as the model."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _seen(messages: list[Any], info: Any) -> Seen:
 
 
 class Counted(function.FunctionStreamedResponse):
-    """Tokens are as told, not as estimated."""
+    """Reports the model's token usage instead of an estimate."""
 
     async def _get_event_iterator(self) -> Any:
         async for event in super()._get_event_iterator():

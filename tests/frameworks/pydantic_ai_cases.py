@@ -1,4 +1,4 @@
-"""What only Pydantic AI has: toolsets, whose names are known beforehand or only in a run."""
+"""Cases only for Pydantic AI: toolsets, whose tool names are known beforehand or only at run time."""
 
 from __future__ import annotations
 

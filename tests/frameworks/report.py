@@ -1,6 +1,6 @@
-"""A pytest plugin of the acceptance cases: each is of a scenario, and what its framework cannot do is skipped.
+"""A pytest plugin for the acceptance cases: each case belongs to a scenario; scenarios that are `IMPOSSIBLE` are skipped.
 
-The framework is the one in `OPENAI_COMPAT_FRAMEWORK`.
+The environment variable `OPENAI_COMPAT_FRAMEWORK` names the framework.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
-@pytest.hookimpl(tryfirst=True)  # before some are left out
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects any
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert {scenario_of(item) for item in items} == SCENARIOS.keys()
     assert FRAMEWORK.IMPOSSIBLE.keys() <= SCENARIOS.keys()

@@ -1,11 +1,11 @@
-"""Runs the acceptance cases of every framework, each in an environment of its own, three at a time; and one agent of each,
-all in one server.
+"""Runs the acceptance cases of every framework, each in a separate environment, three at a time. Also runs one agent of
+each framework together in one server.
 
     python tests/frameworks/run.py [--lowest] [--update] [pydantic_ai …]
 
-A framework is a file of doubles here, named as its backend and, with hyphens, as its extra; `NAME_cases.py` are cases of its
-own. `--lowest` runs them with the oldest version that the extra allows, too. `--update` writes the table of the documentation.
-A framework that cannot be installed is an error in CI, and left out elsewhere.
+A framework is a file of test doubles in this folder, named like its backend and, with hyphens, like its extra;
+`NAME_cases.py` has its special cases. `--lowest` also runs them with the oldest version that the extra allows. `--update`
+writes the table of the documentation. A framework that cannot be installed is an error in CI, and is skipped elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path[0] = str(ROOT)  # instead of this folder, whose files are named as the frameworks
+sys.path[0] = str(ROOT)  # replaces this folder, whose files have the names of the frameworks
 
 from tests.frameworks.table import PAGE, asking, names, page  # noqa: E402  (found by the path above)
 
@@ -32,22 +32,22 @@ PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks"
 CASES = [*PYTEST, "-p", "tests.frameworks.report", "--timeout", "120", "tests/frameworks/acceptance.py"]
 TOGETHER = [*PYTEST, "--timeout", "240", "tests/frameworks/together.py"]
 CLIENTS = {"claude_agent_sdk": [*PYTEST, "tests/clients/test_claude_code.py", "-k", "breaks or mends"]}
-"""Tests of clients that a framework brings along: the newest Claude Code drives our agents, too."""
+"""Tests of clients that come with a framework: the newest Claude Code is also a client of our server."""
 SDK = "opentelemetry-sdk>=1.35"
 BESIDE = {
     "pydantic_ai": [SDK],
     "langgraph": [SDK, "openinference-instrumentation-langchain>=0.1.50"],
     "claude_agent_sdk": ["ollama>=0.6"],
 }
-"""What traces a framework, for the cases that look at its spans below ours, and what is a client beside the one it brings."""
+"""Further packages: instrumentation, for the cases that check a framework's spans below ours, and other clients."""
 
 PATIENCE = 900.0
-"""Seconds for one framework."""
+"""Timeout of one framework, in seconds."""
 
 
 @dataclass
 class Result:
-    """How the cases of a framework went: `failed` is what to print, `missing` why it could not be installed."""
+    """The result of a framework: `failed` is the output to print, `missing` is why it could not be installed."""
 
     name: str
     seconds: float = 0
@@ -56,14 +56,14 @@ class Result:
 
 
 def requirements(name: str, *, lowest: bool) -> list[str]:
-    """What the extra of a framework asks for."""
+    """The requirements of a framework's extra."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     wanted: list[str] = extras[name.replace("_", "-")]
     return [one.replace(">=", "==") for one in wanted] if lowest else wanted
 
 
 def environment(name: str, packages: list[str]) -> Path:
-    """The Python of an environment with these packages. Raises subprocess.CalledProcessError."""
+    """Make an environment with these packages; returns its Python. Raises subprocess.CalledProcessError."""
     folder = ENVIRONMENTS / name
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     python = folder / "bin" / "python"
@@ -82,15 +82,15 @@ def run(name: str, *, lowest: bool) -> Result:
     """Install a framework and run its cases."""
     packages = [*requirements(name, lowest=lowest), *BESIDE.get(name, [])]
     own = [str(path) for path in [HERE / f"{name}_cases.py"] if path.is_file()]
-    # How a store keeps things does not depend on the framework's version; the suite looks at what the cases look at; and the
-    # page is for those who install it now.
+    # Skipped for the oldest version: stores do not depend on the framework's version, the suite checks the same as the
+    # cases, and the page is for new installations.
     cases = [*CASES, *own, *(["-k", "not on_disk and not conformance_suite and not the_page"] if lowest else [])]
     further = [CLIENTS[name]] if name in CLIENTS and not lowest else []
     return _run(f"{name}-lowest" if lowest else name, packages, [cases, *further], {"OPENAI_COMPAT_FRAMEWORK": name})
 
 
 def run_together() -> Result:
-    """Install all that can ask into one environment, and run an agent of each in one server."""
+    """Install all frameworks with approvals into one environment, and run an agent of each in one server."""
     packages = [package for name in asking() for package in requirements(name, lowest=False)]
     return _run("together", packages, [TOGETHER], {})
 
@@ -116,7 +116,7 @@ def _run(name: str, packages: list[str], runs: list[list[str]], more: dict[str, 
 
 
 def main() -> int:
-    """Run what is asked for, and tell how it went."""
+    """Run the selected frameworks, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frameworks", nargs="*", metavar="FRAMEWORK", help="all unless some are named")
     parser.add_argument("--lowest", action="store_true", help="also with the oldest versions")
@@ -124,7 +124,7 @@ def main() -> int:
     options = parser.parse_args()
     wanted: list[str] = options.frameworks or list(names())
     jobs = [(name, lowest) for lowest in ([False, True] if options.lowest else [False]) for name in wanted]
-    jobs.sort(key=lambda job: job[0] not in CLIENTS)  # the longest first: it waits most of its time
+    jobs.sort(key=lambda job: job[0] not in CLIENTS)  # the longest job first: it mostly waits
     with ThreadPoolExecutor(3) as pool:
         together = None if options.frameworks else pool.submit(run_together)
         results = list(pool.map(lambda job: run(job[0], lowest=job[1]), jobs))

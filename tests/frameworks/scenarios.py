@@ -1,4 +1,4 @@
-"""What is to work with every framework. The names are the rows of the table in docs/how-to/frameworks.md."""
+"""The scenarios that should work with every framework: the rows of the table in docs/how-to/frameworks.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agents of a framework behind a server, and clients of it; the framework is in `OPENAI_COMPAT_FRAMEWORK`."""
+"""The agents of a framework (named by `OPENAI_COMPAT_FRAMEWORK`) behind a server, and clients of that server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ agents = FRAMEWORK.agents(model)
 
 
 class Kit(Conformance):
-    """The suite, on the agents of the framework, as `--openai-compat` runs it."""
+    """The conformance suite for the agents of the framework, as run by `--openai-compat`."""
 
     agent: ClassVar = {"careful": agents["careful"]}
     prompt = "talk about nothing"
@@ -48,7 +48,7 @@ class Kit(Conformance):
 
 @dataclass
 class Heard:
-    """What a stream of chat said."""
+    """The content of a chat stream."""
 
     text: str = ""
     reasoning: str = ""
@@ -62,28 +62,28 @@ class Heard:
 
 @dataclass
 class Served:
-    """A server with the agents, and a client of one caller."""
+    """A server with the agents, and the client of one principal."""
 
     url: str
     client: openai.OpenAI
 
     def caller(self, key: str) -> Served:
-        """Another caller."""
+        """The same server with the client of another principal."""
         return Served(self.url, client_of(self.url, key))
 
     def chat(self, agent: str, *said: Any, conversation: str | None = None, **more: Any) -> Any:
-        """A plain answer of chat."""
+        """A chat completion, not streamed."""
         headers = {"X-Conversation-Id": conversation} if conversation else {}
         return self.client.chat.completions.create(model=agent, messages=messages(*said), extra_headers=headers, **more)
 
     def respond(self, agent: str, given: Any, **more: Any) -> Any:
-        """A plain answer of the Responses API, which can ask for approval."""
+        """A response of the Responses API, not streamed, which may request approval."""
         approving = {"type": "mcp", "server_label": agent, "server_url": "https://example.org"}
         tools = [approving, *more.pop("tools", [])]
         return self.client.responses.create(model=agent, input=given, tools=tools, **more)
 
     def hear(self, agent: str, *said: Any, **more: Any) -> Heard:
-        """A stream of chat, read to its end."""
+        """A chat stream, read to its end."""
         heard = Heard()
         options = {"include_usage": True}
         try:
@@ -111,7 +111,7 @@ def hear(heard: Heard, chunk: Any) -> None:
 
 
 def messages(*said: Any) -> list[Any]:
-    """Texts are alternately the user's and the assistant's, the last one the user's; dicts are as they are."""
+    """Convert texts to alternating user and assistant messages, the last from the user; dicts stay unchanged."""
     texts = len(said)
     return [
         one if isinstance(one, dict) else {"role": "user" if (texts - place) % 2 else "assistant", "content": one}
@@ -125,7 +125,7 @@ def client_of(url: str, key: str) -> openai.OpenAI:
 
 @contextmanager
 def serve(store: str) -> Iterator[Served]:
-    """Serve the agents over a socket; there are two callers, ann and bob."""
+    """Serve the agents over a socket, for two principals, ann and bob."""
     keys: Any = {"ann": "ann", "bob": "bob"}
     server = Server(agents, keys=keys, store=store or None, conversations=Conversations(busy="queue"))
     with uvicorn_socket(server) as url:
@@ -137,5 +137,5 @@ def tool_result(call: Any, result: Any) -> dict[str, Any]:
 
 
 def command_environment() -> dict[str, str]:
-    """For a process of its own that serves the same agents."""
+    """The environment of a separate process that serves the same agents."""
     return {**os.environ, "PYTHONPATH": str(Path.cwd())}

@@ -1,4 +1,4 @@
-"""smolagents' agents of the acceptance cases, with a model of their own. An agent holds one conversation: each is a function."""
+"""smolagents' agents for the acceptance cases, with a fake model. Each is a function: an agent holds one conversation."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ PROMPTS: dict[str, Any] = {
     "managed_agent": dict.fromkeys(["task", "report"], ""),
     "final_answer": dict.fromkeys(["pre_messages", "post_messages"], ""),
 }
-"""Without smolagents' own, which are long."""
+"""Short prompt templates, instead of the long ones of smolagents."""
 
 
 class Fake(models.Model):
-    """A model that streams: where it waits, it says nothing, again and again, as an API does that keeps a connection."""
+    """A streaming model, which sends empty chunks while it waits, like the keep-alive of an API."""
 
     def __init__(self, model: Model, settings: dict[str, Any]) -> None:
         super().__init__()
@@ -68,12 +68,12 @@ class Fake(models.Model):
                 yield models.ChatMessageStreamDelta(content=step.text if isinstance(step, Say) else "")
         if answers:
             yield _call(0, "", "", '"}')
-        elif not number:  # there was no tool to call
+        elif not number:  # no tool to call was offered
             yield _call(0, "final", "final_answer", '{"answer": "You said nothing that I can do."}')
         yield models.ChatMessageStreamDelta(token_usage=models.TokenUsage(INPUT, OUTPUT))
 
     def _steps(self, seen: Seen) -> Iterator[Any]:
-        """What it says, in the thread of the agent; None where it waits."""
+        """The steps of the answer, in the thread of the agent; None while the model waits."""
         steps = self.double.answer(seen)
         with asyncio.Runner() as runner:
             while True:

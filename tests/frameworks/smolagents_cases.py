@@ -1,4 +1,4 @@
-"""Cases of smolagents alone: agents that write code, and those that run out of steps."""
+"""Cases only for smolagents: agents that write code, and agents that run out of steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "the secret of the model"
 
 
 class Coder(models.Model):
-    """Writes code that answers, or none; fails where it is asked for a last answer without tools."""
+    """Writes the given code; fails on the request for a final answer without tools."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def test_code_cannot_wait_for_an_approval() -> None:
 
 
 class Writer(models.Model):
-    """Calls `final_answer` with a text, whose JSON comes in pieces of a few characters."""
+    """Calls `final_answer` with a text whose JSON is streamed in chunks of a few characters."""
 
     def __init__(self, written: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Strands' agents of the acceptance cases, with a model of their own. An agent holds one conversation: each is a function."""
+"""Strands' agents for the acceptance cases, with a fake model. Each is a function: an agent holds one conversation."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def ask(event: BeforeToolCallEvent) -> None:
 
 
 def _asked(tool: Any) -> Any:
-    """An agent as a tool that takes `question` for its input."""
+    """An agent as a tool whose argument is named `question`."""
     stream = tool.stream
 
     def renamed(tool_use: Any, invocation_state: Any, **more: Any) -> Any:
@@ -135,7 +135,7 @@ def _shown(messages: Any, system: str | None) -> list[Shown]:
         calls = [one["toolUse"]["toolUseId"] for one in message["content"] if "toolUse" in one]
         text = "".join([one["text"] for one in message["content"] if "text" in one])
         media = [one["image"]["source"]["bytes"] for one in message["content"] if "image" in one]
-        for result in results:  # an agent's has a line's end at its own
+        for result in results:  # the result of an agent ends with a newline
             shown.append(Shown("tool", result["content"][0]["text"].rstrip("\n"), call_id=result["toolUseId"]))
         if not results:
             shown.append(Shown(message["role"], text, tuple(calls), media=tuple(media)))

@@ -1,4 +1,4 @@
-"""What only Strands has: where another message comes instead, the run goes on as far as it has come."""
+"""Cases only for Strands: another message ends a paused run, whose completed calls stay known."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The table of the documentation: what works with which framework.
+"""Makes the table of the documentation: which scenario works with which framework.
 
-It says what the doubles claim: all scenarios but those that are `IMPOSSIBLE`. Running the cases proves it.
+The table shows the claims of the test doubles: all scenarios except the `IMPOSSIBLE` ones. Running the cases proves them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- what works: tests/frameworks/run.py --update -->\n", "<!-- un
 
 
 def constants(name: str) -> dict[str, Any]:
-    """A constant of all files of doubles, by their names. Read, not imported: that needs the frameworks."""
+    """A constant of all files of test doubles, by file name. Parsed, since an import would need the frameworks."""
     found: dict[str, Any] = {}
     for path in sorted(HERE.glob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
@@ -28,18 +28,18 @@ def constants(name: str) -> dict[str, Any]:
 
 
 def names() -> dict[str, str]:
-    """The frameworks' names for people, by the names of their files here."""
+    """The display names of the frameworks, by file name."""
     return constants("NAME")
 
 
 def asking() -> list[str]:
-    """Those whose agents can ask for approval."""
+    """The frameworks whose agents can request approval."""
     impossible = constants("IMPOSSIBLE")
     return [name for name in names() if "approvals" not in impossible[name]]
 
 
 def table() -> str:
-    """The table, and below it what cannot be had."""
+    """The table, with the reasons for its gaps below."""
     people, impossible = names(), constants("IMPOSSIBLE")
     lines = [f"| | {' | '.join(people.values())} |", f"|---|{'---|' * len(people)}"]
     for scenario, text in SCENARIOS.items():
@@ -54,6 +54,6 @@ def table() -> str:
 
 
 def page() -> str:
-    """The page with the table as it is now."""
+    """The page with the current table."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"

@@ -1,4 +1,4 @@
-"""One agent of each framework that can ask for approval, all in one process: `openai-compat serve tests.frameworks.team:agents`."""
+"""One agent per framework with approvals, in one process: `openai-compat serve tests.frameworks.team:agents`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.frameworks.table import asking
 
 
 def careful(name: str) -> Any:
-    """The framework's agent that asks before its tool runs."""
+    """The framework's agent whose tool needs approval."""
     doubles: Any = importlib.import_module(f"tests.frameworks.{name}")
     return doubles.agents(Model())["careful"]
 

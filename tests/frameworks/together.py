@@ -1,4 +1,4 @@
-"""The frameworks side by side in one server, with approvals on: as Open WebUI asks them, and by the openai SDK."""
+"""All frameworks side by side in one server, with approvals: used like Open WebUI, and by the openai SDK."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASKED, TOLD = "May I run get_weather with", "The tools said: sunny in Paris."
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The address of a server with all of them, as the command line starts it."""
+    """The URL of a server with all frameworks, started by the command line."""
     command = [str(Path(sys.executable).with_name("openai-compat")), "serve", "tests.frameworks.team:agents"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     serving = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The spans of a turn in memory: the server's, and those of the framework behind it. Needs OpenTelemetry's SDK."""
+"""Records the spans of a turn in memory: those of the server and of the framework. Needs OpenTelemetry's SDK."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from openai_compat_adapters.telemetry import OpenTelemetry
 
 
 class Traces:
-    """What a provider was given."""
+    """The spans sent to a tracer provider."""
 
     def __init__(self) -> None:
         self.provider = TracerProvider(shutdown_on_exit=False)
@@ -23,7 +23,7 @@ class Traces:
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def ask(self, agent: Any, text: str, *, stream: bool) -> list[tuple[str, ...]]:
-        """Ask the agent behind a server. The names of its spans, each with those of the spans above it, nearest first."""
+        """Ask the agent behind a server; returns the names of its spans, each with the names of its ancestors, nearest first."""
         self._exporter.clear()
         server = Server(agent, hooks=[OpenTelemetry(tracer_provider=self.provider)])
         with sync_openai(server) as client:

@@ -1,4 +1,4 @@
-"""What providers say in the tests, in the formats of their APIs."""
+"""Responses of providers for the tests, in the formats of their APIs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATHS = {
     "deepseek": ("", "/chat/completions", "/models"),
     "fireworks": ("/inference/v1", "/inference/v1/chat/completions", "/inference/v1/models"),
 }
-"""Of each provider: the path of its base URL, where it is asked to chat, and where for its models."""
+"""For each provider, the paths of its base URL, its chat endpoint and its list of models."""
 
 
 def paths(name: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Another model takes over: when, when not, for how long, and what is told of it."""
+"""A fallback model takes over: when, when not, for how long, and how this is reported."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def test_tokens_that_were_counted_are_no_words() -> None:
 
 
 class Takes:
-    """Passes on some parameters; says which it is, or fails as its model does."""
+    """Accepts some parameters; answers with their names, or fails like its model."""
 
     def __init__(self, *parameters: str, fails: bool = False) -> None:
         self.capabilities = Capabilities(parameters=frozenset(parameters))
@@ -170,7 +170,7 @@ async def test_what_is_ignored_is_told_of_the_one_that_answers() -> None:
         said = await run(agent, request_for(seed=7, temperature=1))
         assert [one["ignored"] for one in told(said)] == [["seed"]]
         assert agent.cooling == ["0"]
-        assert await ignored() == "seed"  # the second is asked first now
+        assert await ignored() == "seed"  # the second agent is now asked first
 
 
 def _named(*agents: Any) -> Fallback:
@@ -178,7 +178,7 @@ def _named(*agents: Any) -> Fallback:
 
 
 class Clock:
-    """Time as the test wants it."""
+    """A clock set by the test."""
 
     now = 1000.0
 

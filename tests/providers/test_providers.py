@@ -1,4 +1,4 @@
-"""Every provider, by its real SDK and a socket: how it is reached, what it is asked, and what it says of itself."""
+"""Every provider, by its real SDK and a socket: its URL, its requests, its models and its health."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def key_in(headers: dict[str, str]) -> str | None:
     return headers.get("authorization") or headers.get("x-api-key") or headers.get("api-key")
 
 
-# how they are reached
+# URLs and keys
 
 
 def test_there_are_the_fifteen_types() -> None:
@@ -199,7 +199,7 @@ async def test_what_is_not_set_up_is_a_503_and_nothing_is_sent(
     assert (caught.value.status, caught.value.code) == (503, "provider_not_configured")
 
 
-# other settings while it runs
+# changing settings at run time
 
 
 @requirement("provider.configure")
@@ -322,7 +322,7 @@ async def test_a_key_is_in_no_repr_error_or_log(caplog: pytest.LogCaptureFixture
     assert told.code == "upstream_auth"
 
 
-# what they say of themselves
+# models and health
 
 
 @pytest.mark.parametrize("name", LISTING)
@@ -440,7 +440,7 @@ async def test_a_slow_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     upstream = Upstream(lists("m"), hangs, lists("m"))
     with upstream.served() as url:
         providers = Providers({"groq": at(url)})
-        # The first one imports the SDK and connects, which may take longer than the patience below.
+        # The first check imports the SDK and connects, which may take longer than the timeout below.
         assert (await providers.health_of("groq")).healthy
         monkeypatch.setattr(connection, "PATIENCE", 0.2)
         with anyio.fail_after(5):

@@ -1,4 +1,4 @@
-"""Teams from a file: what it describes, what is wrong with it, and the two commands that take one."""
+"""Team files: their agents, their errors, and the two commands that accept them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ tools = ["books:find", "books:lend"]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes files into the current directory, and forgets its modules in the end."""
+    """Writes files into the current directory; finally unloads the modules imported from there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     before = set(sys.modules)
@@ -74,7 +74,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 @pytest.fixture
 def groq(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Has groq be at a URL."""
+    """Sets the URL of groq."""
 
     def be_at(url: str) -> None:
         monkeypatch.setenv("GROQ_BASE_URL", url + paths("groq")[0])
@@ -91,7 +91,7 @@ def ask(text: str, *more: dict[str, Any]) -> Any:
     return [{"role": "user", "content": text}, *more]
 
 
-# what it describes
+# agents of a file
 
 
 @requirement("team.file")
@@ -231,7 +231,7 @@ def test_what_cannot_be_asked_as_things_are_is_told(write: Write) -> None:
     )
 
 
-# what is wrong with it
+# errors in a file
 
 MODEL = '[agents.a]\nmodel = "ollama/m"\n'
 
