@@ -83,7 +83,7 @@ async def begun_in_time(
 
     For work on a store that may not answer: the steps before the agent wait for the store again and again. When the time is
     over, the work is cancelled, but its client does not wait for its end: operations that were begun in the store have to
-    finish first, and are undone then.
+    finish first, and are released then.
     """
     scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
 

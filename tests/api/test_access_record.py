@@ -1,4 +1,4 @@
-"""The record of an access line is one as `logging` makes it, and its line is the same in every form."""
+"""An access record equals one that `logging` makes, and its line is the same in every format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent leaves with a turn comes back with the next one: of the same principal, conversation or response."""
+"""An agent's state comes back with the next turn of the same principal, and of the same conversation or response."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def anyio_backend() -> str:
 
 @dataclass
 class Clerk:
-    """Says the state that it is given, and counts the turns in the one it leaves. What the user says is what it does."""
+    """Reports the state that it gets, and counts the turns in the state that it leaves. The user's message is its script."""
 
     capabilities: Capabilities = field(default_factory=lambda: Capabilities(keeps_state=True))
     requests: list[AgentRequest] = field(default_factory=list[AgentRequest])
@@ -164,7 +164,7 @@ def say(request: pytest.FixtureRequest) -> Say:
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """What is given to a server as its store."""
+    """The `store` setting of a server."""
     if request.param == "memory":
         return None
     return f"sqlite:///{tmp_path / 's.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
@@ -351,7 +351,7 @@ async def test_results_in_a_conversation_bring_the_state_of_the_pause(store: Any
         (call,) = asked.choices[0].message.tool_calls
         result = {"role": "tool", "tool_call_id": call.id, "content": "seen"}
         answer = await create(model="agent", messages=[result], tools=TOOLS)
-    assert call.id == "call_1"  # in a conversation ids need no mark
+    assert call.id == "call_1"  # in a conversation, ids need no mark
     assert answer.choices[0].message.content == '{"turn": 1} [["call_1"], {"turn": 1}, false]'
     await close(server)
 
@@ -401,7 +401,7 @@ async def test_a_round_of_the_chat_websockets_tools_brings_the_state_of_the_one_
 
 
 async def asks(client: openai.AsyncOpenAI, word: str = "call", *, stream: bool = False, **more: Any) -> list[Any]:
-    """What a client that keeps the history itself knows after a pause."""
+    """The history of a client that keeps it itself, after a pause."""
     said: list[Any] = [{"role": "user", "content": word}]
     fields: Body = {"model": "agent", "messages": said, "tools": TOOLS, **more}
     if stream:
@@ -413,7 +413,7 @@ async def asks(client: openai.AsyncOpenAI, word: str = "call", *, stream: bool =
 
 
 def results(said: list[Any], text: str = "seen") -> list[Any]:
-    """The history with a result of each call."""
+    """The history with a result for each call."""
     return [*said, *[{"role": "tool", "tool_call_id": call["id"], "content": text} for call in said[-1]["tool_calls"]]]
 
 
@@ -437,7 +437,7 @@ async def test_results_bring_the_state_by_the_ids_of_their_calls(store: Any, wor
         assert await resumed(client, said) == RESUMED
     await close(server)
     assert said[-1]["tool_call_id"].startswith("call_1_st")
-    # The agent knows nothing of the ids that its client has seen.
+    # The agent does not know the ids that its client has seen.
     request = clerk.requests[-1]
     (call,) = request.messages[-2].tool_calls
     assert (call.call_id, request.messages[-1].call_id) == ("call_1", "call_1")
@@ -551,7 +551,7 @@ async def test_results_can_be_sent_again_if_their_turn_fails(store: Any) -> None
 @requirement("state.pause")
 async def test_of_two_requests_with_the_same_results_at_once_one_goes_on() -> None:
     class Both(MemoryStore):
-        """Both have read the state before one of them uses it."""
+        """Both requests read the state before one of them uses it."""
 
         waiting = 0
         there = anyio.Event()
@@ -610,7 +610,7 @@ async def test_while_another_process_goes_on_with_the_results_the_agent_does_not
                 await resumed(elsewhere, messages)
             slow.goes_on.set()
         assert (said, refused.value.code, other.requests) == ([RESUMED], "results_used", [])
-        # It is over: who sends them again begins with what is in the messages.
+        # The turn is over: sending the results again starts a new one from the messages.
         assert await resumed(elsewhere, messages) == 'null [["call_1"], null, true]'
     await close(first, second)
 
@@ -670,7 +670,7 @@ async def test_a_pause_whose_state_has_another_form_is_a_409_that_uses_nothing_u
     await close(before, after)
 
 
-# what cannot be kept
+# state that cannot be stored
 
 
 @requirement("state.bound")
@@ -710,7 +710,7 @@ async def test_results_of_a_turn_whose_state_was_too_large_are_answered_without_
         [call] = asked.choices[0].message.tool_calls or ()
         said: Any = [{"role": "user", "content": "stream"}, asked.choices[0].message]
         said.append({"role": "tool", "tool_call_id": call.id, "content": "seen"})
-        with pytest.raises(openai.InternalServerError):  # where this turn has ended, its state is an error
+        with pytest.raises(openai.InternalServerError):  # at the end of a turn, this state is an error
             await client.chat.completions.create(model="agent", messages=said, tools=TOOLS)
     assert "Limits.state allows" in caplog.text
     resume = clerk.requests[-1].resume
@@ -731,7 +731,7 @@ async def test_of_the_others_stored_responses_alone_are_kept() -> None:
     async with client_of(server_of(clerk)) as client:
         said: Any = [{"role": "user", "content": "go"}]
         await client.chat.completions.create(model="agent", messages=said)
-        await client.chat.completions.create(model="agent", messages=said, store=True)  # nothing can continue that
+        await client.chat.completions.create(model="agent", messages=said, store=True)  # nothing can continue this turn
         await client.responses.create(model="agent", input="go", store=False)
         first = await client.responses.create(model="agent", input="go")
         await client.responses.create(model="agent", input="go", previous_response_id=first.id, store=False)
@@ -773,7 +773,7 @@ async def test_a_new_process_gives_what_the_one_before_it_has_left(store: Any) -
     assert said == ["None", "{'turn': 1}"]
 
 
-# another message instead of a decision
+# a new message instead of a decision
 
 
 def told(request: AgentRequest) -> list[str]:
@@ -782,7 +782,7 @@ def told(request: AgentRequest) -> list[str]:
 
 
 async def superseding(ask: Callable[[Server, str], Awaitable[object]], **settings: Any) -> AgentRequest:
-    """The request of a message that comes instead of a decision."""
+    """A request with a new message instead of a decision."""
     clerk = Clerk()
     server = server_of(clerk, **settings)
     for word in ("ask", "Never mind"):

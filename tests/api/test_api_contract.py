@@ -1,4 +1,4 @@
-"""What every API has in common, those of the package and one from outside: the same cases through each of them."""
+"""The common contract of all APIs, those of the package and one from outside: the same cases for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY = (b"authorization", b"Bearer secret")
 
 @dataclass(frozen=True)
 class Spoken:
-    """How one API is spoken: where, what is sent, and what of its answers means what."""
+    """How a test speaks one API: the path, the bodies, and the meaning of answers."""
 
     path: str
     body: Callable[[bool], dict[str, Any]]

@@ -1,7 +1,7 @@
-"""A question is decided where it was asked: by its principal, to its agent, in its conversation, about what was shown.
+"""A question is decided only by its principal, for its agent, in its conversation, and about the call that was shown.
 
-Each API is asked on one server and decides on another that has the same store. A decision that goes astray runs no
-agent and spends nothing: the right one counts afterwards, once.
+Each API asks on one server and decides on another one with the same store. A misdirected decision runs no
+agent and uses nothing up: the correct decision still counts afterwards, once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 @dataclass
 class Careful:
-    """Asks before it deletes; says whose state it was given."""
+    """Asks before it deletes; reports whose state it got."""
 
     name: str
     ran: list[str] = field(default_factory=list[str])
@@ -70,7 +70,7 @@ class Careful:
 
 
 class World:
-    """Two servers with one store; what ran on both."""
+    """Two servers with one store; records the runs on both."""
 
     def __init__(self, store: Path, stack: AsyncExitStack, *, kept: bool) -> None:
         self.ran: list[str] = []
@@ -96,7 +96,7 @@ Send: TypeAlias = Callable[..., Awaitable[httpx2.Response]]
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision on its way: each way to lead it astray changes one thing."""
+    """A decision to send: each misdirection changes one field."""
 
     model: str = "notes"
     key: str = "hers"
@@ -328,5 +328,5 @@ async def test_what_a_workflow_has_asked_is_not_for_the_agent_of_the_same_name(t
             frames = await client.ask("yes", model="notes")
             assert frames[-1]["error"]["code"] == "approval_elsewhere"
             assert (await client.ask("Hi", model="notes"))[-1]["content"] == "Hello."
-            assert (await client.ask("yes", workflow_id="notes"))[-1]["content"] == "False"  # too late for a yes
+            assert (await client.ask("yes", workflow_id="notes"))[-1]["content"] == "False"  # too late for an approval
     assert world.ran == ["workflow asks", "notes talks", "workflow with workflow"]

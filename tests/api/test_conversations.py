@@ -1,4 +1,4 @@
-"""The Conversations API, and that its conversations are those of chat and of responses."""
+"""The Conversations API, whose conversations are those of chat and of responses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def made(client: httpx2.AsyncClient, *items: dict[str, Any], **body: Any) 
 
 
 async def texts(client: httpx2.AsyncClient, identifier: str) -> list[str]:
-    """What was said in a conversation, oldest first."""
+    """The texts of a conversation, oldest first."""
     answer = await client.get(f"{URL}/{quote(identifier, safe='')}/items", params={"order": "asc", "limit": 100})
     assert answer.status_code == 200, answer.content
     return [part["text"] for item in answer.json()["data"] for part in item["content"]]
@@ -190,7 +190,7 @@ async def test_items_of_unknown_types_come_back_as_they_were(http: Http) -> None
         shown = (await client.get(f"{URL}/{new}/items", params={"order": "asc"})).json()["data"]
         assert (await client.get(f"{URL}/{new}/items/holo_1")).json() == shown[0] == {**odd, "id": "holo_1"}
     assert shown[1] == {**odd, "id": shown[1]["id"]}
-    assert shown[1]["id"].startswith("item_")  # an id that is of no use is replaced
+    assert shown[1]["id"].startswith("item_")  # an unusable id is replaced
 
 
 @requirement("conversations.items")
@@ -274,7 +274,7 @@ async def test_a_conversation_that_a_chat_client_named_is_found_by_that_name(ide
     async with http(Says("Hello"), conversations=Conversations()) as client:
         body = {"model": "agent", "messages": [HI], "metadata": {"conversation_id": identifier}}
         assert (await client.post(CHAT, json=body)).status_code == 200
-        if identifier == "a/items/b/c":  # what is below /items is an item: such a name is for chat alone
+        if identifier == "a/items/b/c":  # below /items are items: only chat can use such an id
             return
         path = f"{URL}/{quote(identifier, safe='')}"
         found = await client.get(path)
@@ -323,7 +323,7 @@ async def test_chat_goes_on_whatever_items_were_added_and_taken_out(
     assert second == [*first, ("assistant", "Hello"), ("user", "Go on")]
 
 
-# whose, and when
+# owners, and concurrent turns
 
 
 @requirement("conversations.owner")

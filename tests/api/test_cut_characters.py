@@ -1,4 +1,4 @@
-"""An agent that cuts an emoji in two, as JavaScript does, is understood in every API."""
+"""Every API handles an agent that splits an emoji in two, as JavaScript does."""
 
 from __future__ import annotations
 

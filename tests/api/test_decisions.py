@@ -1,4 +1,4 @@
-"""Decisions: what decide functions are given, and what becomes of what they return."""
+"""Decisions: the input of decide functions, and what becomes of their results."""
 
 from __future__ import annotations
 

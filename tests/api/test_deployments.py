@@ -1,4 +1,4 @@
-"""Azure's clients: the key in a header of theirs, and the model in the path."""
+"""Azure's clients: the key in their own header, and the model in the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who approves a call with other arguments is told where the agent cannot run it with these: it would run the old ones."""
+"""Approving a call with edited arguments is refused if the agent cannot use them: it would run the original ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PARIS, ROME = '{"city": "Paris"}', '{"city": "Rome"}'
 
 @dataclass
 class Traveller:
-    """Asks before it books, and books what it is told, or says that it can only book what it has asked about."""
+    """Asks before it books. Books the edited arguments if it supports edits, and otherwise what it has asked about."""
 
     approvals: Edits
     booked: list[str] = field(default_factory=list[str])

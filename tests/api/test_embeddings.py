@@ -1,4 +1,4 @@
-"""Embeddings: what embed functions are given, and what becomes of what they return."""
+"""Embeddings: the input of embed functions, and what becomes of their results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Vectors = list[list[float]]
 
 
 def embed(texts: list[str]) -> Vectors:
-    """Its length, and 0.5: both can be told in float32."""
+    """The text's length, and 0.5: float32 represents both exactly."""
     return [[float(len(text)), 0.5] for text in texts]
 
 
@@ -108,7 +108,7 @@ class Callable:
 
 
 class Library:
-    """Numbers of another library: no list, but as one."""
+    """Numbers of another library: not a list, but used like one."""
 
     def __init__(self, *items: Any) -> None:
         self._items = items
@@ -405,7 +405,7 @@ async def test_a_declared_failure_is_told_as_it_is(connect: Connect) -> None:
 
 
 class Stuck:
-    """An embed function that returns when it is told to, or is cancelled."""
+    """An embed function that returns on a signal, or is cancelled."""
 
     def __init__(self) -> None:
         self.running = anyio.Event()

@@ -1,4 +1,4 @@
-"""What goes wrong, and what the client is told."""
+"""Failures, and what the client gets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def broken(prompt: str) -> str:
 
 @dataclass
 class Case:
-    """A request that fails, and how."""
+    """A failing request, and its error."""
 
     status: int
     code: str | None
@@ -194,7 +194,7 @@ async def test_a_stream_that_failed_before_it_had_anything_to_show_has_its_real_
 async def test_the_request_id_of_every_answer_leads_to_its_line_in_the_log(
     http: Http, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG, "openai_compat")  # probes are no news: their lines are at DEBUG
+    caplog.set_level(logging.DEBUG, "openai_compat")  # probes are logged at DEBUG
     async with http({"agent": Says("Hi"), "broken": broken}) as client:
         answers = [
             await client.post(CHAT, json=ASK),
@@ -540,7 +540,7 @@ async def test_a_completion_stream_breaks_off_the_same_way(connect: Connect) -> 
     assert (caught.value.type, caught.value.code) == ("agent_error", "agent_error")
 
 
-# events that are none
+# invalid events
 
 NOT_EVENTS: list[Any] = [
     None,
@@ -600,7 +600,7 @@ def breaks(kind: type[httpx2.TransportError]) -> Upstream:
 
 
 def agent_of(vendor: str, upstream: Upstream) -> Any:
-    """An agent that asks a model through a vendor's real client."""
+    """An agent that calls a model through a vendor's real client."""
     inner = httpx2.AsyncClient(transport=httpx2.MockTransport(upstream))
 
     async def agent(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""Uploaded files: kept, listed, read and deleted, and handed to agents as their bytes."""
+"""Uploaded files: stored, listed, read and deleted, and passed to agents as their bytes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def upload(client: httpx2.AsyncClient, name: str = "a.pdf", content: bytes
     return found
 
 
-# keeping
+# storing
 
 
 @requirement("files.keep")
@@ -101,7 +101,7 @@ async def test_the_types_are_those_of_the_sdk(http: Http) -> None:
         FileObject.model_validate(made, strict=True)
         deleted = (await client.delete(f"{URL}/{made['id']}")).json()
     FileDeleted.model_validate(deleted, strict=True)
-    told_in_the_error = {"status_details"}  # of an upload that failed: such a file is not kept
+    told_in_the_error = {"status_details"}  # from an upload that failed, whose file is not stored
     assert set(get_type_hints(wire.File)) == set(FileObject.model_fields) - told_in_the_error
     assert set(wire.PURPOSES) == set(FilePurpose.__args__)
     assert set(get_type_hints(FileCreateParams)) == {"file", "purpose", "expires_after"}

@@ -1,4 +1,4 @@
-"""Streams that are followed, in the process that makes them or in another one, over an agent that is silent."""
+"""Streams that are followed, in the process that makes them or in another one, while the agent is silent."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ ASKED: dict[str, dict[str, Any]] = {
 
 
 async def asked(http: Http, path: str, **fields: Any) -> tuple[Any, Says]:
-    """The answer to a request with these fields, and the agent that was asked."""
+    """The answer to a request with these fields, and the agent that ran."""
     agent = Says("Hi")
     async with http(Server(agent, chat_rest=ChatRest())) as client:
         answer = await client.post(path, json={"model": "agent", **ASKED[path], **fields})

@@ -1,4 +1,4 @@
-"""Parameters of one API that are sent to another are refused, and it is said what to send."""
+"""Parameters of one API that are sent to another are refused, and the error says what to send instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests in which the user says nothing are answered with what there is, unless a policy wants a user message."""
+"""Requests without a user message run with what they have, unless a policy requires a user message."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SILENT: list[tuple[list[Any], str]] = [
     ([*HELLO, ASSISTANT], "Hello"),
     ([*HELLO, ASSISTANT, EMPTY], ""),
 ]
-"""Conversations, and the prompt that each comes to."""
+"""Conversations, each with the resulting prompt."""
 
 of_each = pytest.mark.parametrize(("messages", "prompt"), SILENT)
 

@@ -1,4 +1,4 @@
-"""Clients offer their tools to every agent: one that cannot call them answers without, unless a call is required."""
+"""Clients offer tools to every agent: one that cannot call them answers without, unless a call is required."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API's own description: `GET /openapi.json`."""
+"""The OpenAPI document: `GET /openapi.json`."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def references(value: Any) -> Iterator[str]:
 
 
 def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
-    """Raise ValidationError unless `value` is what a schema of the document describes."""
+    """Raise ValidationError unless `value` matches a schema of the document."""
     whole = {**schema, "components": document["components"]}
     jsonschema.Draft202012Validator(whole).validate(value)
 
 
 def described(document: dict[str, Any], path: str, kind: str) -> dict[str, Any]:
-    """The schema of what `POST path` answers as `kind`."""
+    """The schema of the answer to `POST path` with media type `kind`."""
     schema: dict[str, Any] = document["paths"][path]["post"]["responses"]["200"]["content"][kind]["schema"]
     return schema
 

@@ -1,4 +1,4 @@
-"""Anthropic's and Ollama's APIs in `/openapi.json`: what it says is what is answered."""
+"""Anthropic's and Ollama's APIs in `/openapi.json`: real answers match the document."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ DESCRIBED: dict[str, Any] = {}
 
 
 async def described(client: Any) -> dict[str, Any]:
-    """The document, asked for once: it is long."""
+    """The document, requested only once: it is long."""
     if not DESCRIBED:
         DESCRIBED.update((await client.get("/openapi.json")).json())
     return DESCRIBED

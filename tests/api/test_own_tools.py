@@ -1,4 +1,4 @@
-"""The agent's own tools: no client takes their place, and no bound on them is accepted that nobody keeps."""
+"""The agent's own tools: no client tool replaces one, and no limit on them is accepted that nobody enforces."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 
 class Weatherman:
-    """Looks at the weather itself."""
+    """Looks up the weather with its own tool."""
 
     def __init__(self, capabilities: Capabilities, names: Any = None) -> None:
         self.capabilities = capabilities
@@ -51,7 +51,7 @@ def weather() -> str:
 
 
 class Source:
-    """Tools that are known only when they are asked for."""
+    """A tool source that lists its tools only on request."""
 
     name = "source"
 
@@ -87,7 +87,7 @@ OTHER: Body = {**FUNCTION, "name": "other"}
 
 
 def nested(tool: Body) -> Body:
-    """As chat writes it."""
+    """The tool in chat's nested format."""
     return {"type": tool["type"], tool["type"]: {name: tool[name] for name in tool if name != "type"}}
 
 
@@ -177,7 +177,7 @@ async def test_over_both_websockets_too() -> None:
     assert agent.runs == 0
 
 
-# bounds
+# limits
 
 BASH = SubprocessBackend(["true"])
 MODES = ["deny", "sandbox", "allowlist", "ask", "full"]

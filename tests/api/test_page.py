@@ -1,4 +1,4 @@
-"""The page's files and what leads to them; `tests/clients/test_page.py` has the page in a browser."""
+"""The page's files and the redirects to them; `tests/clients/test_page.py` has the page in a browser."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_page_is_not_in_the_description_of_the_api() -> None:
 
 
 MOST = 60_000
-"""Bytes of the whole page, as it is written: there is no build step that would make it smaller."""
+"""Size of the whole page in bytes, as it is written: no build step minifies it."""
 
 
 @requirement("page.small")

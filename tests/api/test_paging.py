@@ -1,4 +1,4 @@
-"""Lists that change while they are read, page by page, as the SDK reads them."""
+"""Pagination of lists that change meanwhile, as the SDK reads them."""
 
 from __future__ import annotations
 

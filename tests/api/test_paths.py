@@ -1,4 +1,4 @@
-"""Paths beside those of the API."""
+"""Paths outside the API."""
 
 from __future__ import annotations
 

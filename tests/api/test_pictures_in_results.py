@@ -1,4 +1,4 @@
-"""Pictures in the results of the client's tools reach the agent, whichever API they come by, and later turns too."""
+"""Images in results of the client's tools reach the agent, over every API, and in later turns too."""
 
 from __future__ import annotations
 

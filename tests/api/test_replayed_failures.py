@@ -1,4 +1,4 @@
-"""A client that sends a failed request again and again gets its failure again; a person who tries again gets a run."""
+"""A client that repeats a failed request gets the same failure again; a person who tries again gets a new run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST = (b"x-stainless-retry-count", b"0")
 
 
 class Fails:
-    """Counts its runs, and fails in each, as its prompt says."""
+    """Counts its runs, and fails in each one as its prompt says."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -158,7 +158,7 @@ async def test_a_loop_around_the_sdk_gets_the_failure_and_a_person_a_run(
 @pytest.mark.anyio
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_counts_from_the_moment_it_is_told(stream: bool) -> None:
-    """The agent is still being stopped then, and may take its time."""
+    """The agent is still being stopped at that time, which may take a while."""
     stopped, runs = anyio.Event(), list[str]()
 
     async def slow(prompt: str) -> AsyncIterator[str]:

@@ -1,4 +1,4 @@
-"""Every method on every path that there is, and on some that there are not, with ids that nobody would choose."""
+"""Every method on every path, on some unknown paths, and with ids that nobody would choose."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def templates() -> set[Route]:
 
 
 def targets(ids: tuple[str, ...]) -> Iterator[str]:
-    """The path of each route, its last parameter being each of the ids; and its aliases with an id that is none."""
+    """The path of each route, with each of the ids as its last parameter; and its aliases with an invalid id."""
     for route in templates():
         yield from [re.sub("{.*?}", "x", alias) for alias in route.aliases]
         start, parameter, end = route.shown_path.rpartition("{")
@@ -107,7 +107,7 @@ def is_open(target: str) -> bool:
 
 
 def check(ask: Ask, target: str, methods: tuple[str, ...]) -> dict[str, Answer]:
-    """What each method gets, when it is looked at whether that fits together."""
+    """The answer to each method, after checking that the answers are consistent."""
     answers = {method: ask(method, target) for method in methods}
     taken = {method for method, answer in answers.items() if answer.status != 405}
     for method, answer in answers.items():

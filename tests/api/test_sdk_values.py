@@ -1,6 +1,6 @@
-"""Whatever the SDK's types let a client write is taken, and is shown again as the SDK's types say that it is shown.
+"""Every value that the SDK's types let a client write is accepted, and is returned as the SDK's types describe it.
 
-The values are made from the types (`sdk_values`): what the SDK gains is tried as soon as it is installed.
+The values are generated from the types (`sdk_values`): whatever the SDK adds is tried as soon as it is installed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ITEMS: dict[str, Any] = {member.__name__: member for member in get_args(Response
 TOOLS: dict[str, Any] = {member.__name__: member for member in get_args(ToolParam)}
 CREATE = get_type_hints(response_create_params.ResponseCreateParamsNonStreaming, include_extras=True)
 NOT_ALONE = frozenset(["input", "conversation", "prompt", "tools", "tool_choice"])
-"""Parameters that are tried elsewhere, or that are about something that has to be there."""
+"""Parameters that are tested elsewhere, or that refer to something that must exist."""
 TRIED_ELSEWHERE = frozenset(["ItemReference", "McpApprovalResponse"])
-"""Items that name what has to be there."""
+"""Items that refer to something that must exist."""
 NOTHING_IN_THEM = "needs one of"
-"""A picture or a file of which the types ask for no more than its type says nothing: it is refused."""
+"""An image or a file of which the types require only its type has no content: it is refused."""
 
 
 @cache
@@ -50,7 +50,7 @@ def parsed(**fields: Any) -> ParsedResponse:
 
 
 def kept(item: Json) -> tuple[Json, ...]:
-    """What becomes of an item; nothing for one with a part that has nothing in it."""
+    """The input that is stored for an item; empty if the item has an empty part."""
     try:
         return parsed(input=[item]).kept
     except InvalidRequest as error:
@@ -60,7 +60,7 @@ def kept(item: Json) -> tuple[Json, ...]:
 
 
 def of_item(item: Json, union: Any) -> Any:
-    """The member of the SDK's union that an item is of."""
+    """The member of the SDK's union that an item belongs to."""
     kinds = [m for m in get_args(get_args(union)[0]) if item["type"] in get_args(m.model_fields["type"].annotation)]
     said = item.get("role") == "assistant"
     return next(kind for kind in kinds if len(kinds) == 1 or kind.__name__ in (MESSAGES[said], "Message"))

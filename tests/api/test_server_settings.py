@@ -1,4 +1,4 @@
-"""Settings of the wrong type are refused where they are made, in a sentence."""
+"""Settings of the wrong type are refused when they are made, with a readable message."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_setting_of_the_wrong_type_is_a_type_error_at_start(name: str) -> None
         WRONG[name]()
     text = str(caught.value)
     assert text
-    assert "object is not" not in text  # Python's own words
+    assert "object is not" not in text  # Python's own message
     assert "0x" not in text
     assert "sk-1" not in text
 

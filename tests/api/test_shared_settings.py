@@ -1,4 +1,4 @@
-"""Settings are values: what one server was given, another one may be given too, and neither notices."""
+"""Settings are values: several servers can share them without affecting each other."""
 
 from __future__ import annotations
 

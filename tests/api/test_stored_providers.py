@@ -1,4 +1,4 @@
-"""Settings of providers that an admin changes: in the store, for all servers that share it, and no key in plain text."""
+"""Provider settings that an admin changes: stored for all servers that share the store, without keys in plain text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET = "sk-nobody-may-read-this"
 
 
 class Place:
-    """Servers that share a store, each with providers of its own."""
+    """Servers that share a store, each with its own providers."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -118,7 +118,7 @@ async def test_a_server_with_another_key_does_not_start_and_says_why(
     with pytest.raises(UnusableStore, match=VARIABLE):
         async with place.servers(1):
             pass
-    monkeypatch.setenv(VARIABLE, f"{OTHER} {KEY}")  # while it is being changed, both are there
+    monkeypatch.setenv(VARIABLE, f"{OTHER} {KEY}")  # while it is being changed, both exist
     async with place.servers(1) as ((_, providers),):
         await becomes(providers, "groq", api_key=SECRET)
 

@@ -1,4 +1,4 @@
-"""Who calls, on WebSockets: asked as they are opened, and before each turn."""
+"""Authentication of WebSockets: when they are opened, and before each turn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDS = {"response.completed", "error", "message"}
 
 
 class Login:
-    """Knows who calls until it is told otherwise."""
+    """Accepts the caller until it is told otherwise."""
 
     def __init__(self) -> None:
         self.says: Any = Principal("user:ann")

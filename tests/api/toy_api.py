@@ -1,4 +1,4 @@
-"""An API from outside the package: `POST /toy/say` in lines of JSON, with errors and a key header of its own."""
+"""An API from outside the package: `POST /toy/say` with JSON lines, and its own errors and key header."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ToyTurn(TurnPlan[bytes]):
         last = line(done=self.finished.reason, stop=self.finished.stop_sequence)
         if self.requests[0].stream:
             return None, last
-        told = [json.loads(text) for text in (self.lines + last).splitlines()]  # the fold of what a stream says
+        told = [json.loads(text) for text in (self.lines + last).splitlines()]  # collects a stream into a whole answer
         return None, dumps({"text": "".join([one.get("text", "") for one in told]), **told[-1]})
 
     async def fail(self, error: OpenAICompatError) -> None:

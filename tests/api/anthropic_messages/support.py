@@ -1,4 +1,4 @@
-"""Requests to the Messages API, and what came of them."""
+"""Sends requests to the Messages API and collects the answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAID: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
 
 
 class Seen(list[AgentRequest]):
-    """An agent that keeps what it was asked."""
+    """An agent that records its requests."""
 
     async def __call__(self, request: AgentRequest) -> str:
         self.append(request)
@@ -41,7 +41,7 @@ async def send(
 
 
 def refusal(sent: Recorder) -> tuple[int, str, str, str]:
-    """Status, type, code and message of an error in this API's form."""
+    """Status, type, code and message of an error in this API's format."""
     told = sent.json
     assert set(told) == {"type", "error", "request_id"}
     assert told["type"] == "error"

@@ -1,4 +1,4 @@
-"""A connection to Claude Code breaks: the agent runs once, and Claude Code, which asks again, is told what it says."""
+"""A connection to Claude Code breaks: the agent runs once, and Claude Code's repeated request gets its answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SESSION = (b"x-claude-code-session-id", b"s1")
 
 
 class Slow:
-    """An agent that says two things, the second once it may."""
+    """An agent that says two things, the second one after a signal."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -57,7 +57,7 @@ async def until(condition: Any) -> None:
 
 @asynccontextmanager
 async def broken(server: Server, agent: Slow, *headers: tuple[bytes, bytes], **fields: Any) -> AsyncGenerator[Recorder]:
-    """A stream of Claude Code's whose connection breaks once it has begun. Within the block, another is under way."""
+    """A stream to Claude Code whose connection breaks after it has begun."""
     sent, runs = Recorder(), agent.runs
     async with anyio.create_task_group() as tasks:
 
@@ -161,7 +161,7 @@ async def test_the_same_again_after_a_good_answer_is_a_run_of_its_own() -> None:
     at_once, later = serve(agent), serve(agent, reconnect=1e-9)
     for server, runs in ((at_once, 1), (later, 2)):
         agent.runs = 0
-        for _ in range(2):  # a program that asks again does so at once
+        for _ in range(2):  # a program retries at once
             assert texts((await send(server, SESSION)).json) == ["First. ", "Second."]
         assert agent.runs == runs
 
@@ -180,7 +180,7 @@ async def test_nobody_else_is_told_of_a_turn_and_nothing_else_is_answered_from_i
         await send(server, SESSION, ann, messages=[{"role": "user", "content": "hello"}])
         await send(server, SESSION, ann, model="agent", messages=[{"role": "user", "content": "hi"}], tools=[])
         await send(server, ann)
-    assert agent.runs == 6  # the last but one is the request again
+    assert agent.runs == 6  # only the last but one repeats the request
 
 
 @requirement("anthropic.reconnect")

@@ -1,4 +1,4 @@
-"""What clients send: understood, passed over, or refused by its place, always in this API's own form."""
+"""Client requests: understood, ignored, or refused with the field at fault, always in this API's own format."""
 
 from __future__ import annotations
 

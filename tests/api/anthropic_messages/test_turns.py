@@ -1,4 +1,4 @@
-"""Turns over the Messages API: failures, questions to people, and threads."""
+"""Turns over the Messages API: failures, approvals, and threads."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_stream_that_fails_has_a_whole_block_before_the_error(said: list
     names = [event["type"] for event in streamed(sent.data) if event["type"] != "ping"]
     assert names[-2:] == ["content_block_stop", "error"]
     assert b"tool_use" not in sent.data
-    await send(server, session, to=again, stream=True)  # the conversation is free
+    await send(server, session, to=again, stream=True)  # the conversation is unlocked
     assert (again.status, len(runs)) == (200, 2)
 
 
@@ -228,7 +228,7 @@ async def test_no_answer_for_claude_code_is_cut_by_an_estimate() -> None:
         told = folded(streamed(sent.data)) if stream else sent.json
         assert (told["stop_reason"], told["content"][0]["text"]) == ("end_turn", "word " * 20)
     assert limits == [10, 10, 10]
-    # what the agent says itself is told
+    # the agent's own text is shown
     half = [{"role": "user", "content": "half"}]
     assert (await send(server, session, max_tokens=10, messages=half)).json["stop_reason"] == "max_tokens"
 

@@ -1,4 +1,4 @@
-"""Approvals in chat: asked as text or by a tool of the client's, decided once, by whoever was asked."""
+"""Approvals in chat: asked as text or through a tool of the client's, decided once, by the principal that was asked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASKS: Any = {"type": "function", "function": {"name": "request_approval", "param
 
 
 class Careful:
-    """Asks before it deletes, and says what was decided and what it then knows of the conversation."""
+    """Asks before it deletes, then reports the decision and the conversation that it sees."""
 
     def __init__(self) -> None:
         self.requests: list[AgentRequest] = []
@@ -135,7 +135,7 @@ async def test_a_decision_that_is_none_is_a_400(connect: Connect) -> None:
 
 
 class Silent:
-    """Tells only the result of a call that was decided about, and never that it was denied, as some frameworks do."""
+    """Reports only the result of a decided call, and never that the call was denied, as some frameworks do."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         if request.resume is None or not request.resume.decisions:

@@ -1,4 +1,4 @@
-"""The older completions API: the same agents, text only."""
+"""The legacy completions API: the same agents, text only."""
 
 from __future__ import annotations
 

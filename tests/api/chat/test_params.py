@@ -59,7 +59,7 @@ EVERY_PARAMETER: dict[str, Any] = {
 
 
 async def finish(client: openai.AsyncOpenAI, **ask: Any) -> tuple[str, str]:
-    """Text and finish_reason of an answer: the same, streamed and plain."""
+    """Text and finish_reason of an answer, which are the same streamed and whole."""
     plain = (await client.chat.completions.create(model="agent", messages=HELLO, **ask)).choices[0]
     stream = await client.chat.completions.create(model="agent", messages=HELLO, stream=True, **ask)
     chunks = [chunk.choices[0] async for chunk in stream]
@@ -292,7 +292,7 @@ async def test_deprecated_function_calling_is_refused_with_the_name_of_what_repl
     assert f"use '{instead}'" in caught.value.message
 
 
-# what an agent has to declare
+# capabilities that an agent has to declare
 
 
 @requirement("params.undeclared")
@@ -465,7 +465,7 @@ async def test_an_agent_that_counts_tokens_itself_is_given_the_limit_and_not_cut
 
 @requirement("params.n")
 async def test_n_answers_are_n_runs_side_by_side_and_usage_is_their_sum(connect: Connect) -> None:
-    together = threading.Barrier(3)  # no run goes on before all have begun
+    together = threading.Barrier(3)  # no run goes on before all have started
 
     def agent(context: RunContext) -> Iterator[Any]:
         together.wait(10)

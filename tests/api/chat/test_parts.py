@@ -1,4 +1,4 @@
-"""Pictures, speech and documents in a user's message."""
+"""Images, audio and documents in a user's message."""
 
 from __future__ import annotations
 

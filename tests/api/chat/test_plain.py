@@ -1,4 +1,4 @@
-"""Plain chat completions, and what the agent is given."""
+"""Chat completions that are not streamed, and the request that the agent gets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_a_plain_answer_is_one_chat_completion_object(http: Http) -> None:
     async with http({"greeter": agent}) as client:
         answer = await client.post("/v1/chat/completions", json={"model": "greeter", "messages": HELLO})
     body = json.loads(answer.content)
-    # who has one of both ids finds the other, in logs and traces
+    # either id leads to the other, in logs and traces
     assert body.pop("id") == answer.headers["x-request-id"].replace("req_", "chatcmpl-")
     assert body.pop("created") > 1_700_000_000
     assert body == {

@@ -1,4 +1,4 @@
-"""Our wire types beside those of the installed openai SDK: what it gains and we lack fails here by name."""
+"""Our wire types compared with those of the installed openai SDK: whatever the SDK adds and we lack fails here by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.listening import data_of
 
 pytestmark = pytest.mark.anyio
 
-# What the SDK knows and we do not, and the other way round: each with the reason. "*" stands for anything.
+# Differences between the SDK and us, in both directions, each with its reason. "*" stands for anything.
 
 REQUEST_FIELDS_WE_LEAVE_OUT = {
     "messages[function].*": "deprecated, and refused with the name of what replaced it",
@@ -85,7 +85,7 @@ ANSWERS = [
 
 
 def members(kind: Any) -> Iterator[Any]:
-    """The types a value may have, with everything that only wraps them taken off."""
+    """The types that a value may have, without wrappers."""
     origin = get_origin(kind)
     if origin in (Annotated, Required, NotRequired):
         yield from members(get_args(kind)[0])
@@ -108,12 +108,12 @@ def fields(kind: Any) -> dict[str, Any]:
 
 
 def literals(kind: Any) -> list[Any]:
-    """The values a field is restricted to; empty where it is not."""
+    """The values that a field is restricted to; empty if it is not restricted."""
     return [value for member in members(kind) if get_origin(member) is Literal for value in get_args(member)]
 
 
 def labels(kind: Any) -> list[str]:
-    """What tells a member of a union from the others: its roles, or its type."""
+    """The discriminator of a union member: its roles, or its type."""
     tags = literals(fields(kind).get("role", str)) or literals(fields(kind).get("type", str))
     return [f"[{tag}]" for tag in tags] or [""]
 
@@ -138,7 +138,7 @@ def takes_anything(kind: Any) -> bool:
 
 
 def lacking(theirs: Any, ours: Any) -> set[str]:
-    """Fields that they have and we have not, but for those below one of ours that takes any object."""
+    """Fields that the SDK has and we lack, except those below one of our fields that accepts any object."""
     known = dict(walk(ours, tell_apart=True))
     open_fields = tuple(name for name, kind in known.items() if takes_anything(kind))
     below_open = tuple(f"{name}{mark}" for name in open_fields for mark in ".[")
@@ -146,7 +146,7 @@ def lacking(theirs: Any, ours: Any) -> set[str]:
 
 
 def refused_values(theirs: Any, ours: Any) -> set[str]:
-    """Values that they send and we would refuse."""
+    """Values that the SDK sends and we would refuse."""
     known = dict(walk(ours, tell_apart=True))
     return {
         f"{name} {value}"
@@ -172,7 +172,7 @@ def below(names: set[str], parents: Iterable[str]) -> set[str]:
     return {name for name in names if name.startswith(tuple(f"{parent}." for parent in parents))}
 
 
-# what is sent
+# requests
 
 
 @requirement("sdk.request")
@@ -195,7 +195,7 @@ def test_no_request_field_is_explained_that_needs_no_explanation() -> None:
         assert any(explained(name, [reason]) for name in lacking(*chat)), reason
 
 
-# what is answered
+# answers
 
 
 @requirement("sdk.answer")
@@ -224,11 +224,11 @@ def test_no_answer_field_is_explained_that_needs_no_explanation() -> None:
         assert any(explained(name, [reason]) for name in added), reason
 
 
-# what is really written
+# real answers
 
 
 def unknown(value: Any, path: str = "") -> Iterator[str]:
-    """The fields of a parsed answer that the SDK has no name for."""
+    """The fields of a parsed answer that the SDK does not know."""
     if isinstance(value, list):
         for item in value:
             yield from unknown(item, path)
@@ -240,7 +240,7 @@ def unknown(value: Any, path: str = "") -> Iterator[str]:
 
 
 def strictly(sdk: type[pydantic.BaseModel], text: str) -> set[str]:
-    """Validate an answer as the SDK's type, with nothing coerced; the fields that it does not know."""
+    """Validate an answer as the SDK's type, without coercion; returns the fields that the SDK does not know."""
     return set(unknown(sdk.model_validate_json(text, strict=True)))
 
 

@@ -56,7 +56,7 @@ def picture(index: int, base64: str) -> dict[str, Any]:
 
 @dataclass
 class Case:
-    """What an agent says, and the message and finish_reason that come of it, streamed and plain."""
+    """An agent's output, and the resulting message and finish_reason, streamed and whole."""
 
     items: list[AgentEvent | str]
     message: dict[str, Any]
@@ -131,7 +131,7 @@ CASES = {
 
 
 def said(choice: Any) -> Case:
-    """What the SDK made of an answer, with what differs by its nature taken out: ids, and the SDK's own fields."""
+    """The SDK's result for an answer, without ids and the SDK's own fields, which always differ."""
     message = {key: value for key, value in choice.message.model_dump().items() if value}
     message.pop("role")
     if choice.message.content == "":

@@ -1,4 +1,4 @@
-"""Tool calls: those that the client runs, and those that the agent runs itself."""
+"""Tool calls: those that the client runs, and those that the agent runs on its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TOOLS: Any = [WEATHER, TIME, CODE]
 
 
 async def chunks(client: openai.AsyncOpenAI, **ask: Any) -> list[dict[str, Any]]:
-    """The stream's chunks as they came: delta, finish_reason if it has one, event if it has one."""
+    """The stream's chunks in order: delta, finish_reason if it has one, event if it has one."""
     stream = await client.chat.completions.create(model="agent", stream=True, **{"messages": HELLO, **ask})
     found: list[dict[str, Any]] = []
     async for chunk in stream:
@@ -63,7 +63,7 @@ async def chunks(client: openai.AsyncOpenAI, **ask: Any) -> list[dict[str, Any]]
 
 
 def calls(*pieces: dict[str, Any]) -> list[dict[str, Any]]:
-    """A stream that has these pieces of tool calls and nothing else."""
+    """A stream with only these deltas of tool calls."""
     role: dict[str, Any] = {"delta": {"role": "assistant", "content": None, "refusal": None}}
     return [
         role,
@@ -125,7 +125,7 @@ async def test_a_custom_tool_call_streams_its_input(connect: Connect) -> None:
         async with client.chat.completions.stream(model="agent", messages=HELLO, tools=TOOLS) as stream:
             async for _ in stream:
                 pass
-            # The SDK's helper adds custom calls up, but cannot make its final, parsed object of them.
+            # The SDK's helper accumulates custom calls, but cannot make its final, parsed object of them.
             snapshot = stream.current_completion_snapshot.to_dict()
     call = {"id": "c", "type": "custom", "custom": {"name": "code", "input": "print(1)"}}
     assert streamed == calls(
@@ -528,11 +528,11 @@ async def test_a_call_that_was_declared_asynchronous_need_not_be_answered_yet(co
     assert len(agent.requests) == 1
 
 
-# the whole way
+# the whole round trip
 
 
 async def forecaster(request: AgentRequest) -> AsyncIterator[AgentEvent | str]:
-    """Asks the client for the weather, then speaks of what it was told."""
+    """Calls the client's weather tool, then reports the result."""
     if request.resume is None:
         yield "I shall ask. "
         yield ToolCallReady("call_rome", "weather", '{"city": "Rome"}')

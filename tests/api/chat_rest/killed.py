@@ -1,4 +1,4 @@
-"""A shop that is served in a process of its own, told by its environment."""
+"""A shop that is served in its own process, configured by its environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from openai_compat.tools import AskLater, ToolLoop
 
 
 class Buyer:
-    """Buys bread, and says so once it has it."""
+    """Buys bread, and says so when it has it."""
 
     capabilities = Capabilities()
 

@@ -1,4 +1,4 @@
-"""What the tests of the chat REST API share: agents with tools, and streams as they are read."""
+"""Shared by the tests of the chat REST API: agents with tools, and parsers of streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ API = "/api/chat"
 
 
 class Shop:
-    """Tools that leave a trace."""
+    """Tools that record their calls."""
 
     def __init__(self) -> None:
         self.did: list[str] = []
@@ -43,7 +43,7 @@ def call(call_id: str, name: str, **arguments: Any) -> ToolCallReady:
 
 
 def shopper(shop: Shop, *scripts: list[Any], **settings: Any) -> ToolLoop:
-    """A model that says what it was told to, with the shop's tools."""
+    """A model with scripted answers and the shop's tools."""
     return ToolLoop(ScriptedBackend(*scripts), shop.tools, **{"approver": AskLater(), **settings})
 
 
@@ -71,14 +71,14 @@ def read_frames(text: str) -> Iterator[dict[str, Any]]:
 
 
 def error_of(answer: httpx2.Response) -> tuple[int, str | None, str | None]:
-    """Status, code and param of an error, which is OpenAI's envelope."""
+    """Status, code and param of an error in OpenAI's envelope."""
     error = answer.json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return answer.status_code, error["code"], error["param"]
 
 
 async def conversation(client: httpx2.AsyncClient, **fields: Any) -> str:
-    """A new conversation's id."""
+    """Create a conversation; returns its id."""
     made = await client.post(f"{API}/conversations", json=fields)
     assert made.status_code == 201
     found: str = made.json()["conversation"]["id"]

@@ -1,4 +1,4 @@
-"""Approvals over the chat REST API: asked by one request, decided once by another, on whatever process."""
+"""Approvals over the chat REST API: asked by one request, decided once by another, in any process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TWO = (["Two things.", call("c1", "buy", what="bread"), call("c2", "buy", what="
 async def asked(
     client: httpx2.AsyncClient, name: str, path: str = "messages/with-tools", **more: Any
 ) -> dict[str, Any]:
-    """Say something upon which the agent asks; the answer."""
+    """Send a message on which the agent asks for approval; returns the answer."""
     answer = await client.post(f"{API}/conversations/{name}/{path}", json={"content": "Buy bread", **more})
     assert answer.status_code == 200
     found: dict[str, Any] = answer.json()
@@ -73,7 +73,7 @@ async def test_a_decision_resumes_the_turn_once_and_its_result_is_in_the_convers
 @pytest.mark.parametrize("first", ["messages/with-tools", "messages", "messages/agentic", "completions"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_ids_that_are_told_are_those_of_the_history(http: Http, first: str, stream: bool) -> None:
-    """Whichever request asks, and whether it and the decision are streamed: deleting and forking work by them."""
+    """For each request that may ask, streamed or not: clients delete and fork messages by these ids."""
     told: list[str] = []
     async with http(serving(shopper(Shop(), *BUYS, *BOUGHT))) as client:
         name = await conversation(client)
@@ -105,7 +105,7 @@ async def test_the_ids_that_are_told_are_those_of_the_history(http: Http, first:
 
 
 def ids_in(answer: httpx2.Response) -> list[str]:
-    """The ids of messages that an answer tells, plain or streamed."""
+    """The message ids in an answer, whole or streamed."""
     assert answer.status_code == 200
     if answer.headers["content-type"].startswith("text/event-stream"):
         found = [{"type": None, "data": frame, **frame} for frame in frames(answer)]
@@ -164,7 +164,7 @@ async def test_what_was_allowed_for_always_holds_at_every_server_of_the_store_un
     shop, memory = Shop(), MemoryStore()
     buys = (*BUYS, *BOUGHT) * 3
 
-    def another() -> Server:  # another process, as far as it can tell: nothing but the store is the same
+    def another() -> Server:  # another process, as far as the server can tell: they share nothing but the store
         store = memory if kept == "memory" else f"sqlite:///{tmp_path / 'state.db'}"
         return serving(shopper(shop, *buys), store=store)
 
@@ -210,7 +210,7 @@ async def test_an_agentic_turn_asks_and_goes_on_as_one(http: Http) -> None:
 
 
 async def ended(client: httpx2.AsyncClient, name: str, words: str) -> None:
-    """Return once the conversation ends with these words."""
+    """Return once the conversation ends with this text."""
     with anyio.fail_after(10):
         while True:
             found = (await client.get(f"{API}/conversations/{name}/messages")).json()["messages"]

@@ -1,4 +1,4 @@
-"""What there is to talk to: models, providers and tools."""
+"""The catalog: models, providers and tools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def echo(prompt: str) -> str:
 
 
 class Cupboard:
-    """Providers whose settings can be looked at from outside."""
+    """Providers whose settings a test can inspect."""
 
     def __init__(self) -> None:
         self.default: str | None = "anthropic"
@@ -112,7 +112,7 @@ async def test_providers_are_told_with_their_health_and_models(http: Http) -> No
     ]
     assert [one["id"] for one in models["models"]] == ["anthropic/claude"]
     assert [one["provider"] for one in everything["models"]] == ["anthropic", "openai-compat"]
-    assert everything["aliases"] == []  # nobody here answers for ollama/llama4
+    assert everything["aliases"] == []  # no agent here serves ollama/llama4
     assert [one["id"] for one in offered["models"]] == ["ollama-large"]
     assert (health["healthy"], cupboard.looked) == (False, 1)
     assert (asked["provider"], asked["model"], together["model"]) == (
@@ -185,14 +185,14 @@ async def test_tools_are_listed_with_their_agents(http: Http) -> None:
     assert hers["tools"][0]["agents"] == ["shop"]
 
 
-# whose an agent is
+# an agent's provider
 
 NOWHERE = "http://127.0.0.1:9/v1"
 SETTINGS = {name: ProviderSettings(api_key="k", base_url=NOWHERE) for name in ("anthropic", "groq", "ollama")}
 
 
 def behind(upstream: str | None) -> AgentBackend:
-    """An agent that says whose model it is."""
+    """An agent that declares its upstream model."""
     return as_backend(echo, capabilities=Capabilities(upstream=upstream))
 
 

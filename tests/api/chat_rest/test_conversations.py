@@ -1,4 +1,4 @@
-"""Conversations of the chat REST API: made, listed, named, copied, exported and deleted."""
+"""Conversations of the chat REST API: created, listed, renamed, forked, exported and deleted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_the_list_can_be_paged_and_narrowed(http: Http) -> None:
         first = await conversation(client, taskId="task_01")
         second = await conversation(client, taskId="task_02")
         third = await conversation(client, taskId="task_01")
-        await say(client, first, "Hello")  # used last
+        await say(client, first, "Hello")  # most recently used
         everything = await listed(client)
         of_task = await listed(client, "?taskId=task_01&limit=20&offset=0")
         later = await listed(client, "?limit=1&offset=1")

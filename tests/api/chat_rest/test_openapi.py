@@ -1,4 +1,4 @@
-"""The chat REST API in `/openapi.json`: what it says is what is answered."""
+"""The chat REST API in `/openapi.json`: real answers match the document."""
 
 from __future__ import annotations
 

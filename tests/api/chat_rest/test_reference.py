@@ -1,4 +1,4 @@
-"""The reference page of the chat REST API says what the code does."""
+"""The reference page of the chat REST API matches the code."""
 
 from __future__ import annotations
 

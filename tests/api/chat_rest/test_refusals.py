@@ -1,4 +1,4 @@
-"""What bad requests to the chat REST API get: OpenAI's envelope, with the field at fault."""
+"""Errors for bad requests to the chat REST API: OpenAI's envelope, with the field at fault."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ async def test_pages_of_origins_that_cors_names_may_use_the_cookie_and_read_the_
     assert stranger.status_code == 403
     assert CREDENTIALS not in stranger.headers
     assert elsewhere.status_code == 401
-    assert CREDENTIALS not in elsewhere.headers  # no cookie counts there
+    assert CREDENTIALS not in elsewhere.headers  # cookies do not count there
 
 
 @requirement("chat_rest.cookie.pages")

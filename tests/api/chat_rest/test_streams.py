@@ -1,4 +1,4 @@
-"""Streams of the chat REST API: failures, deadlines, silence, and clients that come and go."""
+"""Streams of the chat REST API: failures, deadlines, silence, and clients that leave and return."""
 
 from __future__ import annotations
 

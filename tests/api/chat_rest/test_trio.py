@@ -1,4 +1,4 @@
-"""The chat REST API on trio: what is not the event loop's own runs there too."""
+"""The chat REST API on trio: everything that does not depend on asyncio runs there too."""
 
 from __future__ import annotations
 

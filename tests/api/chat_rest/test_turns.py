@@ -19,7 +19,7 @@ HELLO: Any = {"messages": [{"role": "user", "content": "Hello"}]}
 
 
 class Parrot:
-    """Says what it was asked, and keeps the requests."""
+    """Repeats its input, and records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[AgentRequest] = []

@@ -1,4 +1,4 @@
-"""The chat WebSocket without a socket, in frames; every wait is bounded."""
+"""A client of the chat WebSocket that exchanges frames without a socket; every wait is bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST = frozenset({"message", "error", "generation_stopped"})
 
 
 class Client:
-    """One connection. `pings` are those that came in between."""
+    """One connection. `pings` are those that arrived between other frames."""
 
     def __init__(self, websocket: WebSocket, *, binary: bool = False) -> None:
         self.websocket = websocket
@@ -37,7 +37,7 @@ class Client:
         await self.send(**{"role": "user", "content": content, "thread_id": "t", **fields})
 
     async def receive(self) -> dict[str, Any]:
-        """The next frame; pings are counted."""
+        """The next frame that is not a ping; pings are counted."""
         while True:
             with anyio.fail_after(PATIENCE):
                 frame = await self.websocket.receive()
@@ -60,7 +60,7 @@ class Client:
         return await self.until()
 
     async def error(self) -> tuple[int, str | None, str | None]:
-        """Status, code and param of the next frame, which is an error with all that one has."""
+        """Status, code and param of the next frame, which must be a complete error."""
         frame = await self.receive()
         assert frame["type"] == "error", frame
         assert {"message", "error_type", "status", "error", "request_id"} <= set(frame)
@@ -68,7 +68,7 @@ class Client:
         return frame["status"], frame["error"]["code"], frame["error"]["param"]
 
     async def pong(self) -> list[dict[str, Any]]:
-        """What was sent until now."""
+        """The frames sent so far."""
         await self.send(type="ping")
         return (await self.until("pong"))[:-1]
 
@@ -95,7 +95,7 @@ def server_of(agent: Any, socket: ChatWebSocket | None = None, **settings: Any) 
 
 
 async def echo(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """All that was said, in two pieces."""
+    """Repeats the whole conversation, in two chunks."""
     yield "heard: "
     yield " / ".join([str(message["content"]) for message in messages])
 
@@ -110,7 +110,7 @@ def types(frames: list[dict[str, Any]]) -> list[str]:
 
 
 class Gate:
-    """An agent that says "one", then waits if its prompt is "wait NAME", until let through."""
+    """An agent that says "one"; if its prompt is "wait NAME", it waits until let through."""
 
     def __init__(self) -> None:
         self.doors: dict[str, anyio.Event] = {}
@@ -140,5 +140,5 @@ class Gate:
                 await self._changed.wait()
 
     async def waits(self, *names: str) -> None:
-        """Return once it waits at these doors."""
+        """Return once the agent waits at these doors."""
         await self.until(lambda: set(names) <= set(self.doors))

@@ -1,4 +1,4 @@
-"""How much of a chat is kept in memory for those who come back: so many bytes, and nobody's takes another's place."""
+"""Memory limits of chat frames kept for replay: in bytes, and no principal takes another's share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_counted_is_never_less_than_the_text_and_is_nothing_when_all_is_
 
 
 async def working(prompt: str) -> AsyncIterator[Any]:
-    """Has a tool of its own whose result is large."""
+    """Calls a tool of its own whose result is large."""
     yield ToolCallStarted("c", "look")
     yield ToolCallReady("c", "look", "{}")
     yield ToolResult("c", "x" * 90_000)
@@ -65,7 +65,7 @@ async def working(prompt: str) -> AsyncIterator[Any]:
 
 
 async def replayed(client: Client, thread: str) -> tuple[list[str], bool]:
-    """What somebody who comes back is told, and whether that is all."""
+    """The frames that a returning client gets, and True if the replay is complete."""
     await client.send(type="resume_chat", thread_id=thread, last_seq=1)
     resumed = (await client.until("chat_resumed"))[-1]
     again = [await client.receive() for _ in range(resumed["replay_count"])]

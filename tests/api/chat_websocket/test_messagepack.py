@@ -1,4 +1,4 @@
-"""MessagePack from strangers: what is refused, at what cost, and that all else arrives as it was sent."""
+"""MessagePack from strangers: the refusals and their cost; everything else arrives as it was sent."""
 
 from __future__ import annotations
 

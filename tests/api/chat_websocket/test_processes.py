@@ -1,4 +1,4 @@
-"""Threads through several servers that know nothing of each other but the store: resumed, stopped and fed at any of them."""
+"""Threads over several servers that share only a store: resumed, stopped and fed at any of them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_running_turn_is_resumed_at_another_server_without_a_gap_or_a_fr
                 rest = await client.until("message")
                 assert numbers(rest) == [seen[-1]["chat_seq"] + 1 + number for number in range(len(rest))]
                 assert rest[-1]["content"] == "[a]wait a"
-            # The next turn is at this server, and its numbers go on.
+            # The next turn runs on this server, and the numbering goes on.
             there = await at_b.ask("then")
             assert numbers(there)[0] == rest[-1]["chat_seq"] + 1
             async with chat(a) as at_a:
@@ -94,7 +94,7 @@ TOOL = {"name": "where", "description": "Where the user is.", "parameters": {"ty
 
 
 async def traveller(request: AgentRequest) -> AsyncIterator[Any]:
-    """Asks the client where it is."""
+    """Calls the client's tool for its location."""
     if request.resume is None:
         yield ToolCallReady("call_1", "where", "{}")
     else:
@@ -108,7 +108,7 @@ async def test_the_result_of_a_clients_tool_comes_through_another_server(url: st
         await at_a.say("where am I?")
         await at_a.until("tool_call")
         with anyio.fail_after(10):
-            while True:  # until it is copied that the turn waits for it
+            while True:  # until the store shows that the turn waits for the result
                 await at_b.send(type="tool_result", tool_call_id="call_1", result="Lisbon")
                 if not await at_b.pong():
                     break

@@ -1,4 +1,4 @@
-"""The reference names every frame, and the example page is a program."""
+"""The reference names every frame, and the example page is a working program."""
 
 from __future__ import annotations
 

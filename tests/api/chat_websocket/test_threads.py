@@ -1,4 +1,4 @@
-"""A thread's frames, without connections: whatever happens, each follower gets every frame once and in order."""
+"""A thread's frames, without connections: whatever happens, each follower gets every frame once, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns over the chat WebSocket without a socket: what is said, kept, stopped, superseded, resumed."""
+"""Turns over the chat WebSocket without a socket: streamed, stored, stopped, superseded, resumed."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ async def test_a_stopped_turn_says_so_once_and_leaves_no_message_dangling() -> N
         await gate.until(lambda: gate.ended == ["a"])
         assert await client.pong() == []
         assert await said(server) == []
-        await client.send(type="stop")  # nothing runs: a word for the last thread
+        await client.send(type="stop")  # nothing runs: a reply about the last thread
         assert (await client.receive())["thread_id"] == "t"
         assert await client.pong() == []
 
@@ -399,7 +399,7 @@ async def test_a_turn_that_has_ended_is_told_again_and_a_gap_is_told() -> None:
         header = await client.receive()
         assert (header["replay_count"], header["replay_incomplete"]) == (4, True)
         assert await client.until() == frames[-4:]
-        await client.send(type="resume_chat", thread_id="t", last_seq=999)  # of another life
+        await client.send(type="resume_chat", thread_id="t", last_seq=999)  # from an earlier life of the server
         assert (await client.receive())["replay_incomplete"] is True
         await client.until()
         await client.send(type="resume_chat", thread_id="other", last_seq=3)
@@ -481,7 +481,7 @@ TOOL = {"name": "where", "description": "Where the user is.", "parameters": {"ty
 
 
 async def traveller(request: AgentRequest) -> AsyncIterator[Any]:
-    """Asks the client where it is, if it can."""
+    """Calls the client's tool for its location, if the client offers it."""
     if request.resume is None:
         yield "Let me see. "
         yield ToolCallReady("call_1", "where", '{"exact": true}')
@@ -515,7 +515,7 @@ async def test_a_tool_that_fails_or_is_silent_is_told_to_the_agent() -> None:
         await client.send(type="tool_result", tool_call_id="call_1", ok=False, error="no signal")
         assert (await client.until("message"))[-1]["content"] == 'You are in {"error":"no signal"}'
         frames = await client.ask("where am I?", thread_id="2")
-        assert types(frames)[-1] == "message"  # the one with the call
+        assert types(frames)[-1] == "message"  # the message with the call
         frames = await client.until("message")
         assert [f["ok"] for f in frames if f["type"] == "tool_result"] == [False]
         assert "Frontend tool where timed out after 0.2 seconds" in frames[-1]["content"]
@@ -756,7 +756,7 @@ async def test_a_workflow_tells_how_it_gets_on_and_how_it_ended_once() -> None:
         assert failed[-2]["status"] == "failed"
 
 
-# who may
+# access
 
 
 @requirement("chatws.auth")
@@ -903,7 +903,7 @@ async def test_a_client_that_does_not_read_holds_the_agent_back_and_gets_everyth
     async with chat(server_of(chatty)) as client:
         await client.say()
         await client.receive()
-        for _ in range(500):  # what a client that reads nothing leaves the server time for
+        for _ in range(500):  # the client reads nothing, so the server has time
             await anyio.lowlevel.checkpoint()
         assert produced < 2000
         frames = await client.until("message")

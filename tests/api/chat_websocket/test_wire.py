@@ -1,4 +1,4 @@
-"""The chat WebSocket of `openai-compat serve`, frame by frame. Numbers are those of the list of faults to survive."""
+"""The chat WebSocket of `openai-compat serve`, frame by frame. Numbers refer to the list of faults to survive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to Ollama's API, and what came of them."""
+"""Sends requests to Ollama's API and collects the answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEATHER: dict[str, Any] = {
 
 
 class Asked(list[AgentRequest]):
-    """An agent that keeps what it was asked."""
+    """An agent that records its requests."""
 
     async def __call__(self, request: AgentRequest) -> str:
         self.append(request)
@@ -50,7 +50,7 @@ def told_lines(sent: Recorder) -> list[dict[str, Any]]:
 
 
 def refused(sent: Recorder) -> tuple[int, str, str]:
-    """Status, code and text of an error in this API's form."""
+    """Status, code and text of an error in this API's format."""
     told = sent.json
     assert set(told) == {"error", "code"}
     return sent.status, told["code"], told["error"]

@@ -1,4 +1,4 @@
-"""What Ollama's clients send, as they were seen to send it, and what is wrong with what they must not."""
+"""Requests of Ollama's clients as observed, and the errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_key_is_asked_for_but_not_whether_anybody_is_at_home() -> None:
     key = (b"authorization", b"Bearer k")
     assert [m["name"] for m in json.loads((await get(server, "/api/tags", key)).data)["models"]] == ["one:latest"]
     assert refused(await post(server, "/api/show", key, model="two"))[0] == 404
-    assert (await answer(server, request("/api/show", {"name": "one"}, key))).status == 200  # as it was called before
+    assert (await answer(server, request("/api/show", {"name": "one"}, key))).status == 200  # the older field name
 
 
 @requirement("ollama.requests")

@@ -63,7 +63,7 @@ async def silent(request: AgentRequest) -> AsyncIterator[str]:
 
 
 class Looker:
-    """It sees, and is told of as one that does nothing else."""
+    """An agent with vision, and no other capability."""
 
     capabilities = Capabilities(client_tools=False, context_window=5000, parameters=frozenset())
 

@@ -1,4 +1,4 @@
-"""Conversations that are made shorter in time, for agents that say how much they can take."""
+"""Conversations are compacted in time, for agents that declare a context window."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LONG = "word " * 160
 
 
 class Short:
-    """Can take about 400 tokens; sums up when it is asked to."""
+    """Has a context window of about 400 tokens; summarizes when asked to."""
 
     capabilities = Capabilities(context_window=400)
 
@@ -129,7 +129,7 @@ async def test_an_agent_can_tell_a_request_for_a_summary_from_a_persons_message(
 
 
 class Looking(Short):
-    """Looks something up before it sums up."""
+    """Looks something up before it summarizes."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         self.said.append([m["content"] for m in request.raw_messages])

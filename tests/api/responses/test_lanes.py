@@ -1,4 +1,4 @@
-"""What runs on a Responses WebSocket and what waits, and which responses only the connection knows."""
+"""Running and waiting requests of a Responses WebSocket, and the responses that only the connection knows."""
 
 from __future__ import annotations
 

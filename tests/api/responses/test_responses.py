@@ -1,4 +1,4 @@
-"""The Responses API, over each transport: answers, streams, chains, background, what is kept of them."""
+"""The Responses API over each transport: answers, streams, chains, background responses, stored data."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ ALL_KEYS = frozenset(
 
 
 class Gate:
-    """Says "a", waits to be opened, says "b"."""
+    """Says "a", waits to be opened, then says "b"."""
 
     def __init__(self) -> None:
         self.waiting, self.opened, self.stopped = anyio.Event(), anyio.Event(), anyio.Event()
@@ -99,7 +99,7 @@ class Gate:
 
 
 async def outcome(client: openai.AsyncOpenAI, identifier: str) -> Any:
-    """A background response once it has one."""
+    """A background response, once it has an outcome."""
     with anyio.fail_after(10):
         while True:
             found = await client.responses.retrieve(identifier)
@@ -322,7 +322,7 @@ async def test_the_client_runs_its_tools_and_the_turn_goes_on(connect: Connect) 
 
 
 class Careful:
-    """Asks before it deletes; keeps what it knows in its state."""
+    """Asks before it deletes; stores its knowledge in its state."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         if request.resume is None or not request.resume.decisions:
@@ -360,7 +360,7 @@ async def test_an_approval_resumes_the_turn_once_with_the_agents_state(connect: 
 
 
 class Meticulous:
-    """Asks before it deletes, and tells what was decided."""
+    """Asks before it deletes, then reports the decision."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         if request.resume is None or not request.resume.decisions:
@@ -445,7 +445,7 @@ async def test_an_answer_that_breaks_its_schema_is_a_failure_and_one_that_keeps_
 
 
 class Repairing:
-    """Gives the wrong form first, and the right one when it is told so."""
+    """Answers in the wrong format first, and in the right one after a repair request."""
 
     capabilities = Capabilities(repairs_output=True)
 
@@ -569,7 +569,7 @@ async def test_a_response_without_a_log_says_that_it_cannot_be_followed(http: Ht
 async def test_a_response_whose_process_died_before_it_kept_what_it_had_sent_still_has_an_end(
     http: Http, tmp_path: Path
 ) -> None:
-    """A client that saw more than was kept is told so, not left with nothing."""
+    """A client that saw more events than were stored gets an error, not silence."""
     store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
     stored = StoredResponse(id="resp_1", created=0.0, status="queued", body='{"id":"resp_1"}', background=True)
     await store.begin_response("anonymous", stored, "a process that is gone", lease=0)
@@ -694,7 +694,7 @@ async def test_one_call_of_its_own_tools_too_many_ends_the_turn(connect: Connect
 
 
 class Forgetful:
-    """Takes three messages at the most."""
+    """Accepts at most three messages."""
 
     def __init__(self) -> None:
         self.said: list[list[str]] = []
@@ -724,7 +724,7 @@ async def test_a_conversation_that_is_too_long_is_cut_at_its_beginning_if_the_cl
 
 
 class TwoQuestions:
-    """Asks about two calls at once; asks again about what was not decided."""
+    """Asks about two calls at once; asks again about those that were not decided."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []

@@ -1,6 +1,6 @@
-"""Responses, conversations, files and embeddings beside the installed openai SDK: what it gains and we lack fails by name.
+"""Responses, conversations, files and embeddings compared with the installed openai SDK: what we lack fails by name.
 
-Items, tools and events are told apart by their `type`. A new type fails here until it is put into one of the lists.
+Items, tools and events are told apart by their `type`. A new type fails here until it is added to one of the lists.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ ITEMS_TAKEN_AS_THEY_ARE = frozenset(
         "web_search_call",
     ]
 )
-"""Of these nothing is checked: they are kept, listed and handed to agents as they were sent."""
+"""Not validated: stored, listed and passed to agents as they were sent."""
 TOOLS_TAKEN_AS_THEY_ARE = frozenset(
     [
         "apply_patch",
@@ -105,7 +105,7 @@ TOOLS_TAKEN_AS_THEY_ARE = frozenset(
         "web_search_preview_2025_03_11",
     ]
 )
-"""Tools that somebody hosts: they are handed to agents as they were sent."""
+"""Hosted tools: passed to agents as they were sent."""
 ITEM_FIELDS_WE_LEAVE_OUT = {
     "*.prompt_cache_breakpoint*": "taken as an unknown field; agents see it in raw_items",
     "*.annotations*": "what the assistant said before is taken as it is, below its text",
@@ -130,7 +130,7 @@ TOOL_FIELDS_WE_LEAVE_OUT = {
     "custom.format.*": "handed over as it is",
 }
 QUERIES_WITHOUT_EFFECT = frozenset(["include", "include_obfuscation"])
-"""Items are shown whole, and what is kept of a stream has no padding."""
+"""Items are shown whole, and stored streams have no padding."""
 
 EVENTS_OF_HOSTED_TOOLS = (
     "response.code_interpreter_call",
@@ -139,7 +139,7 @@ EVENTS_OF_HOSTED_TOOLS = (
     "response.shell_call_",
     "response.web_search_call.",
 )
-"""Tools of the agent's own are `mcp_call` items, whatever they do."""
+"""Calls of the agent's own tools are `mcp_call` items, whatever the tools do."""
 EVENTS_WE_LEAVE_OUT = {
     "response.image_generation_call.generating": "a picture of an agent comes whole",
     "response.image_generation_call.partial_image": "a picture of an agent comes whole",
@@ -168,7 +168,7 @@ RESULTS = frozenset(
         "tool_search_output",
     ]
 )
-"""Items that only clients make."""
+"""Items that only clients create."""
 OUTPUT_FIELDS_WE_LEAVE_OUT = {
     "*.caller*": "agents have no programs that call tools",
     "compaction.created_by": "always by the agent",
@@ -215,7 +215,7 @@ def by_type(kind: Any) -> dict[str, list[Any]]:
 
 
 def of_types(union: dict[str, list[Any]], names: Iterable[str]) -> set[str]:
-    """The fields of these types, with the type before them."""
+    """The fields of these types, each with the type before it."""
     return {f"{name}.{field}" for name in names for member in union[name] for field in plain_fields(member)}
 
 
@@ -224,7 +224,7 @@ def unexplained(found: set[str], reasons: Iterable[str]) -> set[str]:
     return {name for name in found if not explained(name, reasons)}
 
 
-# what is sent
+# requests
 
 
 THEIR_ITEMS, OUR_ITEMS = by_type(ResponseInputItemParam), by_type(items.ItemInput)
@@ -349,7 +349,7 @@ def test_every_event_that_the_sdk_sends_over_a_websocket_is_understood() -> None
         parse_command({**(steer if kind == "response.steer" else event), "type": kind}, None, 1)
 
 
-# what is answered
+# answers
 
 
 THEIR_EVENTS, OUR_EVENTS = by_type(ResponseStreamEvent), by_type(response_events.StreamEvent)
@@ -430,7 +430,7 @@ def test_every_field_of_another_answer_is_made(sdk: Any, ours: Any, left_out: se
     [
         (ConversationItemList, conversations.ItemPage, set[str]()),
         (ResponseItemList, response_answers.InputItemPage, set[str]()),
-        (CompactedResponse, response_answers.CompactedResponse, {"image"}),  # what was sent, of which nothing is made
+        (CompactedResponse, response_answers.CompactedResponse, {"image"}),  # requests that are only stored
     ],
 )
 def test_every_field_of_a_list_of_items_is_made(sdk: Any, ours: Any, left_out: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Input for a response that runs, as a machine without sockets and agents."""
+"""Input for a running response, as a state machine without sockets and agents."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from openai_compat import AgentError, AgentRequest, Capabilities, RunContext, Se
 from tests.requirements import requirement
 from tests.transports import LOOPS, uvicorn_socket
 
-# What the SDK does with newer releases of websockets.
+# The SDK calls newer releases of websockets in this way.
 pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")
 
 LIMITS = ResponsesWebSocketLimits(
@@ -48,7 +48,7 @@ async def echo(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
 
 
 class Steered:
-    """Goes on until the user has said more."""
+    """Runs until the user has said more."""
 
     capabilities = Capabilities()
 

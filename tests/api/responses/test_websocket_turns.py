@@ -1,4 +1,4 @@
-"""Responses over a WebSocket without a socket: what runs, what waits, what is remembered, how it ends."""
+"""Responses over a WebSocket without a socket: the running, the waiting, the remembered, and how they end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PATIENCE = 10
 
 
 class Client:
-    """A WebSocket in events; every wait is bounded."""
+    """A WebSocket that exchanges events; every wait is bounded."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
@@ -68,7 +68,7 @@ class Client:
         return (await self.until())[-1]
 
     async def closed(self) -> int:
-        """The code with which the server closes, which is the next it does."""
+        """The code with which the server closes, as its next action."""
         with anyio.fail_after(PATIENCE), pytest.raises(Closed) as closed:
             await self.websocket.receive()
         return closed.value.code
@@ -87,7 +87,7 @@ def said(event: dict[str, Any]) -> str:
 
 
 def error(event: dict[str, Any]) -> tuple[int, str, str | None]:
-    """Status, code and param of an error, which has all it should have."""
+    """Status, code and param of an error, which must be complete."""
     assert event["type"] == "error", event
     assert {"message", "type", "code", "param", "headers"} == set(event["error"])
     assert event["error"]["headers"]["x-request-id"].startswith("req_")
@@ -95,7 +95,7 @@ def error(event: dict[str, Any]) -> tuple[int, str, str | None]:
 
 
 async def echo(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """All that was said, in two pieces; fails if told to."""
+    """Repeats the whole conversation, in two chunks; fails on request."""
     last = messages[-1]["content"]
     if last == "fail at once":
         raise AgentError("Not today.", status=409, code="not_today")
@@ -106,7 +106,7 @@ async def echo(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
 
 
 class Gate:
-    """An agent that waits if its prompt is "wait NAME", until let through."""
+    """An agent that, if its prompt is "wait NAME", waits until let through."""
 
     def __init__(self) -> None:
         self.doors: dict[str, anyio.Event] = {}
@@ -135,11 +135,11 @@ class Gate:
                 await self._changed.wait()
 
     async def waits(self, *names: str) -> None:
-        """Return once it waits at these doors."""
+        """Return once the agent waits at these doors."""
         await self.until(lambda: set(names) <= set(self.doors))
 
 
-# what runs
+# running and waiting
 
 
 @requirement("ws.processed")
@@ -241,7 +241,7 @@ async def test_a_response_that_only_remembers_its_input_takes_no_slot() -> None:
         await client.until()
 
 
-# what is remembered
+# memory of the connection
 
 
 @requirement("ws.local")
@@ -292,7 +292,7 @@ async def test_other_principals_responses_are_unknown() -> None:
         assert error(refused)[1] == "previous_response_not_found"
 
 
-# what goes wrong
+# errors
 
 
 @requirement("ws.errors")
@@ -384,7 +384,7 @@ async def test_a_conversation_named_when_connecting_has_all_turns() -> None:
             assert said(await client.ask(text)) == f"heard: {heard}"
 
 
-# how it ends
+# ends
 
 
 @requirement("ws.leave")
@@ -521,7 +521,7 @@ async def test_a_key_that_is_taken_back_is_worth_nothing_on_open_connections() -
         assert await client.closed() == 1008
 
 
-# before it begins
+# before the start
 
 
 @requirement("ws.auth")
@@ -578,7 +578,7 @@ async def test_who_may_connect_does(options: dict[str, Any], headers: dict[str, 
 
 
 class Steered:
-    """An agent that says one word for each that it is told to, and comes to an end when the user has said more."""
+    """An agent that says one word per signal, and ends when the user has said more."""
 
     capabilities = Capabilities()
 
