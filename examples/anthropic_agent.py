@@ -1,4 +1,4 @@
-"""A Claude model for every OpenAI client: pictures, documents, tools and thinking in both directions.
+"""A Claude model for every OpenAI client: pictures, documents, tools and reasoning in both directions.
 
 Serve it:   ANTHROPIC_API_KEY=... ANTHROPIC_MODEL=... uvicorn anthropic_agent:app
 """
@@ -13,6 +13,6 @@ claude = AnthropicBackend(
     os.environ["ANTHROPIC_MODEL"],
     system="You are the assistant of a small bookshop.",
     extra={"thinking": {"type": "adaptive"}},
-    max_retries=0,  # the client of this server decides about trying again
+    max_retries=0,  # the client of this server decides about retries
 )
 app = create_app(Server({"claude": claude}))

@@ -1,4 +1,4 @@
-"""An agent that asks a Claude model, and passes on what it says and what it cost.
+"""An agent that calls a Claude model, and passes on its text and its token usage.
 
 Serve it:   ANTHROPIC_API_KEY=... ANTHROPIC_MODEL=... uvicorn anthropic_upstream:app
 """
@@ -10,7 +10,7 @@ from anthropic import AsyncAnthropic
 from openai_compat import Server, UsageReported
 from openai_compat_adapters.starlette import create_app
 
-upstream = AsyncAnthropic(max_retries=0)  # the client of this server decides about trying again
+upstream = AsyncAnthropic(max_retries=0)  # the client of this server decides about retries
 
 
 async def agent(prompt: str):

@@ -1,4 +1,4 @@
-"""An agent that asks before it acts. On its page you allow it once or always, deny it, or change what it will do.
+"""An agent that asks before it acts. On its page you can allow once or always, deny, or edit the arguments.
 
 Serve it:   openai-compat serve approvals.py
 Open it:    http://127.0.0.1:8083/ui/, and say where you want to eat

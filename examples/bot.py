@@ -1,9 +1,9 @@
-"""A bot that asks an agent in its own process: no server to run, no port, no key, and all that the server does nevertheless.
+"""A bot with an agent in the same process: no server, port or key, but all features of the server.
 
 Run it:       python bot.py
-Talk to it:   nc 127.0.0.1 7000        (each connection is a person, with a conversation of their own)
+Talk to it:   nc 127.0.0.1 7000        (each connection is a person with a separate conversation)
 
-Bots of Slack, Discord or Telegram call `reply` with the id of the channel in the same way.
+Bots for Slack, Discord or Telegram call `reply` in the same way, with the id of the channel.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ server = Server({"parrot": agent}, conversations=Conversations(busy="queue"))
 
 
 async def reply(client: openai.AsyncOpenAI, channel: str, text: str) -> str:
-    """The agent's answer to what was said in a channel. The server keeps what was said there before."""
+    """Return the agent's answer to a message in a channel. The server stores the channel's history."""
     said = [{"role": "user", "content": text}]
     try:
         answer = await client.chat.completions.create(

@@ -1,6 +1,6 @@
-"""The chat endpoint of Claude Ops: one session at a time, one prompt for each, tiers by the name of the model.
+"""The chat endpoint of Claude Ops: one session at a time, one prompt per session, tiers selected by model name.
 
-Serve it:   CLAUDEOPS_CHAT_API_KEY=... uvicorn claude_ops:app          (`claude` has to be installed and logged in)
+Serve it:   CLAUDEOPS_CHAT_API_KEY=... uvicorn claude_ops:app          (`claude` must be installed and logged in)
 """
 
 from openai_compat import Admission, AgentRequest, Disconnect, Limits, MessagePolicy, Server, key_from_env
@@ -18,7 +18,7 @@ def command(request: AgentRequest) -> list[str]:
 session = SubprocessBackend(command, output="claude", pass_env=["ANTHROPIC_*", "CLAUDE_*"])
 server = Server(
     dict.fromkeys(TIERS, session),
-    keys=key_from_env("CLAUDEOPS_CHAT_API_KEY"),  # read for every request; without it 503 chat_endpoint_disabled
+    keys=key_from_env("CLAUDEOPS_CHAT_API_KEY"),  # read for every request; if not set, 503 chat_endpoint_disabled
     public=["models"],
     limits=Limits(slots=1),
     admission=Admission(busy="I'm currently busy running a session. Please try again in a few minutes."),

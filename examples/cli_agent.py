@@ -1,6 +1,6 @@
-"""Claude Code as a model: a program for each turn, its tools and its thinking shown, its process gone when you leave.
+"""Claude Code as a model: one process per turn, tools and reasoning shown, the process ended when the client disconnects.
 
-Serve it:   OPS_API_KEY=... uvicorn cli_agent:app          (`claude` has to be installed and logged in)
+Serve it:   OPS_API_KEY=... uvicorn cli_agent:app          (`claude` must be installed and logged in)
 """
 
 import re
@@ -27,7 +27,7 @@ ops = SubprocessBackend(
     pass_env=[
         "ANTHROPIC_*",
         "CLAUDE_*",
-    ],  # of the server's environment it sees nothing else but PATH, HOME and the like
+    ],  # the only other variables it gets from the server are PATH, HOME and the like
     redact=redact,
 )
 app = create_app(Server(dict.fromkeys(TIERS, ops), keys=key_from_env("OPS_API_KEY"), limits=Limits(slots=4)))

@@ -1,4 +1,4 @@
-"""An agent that calls a tool which the client runs, and the client that runs it.
+"""An agent that calls a client tool, and the client that runs the tool.
 
 Serve it:   uvicorn client_tools:app
 Call it:    python client_tools.py http://127.0.0.1:8000/v1

@@ -1,4 +1,4 @@
-"""Agents below a prefix of a Django project: what is `application` in its `asgi.py`.
+"""Agents below a prefix of a Django project: the `application` of its `asgi.py`.
 
 Serve it:   uvicorn django_mount:application
 """
@@ -20,7 +20,7 @@ def index(request):
 
 urlpatterns = [path("", index)]
 
-django.conf.settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"])  # a project has a module for this
+django.conf.settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["127.0.0.1"])  # projects have a settings module
 
 
 async def agent(prompt: str):

@@ -1,4 +1,4 @@
-"""Agents in a FastAPI application that is told before it is stopped: by SIGUSR1, some seconds ahead of SIGTERM.
+"""Agents in a FastAPI application that drains on SIGUSR1, some seconds before SIGTERM stops it.
 
 Serve it:   uvicorn draining_mount:app
 Stop it:    kill -USR1 PID; sleep 10; kill PID
@@ -26,7 +26,7 @@ server = Server({"echo": agent})
 @asynccontextmanager
 async def lifespan(app: FastAPI):
     async with server.lifespan():
-        # From then on /readyz is 503 and new turns are refused, while running ones go on.
+        # After SIGUSR1, /readyz is 503 and new turns are refused, while running turns continue.
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, server.draining)
         yield
 

@@ -1,4 +1,4 @@
-"""Agents in a FastAPI application with a login of its own: each user is a caller of their own, with their own history.
+"""Agents in a FastAPI application with its own login: each user is a separate caller with a separate history.
 
 Serve it:   uvicorn fastapi_login:app
 Log in:     curl -s -c jar -d '{"name": "ann", "password": "ann-pw"}' -H 'Content-Type: application/json' http://127.0.0.1:8000/login
@@ -31,7 +31,7 @@ class User(BaseUser):
 
 
 class Sessions(AuthenticationBackend):
-    """Whoever sends a session, in the cookie of a browser or as the API key of an OpenAI client."""
+    """Authenticates by session: a browser's cookie, or the API key of an OpenAI client."""
 
     async def authenticate(self, conn):
         bearer = conn.headers.get("authorization", "").removeprefix("Bearer ")

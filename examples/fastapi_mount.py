@@ -1,4 +1,4 @@
-"""Agents below a prefix of a FastAPI application that has routes of its own.
+"""Agents below a prefix of a FastAPI application with other routes.
 
 Serve it:   uvicorn fastapi_mount:app
 """

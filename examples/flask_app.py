@@ -1,4 +1,4 @@
-"""Agents below a prefix of a Flask application that has routes of its own.
+"""Agents below a prefix of a Flask application with other routes.
 
 Serve it:   gunicorn --threads 8 flask_app:app
 """
@@ -10,7 +10,7 @@ from openai_compat import Server
 from openai_compat_adapters.wsgi import create_wsgi_app
 
 
-def agent(prompt: str):  # a plain function: it runs in a thread of its own
+def agent(prompt: str):  # a plain function runs in its own thread
     yield "You said: "
     yield prompt
 

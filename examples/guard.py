@@ -1,4 +1,4 @@
-"""A guard around every agent, on every API: it refuses requests, and holds text back until it was checked.
+"""A guard around every agent, in every API: it refuses requests, and holds text back until it is checked.
 
 uvicorn guard:app
 """
@@ -25,16 +25,16 @@ from openai_compat import (
 from openai_compat_adapters.starlette import create_app
 
 HELD = 200
-"""The most characters that are held back until a sentence ends."""
+"""Maximum number of characters held back until a sentence ends."""
 
 
 async def moderate(text: str) -> bool:
-    """Whether the text may pass. Ask a model here, or a service."""
+    """Return True if the text may pass. Call a model or a service here."""
     return "forbidden" not in text.lower()
 
 
 class Guard:
-    """A backend that asks `moderate` about what its agent is asked, and about what it says, sentence by sentence."""
+    """A backend that moderates the user's prompt, and the agent's output sentence by sentence."""
 
     def __init__(self, inner: AgentBackend) -> None:
         self._inner = inner
@@ -53,7 +53,7 @@ class Guard:
                 is_text = isinstance(event, str | TextDelta)
                 if is_text:
                     held.append(event)
-                if not is_text or _ends(held):  # nothing overtakes what is held
+                if not is_text or _ends(held):  # no event overtakes held text
                     if not await moderate(_text(held)):
                         yield Finished("content_filter")
                         return

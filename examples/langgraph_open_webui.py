@@ -1,4 +1,4 @@
-"""A LangGraph agent in Open WebUI: its tool is a status line, each chat has a memory, and each user is a caller of their own.
+"""A LangGraph agent in Open WebUI: tools shown as status lines, a memory for each chat, a separate caller for each user.
 
 Serve it:    BOTS_KEY=sk-bots uvicorn langgraph_open_webui:app --host 0.0.0.0          (openai-compat[serve,langgraph])
 Open WebUI:  docker run -p 3000:8080 --add-host host.docker.internal:host-gateway -e ENABLE_FORWARD_USER_INFO_HEADERS=true \\
@@ -20,7 +20,7 @@ from openai_compat_adapters.starlette import create_app
 
 
 class StandIn(BaseChatModel):
-    """In the place of a model: looks every user's last word up, and remembers how often it was asked."""
+    """Replaces a model: looks up the last word of each question, and counts the questions."""
 
     _llm_type = "stand-in"
 
@@ -44,7 +44,7 @@ def get_weather(city: str) -> str:
 
 
 graph = create_agent(
-    StandIn(),  # name your model here: "openai:gpt-5.2"
+    StandIn(),  # your model, such as "openai:gpt-5.2"
     [get_weather],
     middleware=[per_request()],
     checkpointer=InMemorySaver(),

@@ -1,4 +1,4 @@
-"""Agents below a prefix of a Litestar application that has routes of its own.
+"""Agents below a prefix of a Litestar application with other routes.
 
 Serve it:   uvicorn litestar_mount:app
 """

@@ -1,4 +1,4 @@
-"""An agent that asks a model behind another OpenAI-compatible API, and passes on what it says and what it cost.
+"""An agent that calls a model behind another OpenAI-compatible API, and passes on its text and its token usage.
 
 Serve it:   OPENAI_API_KEY=... OPENAI_MODEL=... uvicorn openai_upstream:app          (and OPENAI_BASE_URL, if it is not OpenAI)
 """
@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from openai_compat import Server, UsageReported
 from openai_compat_adapters.starlette import create_app
 
-upstream = AsyncOpenAI(max_retries=0)  # the client of this server decides about trying again
+upstream = AsyncOpenAI(max_retries=0)  # the client of this server decides about retries
 INSTRUCTIONS = {"role": "system", "content": "Answer in one sentence."}
 
 
@@ -21,7 +21,7 @@ async def agent(messages: list):
         stream=True,
         stream_options={"include_usage": True},
     )
-    async with stream:  # closed when the client leaves, so that the model stops too
+    async with stream:  # closed when the client disconnects, so that the model stops too
         async for chunk in stream:
             for choice in chunk.choices:
                 yield choice.delta.content or ""

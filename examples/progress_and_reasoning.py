@@ -1,4 +1,4 @@
-"""An agent that shows what it does: its thinking, a step, a tool of its own, a source, and the tokens used.
+"""An agent that shows its work: reasoning, a step, its own tool, a source, and token usage.
 
 Serve it:   uvicorn progress_and_reasoning:app
 """

@@ -1,4 +1,4 @@
-"""Agents below a prefix of a Quart application that has routes of its own.
+"""Agents below a prefix of a Quart application with other routes.
 
 Serve it:   hypercorn quart_mount:app
 """

@@ -1,4 +1,4 @@
-"""Serves the agent of hello.py and asks it through the openai SDK.
+"""Serve the agent of hello.py and call it through the openai SDK.
 
 Run it:   python examples/quickstart.py
 """

@@ -1,4 +1,4 @@
-"""The agents that the files beside this one serve. Yours take their place."""
+"""The agents that the other files in this folder serve. Replace them with your own."""
 
 
 async def assistant(messages: list[dict[str, str]]):
