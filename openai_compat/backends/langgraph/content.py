@@ -1,4 +1,4 @@
-"""Converts messages to LangChain's format, and LangChain's values from it."""
+"""Converts messages to LangChain's format, and reads LangChain's values."""
 
 from __future__ import annotations
 
