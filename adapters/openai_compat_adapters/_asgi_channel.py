@@ -1,4 +1,4 @@
-"""An ASGI WebSocket as the core's Channel."""
+"""Adapts an ASGI WebSocket to the core's Channel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class AsgiChannel:
 
     async def send(self, frame: Frame) -> None:
         """Send text or bytes. Raises ClientDisconnected if the client has left."""
-        try:  # not by `_send`: of all messages, these are nearly all
+        try:  # without `_send`, because nearly all messages pass here
             await self._asgi_send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
         except (OSError, RuntimeError):
             raise ClientDisconnected from None
@@ -57,13 +57,13 @@ class AsgiChannel:
     async def _send(self, message: Message) -> None:
         try:
             await self._asgi_send(message)
-        except (OSError, RuntimeError):  # raised by servers that have closed the connection meanwhile
+        except (OSError, RuntimeError):  # from servers that have closed the connection meanwhile
             raise ClientDisconnected from None
 
 
 def _cork(send: Send) -> None:
-    """Join frames that are sent in a row into one write, which ASGI has no message for."""
-    # uvicorn's `send` is a method of the protocol that has these. Of other servers, and behind a middleware, it is something else.
+    """Join consecutive frames into one write, for which ASGI has no message."""
+    # uvicorn's `send` is a method of the protocol, which has these attributes. Other servers and middleware pass something else.
     protocol: Any = getattr(send, "__self__", None)
     transport = getattr(protocol, "transport", None)
     if hasattr(protocol, "writable") and transport is not None and not isinstance(transport, CorkedTransport):

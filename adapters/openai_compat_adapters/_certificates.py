@@ -1,4 +1,4 @@
-"""The certificates by which servers of HTTPS are known."""
+"""The trusted certificates for HTTPS requests."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ import httpx2
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Those that httpx2 takes by default. Cached: reading them takes long."""
+    """Return httpx2's default SSL context. Cached, because reading the certificates is slow."""
     return httpx2.create_ssl_context()

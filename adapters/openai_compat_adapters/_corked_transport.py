@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 FULL = 64 * 1024
-"""Most bytes that are joined."""
+"""Number of buffered bytes that are written at once."""
 
 
 class CorkedTransport:
-    """Buffers writes until the event loop's next turn, or until there are FULL bytes. The order stays."""
+    """Buffers writes until the event loop's next iteration, or until FULL bytes are buffered. Keeps the order."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -22,7 +22,7 @@ class CorkedTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Buffer data, to be written in the event loop's next turn."""
+        """Buffer data until the event loop's next iteration."""
         if not self._kept:  # otherwise a flush is scheduled already
             self._loop.call_soon(self.flush)
         self._kept.append(data)

@@ -1,4 +1,4 @@
-"""What is said, as the GenAI conventions write it into attributes: JSON of messages that have parts."""
+"""Messages as JSON for span attributes, in the form of OpenTelemetry's GenAI conventions."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def instructions(request: AgentRequest) -> str | None:
 
 
 def input_messages(request: AgentRequest) -> str:
-    """The messages of a request, without those of the system."""
+    """The messages of a request, without the system messages."""
     return json.dumps([_message(one) for one in request.messages if not isinstance(one, SystemMessage)])
 
 
 def output_messages(said: Iterable[AgentEvent | str], finish: str | None) -> str:
-    """What the agent has said."""
+    """The agent's output, as one assistant message."""
     text, thought, calls = "", "", list[Part]()
     for item in said:
         if isinstance(item, str):
@@ -93,7 +93,7 @@ def _part(part: InputPart) -> Part:
         case TextPart():
             return {"type": "text", "content": part.text}
         case ImagePart():
-            # Megabytes do not belong into an attribute.
+            # Megabytes do not belong in an attribute.
             if part.url.startswith("data:"):
                 return {"type": "blob", "modality": "image"}
             return {"type": "uri", "modality": "image", "uri": part.url}

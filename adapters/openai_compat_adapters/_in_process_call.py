@@ -15,24 +15,24 @@ from openai_compat.aio.background import Task, spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 
 AHEAD = 4
-"""Messages that may be on their way to a reader: the server goes on without waiting for each to be read, as on a socket."""
+"""Messages buffered for the reader, so that the server does not wait until each one is read, as on a socket."""
 
 
 class InProcessCall:
-    """A request that begins when its head is asked for; what it is answered comes as it is made. Closing it is a disconnect."""
+    """A request that starts when its head is requested, with a live response. Closing the call is a disconnect."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
-        self.thread: int | None = None  # of the event loop, once it has begun; see `_leave`
+        self.thread: int | None = None  # of the event loop, once started; see `_leave`
         self._server = server
         self._request = request
         # Bounded, so that a slow reader slows the agent, as on a socket.
         self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](AHEAD)
         self._task: Task | None = None
-        self._ahead: list[ResponseBody] = []  # came with the head
+        self._ahead: list[ResponseBody] = []  # arrived with the head
         self._complete = False
 
     async def _run(self) -> None:
-        # In both cases the reader gets an answer that is cut short, or has closed it.
+        # In both cases the reader gets a truncated response, or has closed it.
         async with self._send:
             with suppress(ClientTooSlow, ClientDisconnected):
                 await self._server.handle(self._request, self._forward, self._has_room)
@@ -50,7 +50,7 @@ class InProcessCall:
             raise ClientDisconnected from None
 
     async def head(self, seconds: float | None = None) -> ResponseStart | None:
-        """Begin, and return the answer's head; None if it was cut before. Raises TimeoutError after so many `seconds`."""
+        """Start, and return the response's head, or None if the response was cut off. Raises TimeoutError after `seconds`."""
         self.thread = threading.get_ident()
         self._task = spawn(self._run, "request", lambda: None)
         start: ResponseStart | None = None
@@ -62,7 +62,7 @@ class InProcessCall:
         return start
 
     async def receive(self, seconds: float | None = None) -> list[ResponseBody]:
-        """The pieces that have come, one at least; none when no more will come. Raises TimeoutError after so many `seconds`."""
+        """Wait for the next pieces of the body; an empty list is the end. Raises TimeoutError after `seconds`."""
         pieces, self._ahead = self._ahead, []
         return pieces or [piece for piece in await self._next(seconds) if isinstance(piece, ResponseBody)]
 
@@ -71,7 +71,7 @@ class InProcessCall:
         try:
             with anyio.fail_after(seconds):
                 messages.append(await self._receive.receive())
-            # All that is there: a caller in another thread waits for this one's event loop each time.
+            # Drain the buffer: each call costs a caller in another thread a wait for this event loop.
             while True:
                 messages.append(self._receive.receive_nowait())
         except (anyio.EndOfStream, anyio.WouldBlock):
@@ -80,7 +80,7 @@ class InProcessCall:
             return messages
 
     async def aclose(self) -> None:
-        """Cancel the request, unless its answer is complete, and wait until it has ended."""
+        """Cancel the request, unless its response is complete, and wait until it has ended."""
         with anyio.CancelScope(shield=True):
             self._receive.close()
             if self._task is not None and not self._task.done:
@@ -89,7 +89,7 @@ class InProcessCall:
                 await self._task.wait()
 
     async def settled(self) -> None:
-        """Return once the server's hooks have heard of what has ended."""
+        """Wait until the server's hooks have been called for everything that has ended."""
         await self._server.services.live.runner.hooks.wait_settled()
 
 
@@ -97,18 +97,18 @@ class BlockingCall:
     """An InProcessCall for blocking callers. It runs in an event loop in another thread, leased until `close`."""
 
     def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
-        # It begins with `head`, when somebody can close it: Ctrl-C may raise KeyboardInterrupt in this thread at any time.
+        # `head` starts it, when the caller can already close it: Ctrl-C may raise KeyboardInterrupt in this thread at any time.
         self._call = InProcessCall(server, request)
         self._portal = portals.__enter__()
-        # Also closed when it is collected and at exit: a lease that is kept would hang the interpreter at its end.
+        # Also called on garbage collection and at exit: an open lease would hang the interpreter at its end.
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
     def head(self, seconds: float | None = None) -> ResponseStart | None:
-        """As `InProcessCall.head`."""
+        """Same as `InProcessCall.head`."""
         return self._portal.call(self._call.head, seconds)
 
     def receive(self, seconds: float | None = None) -> list[ResponseBody]:
-        """As `InProcessCall.receive`."""
+        """Same as `InProcessCall.receive`."""
         return self._portal.call(self._call.receive, seconds)
 
 

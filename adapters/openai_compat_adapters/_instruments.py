@@ -1,6 +1,6 @@
-"""What is measured, whoever takes the figures: the table of instruments, and the hook that reads them off turns.
+"""The metrics, for any backend: the table of instruments, and the hook that measures requests and turns.
 
-Names that begin with `gen_ai` and `http` are those of OpenTelemetry's semantic conventions (GenAI v0.1.0, HTTP 1.45).
+Names that begin with `gen_ai` and `http` are from OpenTelemetry's semantic conventions (GenAI v0.1.0, HTTP 1.45).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from openai_compat.errors import OpenAICompatError
 from openai_compat.events import ToolCallReady, ToolResult
 
 OTHER = "_OTHER"
-"""What stands for every value beyond those that an attribute may have."""
+"""Replaces every value of an attribute that is not allowed, or one too many."""
 
-# Names that agents make up are series too, and a store of metrics has room for so many.
+# Each name that an agent invents is a new series, and a metrics store holds a limited number.
 MOST_TOOLS = 200
 MOST_ERRORS = 64
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-"""Those that the conventions know. A client can write anything there, and each value is a series of its own."""
+"""The methods in the conventions. A client can send any method, and each would be a new series."""
 
 CANCELLED = {"client": "cancelled", "superseded": "superseded", "deadline": "timeout", "shutdown": "shutting_down"}
-"""The `error.type` of a run that somebody has ended before its agent did."""
+"""The `error.type` of a cancelled run, by the cause of its cancellation."""
 
 
 def _doubling(first: float, number: int) -> tuple[float, ...]:
     return tuple([round(first * 2**index, 2) for index in range(number)])
 
 
-# The convention's own boundaries, so that its dashboards fit; those of agents reach further.
+# The conventions' boundaries, so that their dashboards fit. Agents run longer, so their boundaries reach further.
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 RUN_SECONDS = _doubling(0.1, 13)
 STEP_SECONDS = _doubling(0.01, 14)
@@ -49,9 +49,9 @@ CALLS = _doubling(1, 8)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instrument:
-    """One figure: its name, what kind of figure, its unit, and the attributes that tell its series apart.
+    """A metric: its name, kind, unit, description, and the attributes that distinguish its series.
 
-    `boundaries` are those of a histogram's buckets.
+    `boundaries` are the bucket boundaries of a histogram.
     """
 
     name: str
@@ -138,18 +138,18 @@ INSTRUMENTS = (
 )
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder in which the processes of a server put their figures together."""
+"""The environment variable with the folder in which the processes of a server combine their metrics."""
 
 
 class Bounded:
-    """The values that an attribute may have: the first so many that come, and one for all others."""
+    """Limits an attribute to the first `most` values; all others become `OTHER`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._known: set[str] = set()
 
     def __call__(self, value: str) -> str:
-        """The value itself, or `OTHER`."""
+        """Return the value, or `OTHER`."""
         if value not in self._known:
             if len(self._known) >= self._most:
                 return OTHER
@@ -159,7 +159,7 @@ class Bounded:
 
 @dataclass(slots=True, eq=False)
 class ToolRun:
-    """A call of one of the agent's own tools: `began` by the clock of durations, `at` in nanoseconds since the epoch."""
+    """A running call of an agent's own tool: `began` is from `time.perf_counter`, `at` in nanoseconds since the epoch."""
 
     name: str
     arguments: str
@@ -169,14 +169,14 @@ class ToolRun:
 
 @dataclass(slots=True, eq=False)
 class MeasuredRun:
-    """What a run has open: its calls by id, and the names of the tools that the client runs."""
+    """The state of a run: its open tool calls by id, and the names of the tools that the client runs."""
 
     clients: frozenset[str]
     tools: dict[str, ToolRun]
 
 
 class TurnMetrics(Hooks):
-    """Reads the figures off turns and requests, and gives them to `record`."""
+    """Hook that measures requests and turns, and passes the values to `record`."""
 
     def __init__(self) -> None:
         self._error = Bounded(MOST_ERRORS)
@@ -184,7 +184,7 @@ class TurnMetrics(Hooks):
         self._runs: dict[TurnInfo, MeasuredRun] = {}
 
     def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
-        """Take a figure, with the values of the instrument's attributes in their order; "" for one that has none."""
+        """Record a value. `attributes` are the attribute values in the instrument's order; "" for a missing one."""
         raise NotImplementedError
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
@@ -196,24 +196,24 @@ class TurnMetrics(Hooks):
         self.record(REQUEST_DURATION, outcome.seconds, where)
 
     def refused(self, refusal: RefusalInfo) -> None:
-        """Count a request that no agent was started for, by the reason."""
+        """Count a request that was refused before an agent started, by the reason."""
         self.record(REFUSED, 1, (refusal.reason,))
 
     def webhook_sent(self, attempt: WebhookAttempt) -> None:
-        """Count an attempt to send a webhook, by how it went."""
+        """Count an attempt to deliver a webhook, by its outcome."""
         self.record(WEBHOOKS, 1, (attempt.outcome,))
 
     def started(self, turn: TurnInfo) -> None:
-        """Count a run that has begun as active, and record how long it waited for its slot."""
+        """Count the run as active, and record how long it waited for its slot."""
         self._runs[turn] = MeasuredRun(frozenset([tool.name for tool in turn.request.tools]), {})
         self.record(ACTIVE, 1, (turn.agent,))
-        # Of several runs of one turn the first has waited; the others have its slot.
+        # Of the runs of one turn, only the first has waited for a slot.
         if turn.run == 0:
             self.record(QUEUED, turn.queued, (turn.agent,))
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Measure the agent's own tools."""
-        # Nearly all that agents say, in a method that is called for each piece of it.
+        # Fast path: this runs for each piece of output, and nearly all are text.
         if type(item) is str:
             return
         if isinstance(item, ToolCallReady):
@@ -228,12 +228,12 @@ class TurnMetrics(Hooks):
                 self.tool_ended(turn, item.call_id, tool, item.output, failed)
 
     def tool_ended(self, turn: TurnInfo, call_id: str, tool: ToolRun, output: str | None, failed: str) -> None:
-        """Measure a call of the agent's own tool; without an `output` it was abandoned."""
+        """Measure a call of the agent's own tool; an `output` of None means that the call was abandoned."""
         name = self._tool(tool.name)
         self.record(TOOL_DURATION, time.perf_counter() - tool.began, (name, "function", turn.agent, failed))
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """Record how long a run took and what it used; it is not active any more."""
+        """Record the duration and usage of the run, and stop counting it as active."""
         run = self._runs.pop(turn, None)
         if run is None:
             return
@@ -254,20 +254,20 @@ class TurnMetrics(Hooks):
                 "cached": used.cached_tokens,
                 "reasoning": used.reasoning_tokens,
             }
-            # None is not known, and 0 would make a series of nothing.
+            # None is unknown, and 0 would create an empty series.
             for kind, count in counts.items():
                 if count:
                     self.record(TOKENS, count, (turn.agent, kind))
 
 
 def scheme_of(request: RequestInfo) -> str:
-    """`http` or `https`, as the transport says."""
+    """Return `http` or `https`, as reported by the transport."""
     scope = request.request.scope
     return str(scope.get("wsgi.url_scheme") or scope.get("scheme") or "http").replace("ws", "http")
 
 
 def error_type(outcome: TurnOutcome) -> str:
-    """The `error.type` of a run; "" where it has none."""
+    """The `error.type` of a run; "" if it has none."""
     if outcome.cancelled is not None:
         return CANCELLED[outcome.cancelled]
     error: OpenAICompatError | None = outcome.error

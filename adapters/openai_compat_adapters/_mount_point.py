@@ -17,7 +17,7 @@ def split_path(scope: Scope) -> tuple[str, str]:
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     raw: bytes = scope.get("raw_path") or b""
-    if not root and raw.decode("latin-1") == path:  # mounted nowhere, as in most servers
+    if not root and raw.decode("latin-1") == path:  # not mounted, as in most servers
         return "", path
     below = "/" + path.strip("/") if path.strip("/") else ""
     whole = unquote(raw.partition(b"?")[0].decode("latin-1")).rstrip("/")

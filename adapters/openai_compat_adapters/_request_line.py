@@ -1,4 +1,4 @@
-"""The line of a request for people: what was asked of which agent, how it went, how long it took, and what it cost."""
+"""The access line of a request, for people: its agent, outcome, duration and tokens."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from openai_compat.api.access_record import Common, Line, shown
 from ._terminal_colors import Color, colored
 
 AGENT, REQUEST = 12, 27
-"""Columns, so that lines stand below each other. What is longer takes its room."""
+"""Column widths that align the lines; a longer value overflows."""
 
 GOOD = frozenset({None, "ok", "paused"})
-"""Outcomes that no color warns of."""
+"""Outcomes without a warning color."""
 
 ORDINARY = frozenset({None, "stop", "paused"})
-"""Ends of an agent that are not told."""
+"""Finish reasons that the line omits."""
 
 NOT_ONES_OWN = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     str(Path(openai_compat.__file__).parent),
     str(Path(__file__).parent),
 )
-"""Where the code of people's own agents is not."""
+"""Folders without code of the user's agents."""
 
 
 def request_line(line: Line, *, colors: bool) -> str:
-    """The line without its time of day.
+    """Format the line, without its time of day.
 
-    Columns: status, agent, method and path, seconds. Then what is known: until the agent said something, for how long it
-    waited for a place, tokens in and out, tools, how it ended. Last, dim, who asked and the id of the request.
+    Columns: status, agent, method and path, seconds. Then, if known: time to the first event, time in the queue, tokens in
+    and out, tool calls, outcome. Last, dimmed: the caller and the id of the request.
     """
     common, (request_id, who, ms, queue_ms, first_ms, _, _, sent, got, _) = line
     begin, ending = _words(common, colors)
     last = request_id if who is None or who == "anonymous" else f"{shown(who)} {request_id}"
-    # Each word brings the space before it: the whole is one string that grows, instead of lists that are joined.
+    # Each part has its leading space, so that one string grows and no lists are joined.
     measured = "" if first_ms is None else f" first {first_ms} ms"
     if queue_ms:
         measured += f" queued {queue_ms} ms"
@@ -51,11 +51,11 @@ def request_line(line: Line, *, colors: bool) -> str:
 
 @lru_cache(512)
 def _words(common: Common, colors: bool) -> tuple[str, str]:
-    """What many lines have in common, in words: the columns before the time, and how it ended."""
+    """The parts that many lines share, cached: the columns before the duration, and the outcome."""
     _, method, path, _, status, stream, agent, _, tools, finish, asks, outcome, reason, _, note = common
     number, name = str(status or " - "), (agent or "").ljust(AGENT)
     used, ending = f" {tools} tool{'s' if tools > 1 else ''}" if tools else "", ""
-    # The ordinary is not worth a word, and what a note says is not said twice.
+    # Ordinary outcomes are omitted, and the outcome does not repeat a note.
     if stream:
         ending = " stream"
     if asks:
@@ -76,7 +76,7 @@ def _words(common: Common, colors: bool) -> tuple[str, str]:
 
 
 def own_frame(traceback: TracebackType | None) -> str:
-    """`agent.py:31 in look_up`: the innermost frame of people's own code; "" where there is none."""
+    """Return the innermost frame of the user's code, as `agent.py:31 in look_up`; "" if there is none."""
     found = ""
     while traceback is not None:
         code = traceback.tb_frame.f_code

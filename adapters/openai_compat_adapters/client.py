@@ -1,4 +1,4 @@
-"""Real OpenAI clients on a server in the same process.
+"""Real OpenAI clients of a server in the same process.
 
 client = async_openai(server)                    an openai.AsyncOpenAI
 client = sync_openai(server)                     an openai.OpenAI
@@ -19,7 +19,7 @@ with needs(__name__):
 
 __all__ = ("async_openai", "sync_openai")
 
-# Without a key here the SDK takes the one in OPENAI_API_KEY, or refuses to be made.
+# Without a key here, the SDK uses OPENAI_API_KEY, or raises if that is not set.
 DEFAULTS: dict[str, Any] = {"base_url": "http://localhost/v1", "api_key": "in-process"}
 
 

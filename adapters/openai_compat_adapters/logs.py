@@ -1,4 +1,4 @@
-"""Logging, set up in one call, the same under every server: lines for people, or one JSON object a line for programs.
+"""Logging, set up in one call, the same under every server: text lines for people, or one JSON object per line.
 
 configure_logging("info", "json")
 """
@@ -25,12 +25,12 @@ __all__ = ("JsonFormatter", "LineHandler", "TextFormatter", "configure_logging")
 
 
 def configure_logging(level: str = "info", form: Literal["text", "json"] = "text", *, tracebacks: bool = True) -> None:
-    """Log to stderr from `level` on. Where the root logger has handlers already, they stay and none is added.
+    """Log to stderr from `level` on. If the root logger already has handlers, they stay and none is added.
 
-    Call it before the server is made, in each process. `tracebacks` False leaves them out but for the type of the exception:
-    those of agents may quote prompts.
+    Call it in each process, before the server is made. With `tracebacks` False, only the type of an exception is logged,
+    because tracebacks of agents may quote prompts.
 
-    Raises ValueError for a level or a form that there is not.
+    Raises ValueError for an unknown level or form.
     """
     names = ("critical", "error", "warning", "info", "debug")
     if level.lower() not in names:
@@ -47,10 +47,10 @@ def configure_logging(level: str = "info", form: Literal["text", "json"] = "text
 
 
 class LineHandler(logging.StreamHandler[TextIO]):
-    """Writes to stderr what a `StreamHandler` would, without the four more calls that that takes for each line."""
+    """A `StreamHandler` for stderr that saves four calls per line."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write the record, unless a filter holds it back."""
+        """Write the record, unless a filter rejects it."""
         if self.filters or self.formatter is None or self.lock is None:
             return bool(super().handle(record))
         try:
@@ -58,7 +58,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
             with self.lock:
                 self.stream.write(line)
                 self.stream.flush()
-        except RecursionError:  # as logging does: to tell of it would be one more call
+        except RecursionError:  # as in logging: reporting it would take one more call
             raise
         except Exception:
             self.handleError(record)
@@ -66,13 +66,13 @@ class LineHandler(logging.StreamHandler[TextIO]):
 
 
 class TextFormatter(logging.Formatter):
-    """Lines: the time, the level of warnings and errors, the message, and `trace=`; colors in a terminal.
+    """Text lines: the time, the level of warnings and errors, the message, and `trace=`; with colors in a terminal.
 
-    The line of a request has columns instead of a message. That of an exception says which it is, and where in your own
-    code it was raised; the traceback follows.
+    The line of a request has columns instead of a message. The line of an exception names it and its place in your own
+    code; the traceback follows.
 
     Args:
-        tracebacks: whether they follow; otherwise only the type of the exception is told.
+        tracebacks: False logs only the type of an exception.
     """
 
     def __init__(self, *, tracebacks: bool = True) -> None:
@@ -81,14 +81,14 @@ class TextFormatter(logging.Formatter):
         self._colors = wants_colors(sys.stderr)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line, with the traceback after it."""
-        if isinstance(record, AccessRecord):  # which has none
+        """Format the record as a line, followed by its traceback."""
+        if isinstance(record, AccessRecord):  # which has no traceback
             return self.formatMessage(record)
         more = self._tracebacks and (record.exc_info or record.exc_text or record.stack_info)
         return super().format(record) if more else self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """The line without the traceback."""
+        """Format the line without the traceback."""
         line = line_of(record)
         if line is not None:
             told, trace = f"{_clock(int(record.created))} {request_line(line, colors=self._colors)}", _trace()
@@ -103,13 +103,13 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """`time` (UTC, ISO 8601), `level`, `message`, the fields of the access line, and `traceback`, where there is one.
+    """JSON lines: `time` (UTC, ISO 8601), `level`, `message`, the fields of the access line, and `traceback` if there is one.
 
     An access line has its fields and no message, which would only repeat them. `trace_id` and `span_id` are those of
     OpenTelemetry's current span, if there is one.
 
     Args:
-        tracebacks: whether they are told; otherwise `exception` is the type alone.
+        tracebacks: False logs only the type of an exception, as `exception`.
     """
 
     def __init__(self, *, tracebacks: bool = True) -> None:
@@ -117,11 +117,11 @@ class JsonFormatter(logging.Formatter):
         self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON."""
+        """Format the record as one line of JSON."""
         line = line_of(record)
         if line is not None and line[0][0] == "turn":
             return _json_of_turn(record, line)
-        ours = isinstance(record, AccessRecord)  # whose other attributes need not be there
+        ours = isinstance(record, AccessRecord)  # which may lack the other attributes
         level = logging.getLevelName(record.levelno) if ours else record.levelname
         entry: dict[str, Any] = {"time": _when(record.created), "level": level.lower()}
         if line is not None:
@@ -143,7 +143,7 @@ NO_TOKENS = ',"input_tokens":null,"output_tokens":null,"cached_tokens":null'
 
 
 def _json_of_turn(record: logging.LogRecord, line: Line) -> str:
-    """What `format` writes of a dict elsewhere, here by a template, which takes a third of the time."""
+    """Format a turn by a template, which takes a third of the time of a dict."""
     common, (request_id, who, ms, queued, first, conversation, response, sent, got, cached) = line
     process = None if isinstance(record, AccessRecord) else record.process
     level, request, agent, ending, pid = _repeated(record.levelno, process, common)
@@ -162,7 +162,7 @@ def _json_of_turn(record: logging.LogRecord, line: Line) -> str:
 
 @lru_cache(512)
 def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str, str, str, str]:
-    """What many lines have in common, as pieces of JSON: each up to the next field that is a line's own."""
+    """The JSON that many lines share, cached. Each piece ends at the next field that differs between lines."""
     event, method, path, api, status, stream, agent, model, tools, finish, asks, outcome, reason, error, note = common
     names = asks and [shown(name) for name in asks]
     first, second, third, fourth, last = [
@@ -193,17 +193,17 @@ def _json(value: Any) -> str:
 
 def _new_process() -> None:
     _pid.cache_clear()
-    _repeated.cache_clear()  # has it too
+    _repeated.cache_clear()  # contains the process id too
 
 
-# A system call, which takes as long as to fill in the template.
+# Cached: the system call takes as long as filling in the template.
 _pid = lru_cache(1)(os.getpid)
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
     os.register_at_fork(after_in_child=_new_process)
 
 
 MILLISECONDS = tuple([f".{number:03d}Z" for number in range(1000)])
-"""The ends of a time."""
+"""The ends of a timestamp."""
 
 
 def _when(created: float) -> str:
@@ -211,7 +211,7 @@ def _when(created: float) -> str:
     return _second(second) + MILLISECONDS[int((created - second) * 1000)]
 
 
-# There are many lines in a second, and to write down a time takes as long as all the rest of one.
+# Cached, because a second has many lines, and formatting a time takes as long as the rest of a line.
 
 
 @lru_cache(1)
@@ -225,7 +225,7 @@ def _second(second: int) -> str:
 
 
 def _exception(record: logging.LogRecord, *, words: bool) -> str:
-    """What was raised, and where in people's own code; in its own `words`, or its type alone. In one line."""
+    """Describe an exception and its place in the user's code in one line; without `words`, by its type only."""
     if not record.exc_info or record.exc_info[1] is None:
         return ""
     error = record.exc_info[1]
@@ -242,7 +242,7 @@ def _type_of(record: logging.LogRecord) -> str:
 
 
 def _trace() -> dict[str, str] | None:
-    """The ids of the current span, where something of this process uses OpenTelemetry."""
+    """The ids of the current span, if this process uses OpenTelemetry."""
     context = sys.modules.get("opentelemetry.context")
     if context is None or not context.get_current():
         return None

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider: JWTs that are checked by its keys, and others that it is asked about.
+"""Tokens of an identity provider: JWTs, verified with its keys, and other tokens, verified by introspection.
 
 Server(agent, authenticate=Jwt("https://login.example", "my-agents"))
 """
@@ -35,44 +35,44 @@ OfClaims: TypeAlias = Callable[[Claims], Principal | str | None]
 Found: TypeAlias = Principal | Awaitable[Principal | None] | None
 
 LONGEST = 16 * 1024
-"""Bytes of a token that is looked at."""
+"""Maximum size of a token, in bytes."""
 
 MOST_KEPT = 10_000
-"""Results that are kept of each: some 2 kB each."""
+"""Maximum number of cached results per authenticator, of some 2 kB each."""
 
 SECRETS: Mapping[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""Algorithms with a shared secret, and the bytes that it has at least (RFC 7518, 3.2)."""
+"""Algorithms with a shared secret, and its minimum size in bytes (RFC 7518, 3.2)."""
 
 REFUSED_FOR = 10.0
-"""Seconds for which a token that the provider does not know is refused without asking again."""
+"""Seconds for which a refused token is refused again without asking the provider."""
 
 
 class Jwt:
-    """Lets in whoever has a JWT of `issuer` for `audience`, in `Authorization: Bearer`. An authenticator.
+    """An authenticator for JWTs of `issuer` for `audience`, sent in `Authorization: Bearer`.
 
-    The algorithm, the signature, `exp`, `nbf`, `iat`, `iss`, `aud` and `sub` are checked, and all but `nbf` and `iat`
-    have to be there. A token that is no JWT is left to others (`first_of`). A refusal is 401 `invalid_token`, and
-    why is in the log alone; a scope that is missing is 403 `insufficient_scope`.
+    Checks the algorithm, the signature, `exp`, `nbf`, `iat`, `iss`, `aud` and `sub`; all but `nbf` and `iat` are required.
+    A token that is no JWT is left to other authenticators (`first_of`). A refused token gets 401 `invalid_token`, and only
+    the log has the reason; a missing scope gets 403 `insufficient_scope`.
 
-    Keys are fetched when they are needed: once for all who wait, not more often than each 30 seconds whatever keys
-    tokens name, and each hour beside. While the provider is away those at hand go on being used; without any, 503.
+    Keys are fetched on demand: one fetch for all waiting requests, at most every 30 seconds whatever keys tokens name, and
+    hourly in the background. While the provider is unreachable, the cached keys stay in use; without any, requests get 503.
 
     Args:
-        issuer: as in `iss`, exactly.
-        audience: one of these has to be in `aud`; None looks at none, which is for tokens that are made for this server.
-        jwks: the URL of the issuer's keys, or these themselves, as JSON; by default the issuer's metadata is asked
-            (`/.well-known/openid-configuration`).
+        issuer: exactly as in `iss`.
+        audience: one of these must be in `aud`; None skips this check, for tokens that are made for this server only.
+        jwks: the URL of the issuer's keys, or the keys themselves, as JSON; by default they are found by the issuer's
+            metadata (`/.well-known/openid-configuration`).
         secret: shared with the issuer, instead of `jwks`, for HS256.
-        algorithms: those that tokens may be signed by. By default RS256, ES256 and EdDSA; HS256 with a secret.
-        scopes: all of these have to be in `scope`, or `scp`.
+        algorithms: the allowed signature algorithms. By default RS256, ES256 and EdDSA; HS256 with a secret.
+        scopes: all of these must be in `scope`, or `scp`.
         leeway: seconds by which clocks may differ.
-        keep: seconds for which a result is kept, at most until the token expires: so long may a token be good that
-            was taken back. 0 checks each anew.
-        header: where the token is, if it is not in Authorization.
-        principal: makes the principal of the claims. An id ann becomes `jwt:ISSUER#ann`; a Principal is taken as it is.
+        keep: seconds for which a result is cached, at most until the token expires. A revoked token can stay valid that
+            long. 0 verifies each request again.
+        header: the token's header, if it is not Authorization.
+        principal: makes the principal from the claims. An id ann becomes `jwt:ISSUER#ann`; a Principal is used as it is.
             By default the id is the `sub`, and the claims are those of the token.
 
-    Raises ValueError for settings that make no sense, such as an algorithm without signature.
+    Raises ValueError for invalid settings, such as an algorithm without a signature.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class Jwt:
         self._kept = KeptResults[Principal](MOST_KEPT, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
-        """The caller that a valid token names; None without one. Raises Unauthorized for a token that is refused."""
+        """Return the principal of a valid token, or None without a JWT. Raises Unauthorized for a refused token."""
         token = self._token(request)
-        # Something else than a JWT: an API key, perhaps.
+        # Not a JWT, perhaps an API key.
         if token.count(b".") != 2:
             return None
         if len(token) > LONGEST:
@@ -136,15 +136,15 @@ class Jwt:
 
     def _check(self, token: str, digest: bytes) -> Found:
         try:
-            # A quarter of what `get_unverified_header` takes; all of it is checked again with the signature.
+            # A quarter of the time of `get_unverified_header`; everything is checked again with the signature.
             head = json.loads(base64url_decode(token.partition(".")[0]))
-        except (ValueError, RecursionError):  # made by anybody
+        except (ValueError, RecursionError):  # anybody can send this
             head = None
         if not isinstance(head, dict):
             raise _refused("it cannot be read")
         fields = cast("dict[str, Any]", head)
         algorithm, kid = fields.get("alg"), fields.get("kid")
-        # Before a key is looked for: which one fits is not for the token to say.
+        # Before the key lookup: the token must not choose its own algorithm.
         if algorithm not in self._algorithms:
             raise _refused("its algorithm is not one of these")
         if kid is not None and not isinstance(kid, str):
@@ -176,7 +176,7 @@ class Jwt:
                 leeway=self._leeway,
                 options={"require": required, "verify_aud": self._audience is not None},
             )
-        # By its class alone: texts quote what is in the token.
+        # Only the class: messages quote the token.
         except jwt.PyJWTError as error:
             raise _refused(type(error).__name__) from None
         _check_scopes(claims, self._scopes)
@@ -188,20 +188,21 @@ class Jwt:
 
 
 class Introspection:
-    """Lets in whoever has a token that its provider says is good (RFC 7662), in `Authorization: Bearer`. An authenticator.
+    """An authenticator for tokens that the provider verifies by introspection (RFC 7662), sent in `Authorization: Bearer`.
 
-    The provider is asked about each token once in `keep` seconds, and once in 10 about those that it does not know. A
-    provider that does not answer, or refuses our own credentials, is 503 `auth_unavailable`. Refusals are as `Jwt`'s.
+    The provider is asked about each token once in `keep` seconds, and about a refused token once in 10 seconds. If
+    the provider does not answer, or refuses the server's credentials, requests get 503 `auth_unavailable`. A token is
+    refused in the same way as by `Jwt`.
 
     Args:
-        url: of the provider's introspection endpoint.
-        client_id: our own name there, sent as HTTP Basic with the secret.
-        secret: our own secret there.
-        audience: one of these has to be in `aud`, where given.
-        scopes: all of these have to be in `scope`.
-        keep: seconds for which a result is kept, at most until the token expires; 0 asks each time.
-        principal: makes the principal of the answer. An id ann becomes `token:HOST#ann`, with the host of `url`; a
-            Principal is taken as it is. By default the id is the `sub`, and the claims are the answer.
+        url: URL of the provider's introspection endpoint.
+        client_id: the server's own client id there, sent with the secret by HTTP Basic authentication.
+        secret: the server's own secret there.
+        audience: if given, one of these must be in `aud`.
+        scopes: all of these must be in `scope`.
+        keep: seconds for which a result is cached, at most until the token expires; 0 asks the provider each time.
+        principal: makes the principal from the provider's response. An id ann becomes `token:HOST#ann`, with the host of
+            `url`; a Principal is used as it is. By default the id is the `sub`, and the claims are the response.
     """
 
     def __init__(
@@ -226,7 +227,7 @@ class Introspection:
         self._refused = KeptResults[str](MOST_KEPT, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
-        """The caller that an active token names; None without one. Raises Unauthorized for a token that is refused."""
+        """Return the principal of an active token, or None without a token. Raises Unauthorized for a refused token."""
         token = bearer_token(request)
         if not token:
             return None
@@ -241,7 +242,7 @@ class Introspection:
         try:
             answer = await fetch_json(self._url, {"token": token, "token_type_hint": "access_token"}, self._client)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
-            # By its class alone: its text may quote what was sent.
+            # Only the class: the message may quote the token or the secret.
             unavailable = Unavailable("Who calls cannot be found out now.", code="auth_unavailable")
             unavailable.add_note(f"a token could not be checked: {type(error).__name__} of the provider")
             raise unavailable from None
@@ -257,7 +258,7 @@ class Introspection:
         return found
 
     def _fault(self, answer: Claims, now: float) -> str | None:
-        """Why a token is not good; None for one that is."""
+        """Return why a token is invalid; None for a valid one."""
         if answer.get("active") is not True:
             return "it is not active"
         expires, audience = answer.get("exp", now + 1), answer.get("aud", [])
@@ -272,7 +273,7 @@ class Introspection:
 
 
 def _refused(reason: str) -> Unauthorized:
-    """The same for every token that is not good: why is for the log."""
+    """The same error for every invalid token; only the log gets the reason."""
     error = Unauthorized(
         "The token is not valid. Get a new one.",
         code="invalid_token",
@@ -293,7 +294,7 @@ def _check_scopes(claims: Claims, needed: frozenset[str]) -> None:
 
 
 def _principal(claims: Claims, make: OfClaims | None, prefix: str, subject: Any) -> Principal | None:
-    # Not to be changed: the principal is that of many requests.
+    # Read-only, because many requests share the principal.
     fixed = MappingProxyType(dict(claims))
     who = subject if make is None else make(fixed)
     if isinstance(who, str):

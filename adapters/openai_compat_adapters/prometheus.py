@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a hook that counts, and the API that is asked for them. Needs the extra `prometheus`.
+"""Metrics for Prometheus: a hook that collects them, and the API that serves them. Needs the extra `prometheus`.
 
     metrics = Prometheus()
     server = Server(agents, hooks=[metrics], apis=[metrics.api])    # GET /metrics, with a key
@@ -31,14 +31,14 @@ __all__ = ("Prometheus",)
 
 
 class Prometheus(TurnMetrics):
-    """Counts turns and requests.
+    """Measures turns and requests.
 
-    Where `PROMETHEUS_MULTIPROC_DIR` names a folder, all processes that have it answer with the sum of all. Their files
-    belong to a number, not to a process id, so that a worker that takes the place of a dead one goes on with its files:
-    by process id they would become more with every restart, for ever.
+    If `PROMETHEUS_MULTIPROC_DIR` names a folder, each process that uses it reports the sum of all. Files are named by a
+    worker number, not by a process id, so that a worker that replaces a dead one continues its files: with process ids,
+    each restart would add files for ever.
 
     Args:
-        worker: which of the processes this is, from 0; without it, what `openai-compat serve --workers` says.
+        worker: the number of this process, from 0; by default the one that `openai-compat serve --workers` assigns.
 
     Attributes:
         api: serves `GET /metrics`; for `Server(apis=[…])`.
@@ -58,7 +58,7 @@ class Prometheus(TurnMetrics):
         self.api = Api(name="metrics", routes=[Route("/metrics", {"GET": operation}, group="metrics")])
 
     def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
-        """Add a figure to the text that `GET /metrics` answers with."""
+        """Add a value to the metrics of `GET /metrics`."""
         series = self._metrics[instrument].labels(*attributes)
         if instrument.kind == "histogram":
             series.observe(value)
@@ -75,15 +75,15 @@ class Prometheus(TurnMetrics):
 
 
 def _share(folder: Path, worker: int) -> None:
-    """Keep the figures of this process in files of its number, beside those of the others."""
+    """Store the metrics of this process in files with its number, beside those of the other processes."""
     for gauge in folder.glob(f"gauge_*_{worker}.db"):
-        gauge.unlink()  # what ran in a worker that was killed does not run any more
+        gauge.unlink()  # runs of a killed worker are over
     values: Any = prometheus_client.values
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)
 
 
 def _metric(instrument: Instrument, registry: CollectorRegistry) -> Any:
-    """The metric, by the name and with the labels that OpenTelemetry's exporter for Prometheus would give it."""
+    """Make the metric, with the name and labels that OpenTelemetry's exporter for Prometheus would use."""
     name = instrument.name.replace(".", "_") + ("_seconds" if instrument.unit == "s" else "")
     labels = [attribute.replace(".", "_") for attribute in instrument.attributes]
     if instrument.kind == "histogram":

@@ -33,11 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="[MODULE|FILE][:NAME]|URL",
         help="run the conformance suite on an agent, a Server, an ASGI application or a subclass of Conformance, "
         "or on the API at a URL (http://127.0.0.1:8083/v1); "
-        "nothing else is collected unless paths are given too",
+        "collect nothing else unless paths are given too",
     )
-    group.addoption("--openai-compat-key", metavar="KEY", help="the key that the server wants")
-    group.addoption("--openai-compat-path", metavar="PATH", help="where the API is, such as /ai/v1; /v1 unless given")
-    group.addoption("--openai-compat-update", action="store_true", help="write the golden files anew")
+    group.addoption("--openai-compat-key", metavar="KEY", help="API key of the server")
+    group.addoption("--openai-compat-path", metavar="PATH", help="path of the API, such as /ai/v1; default: /v1")
+    group.addoption("--openai-compat-update", action="store_true", help="rewrite the golden files")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = []
 
 
-# First, so that `-k`, `-m` and other plugins see what is added.
+# First, so that `-k`, `-m` and other plugins see the added checks.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add the checks for each `--openai-compat`."""
@@ -88,12 +88,12 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 
 
 def _load(target: str, folder: str) -> Any:
-    """What is at a target of the command line, looked for in `folder` too. Raises pytest.Collector.CollectError."""
+    """Load a target of the command line, also from `folder`. Raises pytest.Collector.CollectError."""
     from ._cli.load_agents import as_server, load  # noqa: PLC0415
     from ._cli.modules import find  # noqa: PLC0415
     from ._cli.wrong_target import CannotLoad  # noqa: PLC0415
 
-    # `pytest` alone, unlike `python -m pytest`, does not look in the current folder.
+    # `pytest`, unlike `python -m pytest`, does not put the current folder on the path.
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
@@ -108,7 +108,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a failed check's docstring to its report: why it matters, and how to fix it."""
     report = yield
-    # Not imported for test runs that have nothing to do with it.
+    # Not imported, to spare unrelated test runs.
     conformance = sys.modules.get("openai_compat.testing.conformance.base")
     suite = getattr(item, "cls", None)
     if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Examination):

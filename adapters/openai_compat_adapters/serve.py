@@ -26,7 +26,7 @@ with needs(__name__, "serve"):
 
 
 def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Open a listening socket; port 0 picks a free port.
 
     `proxy_auth` says that other machines reach the server only through a proxy that authenticates them. Raises OSError
     if the address cannot be bound, and ValueError if, without `proxy_auth`, other machines could reach a server that
@@ -36,14 +36,14 @@ def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) ->
         raise ValueError(f"Without an API key the server listens on this machine only (127.0.0.1), not on {host}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=2048)
-    # Connections inherit this. asyncio turns Nagle's algorithm off by itself, but not for a socket without a protocol
+    # Connections inherit this. asyncio turns off Nagle's algorithm on its own, but not for a socket without a protocol
     # number; with it, an answer on a kept-alive connection is 40 ms late, since its head and body are two writes.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach `host`."""
+    """True if only this machine can reach `host`."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -64,12 +64,12 @@ def serve(
     has returned, 10 after the grace period, or 1.5 after a second signal, whatever still runs.
 
     Args:
-        server: what to serve.
-        listener: where; see `listen`. It is closed in the end.
+        server: the server to run.
+        listener: the socket to serve on, from `listen`; closed at the end.
         grace: seconds for running turns to end after the first signal.
         header_timeout: seconds for the arrival of a request's head.
         idle_timeout: seconds until an unused connection is closed; longer than a proxy in front keeps it (often 60).
-        ping: seconds between pings to WebSocket clients, and for the answer to come; then the connection is cut.
+        ping: seconds between pings to WebSocket clients, and for their answers; a late answer cuts the connection.
     """
     write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
@@ -77,7 +77,7 @@ def serve(
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
         ws_max_size=server.services.settings.limits.body,
-        ws_per_message_deflate=False,  # text compresses so well that little of it bombs a server
+        ws_per_message_deflate=False,  # a small compressed message could expand into a huge one
         ws_ping_interval=ping,
         ws_ping_timeout=ping,
         lifespan="off",  # Runner enters the server's own

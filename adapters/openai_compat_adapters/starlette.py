@@ -31,15 +31,15 @@ __all__ = ("create_app", "endpoint")
 
 
 def create_app(server: Server) -> Starlette:
-    """A Starlette application that serves nothing else, and drains the server when it ends."""
+    """Make a Starlette application that serves nothing else, and drains the server when it ends."""
     return _Application(server)
 
 
 @asynccontextmanager
 async def _lifespan(server: Server) -> AsyncGenerator[None]:
     async with server.lifespan():
-        # All that is loaded by now stays. The collector would go through it again and again, for milliseconds at a time:
-        # a third of the time of a request with a long history.
+        # All objects loaded by now stay. Scanning them again and again takes the collector milliseconds at a time: a third
+        # of the time of a request with a long history.
         gc.collect()
         gc.freeze()
         yield
@@ -54,7 +54,7 @@ class _Application(Starlette):
         self.router.default = self._endpoint = _application(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-        """Serve one connection, directly where nothing was added to the application."""
+        """Serve one connection, directly if nothing was added to the application."""
         added = self.user_middleware or self.exception_handlers or self.router.routes
         if added or scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
@@ -67,10 +67,10 @@ class _Application(Starlette):
 
 
 def endpoint(server: Server) -> ASGIApp:
-    """The server as a bare ASGI application, to be mounted anywhere.
+    """Make a bare ASGI application of the server, to mount anywhere.
 
-    Most parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own. The log says at once if
-    all users of the application will be one caller here.
+    Most parents do not run the lifespan of a mounted application: enter `server.lifespan()` in your own. A log line says
+    at once if all users of the application will be one caller here.
     """
     if isinstance(server.auth, OpenAccess):
         server.auth.tell_mounted()
@@ -103,14 +103,14 @@ class _AsgiCall:
     """One request: yields the pieces of its body, and sends the messages of the answer.
 
     Attributes:
-        flow: the server's flow control; None where it does not let one see that.
+        flow: the ASGI server's flow control; None if it is not accessible.
     """
 
     def __init__(self, receive: Receive, send: AsgiSend) -> None:
         self._receive = receive
         self._send = send
         self._more = True
-        # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
+        # uvicorn's `send` is a method of the cycle, which has this attribute. Middleware passes some other function.
         self.flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -127,12 +127,12 @@ class _AsgiCall:
         return piece
 
     async def left(self) -> None:
-        """Return once the client has left: after the body, nothing else can come."""
+        """Wait until the client has disconnected: after the body, no other message can come."""
         while (await self._receive())["type"] != "http.disconnect":
-            pass  # the rest of a body that nobody wants
+            pass  # the rest of an unwanted body
 
     async def send(self, message: ResponseStart | ResponseBody) -> None:
-        """Send a message as ASGI has it."""
+        """Send a message in the form of ASGI."""
         converted: Message
         if isinstance(message, ResponseStart):
             converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
@@ -144,7 +144,7 @@ class _AsgiCall:
             raise ClientDisconnected from None
 
     def has_room(self) -> bool:
-        """Whether the server can send without waiting."""
+        """True if the server can send without waiting."""
         return not self.flow.write_paused
 
 

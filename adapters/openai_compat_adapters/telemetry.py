@@ -1,8 +1,8 @@
-"""Traces and metrics by OpenTelemetry: a hook that needs its API only (extra `otel`). Without an SDK it does next to nothing.
+"""OpenTelemetry traces and metrics: a hook that needs only the API (extra `otel`). Without an SDK it does next to nothing.
 
     server = Server(agents, hooks=[OpenTelemetry()])
 
-Names are those of the GenAI semantic conventions, v0.1.0; what they do not have begins with `openai_compat`.
+Names follow the GenAI semantic conventions, v0.1.0; additional names begin with `openai_compat`.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ with needs("openai_compat_adapters.telemetry"):
 __all__ = ("Content", "OpenTelemetry")
 
 NAME = "openai_compat"
-"""The instrumentation scope of all that is told."""
+"""The instrumentation scope of all spans and metrics."""
 
 Content: TypeAlias = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
-"""Where prompts, answers and tools' arguments are told, as OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says it."""
+"""Where prompts, answers and tool arguments are recorded: values of OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT."""
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 FLUSHED_WITHIN = 2.0
-"""Seconds at the end in which exporters may send what they hold."""
+"""Seconds that exporters get to flush at shutdown."""
 
 _connection: ContextVar[SpanContext | None] = ContextVar("openai_compat_connection", default=None)
-"""The span of the WebSocket's handshake, which the turns on it point to."""
+"""The span of the WebSocket's handshake, to which the turns on the connection link."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,8 +51,8 @@ class _TracedRun:
     """The span of a run.
 
     Attributes:
-        said: what the agent has said, where that is to be told.
-        traced: whether the agent traces its tools itself.
+        said: the agent's output, if content is recorded.
+        traced: True if the agent traces its tools itself.
     """
 
     span: Span
@@ -66,17 +66,17 @@ _run: ContextVar[_TracedRun | None] = ContextVar("openai_compat_run", default=No
 
 
 class _ToolSpans:
-    """A span processor of the SDK that notices tool spans of the agents' own."""
+    """A span processor of the SDK that detects the agents' own tool spans."""
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """Nothing: what kind of span it is may be set later."""
+        """Do nothing: the kind of the span may be set later."""
 
     def on_end(self, span: Any) -> None:
-        """A span has ended, in the task that ends it; the call's result is an event later."""
+        """Note a tool span. Runs in the task that ends the span; the event of the call's result comes later."""
         run = _run.get()
         if run is None or span.instrumentation_scope.name == NAME:
             return
-        # OpenInference, which instruments LangChain and others, has a name of its own for it.
+        # OpenInference, which instruments LangChain and others, has its own attribute for it.
         is_tool = span.name.startswith("execute_tool") or span.attributes.get("openinference.span.kind") == "TOOL"
         run.traced = run.traced or is_tool
 
@@ -93,17 +93,17 @@ class OpenTelemetry(TurnMetrics):
     """Traces requests, runs of agents and their tools, and measures them.
 
     Args:
-        tracer_provider: instead of the process's own.
+        tracer_provider: replaces the process's own provider.
         meter_provider: likewise.
-        principals: whether spans have `user.id`.
-        tools: whether there is a span for each call of an agent's own tool. "auto": unless the agent makes one itself, which
-            is noticed where the provider is the SDK's.
-        remote: whether the client's span is the parent of the request's, or only linked. A stranger who is the parent
-            decides what is sampled: use "link" for servers that anybody may call.
-        content: where prompts and answers are told; by default what the environment variable
-            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, and nowhere without it.
+        principals: True adds `user.id` to spans.
+        tools: spans for calls of an agent's own tools: "always", "never", or "auto", which makes them unless the agent does
+            so itself. An agent's own tool spans are detected if the provider is the SDK's.
+        remote: "parent" makes the client's span the parent of the request's span, "link" only links to it. A parent decides
+            what is sampled: use "link" for servers that anybody may call.
+        content: where prompts and answers are recorded; by default the value of the environment variable
+            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT, or nowhere without it.
 
-    Raises ValueError for settings that are none of these.
+    Raises ValueError for any other value.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class OpenTelemetry(TurnMetrics):
         self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
         meter = metrics.get_meter(NAME, __version__, meter_provider)
         self._meters = {one: _instrument(meter, one) for one in INSTRUMENTS}
-        # One dict for each series, of which there are few: to make one takes as long as to add a figure.
+        # One dict per series, of which there are few: making a dict takes as long as adding a value.
         self._series: dict[tuple[Instrument, tuple[str, ...]], dict[str, str]] = {}
         self._carried = [(name.lower().encode(), name) for name in propagate.get_global_textmap().fields]
         self._principals, self._tools, self._remote = principals, tools, remote
@@ -147,7 +147,7 @@ class OpenTelemetry(TurnMetrics):
             watch(_ToolSpans())
 
     def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
-        """Give a figure to the meter."""
+        """Pass a value to the meter."""
         named = self._series.get((instrument, attributes))
         if named is None:
             named = {name: value for name, value in zip(instrument.attributes, attributes, strict=True) if value}
@@ -157,7 +157,7 @@ class OpenTelemetry(TurnMetrics):
     # requests
 
     def request_started(self, request: RequestInfo) -> None:
-        """Begin the request's span, unless something before the server has one that is current."""
+        """Start the request's span, unless an instrumentation in front of the server has already started one."""
         if trace.get_current_span().get_span_context().is_valid:
             return
         asked = request.request
@@ -169,10 +169,10 @@ class OpenTelemetry(TurnMetrics):
         if self._remote == "link" and remote.is_valid:
             links, parent = [Link(remote)], Context()
         span = self._tracer.start_span(asked.method, parent, SpanKind.SERVER, links=links)
-        if span is trace.INVALID_SPAN:  # nobody traces, here or before us: there is nothing to hand on
+        if span is trace.INVALID_SPAN:  # no tracing here or upstream: there is nothing to propagate
             return
         if request.websocket:
-            # A connection may live for days: its turns are traces of their own, which point to this one.
+            # A connection may live for days, so each turn has its own trace, with a link to this one.
             _connection.set(span.get_span_context())
             self._requests[request] = span, None
             return
@@ -183,11 +183,11 @@ class OpenTelemetry(TurnMetrics):
         """End the request's span, and measure the request."""
         self._parents.pop(request.id, None)
         span, token = self._requests.pop(request, (None, None))
-        if span is None:  # an instrumentation in front has made the request's span, and measures it
+        if span is None:  # an instrumentation in front made the request's span, and measures it
             return
         if span.is_recording():
             _describe(span, request, outcome)
-        # Before the span is no longer the current one: exemplars point to it.
+        # While the span is still the current one: exemplars point to it.
         super().request_ended(request, outcome)
         if token is not None:
             context.detach(token)
@@ -196,7 +196,7 @@ class OpenTelemetry(TurnMetrics):
     # runs
 
     def started(self, turn: TurnInfo) -> None:
-        """Begin the run's span, and make it the agent's current one."""
+        """Start the run's span, and make it the agent's current one."""
         request = self._parents.get(turn.request_id)
         parent = context.get_current() if request is None else trace.set_span_in_context(request)
         links: list[Link] = []
@@ -223,7 +223,7 @@ class OpenTelemetry(TurnMetrics):
             span.add_event("openai_compat.decided", decided)
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
-        """Note what the agent does."""
+        """Record an event of the agent."""
         if type(item) is not str:
             super().event(turn, item)
         elif not self._tells:
@@ -242,7 +242,7 @@ class OpenTelemetry(TurnMetrics):
             run.span.add_event("openai_compat.compacted")
 
     def tool_ended(self, turn: TurnInfo, call_id: str, tool: ToolRun, output: str | None, failed: str) -> None:
-        """Make the span of a call, now that it is known whether the agent has made one."""
+        """Make the span of a tool call, unless the agent has made one."""
         super().tool_ended(turn, call_id, tool, output, failed)
         run = self._traced.get(turn)
         if run is None or self._tools == "never" or run.traced or not run.span.is_recording():
@@ -265,7 +265,7 @@ class OpenTelemetry(TurnMetrics):
         span.end()
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
-        """End the run's span, with its usage and what it has failed with."""
+        """End the run's span, with its usage and its error."""
         super().ended(turn, outcome)
         run = self._traced.pop(turn, None)
         if run is None:
@@ -283,8 +283,8 @@ class OpenTelemetry(TurnMetrics):
         run.span.end()
 
     async def aclose(self) -> None:
-        """Send what the exporters hold: a watchdog that ends the process would take it along."""
-        # The SDK's own timeout does not bound an exporter that tries again. A daemon does not keep the process alive.
+        """Flush the exporters, before a watchdog can end the process."""
+        # The SDK's own timeout does not bound an exporter's retries. A daemon thread does not keep the process alive.
         flushing = threading.Thread(target=self._flush, name="openai-compat telemetry", daemon=True)
         flushing.start()
         await anyio.to_thread.run_sync(flushing.join, FLUSHED_WITHIN)
@@ -296,7 +296,7 @@ class OpenTelemetry(TurnMetrics):
                 flush(int(FLUSHED_WITHIN * 1000))
 
     def _asked(self, turn: TurnInfo) -> dict[str, Any]:
-        """The attributes that a run has from its beginning."""
+        """The attributes that a run has from its start."""
         asked = turn.request
         sampling = asked.sampling
         output = "json" if asked.response_format is not None else "speech" if "audio" in asked.modalities else "text"
@@ -312,7 +312,7 @@ class OpenTelemetry(TurnMetrics):
             "gen_ai.request.max_tokens": sampling.max_tokens,
             "gen_ai.request.stop_sequences": sampling.stop or None,
             "gen_ai.request.seed": sampling.seed,
-            "gen_ai.request.choice.count": turn.choices if turn.choices != 1 else None,  # as the conventions want it
+            "gen_ai.request.choice.count": turn.choices if turn.choices != 1 else None,  # as the conventions require
             "gen_ai.request.reasoning.level": sampling.reasoning_effort,
             "gen_ai.output.type": output,
             "user.id": turn.principal.id if self._principals else None,
@@ -350,7 +350,7 @@ def _instrument(meter: metrics.Meter, one: Instrument) -> Any:
 
 def _describe(span: Span, request: RequestInfo, outcome: RequestOutcome) -> None:
     asked = request.request
-    # The port's digits are all that may follow the last colon: in brackets there are colons too.
+    # Only digits after the last colon are a port: an IPv6 address in brackets has colons too.
     host, _, port = (asked.header(b"host") or "").rpartition(":")
     if not (port.isascii() and port.isdigit() and len(port) < 6):
         host, port = asked.header(b"host") or "", ""

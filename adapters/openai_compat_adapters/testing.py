@@ -1,4 +1,4 @@
-"""Real openai clients of an agent in the same process, and recordings of their exchanges.
+"""Real openai clients for an agent in the same process, and recordings of their exchanges.
 
 ```python
 with served(agent) as hello:
@@ -81,12 +81,12 @@ def served(
 
 @contextmanager
 def listening(server: Server) -> Generator[str]:
-    """Serve on a free port of this machine, in a thread; gives the URL, without `/v1`. Needs `openai-compat[serve]`.
+    """Serve on a free port of this machine, in a thread, and yield the URL, without `/v1`. Needs `openai-compat[serve]`.
 
-    For agents and programs that are told a URL: a `ScriptedModel` stands in for the model's API then.
+    For agents and programs that need a URL, such as that of a `ScriptedModel` in place of a model's API.
     """
     with needs("listening", "serve"):
-        import uvicorn  # noqa: PLC0415  (not needed for what has no socket)
+        import uvicorn  # noqa: PLC0415  (not needed without a socket)
 
         from .starlette import endpoint  # noqa: PLC0415
     config = uvicorn.Config(endpoint(server), http="h11", log_config=None, timeout_graceful_shutdown=3)
@@ -143,7 +143,7 @@ OF_THE_CONNECTION = frozenset({b"host", b"content-length"})
 class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
     """Adds every exchange over another transport, to this process or a server on the network, to a recording.
 
-    An exchange is added when its answer has ended or was closed.
+    An exchange is added when its response has ended or was closed.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport | httpx2.BaseTransport, recording: Recording) -> None:
@@ -200,7 +200,7 @@ class _RecordedBody(httpx2.AsyncByteStream, httpx2.SyncByteStream):
 
 
 def replaying(recording: Recording) -> httpx2.MockTransport:
-    """A transport, plain and async, that replays a recording. An unknown request raises LookupError."""
+    """Make a transport, plain and async, that replays a recording. An unknown request raises LookupError."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         path = request.url.raw_path.decode("ascii")

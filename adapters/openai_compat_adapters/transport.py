@@ -25,7 +25,7 @@ __all__ = ("AsyncTransport", "SyncTransport")
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
-    """Hands requests to a server. Read timeouts apply: until the head arrives, and between pieces of the body."""
+    """Passes requests to a server. Read timeouts apply: until the head arrives, and between pieces of the body."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -43,7 +43,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
 
 class SyncTransport(httpx2.BaseTransport):
-    """An AsyncTransport for blocking clients. The server runs in an event loop in another thread, for as long as a request."""
+    """An AsyncTransport for blocking clients. The server runs in an event loop in another thread for the time of a request."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -53,7 +53,7 @@ class SyncTransport(httpx2.BaseTransport):
     @classmethod
     @contextmanager
     def lasting(cls, server: Server) -> Generator[SyncTransport]:
-        """One with an event loop until the end, and the server's lifespan in it: what waits between requests goes on."""
+        """A transport whose event loop and server lifespan last until the end, so that work continues between requests."""
         transport = cls(server)
         with transport._portals as portal, portal.wrap_async_context_manager(server.lifespan()):
             transport._lasting = True
@@ -61,7 +61,7 @@ class SyncTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
-        # Unless it lasts, the event loop may be gone once the answer is read, and nothing could go on in it.
+        # Without `lasting`, the event loop may end once the response is read, and no work could continue in it.
         call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=self._lasting))
         seconds = _read_timeout(request)
         try:
@@ -85,7 +85,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
                     yield piece.data
                     if not piece.more:
                         return
-        raise _cut_short(self._request)  # no last piece: the server has cut the connection
+        raise _cut_short(self._request)  # without a last piece, the server has cut the connection
 
     async def aclose(self) -> None:
         await self._call.aclose()

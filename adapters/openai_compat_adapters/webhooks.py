@@ -17,12 +17,12 @@ __all__ = ("http_post",)
 
 
 async def http_post(url: str, headers: Headers, body: bytes) -> int:
-    """Post `body` and return the status of the answer. Redirects are not followed, the answer's body is not read.
+    """Post `body` and return the response's status. Redirects are not followed, and the response's body is not read.
 
-    Proxies are those of the environment (`HTTPS_PROXY`). Raises httpx2.HTTPError; has no deadline of its own.
+    Uses the proxies of the environment (`HTTPS_PROXY`). Raises httpx2.HTTPError; has no deadline of its own.
     """
     async with (
-        # A redirect could lead into the network behind the server, to an address that nobody has configured.
+        # A redirect could lead into the internal network, to an address that nobody has configured.
         httpx2.AsyncClient(verify=certificates(), follow_redirects=False, timeout=None) as client,
         client.stream("POST", url, headers=list(headers), content=body) as answer,
     ):

@@ -30,7 +30,7 @@ class Refused(Exception):
 
 
 class Closed(Exception):
-    """The server has closed the WebSocket; 1006 if it did not say so."""
+    """The server has closed the WebSocket; the code is 1006 without a close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"the server has closed the WebSocket: {code} {reason}".rstrip())
@@ -62,7 +62,7 @@ class WebSocket:
             raise Closed(*self._channel.closed) from None
 
     async def receive(self) -> Frame:
-        """The next frame. Raises Closed."""
+        """Return the next frame. Raises Closed."""
         try:
             return await self._channel.from_server.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -98,7 +98,7 @@ async def connect(
 
 
 class _Channel:
-    """The server's end, and the state of both."""
+    """The server's end, and the state of both ends."""
 
     def __init__(self) -> None:
         # Without a buffer, so that a client that does not receive slows the agent, as on a socket.
@@ -121,7 +121,7 @@ class _Channel:
 
     def _ended(self) -> None:
         if not self.answered.is_set():
-            # It has ended without a word; ASGI servers answer so.
+            # The server ended without an answer; ASGI servers send a 500 then.
             self.refused = (500, (), b"")
         self.answered.set()
         self._incoming.close()

@@ -2,7 +2,7 @@
 
     application = create_wsgi_app(server)            gunicorn hello:application
 
-The core runs in an event loop in a thread of its own, which exists while there are responses, so that none is left at
+The core runs in an event loop in its own thread, which exists only while there are responses, so that no thread is left at
 interpreter exit. Streams are live: each piece is passed on as it is written. WSGI does not report disconnects; the WSGI
 server notices them when it writes, and heartbeats make sure that it does.
 """
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 HOP_BY_HOP = (b"connection", b"upgrade")
 PIECE = 64 * 1024
-"""Bytes read from the request body at once."""
+"""Bytes to read from the request body at once."""
 
 
 def create_wsgi_app(server: Server) -> WSGIApplication:
-    """A WSGI application. Below a prefix it serves the path in `PATH_INFO`."""
+    """Make a WSGI application. Below a prefix, it serves the path in `PATH_INFO`."""
     portals = BlockingPortalProvider()
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -83,7 +83,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
         environ.get("QUERY_STRING", ""),
         _headers(environ),
         _body(environ),
-        # The event loop may be gone once the answer is read, and nothing could go on in it.
+        # The event loop may end once the response is read, and no work could continue in it.
         lasting=False,
         root=root.rstrip("/"),
         scope=environ,
@@ -92,7 +92,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
 
 def _headers(environ: WSGIEnvironment) -> list[tuple[bytes, bytes]]:
     names = {key: key[5:] for key in environ if key.startswith("HTTP_")}
-    # These two have no `HTTP_` before them in CGI, from which WSGI has its names (RFC 3875, 4.1).
+    # CGI, whose names WSGI uses, has no `HTTP_` prefix for these two (RFC 3875, 4.1).
     names |= {key: key for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)}
     return [
         (name.replace("_", "-").lower().encode("latin-1"), str(environ[key]).encode("latin-1"))
@@ -106,7 +106,7 @@ async def _body(environ: WSGIEnvironment) -> AsyncIterator[bytes]:
     left = None if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
     while left is None or left > 0:
         size = PIECE if left is None else min(PIECE, left)
-        # Abandoned, since a client that sends nothing more would keep the deadline of the body from cutting it off.
+        # Abandoned on cancellation: a client that stops sending would otherwise block the deadline of the body.
         piece: bytes = await anyio.to_thread.run_sync(stream.read, size, abandon_on_cancel=True)
         if not piece:
             if left:  # the body is shorter than its length

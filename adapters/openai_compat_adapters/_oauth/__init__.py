@@ -1,1 +1,1 @@
-"""What `openai_compat_adapters.oauth` is made of."""
+"""Internals of `openai_compat_adapters.oauth`."""

@@ -1,4 +1,4 @@
-"""Small JSON documents of authorization servers."""
+"""Fetches small JSON documents from authorization servers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import httpx2
 from .._certificates import certificates
 
 LARGEST = 1024 * 1024
-"""Bytes of a document; keys and answers about tokens have a few thousand."""
+"""Maximum size of a document, in bytes; key sets and introspection responses have a few thousand."""
 
 WITHIN = 4.0
-"""Seconds for each step of a request, and for the whole body: less than a request waits to know who sends it (`Deadlines.auth`)."""
+"""Timeout of each step of a request and of the whole body, in seconds; shorter than `Deadlines.auth`."""
 
 
 async def fetch_json(
     url: str, form: Mapping[str, str] | None = None, client: tuple[str, str] | None = None
 ) -> Mapping[str, Any]:
-    """The JSON object at `url`; with a `form`, what is answered to that, sent as `client` (its id and secret).
+    """Fetch the JSON object at `url`, or post a `form` there, authenticated as `client` (its id and secret).
 
-    Raises httpx2.HTTPError, also for a status that is not 200, and ValueError for what is no object, or too large.
+    Raises httpx2.HTTPError, also for a status other than 200, and ValueError if the body is no object, too large or too slow.
     """
     async with (
-        # No redirects: they could lead into the network behind the server, and would take the secret along.
+        # No redirects: they could lead into the internal network, and would carry the secret along.
         httpx2.AsyncClient(verify=certificates(), follow_redirects=False, timeout=WITHIN) as http,
         http.stream(
             "GET" if form is None else "POST", url, data=form, auth=client, headers={"accept": "application/json"}
@@ -39,7 +39,7 @@ async def fetch_json(
             async for piece in answer.aiter_bytes():
                 body += piece
                 if len(body) > LARGEST:
-                    reading.cancel()  # not by leaving: generators that are not exhausted are a warning on trio
+                    reading.cancel()  # not by `break`: trio warns about generators that are not exhausted
         if reading.cancel_called:
             raise ValueError("too large, or too slow")
     document = json.loads(body)

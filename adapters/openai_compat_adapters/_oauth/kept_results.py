@@ -1,4 +1,4 @@
-"""Results that are kept for a while."""
+"""A cache of results with expiry times."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Value = TypeVar("Value")
 
 
 class KeptResults(Generic[Value]):
-    """At most `most` results, each until its time; those that were used last stay.
+    """An LRU cache of at most `most` results, each with an expiry time.
 
-    By digests of tokens, and not by tokens: what is in memory may be in a dump.
+    Keys are digests of tokens, not tokens, because memory can end up in a dump.
     """
 
     def __init__(self, most: int, clock: Callable[[], float]) -> None:
@@ -21,7 +21,7 @@ class KeptResults(Generic[Value]):
         self._kept: OrderedDict[bytes, tuple[float, Value]] = OrderedDict()
 
     def get(self, digest: bytes) -> Value | None:
-        """What is kept, if its time is not over."""
+        """Return the cached result, or None if it is missing or expired."""
         found = self._kept.get(digest)
         if found is None:
             return None
@@ -32,7 +32,7 @@ class KeptResults(Generic[Value]):
         return found[1]
 
     def keep(self, digest: bytes, value: Value, until: float) -> None:
-        """Keep it until then, by the clock."""
+        """Cache a result until the time `until` of the clock."""
         if until <= self._clock():
             return
         self._kept[digest] = (until, value)

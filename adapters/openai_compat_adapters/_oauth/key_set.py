@@ -1,4 +1,4 @@
-"""The public keys by which an issuer's tokens are checked: fetched seldom, one fetch at a time, kept while it is away."""
+"""The public keys of a token issuer: fetched rarely, one fetch at a time, and kept while the issuer is unreachable."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from openai_compat.errors import Unavailable
 from .fetch import fetch_json
 
 PAUSE = 30.0
-"""Seconds between two fetches. Anybody can make up ids of keys, and each of them may be one that is new."""
+"""Seconds between two fetches: anybody can invent key ids, and each of them may be a new key."""
 
 SHORT_PAUSE = 3.0
-"""The same while there are no keys at all."""
+"""Seconds between two fetches while there are no keys at all."""
 
 RENEWED_AFTER = 3600.0
-"""Seconds after which keys are looked up again, which does without those that their issuer has taken back."""
+"""Seconds after which the keys are fetched again, which drops keys that their issuer has revoked."""
 
 MOST_KEYS = 100
 SMALLEST_RSA = 2048
-"""Bits."""
+"""Minimum size of an RSA key, in bits."""
 
 KINDS: Mapping[str, tuple[str, str | None]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
@@ -36,7 +36,7 @@ KINDS: Mapping[str, tuple[str, str | None]] = {
     "ES256K": ("EC", "secp256k1"),
     "EdDSA": ("OKP", "Ed25519"),
 }
-"""The algorithms that keys can be published for, each with the type and the curve of a key. No shared secrets."""
+"""The algorithms of public keys, each with the type and the curve of a key. No shared secrets."""
 
 Found: TypeAlias = Mapping[tuple[str, str], jwt.PyJWK]
 
@@ -44,9 +44,9 @@ logger = logging.getLogger("openai_compat")
 
 
 class KeySet:
-    """Keys by id and algorithm, from the JWKS at a URL.
+    """An issuer's keys, by id and algorithm.
 
-    `source` says where: called before each fetch, it returns the document.
+    `source` returns an awaitable of the JWKS document; each fetch calls it.
     """
 
     def __init__(self, source: Callable[[], Any], algorithms: Sequence[str], clock: Callable[[], float]) -> None:
@@ -59,13 +59,13 @@ class KeySet:
         self._fetching: Task | None = None
 
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key, of those that are at hand. Old ones are renewed beside."""
+        """Return the key from the cache. Old keys are renewed in the background."""
         if self._renewed is not None and self._clock() - self._renewed > RENEWED_AFTER and self._may_fetch():
             self._fetch()
         return find_key(self._keys, kid, algorithm)
 
     async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key, of those that the issuer publishes now. Raises Unavailable if there are no keys at all."""
+        """Return the key after a fetch, if one is allowed now. Raises Unavailable if there are no keys at all."""
         if self._fetching is not None and not self._fetching.done:
             await self._fetching.wait()
         elif self._may_fetch():
@@ -83,7 +83,7 @@ class KeySet:
 
     def _fetch(self) -> Task:
         self._asked = self._clock()
-        # A task of its own: it is for all who wait, and goes on when the first of them has left.
+        # A separate task: all waiting requests share it, so it must continue when the first of them leaves.
         self._fetching = spawn(self._renew, "keys of an issuer", lambda: None)
         return self._fetching
 
@@ -94,14 +94,14 @@ class KeySet:
                 raise ValueError("no usable key in it")
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
             kept = "its former keys go on being used" if self._keys else "tokens cannot be checked"
-            # Not its text, which may quote what came from elsewhere.
+            # Not the error's text, which may quote untrusted input.
             logger.warning("the keys of an issuer of tokens cannot be had (%s): %s", type(error).__name__, kept)
             return
         self._keys, self._renewed = keys, self._clock()
 
 
 class FixedKeys:
-    """The keys of a JWKS that is given, and does not change."""
+    """The keys of a fixed JWKS."""
 
     def __init__(self, document: Mapping[str, Any], algorithms: Sequence[str]) -> None:
         self._keys = read_keys(document, algorithms)
@@ -109,16 +109,16 @@ class FixedKeys:
             raise ValueError(f"there is no key for any of {', '.join(algorithms)} in jwks")
 
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key, if there is one."""
+        """Return the key, or None."""
         return find_key(self._keys, kid, algorithm)
 
     async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The same: there are no others."""
+        """Same as `find`: the keys never change."""
         return self.find(kid, algorithm)
 
 
 def find_key(keys: Found, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-    """The key of this id; of a token that names none, the only one for its algorithm."""
+    """Return the key with this id; for a token without a key id, the only key for its algorithm."""
     if kid is not None:
         return keys.get((kid, algorithm))
     fitting = [key for (_, fits), key in keys.items() if fits == algorithm]
@@ -126,9 +126,9 @@ def find_key(keys: Found, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
 
 
 def read_keys(document: Mapping[str, Any], algorithms: Iterable[str]) -> Found:
-    """The keys of a JWKS (RFC 7517) that are for one of the algorithms; all others are left out.
+    """Read the keys of a JWKS (RFC 7517) that are for one of the algorithms; all others are skipped.
 
-    Shared secrets (`oct`) are: whoever can read the document could sign with them.
+    Shared secrets (`oct`) are skipped too: whoever can read the document could sign with them.
     """
     listed = document.get("keys")
     entries = cast("list[Any]", listed)[:MOST_KEYS] if isinstance(listed, list) else []
@@ -138,7 +138,7 @@ def read_keys(document: Mapping[str, Any], algorithms: Iterable[str]) -> Found:
         for algorithm in algorithms:
             key = _key(fields, algorithm)
             if key is not None:
-                # One without an id is found by tokens that name none.
+                # Tokens without a key id find a key without an id.
                 found.setdefault((str(fields.get("kid", f" {number}")), algorithm), key)
     return found
 
@@ -157,7 +157,7 @@ def _key(fields: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
 
 
 async def discovered(issuer: str) -> Mapping[str, Any]:
-    """The JWKS of an issuer, where its metadata says (OpenID Connect Discovery). Raises as `fetch_json` does."""
+    """Fetch the JWKS that an issuer's metadata names (OpenID Connect Discovery). Raises like `fetch_json`."""
     metadata = await fetch_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if metadata.get("issuer") != issuer:
         raise ValueError("the metadata is of another issuer")

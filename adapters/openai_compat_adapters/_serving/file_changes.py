@@ -1,4 +1,4 @@
-"""Ticks for the supervisor, with the Python and TOML files that have changed since the last one."""
+"""Ticks for the supervisor, with the Python and TOML files that have changed since the last tick."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TICK = 0.2
 
 
 def no_changes() -> Iterator[set[str]]:
-    """Endless ticks without changes, where nobody asked for `--reload`."""
+    """Endless ticks without changes, for a server without `--reload`."""
     while True:
         time.sleep(TICK)
         yield set()
 
 
 def file_changes(folder: Path) -> Iterator[set[str]]:
-    """Endless ticks with the Python and TOML files below `folder` that have changed. Raises click.UsageError without watchfiles."""
+    """Endless ticks with the changed Python and TOML files below `folder`. Raises click.UsageError without watchfiles."""
     try:
         watchfiles: Any = importlib.import_module("watchfiles")
     except ImportError as error:

@@ -1,11 +1,11 @@
 """uvicorn's HTTP/1.1 with deadlines on a connection, which ASGI cannot express, and stricter parsing.
 
-By itself uvicorn waits forever for a request's head and for a client that reads nothing, keeps a head of any length,
-answers invalid HTTP in plain text and HTTP/1.0 in chunks, adds what follows a body to the headers, drops the body of a
-request that offers another protocol, and accepts requests of which a proxy may see the end elsewhere (request smuggling).
+On its own, uvicorn waits forever for a request's head and for a client that reads nothing, stores a head of any length,
+answers invalid HTTP in plain text and HTTP/1.0 in chunks, adds trailers to the headers, drops the body of a request that
+offers another protocol, and accepts requests whose end a proxy may see elsewhere (request smuggling).
 
-The parser, llhttp, would read all the requests that came together, and say nothing of where one ends. So it is given
-bytes up to where a message may end, and no more than that until the request has its answer.
+The parser, llhttp, would read all requests that arrive together, without reporting where one ends. So it gets bytes only
+up to a possible end of a message, and no more until that request is answered.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from openai_compat.wire.errors import error_body
 from .slow_readers import ReadingWatch
 
 HEAD_BYTES = 64 * 1024
-"""Longest head of a request; a longer one gets 431. Of a chunked body, that much may come without any of its content."""
+"""Maximum size of a request's head; a longer one gets 431. Also limits the bytes of a chunked body without content."""
 
 END = b"\r\n\r\n"
 """The end of a head, and of a chunked body."""
 REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n")
-"""The one form that is served. llhttp also takes other protocols and versions, several spaces, and empty lines before it."""
+"""The only form that is served. llhttp also accepts other protocols and versions, several spaces, and leading empty lines."""
 ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
-"""A target as proxies are asked for it, which servers have to understand too (RFC 9112, 3.2.2)."""
+"""A target in absolute form, as sent to proxies. Servers must accept that form too (RFC 9112, 3.2.2)."""
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
 ONCE = (b"host", b"content-length", b"transfer-encoding")
 
 
 class Part(Enum):
-    """What the next bytes of a connection belong to."""
+    """The part of a request that the next bytes of a connection belong to."""
 
     HEAD = 1
     SIZED_BODY = 2
@@ -65,22 +65,22 @@ class Http1Protocol(HttpToolsProtocol):
         self._header_timeout = header_timeout
         self._head_timer: asyncio.TimerHandle | None = None
         self._watch = ReadingWatch(self.loop, write_timeout)
-        self._unread, self._at = b"", 0  # what has come, and up to where the parser has been given it
+        self._unread, self._at = b"", 0  # the received bytes, and how many of them the parser has
         self._part = HEAD
-        self._head = b""  # of it, what the parser has been given
-        self._upgrading = False  # it offers another protocol
-        self._body_left = 0  # of a sized body: bytes that are still to come
-        self._framing = 0  # of a chunked body: bytes since the last ones of its content
+        self._head = b""  # the part of the head that the parser has
+        self._upgrading = False  # the request offers another protocol
+        self._body_left = 0  # missing bytes of a sized body
+        self._framing = 0  # bytes of a chunked body since its last content
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP alone
         """Start the deadline for the first request's head."""
         super().connection_made(transport)
-        # Pause writing at the first byte that the kernel does not take, so that a slow reader is seen at once.
+        # Pause writing at the first byte that the kernel does not accept, so that a slow reader is noticed at once.
         transport.set_write_buffer_limits(0)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadlines: there is nobody left to wait for."""
+        """Stop the deadlines: the client is gone."""
         super().connection_lost(exc)
         self._forget_deadlines()
 
@@ -88,17 +88,17 @@ class Http1Protocol(HttpToolsProtocol):
         self._head_timer = _stopped(self._head_timer)
         self._watch.stop()
 
-    # what comes in
+    # input
 
     def data_received(self, data: bytes) -> None:
-        """Process bytes. A head that they begin has a deadline; one that they end has it no more."""
+        """Process bytes. The deadline for a head runs until the head is complete."""
         self._unset_keepalive_if_required()
         self._unread += data
         while self._at < len(self._unread) and not self.transport.is_closing():
             if self._part is not HEAD:
                 piece = self._next_of_body()
             elif self._answering:
-                # The next request waits for its turn. Reading goes on for a while: it tells when the client leaves.
+                # The next request waits. Reading continues for a while, to notice when the client disconnects.
                 if len(self._unread) > HEAD_BYTES:
                     self.flow.pause_reading()
                 break
@@ -110,7 +110,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._unread, self._at = self._unread[self._at :], 0
         if self._answering:
             self._head_timer = _stopped(self._head_timer)
-        elif self._head_timer is None and self.transport.get_protocol() is self:  # it may be the WebSocket's by now
+        elif self._head_timer is None and self.transport.get_protocol() is self:  # the WebSocket's, perhaps
             self._expect_head()
 
     def _next_of_head(self) -> bytes:
@@ -133,7 +133,7 @@ class Http1Protocol(HttpToolsProtocol):
             self._refuse(_refused(431, f"More than {HEAD_BYTES} bytes of the chunked body have none of its content."))
             return b""
         piece = self._up_to_the_end()
-        self._framing += len(piece)  # 0 again if there is some in these
+        self._framing += len(piece)  # `on_body` resets it if there is content in these
         return piece
 
     def _up_to_the_end(self) -> bytes:
@@ -163,10 +163,10 @@ class Http1Protocol(HttpToolsProtocol):
         self._upgrading = False
         if self._should_upgrade():
             self.handle_websocket_upgrade()
-        else:  # no other protocol is spoken here. It is read again without the offer, so that its body is read too
+        else:  # no other protocol is supported: parse again without the offer, so that the body is read too
             self._unread, self._at = UPGRADE.sub(b"", self._head) + self._unread[self._at :], 0
             self._head = b""
-            self.parser = HttpRequestParser(self)  # the old one is done, if it was asked to close
+            self.parser = HttpRequestParser(self)  # the old parser has stopped if the request asked to close
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket protocol, which has deadlines of its own."""
@@ -174,16 +174,16 @@ class Http1Protocol(HttpToolsProtocol):
         self._at = len(self._unread)
         super().handle_websocket_upgrade()
 
-    # what the parser has found
+    # callbacks of the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header. What follows a body is dropped: the request has been decided on without it."""
+        """Store a header. Trailers are dropped: the request was already accepted without them."""
         if self._part is HEAD:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """Have the request answered, if it is clear where it ends."""
-        if not self._head.endswith(END):  # more was parsed than ends here
+        """Start the application, if it is clear where the request ends."""
+        if not self._head.endswith(END):  # the parser saw the end elsewhere
             raise _refused(400, "The request ends where none may end.")
         method = self.scope["method"] = self.parser.get_method().decode("ascii")
         version = self.scope["http_version"] = self.parser.get_http_version()
@@ -248,7 +248,7 @@ class Http1Protocol(HttpToolsProtocol):
         return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
     def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body."""
+        """Store a piece of the body."""
         self._framing = 0
         self.cycle.waiting_for_100_continue = False
         super().on_body(body)
@@ -259,7 +259,7 @@ class Http1Protocol(HttpToolsProtocol):
         if not self._upgrading:
             super().on_message_complete()
 
-    # what goes out
+    # output
 
     @property
     def _answering(self) -> bool:
@@ -267,7 +267,7 @@ class Http1Protocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, if its bytes are there."""
+        """Continue with the next request, if its bytes have arrived."""
         super().on_response_complete()
         if self._unread and not self.transport.is_closing():
             self.data_received(b"")
@@ -277,7 +277,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._head_timer = self.loop.call_later(self._header_timeout, self._refuse, late)
 
     def shutdown(self) -> None:
-        """Close when the running answer has ended. A request whose body is still arriving is refused."""
+        """Close when the running response has ended. A request whose body is still arriving is refused."""
         # Its agent has not started, so the client can safely retry elsewhere.
         if self._answering and self.cycle.more_body and not self.cycle.response_started:
             self._refuse(Unavailable("The server is shutting down.", code="shutting_down"))
@@ -285,8 +285,8 @@ class Http1Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def _refuse(self, error: OpenAICompatError) -> None:
-        """Answer with `error` if no answer has begun, and close."""
-        if type(error) is InvalidRequest:  # many are late: browsers connect ahead of what they may want
+        """Respond with `error` if no response has begun, and close."""
+        if type(error) is InvalidRequest:  # timeouts are not: browsers connect in advance
             self.logger.warning("refused with %d: %s", error.status, error.message)
         unanswered = not self.cycle.response_started if self._answering else self._part is HEAD
         if unanswered and not self.transport.is_closing():
@@ -305,24 +305,24 @@ class Http1Protocol(HttpToolsProtocol):
 
 
 class CloseDelimitedCycle(RequestResponseCycle):
-    """A request of HTTP/1.0, which knows no chunks, and its answer, which ends with the connection."""
+    """A request of HTTP/1.0, which has no chunks, and its response, which ends with the connection."""
 
     def __init__(self, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self.chunked_encoding = False
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send the application's message. uvicorn is told each time that this is all, as it would count."""
+        """Send the application's message. Sets the expected length each time, because uvicorn would count the bytes."""
         if message["type"] == "http.response.body":
             self.expected_content_length = len(message["body"])
         await super().send(message)
 
 
 class ExpectedCycle(RequestResponseCycle):
-    """A request whose body is sent only if it is asked for, and its answer."""
+    """A request whose client sends the body only after `100 Continue`, and its response."""
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send the application's message. If the body was not asked for, nobody knows whether it still comes: close."""
+        """Send the application's message. If the body was not requested, it may come or not, so the connection is closed."""
         self.keep_alive = self.keep_alive and not self.waiting_for_100_continue
         await super().send(message)
 

@@ -47,7 +47,7 @@ class Runner(uvicorn.Server):
         self._watchdog = Watchdog()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; the second time, stop at once."""
+        """Begin to stop; at the second signal, stop at once."""
         # A signal handler may interrupt itself, so nothing in it blocks.
         self._signals.append(sig)
         self.should_exit = True
@@ -61,7 +61,7 @@ class Runner(uvicorn.Server):
         """Serve, within the server's own lifespan."""
         async with self._server.lifespan():
             gc.collect()
-            gc.freeze()  # all that is loaded by now stays: the collector need not scan it again and again
+            gc.freeze()  # all objects loaded by now stay: the collector need not scan them again and again
             await super().serve(sockets)
         logger.info("stopped")
         self._watchdog.end_process_in(LEAVING)  # threads of agents may never return
@@ -77,7 +77,7 @@ class Runner(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _drained(self) -> bool:
-        """Drain. Returns whether all turns have ended, within the grace period and before a second signal."""
+        """Drain. True if all turns have ended, within the grace period and before a second signal."""
         slots = self._server.services.live.slots
         if slots.used:
             logger.info("%d running turn(s) may end within %g s; a second signal stops them", slots.used, self._grace)
@@ -110,11 +110,11 @@ class Watchdog:
     """
 
     def __init__(self) -> None:
-        self._times: SimpleQueue[float] = SimpleQueue()  # the one queue that is safe in signal handlers
+        self._times: SimpleQueue[float] = SimpleQueue()  # the only queue that is safe in signal handlers
         threading.Thread(target=self._watch, name="openai-compat watchdog", daemon=True).start()
 
     def end_process_in(self, seconds: float) -> None:
-        """End the process in `seconds`, with exit code 0. Of several times the earliest counts."""
+        """End the process in `seconds`, with exit code 0. The earliest of several times counts."""
         self._times.put(time.monotonic() + seconds)
 
     def _watch(self) -> None:

@@ -15,7 +15,7 @@ logger = logging.getLogger("openai_compat")
 
 
 class ReadingWatch:
-    """Watches a client that has something to read: within every `seconds` it has to read some of it."""
+    """Watches a client with unread bytes: it must read some of them within every `seconds`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop

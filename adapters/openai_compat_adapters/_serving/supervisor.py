@@ -20,9 +20,9 @@ from typing import Any
 LISTENER = "_OPENAI_COMPAT_LISTENER"
 """The environment variable that makes a process a worker; its value is the socket's file descriptor."""
 WORKER = "OPENAI_COMPAT_WORKER"
-"""The environment variable with a worker's number, from 0. One that takes the place of another has the same."""
+"""The environment variable with a worker's number, from 0. A replacement has the same number."""
 CANNOT_START = (1, 2)
-"""Exit codes of a command line error: another start would fail in the same way."""
+"""Exit codes of a command line error: another start would fail the same way."""
 
 logger = logging.getLogger("openai_compat")
 
@@ -107,7 +107,7 @@ class Supervisor:
             worker.send_signal(number)
 
     def _replace(self, files: set[str]) -> None:
-        """Restart the workers. Running turns are stopped: whoever changes a file wants to see the result."""
+        """Restart the workers and stop running turns: whoever changes a file wants to see the result."""
         logger.info("%s changed, starting anew", ", ".join(sorted(files)))
         self._tell(signal.SIGTERM)
         self._tell(signal.SIGINT)  # the second signal stops running turns at once

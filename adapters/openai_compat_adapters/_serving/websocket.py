@@ -1,6 +1,6 @@
-"""uvicorn's WebSocket with errors in OpenAI's envelope, and bounds on the memory that a client can take.
+"""uvicorn's WebSocket with errors in OpenAI's envelope, and bounds on the memory that a client can use.
 
-By itself uvicorn resets a connection after a message that is too big, before the client can read why; keeps each piece
+On its own, uvicorn resets a connection after a message that is too big, before the client can read why; keeps each piece
 of a message that comes in millions of fragments; and answers the pings of a client that reads nothing.
 """
 
@@ -28,7 +28,7 @@ LINGER = 5.0
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection, taken over from `Http1Protocol` with its handshake.
 
-    A client that has something to read has to read some of it within `write_timeout` seconds.
+    A client with unread bytes must read some of them within `write_timeout` seconds.
     """
 
     def __init__(self, *, write_timeout: float, **uvicorns: Any) -> None:
@@ -41,14 +41,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(cast("BaseTransport", CorkedTransport(cast("Transport", transport), self.loop)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadline: there is nobody left to wait for."""
+        """Stop the deadline: the client is gone."""
         super().connection_lost(exc)
         self._watch.stop()
 
     def data_received(self, data: bytes) -> None:
         """Process bytes. Stop reading from a client that does not read: the pongs to its pings would pile up."""
         super().data_received(data)
-        if not self.handshake_initiated:  # uvicorn gives all of the head at once, so it should be complete
+        if not self.handshake_initiated:  # uvicorn passes the whole head at once, so it should be complete
             self._refuse(431, "The head of the request is too long for a WebSocket.")
         elif not self.writable.is_set() and not self.transport.is_closing():
             self.transport.pause_reading()
@@ -89,13 +89,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.handshake_complete or self.close_sent
 
     def handle_cont(self, event: Frame) -> None:
-        """Join fragments as they come: a list of tiny ones takes many times their size."""
+        """Join fragments as they arrive: a list of tiny ones takes many times their size."""
         self._pieces += event.data
         if event.fin:
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Pass a whole message to the application, and stop reading until it asks for the next one."""
+        """Pass a whole message to the application, and stop reading until it requests the next one."""
         message = b"".join([*self.frames, self._pieces]) if self._pieces else self.frames[0]
         self.frames, self._pieces = [], bytearray()
         if self.close_sent:  # the application receives no more
@@ -130,6 +130,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(LINGER, self.transport.close)
 
     def shutdown(self) -> None:
-        """Close, unless it is closed."""
+        """Close, unless already closed."""
         if not self.transport.is_closing():
             super().shutdown()

@@ -1,4 +1,4 @@
-"""What becomes known of an answer while it comes, whichever API brings it."""
+"""Events of an answer as it arrives, the same for every API."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ LOST = "The connection was lost; the answer above is not whole."
 
 
 class ChatFailed(click.ClickException):
-    """There is no answer, or no more of it. The message says why, in one line.
+    """There is no answer, or only part of one. The message says why, in one line.
 
     Attributes:
-        status: the HTTP status; 0 where there is none.
-        code: the code of the error; "" without one.
+        status: the HTTP status; 0 without a response.
+        code: the error code, or "".
     """
 
     def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
@@ -26,47 +26,47 @@ class ChatFailed(click.ClickException):
 
 @dataclass(frozen=True, slots=True)
 class WireEvent:
-    """An event of the stream, as it came."""
+    """An event of the stream, unchanged."""
 
     data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """What the agent says it is doing; "" for nothing more."""
+    """The agent's current activity, in its own words; "" clears it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtPiece:
-    """A piece of what the agent thinks, which is shown dim and kept out of the answer."""
+    """A piece of reasoning, which is shown dimmed and kept out of the answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ThoughtEnded:
-    """The agent has thought this to its end."""
+    """The end of a block of reasoning."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerPiece:
-    """A piece of the text that the user is answered with."""
+    """A piece of the answer's text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerEnded:
-    """A message is complete; `sources` are title and address of what it cites."""
+    """The end of a message; `sources` are the title and URL of each citation."""
 
     sources: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ToolBegan:
-    """The agent runs a tool of its own."""
+    """The agent starts one of its own tools."""
 
     key: int
     name: str
@@ -74,7 +74,7 @@ class ToolBegan:
 
 @dataclass(frozen=True, slots=True)
 class ToolEnded:
-    """It has run; `failed` where `output` is an error."""
+    """A tool of the agent has ended; `failed` if `output` is an error."""
 
     key: int
     name: str
@@ -85,7 +85,7 @@ class ToolEnded:
 
 @dataclass(frozen=True, slots=True)
 class AskedApproval:
-    """The agent asks whether it may run a tool."""
+    """The agent asks for approval to run a tool."""
 
     id: str
     name: str
@@ -94,7 +94,7 @@ class AskedApproval:
 
 @dataclass(frozen=True, slots=True)
 class CalledClient:
-    """The agent calls a tool of ours; `kind` is the type of its item."""
+    """The agent calls one of the client's tools; `kind` is the type of the call's item."""
 
     id: str
     name: str
@@ -104,7 +104,7 @@ class CalledClient:
 
 @dataclass(frozen=True, slots=True)
 class MediaMade:
-    """A picture or speech; `suffix` is what a file of it is called."""
+    """A generated picture or speech; `suffix` is its file extension."""
 
     kind: Literal["picture", "speech"]
     suffix: str
@@ -113,7 +113,7 @@ class MediaMade:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The turn is over. Tokens are None where the server tells none; `cut` is why the answer is not whole."""
+    """The end of a turn. Tokens are None if the server reports none; `cut` says why the answer is incomplete."""
 
     tokens_in: int | None = None
     tokens_out: int | None = None
@@ -122,7 +122,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What the program has to say of the conversation."""
+    """A notice from the program about the conversation."""
 
     text: str
 

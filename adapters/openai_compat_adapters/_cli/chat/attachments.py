@@ -1,4 +1,4 @@
-"""Files that go to an agent, and those that come from it."""
+"""Files sent to an agent, and media received from one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from .answer_events import ChatFailed, MediaMade
 
 MOST = 10 * 2**20
-"""Bytes of a file that is sent."""
+"""Maximum size of an attached file, in bytes."""
 
 
 def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
-    """A file as a part of a message, and what it is. Raises ChatFailed."""
+    """Return a file as a message part, and its description. Raises ChatFailed."""
     if not name:
         raise ChatFailed(f"Say which: {'/image' if picture else '/file'} PATH.")
     path = Path(name).expanduser()
@@ -35,12 +35,12 @@ def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
 
 
 def size_of(content: bytes) -> str:
-    """A size in bytes as people read it: `12 kB`."""
+    """The size in human-readable form: `12 kB`."""
     return f"{-(-len(content) // 1024)} kB"
 
 
 def write_new(path: Path, content: bytes) -> str:
-    """Write a file that is not there yet, and say so. Raises ChatFailed."""
+    """Write a new file and return a confirmation. Raises ChatFailed, also if the file exists."""
     try:
         with path.open("xb") as file:
             file.write(content)
@@ -52,7 +52,7 @@ def write_new(path: Path, content: bytes) -> str:
 
 
 def write_into(folder: Path, media: MediaMade) -> str:
-    """Write a picture or a sound to the first name that is free, and say so. Raises ChatFailed."""
+    """Write media to the first free file name and return a confirmation. Raises ChatFailed."""
     number = 1
     while (path := folder / f"{media.kind}-{number}.{media.suffix}").exists():
         number += 1

@@ -1,4 +1,4 @@
-"""Turns by Chat Completions, which every OpenAI-compatible server has."""
+"""Chat turns over Chat Completions, which every OpenAI-compatible server has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
 
 def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[Item]) -> Generator[AnswerEvent]:
-    """Send the items with all that was said, and say what comes. The dialogue keeps the turn. Raises ChatFailed."""
+    """Send the items with the whole history, yield the events, and add the turn to the dialogue. Raises ChatFailed."""
     dialogue.previous = ""
     items = dialogue.with_results(items)
     turn, whole = _CompletionTurn(), False
@@ -68,7 +68,7 @@ class _CompletionTurn:
         ]
 
     def said_by(self, chunk: JsonObject) -> Iterator[AnswerEvent]:
-        # A key beside an empty delta is the one place for activity that no client trips over.
+        # Activity comes in a key beside an empty delta, the only place that breaks no client.
         told = object_in(object_in(chunk.get("event")).get("data"))
         if (status := text_in(told.get("description"))) and status != self._status:
             self._status = status
@@ -118,7 +118,7 @@ def _messages(items: list[Item]) -> list[JsonObject]:
         if item.get("type") == "function_call":
             called = {"name": item["name"], "arguments": item["arguments"]}
             call = {"type": "function", "id": item["call_id"], "function": called}
-            # What the agent says and calls in one turn is one message.
+            # The text and the tool calls of one turn are one message.
             if not messages or messages[-1]["role"] != "assistant":
                 messages.append({"role": "assistant"})
             messages[-1].setdefault("tool_calls", []).append(call)

@@ -1,4 +1,4 @@
-"""The server that is talked to, over HTTP or in this process."""
+"""The connection to the chat server, over HTTP or in this process."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .answer_events import LOST, ChatFailed
 from .json_values import JsonObject, object_in, objects_in, text_in
 
 TIMEOUT = httpx2.Timeout(600, connect=10)
-"""Seconds; an agent may think for long without a word."""
+"""In seconds; long, because an agent may think in silence."""
 
 
 class ServerConnection:
-    """Requests to the API at a URL. What goes wrong is a ChatFailed with the server's own words, where there are any.
+    """Sends requests to the API at a URL. Raises errors as ChatFailed, with the server's own message if there is one.
 
     Args:
-        url: of the API, with `/v1` where it has that.
+        url: URL of the API, with `/v1` if it has one.
         api_key: "" sends none.
-        transport: instead of the network.
+        transport: replaces the network.
     """
 
     def __init__(self, url: str, api_key: str, transport: httpx2.BaseTransport | None = None) -> None:
@@ -36,11 +36,11 @@ class ServerConnection:
             raise ChatFailed("This cannot be an API key: it has other letters than keys have.") from error
 
     def close(self) -> None:
-        """Close the connections that are kept open between turns."""
+        """Close the keep-alive connections."""
         self._client.close()
 
     def models(self) -> list[JsonObject]:
-        """What the server has, as it tells it; looked for below `/v1` too. Raises ChatFailed."""
+        """List the server's models; also tries the URL with `/v1` appended. Raises ChatFailed."""
         try:
             return self._models(self.url)
         except ChatFailed as error:
@@ -67,7 +67,7 @@ class ServerConnection:
         return [model for model in objects_in(cast("Any", data)) if text_in(model.get("id"))]
 
     def stream(self, path: str, body: JsonObject) -> Iterator[JsonObject]:
-        """The events of a streamed answer. Closing it leaves the server. Raises ChatFailed."""
+        """Yield the events of a streamed answer; closing the iterator disconnects. Raises ChatFailed."""
         began = False
         try:
             with self._client.stream("POST", f"{self.url}/{path}", json=body) as response:
@@ -107,7 +107,7 @@ def _parsed(data: str) -> JsonObject:
 
 
 def failure(error: Any, status: int = 0) -> ChatFailed:
-    """What the server says has gone wrong: the `error` of an answer, or of an event."""
+    """Make a ChatFailed from the `error` of a response or of an event."""
     told = object_in(error) or {"message": error}
     words = " ".join(str(told.get("message") or "The agent failed.").split())
     return ChatFailed(visible(words), status=status, code=str(told.get("original_code") or told.get("code") or ""))
@@ -117,7 +117,7 @@ def _refused(response: httpx2.Response) -> ChatFailed:
     told: JsonObject = {}
     with suppress(ValueError):
         told = object_in(response.json())
-    # Frameworks say "Not Found", and not what of.
+    # Frameworks say "Not Found" without naming what.
     said = f": {text_in(told['detail'])}" if text_in(told.get("detail")) else ""
     error = told.get("error") or f"{response.request.url} answered {response.status_code}{said}"
     return failure(error, response.status_code)

@@ -1,4 +1,4 @@
-"""What Ctrl-C does in a conversation: it stops what can be stopped, and never ends the program by the way."""
+"""Handling of Ctrl-C in a conversation: it stops the current answer and never ends the program by accident."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import AbstractContextManager, contextmanager
 
 
 def dropped() -> AbstractContextManager[None]:
-    """A context in which Ctrl-C does nothing, but where `interrupts` says otherwise."""
+    """A context in which Ctrl-C does nothing, except inside `interrupts`."""
     return _handled(_drop)
 
 
 def interrupts() -> AbstractContextManager[None]:
-    """A context in which Ctrl-C raises KeyboardInterrupt, once: people press it again while the agent is being stopped."""
+    """A context in which only the first Ctrl-C raises KeyboardInterrupt: users press it again while the agent stops."""
     return _handled(_interrupt_once)
 
 
 @contextmanager
 def _handled(handler: Callable[[int, object], None]) -> Generator[None]:
-    if threading.current_thread() is not threading.main_thread():  # no other one can have signals
+    if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
     before = signal.signal(signal.SIGINT, handler)

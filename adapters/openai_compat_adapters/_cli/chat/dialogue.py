@@ -1,4 +1,4 @@
-"""What was said so far, in the form of the Responses API, and what the server knows of it."""
+"""The conversation history, in the form of the Responses API, and how much of it the server has stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .answer_events import CalledClient
 Item: TypeAlias = dict[str, Any]
 
 PASSED_OVER = "The user sent another message instead."
-"""The result of a call that nobody has answered: each needs one."""
+"""The result of an unanswered tool call, because each call needs one."""
 
 
 @dataclass(slots=True)
@@ -19,14 +19,14 @@ class Dialogue:
     """A conversation.
 
     Attributes:
-        model: who is talked to.
-        is_ours: whether the server is of this library: it keeps conversations, and asks for approvals.
+        model: the current agent.
+        is_ours: True if the server is openai-compat, which stores conversations and asks for approvals.
         system: instructions; "" for none.
-        tools: of ours, for the agent to call, as the Responses API takes them.
+        tools: the client's tools, in the form of the Responses API.
         history: all items.
-        previous: the response that a turn goes on from; "" where the server has to be told everything.
-        unsent: the items since then.
-        open_calls: of our tools, without a result.
+        previous: id of the response that the next turn continues; "" if a request needs the whole history.
+        unsent: the items added after `previous`.
+        open_calls: calls of the client's tools that have no result.
     """
 
     model: str
@@ -39,19 +39,19 @@ class Dialogue:
     open_calls: list[CalledClient] = field(default_factory=list[CalledClient])
 
     def clear(self) -> None:
-        """Forget what was said: the next message begins a new conversation."""
+        """Drop the history: the next message begins a new conversation."""
         self.history, self.unsent, self.open_calls, self.previous = [], [], [], ""
 
     def talk_to(self, model: str) -> None:
-        """Go on with another agent, which is told what was said."""
+        """Continue with another agent, which gets the whole history."""
         self.model, self.previous, self.unsent = model, "", []
 
     def copy(self) -> Dialogue:
-        """Itself at this point, to come back to."""
+        """Return a snapshot, to go back to later."""
         return replace(self, history=[*self.history], unsent=[*self.unsent], open_calls=[*self.open_calls])
 
     def with_results(self, items: list[Item]) -> list[Item]:
-        """The items of a turn, before them a result for each call that they have none for."""
+        """Prepend a result for each open call that the items do not answer."""
         answered = {item.get("call_id") for item in items}
         passed = [
             {"type": f"{call.kind}_output", "call_id": call.id, "output": PASSED_OVER}
@@ -65,12 +65,12 @@ class Dialogue:
         return (self.unsent if self.previous else self.history) + items
 
     def keep(self, items: Iterable[Item], response: str) -> None:
-        """A turn has ended well: what was sent, and the output."""
+        """Store a completed turn: the items that were sent, and the output."""
         self.history += [item for item in items if item.get("type") != "mcp_approval_response"]
         self.unsent, self.previous = [], response if self.is_ours else ""
 
     def keep_part(self, items: list[Item], output: list[Item]) -> None:
-        """A turn was stopped, or failed: the server has kept nothing of it. A message without any answer is dropped."""
+        """Store a stopped or failed turn, which the server has not stored. Drops a message without any answer."""
         said = bool(output)
         kept = [item for item in items if item.get("type") != "mcp_approval_response" and (said or "role" not in item)]
         self.history += kept + output

@@ -1,4 +1,4 @@
-"""How an answer is shown: what all ways have in common, and the plain one, for pipes and bare terminals."""
+"""Displays of an answer: their common interface, and plain text for pipes and simple terminals."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ Reasoning: TypeAlias = Literal["full", "short", "off"]
 
 
 class Display(Protocol):
-    """Shows one turn after the other. Text of agents and servers is made safe by it, not before.
+    """Shows one turn after the other, and makes control characters in text of agents and servers visible.
 
     Attributes:
-        all_results: whether the whole result of a tool is shown, not its beginning.
+        all_results: True shows whole tool results instead of their beginnings.
     """
 
     all_results: bool
 
     def turn(self, model: str) -> Any:
-        """A context in which events are shown."""
+        """A context in which the events of one turn are shown."""
         ...
 
     def show(self, event: AnswerEvent) -> None:
-        """Show an event of the turn as it comes."""
+        """Show an event of the turn."""
         ...
 
     def tell(self, text: str, *, error: bool = False) -> None:
-        """Say something of the program's own, in lines of their own."""
+        """Show a notice of the program, on its own lines."""
         ...
 
     def ask(self, text: str) -> None:
-        """Show what has to be decided: a title, and lines below it."""
+        """Show a question: a title, and lines below it."""
         ...
 
 
@@ -66,14 +66,14 @@ class Clock:
         return time.monotonic() - self.began
 
     def note(self, event: AnswerEvent) -> None:
-        """Remember when the first text came, and when each tool began."""
+        """Record when the first text arrived and when each tool began."""
         if isinstance(event, AnswerPiece) and self.first is None:
             self.first = self.passed()
         elif isinstance(event, ToolBegan):
             self.tools[event.key] = self.passed()
 
     def of_tool(self, key: int) -> str:
-        """How long a tool took, where that is known."""
+        """Return how long a tool took, or "" if that is unknown."""
         began = self.tools.pop(key, None)
         return "" if began is None else f"{self.passed() - began:.1f} s"
 
@@ -89,7 +89,7 @@ def summary_line(model: str, clock: Clock, answered: Answered) -> str:
 
 
 def arguments_of(text: str) -> dict[str, str]:
-    """Arguments by name, each as text; those that are no JSON object have one name."""
+    """Return arguments as text, by name; all but a JSON object are named `arguments`."""
     try:
         given: Any = json.loads(text) if text else {}
     except ValueError:
@@ -113,7 +113,7 @@ def call_line(name: str, arguments: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text with its lines behind each other."""
+    """Join the lines of a text, with control characters made visible."""
     return visible(" ".join(text.split()))
 
 
@@ -122,9 +122,9 @@ def _json(value: Any) -> str:
 
 
 class PlainDisplay:
-    """The text of the answer to stdout, as it comes and is written; all else, if it `tells`, to stderr.
+    """Writes the answer to stdout as it arrives, unformatted, and everything else to stderr, if it `tells`.
 
-    What is to be decided and what goes wrong is told in any case. With `all_results` the whole result of a tool is told.
+    Questions and errors go to stderr in any case. With `all_results`, tool results are written in full.
     """
 
     def __init__(self, *, tells: bool, reasoning: Reasoning = "short") -> None:
@@ -139,7 +139,7 @@ class PlainDisplay:
 
     @contextmanager
     def turn(self, model: str) -> Generator[None]:
-        """A context in which events are shown."""
+        """A context in which the events of one turn are shown."""
         self._clock, self._model, self._doing, self._thought = Clock(), model, "", ""
         try:
             yield
@@ -147,7 +147,7 @@ class PlainDisplay:
             self._end_line()
 
     def show(self, event: AnswerEvent) -> None:
-        """Write text of the answer to stdout at once, and tell of the rest on stderr."""
+        """Write the answer's text to stdout at once, and the rest to stderr."""
         self._clock.note(event)
         match event:
             case AnswerPiece(text):
@@ -184,15 +184,15 @@ class PlainDisplay:
                 self._end_line()
                 self._note(summary_line(self._model, self._clock, event))
             case _:
-                pass  # the session asks, and keeps
+                pass  # the session handles questions and media
 
     def tell(self, text: str, *, error: bool = False) -> None:
-        """Say something of the program's own, in lines of their own, on stderr."""
+        """Write a notice of the program to stderr, on its own lines."""
         self._end_line()
         click.echo(text, err=True)
 
     def ask(self, text: str) -> None:
-        """Show what has to be decided, on stderr."""
+        """Show a question on stderr."""
         self.tell(text)
 
     def _now(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Answers for programs: as the server has sent them, and nothing else on stdout."""
+"""Answers for programs: the server's JSON, and nothing else on stdout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
 
 class JsonDisplay(PlainDisplay):
-    """Events of the stream to stdout, a line each; or, at the end, the last whole answer alone."""
+    """Writes each event of the stream to stdout as a line, or only the last complete answer, at the end."""
 
     def __init__(self, *, every_event: bool) -> None:
         super().__init__(tells=False)
@@ -24,7 +24,7 @@ class JsonDisplay(PlainDisplay):
         self._chunks: list[JsonObject] = []
 
     def show(self, event: AnswerEvent) -> None:
-        """Write an event, or keep what makes up the answer."""
+        """Write an event, or collect it for the answer."""
         if isinstance(event, Remark):
             super().show(event)
         if not isinstance(event, WireEvent):
@@ -38,7 +38,7 @@ class JsonDisplay(PlainDisplay):
 
     @contextmanager
     def turn(self, model: str) -> Generator[None]:
-        """A context in which events are shown."""
+        """A context in which the events of one turn are shown."""
         self._chunks = []
         with super().turn(model):
             yield
@@ -46,13 +46,13 @@ class JsonDisplay(PlainDisplay):
             self._last = whole_completion(self._chunks)
 
     def close(self) -> None:
-        """There is no further turn: write the answer, if events were not."""
+        """Write the answer after the last turn, unless events were written."""
         if self._last and not self._every_event:
             click.echo(json.dumps(self._last, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
 def whole_completion(chunks: list[JsonObject]) -> JsonObject:
-    """The chat completion that was streamed."""
+    """Assemble the chat completion from its chunks."""
     message: JsonObject = {"role": "assistant", "content": None}
     calls: dict[int, JsonObject] = {}
     whole = {name: value for name, value in chunks[0].items() if name not in ("choices", "object", "event")}

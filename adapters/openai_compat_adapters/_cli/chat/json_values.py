@@ -1,4 +1,4 @@
-"""Values of JSON that somebody else has written, of the kinds that they should have; else they count as left out."""
+"""Typed access to untrusted JSON: a value of the wrong type counts as missing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def objects_in(value: Any) -> list[JsonObject]:
 
 
 def text_in(value: Any) -> str:
-    """A text; "" for anything else."""
+    """A string; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 

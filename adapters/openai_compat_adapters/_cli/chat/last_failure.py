@@ -1,4 +1,4 @@
-"""The last failure of an agent in this process, in a line: who chats with it here may see its exceptions."""
+"""The last failure of an agent in this process, in one line: a local user may see its exceptions."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from ..terminal import visible
 
 
 class LastFailure(logging.Handler):
-    """Keeps the last exception that was logged, in a line."""
+    """Stores the last logged exception, in one line."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self._last = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep what was raised, and where in the user's own code."""
+        """Store the exception and its place in the user's code."""
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             said = visible(" ".join(f"{type(error).__name__}: {error}".split()))
-            where = own_frame(error.__traceback__)  # now: it is cut off later
+            where = own_frame(error.__traceback__)  # now, because the traceback is cut off later
             self._last = f"{said} ({where}); --log-level error shows more" if where else said
 
     def told(self) -> str:
-        """`RuntimeError: no such city (agent.py:31 in look_up); …`, once; "" without one."""
+        """Return the failure once, then "": `RuntimeError: no such city (agent.py:31 in look_up); …`."""
         last, self._last = self._last, ""
         return last
 
 
 @contextmanager
 def last_failure(level: str) -> Generator[Callable[[], str]]:
-    """Log from `level` on, and give what tells the last failure."""
+    """Log from `level` on, and yield a function that returns the last failure."""
     logger, kept = logging.getLogger("openai_compat"), LastFailure()
     before = logger.level, logger.propagate
     configure_logging("error" if level == "critical" else level)
-    logger.propagate = level != "critical"  # what is critical is told by an exit
+    logger.propagate = level != "critical"  # a critical failure shows as the exit of the program
     logger.addHandler(kept)
     try:
         yield kept.told

@@ -1,4 +1,4 @@
-"""Lines that are typed, where there is no prompt_toolkit, or no terminal for it."""
+"""Reads typed lines, without prompt_toolkit or without a terminal for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LineReader:
             importlib.import_module("readline")  # gives `input` editing keys and a history
 
     def message(self, model: str) -> str | None:
-        """The next message; "" where it was given up, None at the end."""
+        """Return the next message; "" if the user aborted it, None at the end of input."""
         try:
             with ctrl_c.interrupts():
                 lines = [input("> ")]
@@ -39,9 +39,9 @@ class LineReader:
             return None
 
     def answer(self, prompt: str) -> str:
-        """A line for a question. Raises EOFError and KeyboardInterrupt."""
+        """Read one line in answer to a question. Raises EOFError and KeyboardInterrupt."""
         forget_typed()
-        click.echo(prompt, nl=False, err=True)  # stdout is the answer's
+        click.echo(prompt, nl=False, err=True)  # stdout is for answers
         line = sys.stdin.readline()
         if not line:
             raise EOFError
@@ -49,15 +49,15 @@ class LineReader:
 
 
 def _has_more() -> bool:
-    """Whether another line is there already."""
+    """True if another line is already waiting."""
     try:
         return bool(select.select([sys.stdin], [], [], PASTED)[0])
-    except (OSError, ValueError):  # Windows waits for sockets alone: there each line is a message
+    except (OSError, ValueError):  # `select` on Windows accepts only sockets: each line is a message
         return False
 
 
 def forget_typed() -> None:
-    """Drop what was typed ahead: it was not meant for the question that comes now."""
+    """Drop input that was typed ahead, since it was not meant for the next question."""
     with suppress(ImportError):  # Windows
         console = importlib.import_module("msvcrt")
         while console.kbhit():
@@ -70,7 +70,7 @@ def forget_typed() -> None:
 
 @contextmanager
 def without_echo() -> Generator[None]:
-    """Keys are not shown while an answer is drawn, which they would tear apart. They count for the next message."""
+    """Hide typed keys while an answer is drawn, which they would tear apart. They go into the next message."""
     try:
         termios = importlib.import_module("termios")
     except ImportError:  # Windows

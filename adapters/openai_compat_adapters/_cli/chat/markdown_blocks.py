@@ -1,4 +1,4 @@
-"""Markdown that comes in pieces, cut into blocks that can be printed for good."""
+"""Splits streamed Markdown into complete blocks, which can be printed for good."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ FENCE = re.compile(r" *(`{3,}|~{3,})")
 ITEM = re.compile(r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)")
 HEADING = re.compile(r" {0,3}#{1,6}( |$)")
 INTERRUPTS = re.compile(r" {0,3}([-*+]|1[.)]) +\S")
-"""An item that ends a paragraph without a blank line; others may be a line of it that begins with a number."""
+"""A list item that ends a paragraph without a blank line; any other may be a line of text that begins with a number."""
 
 
 class BlockSplitter:
-    """Cuts growing text where a block of Markdown has ended: each line is looked at once.
+    """Cuts growing text at the ends of Markdown blocks, inspecting each line once.
 
-    A block is a paragraph, a table, a heading, a quote, a fenced block of code, or one item of a list with all below it.
+    A block is a paragraph, a table, a heading, a quote, a fenced block of code, or a list item with everything below it.
     """
 
     def __init__(self) -> None:
         self._lines: list[str] = []  # of the open block
-        self._rest: list[str] = []  # of the line that is still to end
+        self._rest: list[str] = []  # of the unfinished line
         self._fence = ""
-        self._item: int | None = None  # columns to the text of the list item that is open
+        self._item: int | None = None  # column at which the text of the open list item begins
         self._blank = False
 
     def tail(self, characters: int) -> str:
-        """The end of the text that is in no finished block."""
+        """Return the last `characters` characters of the open block."""
         taken, length = [""], 0
         for part in chain(reversed(self._rest), reversed(self._lines)):
             if length >= characters:
@@ -36,7 +36,7 @@ class BlockSplitter:
         return "".join(reversed(taken))[-characters:]
 
     def add(self, text: str) -> list[str]:
-        """The blocks that this text has finished."""
+        """Add text, and return the blocks that it completes."""
         if "\n" not in text:
             self._rest.append(text)
             return []
@@ -48,7 +48,7 @@ class BlockSplitter:
         return finished
 
     def end(self) -> list[str]:
-        """There is no more of it: what is left is a block."""
+        """End the text, and return the rest as a block."""
         self._lines += self._rest
         left = self._flush()
         self._rest, self._fence, self._item, self._blank = [], "", None, False
@@ -74,7 +74,7 @@ class BlockSplitter:
             return []
         indent = len(line) - len(line.lstrip(" "))
         if self._item is not None and self._blank and indent < self._item:
-            finished, self._item = self._flush(), None  # the list may go on with another item
+            finished, self._item = self._flush(), None  # the list may continue with another item
         self._blank = False
         item, fence = ITEM.match(line), FENCE.match(line)
         if (

@@ -1,4 +1,4 @@
-"""Markdown of an agent in the terminal: nothing of it is obeyed, dropped or fetched."""
+"""Renders an agent's Markdown in the terminal. Nothing in it is executed, dropped or fetched."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..terminal import visible
 from .markdown_blocks import FENCE
 
 PLAIN_ABOVE, PLAIN_CODE_ABOVE = 8_000, 20_000
-"""Characters of a block, or of a block of code, that is shown as it is: marks in a long text take long to pair."""
+"""Characters above which a block, or a code block, is shown unformatted: pairing the marks of a long text is slow."""
 
-# HTML would be dropped, and so would pictures and the addresses of links by reference.
+# If parsed, HTML, pictures and the URLs of reference links would be dropped.
 PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable(["image", "reference"])
 
 
@@ -28,10 +28,10 @@ SETTINGS = vars(Markdown("", hyperlinks=False))
 
 
 class LeftHeading(Heading):
-    """A heading at the left, as all else is."""
+    """A left-aligned heading, like all other text."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The text, without a frame."""
+        """Yield the text, without a frame."""
         yield self.text
 
 
@@ -49,7 +49,7 @@ class BareTable(TableElement):
     """A table without blank lines around it."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table, without the lines of its edge."""
+        """Yield the table, without its outer border."""
         for part in super().__rich_console__(console, options):
             table: Any = part
             table.show_edge = False
@@ -57,7 +57,7 @@ class BareTable(TableElement):
 
 
 class AgentMarkdown(Markdown):
-    """A block of Markdown, without blank lines around it and spaces at the ends of its lines."""
+    """A block of Markdown, without blank lines around it or trailing spaces."""
 
     elements: ClassVar[dict[str, Any]] = {
         **Markdown.elements,
@@ -68,7 +68,7 @@ class AgentMarkdown(Markdown):
     }
 
     def __init__(self, text: str) -> None:
-        vars(self).update(SETTINGS)  # rich's own constructor makes a parser, which takes longer than to parse a block
+        vars(self).update(SETTINGS)  # rich's own constructor makes a parser, which takes longer than parsing a block
         self.markup = text
         self.parsed = PARSER.parse(text)
         _make_visible(self.parsed)
@@ -84,7 +84,7 @@ class AgentMarkdown(Markdown):
 
 
 class Rendered:
-    """What a method renders, as something to be rendered."""
+    """Wraps a render method as a renderable."""
 
     def __init__(self, render: Callable[[Console, ConsoleOptions], RenderResult]) -> None:
         self._render = render
@@ -94,7 +94,7 @@ class Rendered:
 
 
 def _stripped(line: list[Segment]) -> list[Segment]:
-    """A line without spaces at its end."""
+    """The line without trailing spaces."""
     line = list(line)
     while line and not line[-1].text.strip():
         line.pop()
@@ -105,13 +105,13 @@ def _stripped(line: list[Segment]) -> list[Segment]:
 
 
 def shown_block(text: str) -> Markdown | Text:
-    """A block as it is printed."""
+    """Render a block for printing."""
     most = PLAIN_CODE_ABOVE if FENCE.match(text) else PLAIN_ABOVE
     return AgentMarkdown(visible(text)) if len(text) <= most else Text(visible(text.rstrip("\n")))
 
 
 def _make_visible(tokens: Iterable[Token]) -> None:
-    """`&#x202e;` and the `%1b` of an address become characters only when they are parsed."""
+    """Make control characters visible in parsed tokens, since `&#x202e;` and `%1b` in a URL become characters only then."""
     for token in tokens:
         token.content = visible(token.content)
         token.attrs = {name: visible(value) if isinstance(value, str) else value for name, value in token.attrs.items()}

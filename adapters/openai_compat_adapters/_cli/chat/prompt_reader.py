@@ -1,4 +1,4 @@
-"""Messages that are typed in a terminal, with editing keys, a history and completion of commands."""
+"""Reads messages in a terminal, with editing keys, a history and completion of commands."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class PromptReader:
         self._answers: PromptSession[str] = PromptSession(history=InMemoryHistory(), input=input, output=output)
 
     def message(self, model: str) -> str | None:
-        """The next message; "" where it was given up, None at the end."""
+        """Return the next message; "" if the user aborted it, None at the end of input."""
         toolbar = f" {visible(model)}{KEYS}"
         try:
             return self._messages.prompt(
                 FormattedText([("bold ansicyan", "› ")]),
                 prompt_continuation="  ",
                 bottom_toolbar=toolbar,
-                # Its keys are read raw; the signal comes only while the prompt is not there yet, or not any more, and
-                # then prompt_toolkit prints a traceback ("Application is not running").
+                # The prompt reads Ctrl-C as a key. The signal can only arrive before or after the prompt, and then
+                # prompt_toolkit would print a traceback ("Application is not running").
                 handle_sigint=False,
             )
         except KeyboardInterrupt:
@@ -54,7 +54,7 @@ class PromptReader:
             return None
 
     def answer(self, prompt: str) -> str:
-        """A line for a question. Raises EOFError and KeyboardInterrupt."""
+        """Read one line in answer to a question. Raises EOFError and KeyboardInterrupt."""
         forget_typed()
         clear_typeahead(self._answers.app.input)
         return self._answers.prompt(FormattedText([("ansiyellow", prompt)]))
@@ -80,13 +80,13 @@ def _keys() -> KeyBindings:
 
 
 def kept_history() -> History:
-    """What was typed, in the user's folder for state, where nobody else can read it; in memory if it cannot be there."""
+    """The input history: a file in the user's state folder that nobody else can read, or memory if that fails."""
     home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
     file = Path(home or "~/.local/state").expanduser() / "openai-compat" / "chat-history"
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
         file.chmod(0o600)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: no home directory
         return InMemoryHistory()
     return FileHistory(file)

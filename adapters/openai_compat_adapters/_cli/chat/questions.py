@@ -1,4 +1,4 @@
-"""What a person has to decide or to bring before an agent goes on."""
+"""Questions to the user: approvals, and results of the client's tools."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NOBODY = "There is nobody here to ask, so it is denied; --approve allows all."
 
 
 class Answerer:
-    """Makes the items that answer questions.
+    """Asks the user, and makes the items that answer the agent's questions.
 
     Attributes:
-        missed: whether something was denied, or left, since nobody could be asked.
+        missed: True if something was denied or left open because nobody could be asked.
 
     Args:
-        display: shows what is asked.
-        ask: reads a line from a person, who is shown the text; None where there is nobody. What was typed before does
-            not count: it was meant for something else.
-        approve: allow all.
+        display: shows the questions.
+        ask: shows a text to the user and reads a line; None if nobody is there. Drops input that was typed before,
+            since it was meant for something else.
+        approve: approve everything without asking.
     """
 
     def __init__(self, display: Display, ask: Ask | None, *, approve: bool) -> None:
@@ -35,7 +35,7 @@ class Answerer:
         self._approve = approve
 
     def answers(self, questions: list[Question]) -> list[Item]:
-        """An item for each question; none at all where something was left."""
+        """Return an item for each question, or no items if a question was left open."""
         items: list[Item] = []
         for question in questions:
             item = self._decision(question) if isinstance(question, AskedApproval) else self._result(question)

@@ -1,4 +1,4 @@
-"""Turns by the Responses API: what the agent does, its questions and its tokens come with the answer."""
+"""Chat turns over the Responses API, which also carries the agent's activity, its questions and its token usage."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"
 
 
 def responses_turn(server: ServerConnection, dialogue: Dialogue, items: list[Item]) -> Generator[AnswerEvent]:
-    """Send the items, and say what comes. The dialogue keeps the turn, or what was said of it. Raises ChatFailed."""
+    """Send the items, yield the events, and add the turn, or the part of it that arrived, to the dialogue. Raises ChatFailed."""
     items = dialogue.with_results(items)
     try:
         yield from _ResponseTurn(dialogue, items).run(server)
     except ChatFailed as error:
         if error.code != "previous_response_not_found" or not dialogue.previous:
             raise
-        # The server was started anew, say, with its state in memory.
+        # For example, a server with its state in memory was restarted.
         dialogue.previous = ""
         yield Remark("The server does not know this conversation any more, so it is told again.")
         yield from _ResponseTurn(dialogue, items).run(server)
@@ -52,8 +52,8 @@ class _ResponseTurn:
         self._items = items
         self._output: list[Item] = []
         self._calls: list[CalledClient] = []
-        self._said: list[str] = []  # of the message that is not complete
-        self._thought = False  # whether this reasoning came in pieces
+        self._said: list[str] = []  # of the incomplete message
+        self._thought = False  # True if the current reasoning came in pieces
         self._speech: list[str] = []
 
     def run(self, server: ServerConnection) -> Iterator[AnswerEvent]:
@@ -79,7 +79,7 @@ class _ResponseTurn:
 
     def _body(self) -> JsonObject:
         dialogue = self._dialogue
-        # The tool of MCP asks for questions as items that a program can answer; no other server has to know the agent by it.
+        # An MCP tool requests approvals as items that a program can answer. Other servers do not know the agent as a label.
         tools = [*dialogue.tools, *([{"type": "mcp", "server_label": dialogue.model}] if dialogue.is_ours else [])]
         body: JsonObject = {"model": dialogue.model, "input": dialogue.to_send(self._items), "stream": True}
         body |= {"previous_response_id": dialogue.previous} if dialogue.previous else {}
@@ -132,9 +132,9 @@ class _ResponseTurn:
                 yield self._call(item, kind)
             case "image_generation_call":
                 picture = _decoded(text_in(item.get("result")))
-                suffix = text_in(item.get("output_format"))  # of a file's name: never a path of the server's choice
+                suffix = text_in(item.get("output_format"))  # never a path of the server's choice
                 yield MediaMade("picture", suffix if suffix.isalnum() else "png", picture)
-            case _:  # what other servers have their models do
+            case _:  # tools that other servers run
                 yield ToolEnded(index, kind, "", text_in(item.get("status")), failed=False)
 
     def _message(self, item: JsonObject) -> Iterator[AnswerEvent]:
@@ -157,7 +157,7 @@ class _ResponseTurn:
 
 
 def _error_text(error: Any) -> str:
-    """What a tool said that has failed: the object around it only says that it is a tool's."""
+    """Return the error text of a failed tool, without the object around it, which only marks it as a tool's."""
     parts = objects_in(object_in(error).get("content"))
     if parts:
         return "\n".join([text_in(part.get("text")) for part in parts])

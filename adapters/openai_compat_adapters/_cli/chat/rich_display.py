@@ -1,4 +1,4 @@
-"""Answers in a terminal: finished blocks are printed once and never redrawn; below them a few rows show what is going on."""
+"""Answers in a terminal: finished blocks are printed once and never redrawn; a few rows below them show the activity."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from .markdown_text import shown_block
 TAIL_ROWS = 6
 
 LEAST, MOST = 0.02, 0.15
-"""Seconds between two drawings of the rows below: if there is something new in them, and because of their clock."""
+"""Seconds between two redraws of the live rows: at least, after a change; at most, for their clock."""
 
 AT_ONCE = 100
-"""Finished blocks that wait for each other at most: with each printing the rows below are drawn anew."""
+"""Maximum number of finished blocks to print at once. Each print redraws the live rows, so blocks are collected."""
 
 CLOSE = frozenset({"item", "source", "thought", "told", "tool"})
-"""What stands below its like without a blank line between."""
+"""Kinds of output that follow their own kind without a blank line."""
 
 TURNING = "-\\|/"
 
 
 class LiveRows:
-    """The rows below what is printed: the end of the block that is still coming, and what the agent does.
+    """The live rows below the printed blocks: the end of the unfinished block, and the agent's activity.
 
-    Rows that can be redrawn have to be few: what has left the screen cannot be erased and would stand there twice.
+    Only a few rows can be redrawn: rows that have left the screen cannot be erased and would appear twice.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class LiveRows:
         self.changed = threading.Event()
 
     def now(self, doing: str) -> None:
-        """The agent does something else."""
+        """Set the agent's current activity."""
         self.changed.set()
         if doing != self._doing:
             self._doing, self._since = doing, time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The rows, as many as fit."""
+        """Yield as many rows as fit."""
         self.changed.clear()
         rows = max(1, min(TAIL_ROWS, options.size.height - 2))
         if self.tail and rows > 1:
@@ -76,7 +76,7 @@ class LiveRows:
 
 
 class RichDisplay:
-    """Shows turns on a console. `live` is whether it can be drawn on again: a terminal, and no file with colors."""
+    """Shows turns on a console. `live` allows redrawing: True for a terminal, False for a file with colors."""
 
     def __init__(self, console: Console, *, live: bool, reasoning: Reasoning = "full") -> None:
         self.all_results = False
@@ -90,12 +90,12 @@ class RichDisplay:
         self._model, self._clock, self._rows = model, Clock(), LiveRows()
         self._answer, self._thought = BlockSplitter(), ""
         self._thinking_since: float | None = None
-        self._finished: list[RenderableType] = []  # what is still to be printed
-        self._last = ""  # kind of the last of that in this turn
+        self._finished: list[RenderableType] = []  # not printed yet
+        self._last = ""  # kind of the last block of this turn
 
     @contextmanager
     def turn(self, model: str) -> Generator[None]:
-        """A context in which events are shown."""
+        """A context in which the events of one turn are shown."""
         self._begin(model)
         self._rows.now("Waiting")
         if not self._is_live:
@@ -117,9 +117,9 @@ class RichDisplay:
                 self._finish()
 
     def _draw(self, live: Live, over: threading.Event) -> None:
-        """Draw the rows, from time to time even if there is nothing new in them: they have a clock.
+        """Redraw the live rows after each change, and regularly for their clock.
 
-        Not by Live's own thread: it may draw in the middle of what another one prints, whose rows it then leaves behind.
+        Live's own thread is not used: it may draw in the middle of another thread's output, and then leaves stale rows behind.
         """
         while not over.wait(LEAST):
             self._rows.changed.wait(MOST)
@@ -128,7 +128,7 @@ class RichDisplay:
                 live.refresh()
 
     def _finish(self) -> None:
-        """Nothing more comes: what is left is printed."""
+        """Print the rest at the end of the turn."""
         with self._lock:
             self._end_thought()
             self._blocks(self._answer.end())
@@ -136,7 +136,7 @@ class RichDisplay:
             self._rows.tail = ""
 
     def show(self, event: AnswerEvent) -> None:
-        """Draw an event. Paragraphs that are complete are left as they stand; the last one is drawn anew with each piece."""
+        """Draw an event. Complete paragraphs stay; the last one is redrawn with each piece."""
         self._clock.note(event)
         with self._lock:
             self._show_text(event)
@@ -177,15 +177,15 @@ class RichDisplay:
                 self._finish()
                 self._print(Text(summary_line(self._model, self._clock, event), style="dim"), "summary")
             case _:
-                pass  # the session asks, and keeps
+                pass  # the session handles questions and media
 
     def tell(self, text: str, *, error: bool = False) -> None:
-        """Say something of the program's own, in lines of their own."""
+        """Show a notice of the program, on its own lines."""
         with self._lock:
             self._print(Text(text, style="red" if error else "dim"), "told")
 
     def ask(self, text: str) -> None:
-        """Show what has to be decided: a title, and lines below it."""
+        """Show a question: a title, and lines below it."""
         title, _, lines = text.partition("\n")
         self._print(Text.assemble((title, "bold yellow"), f"\n{lines}" if lines else ""), "question")
 
@@ -197,7 +197,7 @@ class RichDisplay:
 
     def _blocks(self, blocks: list[str]) -> None:
         if blocks:
-            self._rows.tail = ""  # which is in them
+            self._rows.tail = ""  # the blocks contain it
         for block in blocks:
             self._add(
                 shown_block(block), "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"

@@ -1,4 +1,4 @@
-"""A conversation: turns, and what people do between them."""
+"""A chat session: turns, and the user's actions between them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .slash_commands import command_in, obey
 Talk: TypeAlias = Callable[[ServerConnection, Dialogue, list[Item]], Generator[AnswerEvent]]
 
 NO_RESPONSES = frozenset({404, 405, 501})
-"""What a server without the Responses API answers."""
+"""Statuses from a server without the Responses API."""
 
 
 class MessageReader(Protocol):
-    """Where a person's messages and answers come from: an editor in the terminal, or lines of stdin."""
+    """The source of the user's messages and answers: an editor in the terminal, or lines of stdin."""
 
     def message(self, model: str) -> str | None:
-        """The next message; "" where it was given up, None at the end."""
+        """Return the next message; "" if the user aborted it, None at the end of input."""
         ...
 
 
@@ -44,15 +44,15 @@ class ChatSession:
     """Talks to one agent at a time.
 
     Attributes:
-        models: who else there is; empty where the server does not tell.
+        models: the available models; empty if the server does not list them.
         attached: files for the next message.
         media: pictures and sounds of the last answer.
 
     Args:
-        api: "chat" and "responses" are taken as they are; "auto" is Responses, or Chat Completions where it is not there.
+        api: "chat", "responses", or "auto", which tries Responses and falls back to Chat Completions.
         out: the folder for pictures and sounds.
-        around: what each turn runs within.
-        why: more about the last failure; "" if nothing is known.
+        around: makes the context in which each turn runs.
+        why: returns more about the last failure; "" if nothing is known.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class ChatSession:
         return "".join(self._said)
 
     def ask(self, text: str) -> None:
-        """Send a message, and show the answer, with all that is to be decided for it. Raises ChatFailed."""
+        """Send a message, show the answer, and ask the user for the decisions that it needs. Raises ChatFailed."""
         parts = [{"type": "input_text", "text": text}, *self.attached] if self.attached else text
         self.attached = []
         self._run([{"role": "user", "content": parts}])
 
     def again(self) -> None:
-        """Have the last message answered anew. Raises ChatFailed."""
+        """Request another answer to the last message. Raises ChatFailed."""
         if self._before is None:
             raise ChatFailed("There is no message to answer again.")
         before, items = self._before
@@ -107,7 +107,7 @@ class ChatSession:
         self._run(items)
 
     def clear(self) -> None:
-        """Forget the conversation and its attachments, and begin anew with the same model."""
+        """Drop the conversation and its attachments, and start a new one with the same model."""
         self.dialogue.clear()
         self._before, self._said, self.media, self.attached = None, [], [], []
 
@@ -154,7 +154,7 @@ class ChatSession:
         return questions
 
     def talk(self, reader: MessageReader) -> None:
-        """Read and ask until the end of input. Ctrl-C stops an answer, or leaves a question open."""
+        """Read and send messages until the end of input. Ctrl-C stops an answer, or leaves a question open."""
         with ctrl_c.dropped():
             while (text := reader.message(self.dialogue.model)) is not None:
                 try:
@@ -174,5 +174,5 @@ class ChatSession:
             self.ask(text[1:] if text.startswith("//") else text)
 
     def reason(self, error: ChatFailed) -> str:
-        """Why there is no answer, with what is known beyond the server's words."""
+        """Return the error message, with more about the failure if known."""
         return " ".join(filter(None, [error.message, self._why()]))

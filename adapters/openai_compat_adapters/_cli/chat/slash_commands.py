@@ -1,4 +1,4 @@
-"""What is typed to the program, and not to the agent."""
+"""Slash commands: input for the program, not for the agent."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _WORD = re.compile(r"/[a-zA-Z]*(?=\s|$)")
 
 
 def command_in(text: str) -> str | None:
-    """The command that a message begins with, known or not; None where it is for the agent."""
+    """Return the command that a message begins with, known or not; None if the message is for the agent."""
     found = _WORD.match(text)
     return None if found is None else found[0]
 
 
 def obey(session: ChatSession, text: str) -> None:
-    """Do what a command says. Raises ChatFailed, with what is wrong with it."""
+    """Run a command. Raises ChatFailed if the command is wrong."""
     word = command_in(text) or ""
     argument = text[len(word) :].strip()
     if word not in DOES:
@@ -112,7 +112,7 @@ def _copy(session: ChatSession, argument: str) -> None:
             if done.returncode == 0:
                 session.display.tell("Copied.")
                 return
-    # The terminal itself, where it lets programs: also over ssh.
+    # By the terminal itself, if it allows that (OSC 52): this works over ssh too.
     sys.stdout.write(f"\x1b]52;c;{base64.b64encode(session.answer.encode()).decode()}\x07")
     sys.stdout.flush()
     session.display.tell("Copied, if this terminal lets programs do that.")

@@ -1,3 +1,3 @@
 from openai_compat.backends.a2a import A2ABackend
 
-agent = A2ABackend("https://travel.example")  # below it is /.well-known/agent-card.json
+agent = A2ABackend("https://travel.example")  # it serves /.well-known/agent-card.json

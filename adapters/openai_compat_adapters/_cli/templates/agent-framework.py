@@ -2,7 +2,7 @@ from agent_framework import Agent, BaseChatClient, ChatResponseUpdate, Content, 
 
 
 class AgentFrameworkStandIn(FunctionInvocationLayer, BaseChatClient):
-    """In the place of a model: calls the first tool, and then says what that said."""
+    """Stands in for a model: calls the first tool, then repeats its result."""
 
     def _inner_get_response(self, *, messages, stream, options, **more):
         return self._build_response_stream(self._updates(messages[-1].contents[-1], options))

@@ -6,7 +6,7 @@ CALL = {"id": "call_1", "type": "function"}
 
 
 class AgnoStandIn(Model):
-    """In the place of a model: calls the first tool, and then says what that said."""
+    """Stands in for a model: calls the first tool, then repeats its result."""
 
     async def ainvoke_stream(self, messages, tools=None, **more):
         if messages[-1].role == "tool":

@@ -10,8 +10,8 @@ async def get_weather(arguments: dict[str, Any]) -> dict[str, Any]:
 
 agent = ClaudeAgentOptions(
     system_prompt="Answer in one sentence.",
-    tools=[],  # none of Claude Code's own, such as Bash
+    tools=[],  # no built-in tools of Claude Code, such as Bash
     allowed_tools=["mcp__weather__get_weather"],
     mcp_servers={"weather": create_sdk_mcp_server("weather", tools=[get_weather])},
-    setting_sources=[],  # and nothing of the settings on this machine
+    setting_sources=[],  # ignore the settings on this machine
 )

@@ -1,5 +1,5 @@
 async def agent(prompt: str):
-    """Says what it is told, word by word. Call your model here, or do without one."""
+    """Repeats your message, word by word. Call a model here, or do without one."""
     yield "You said:"
     for word in prompt.split():
         yield f" {word}"

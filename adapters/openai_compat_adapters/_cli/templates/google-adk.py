@@ -4,7 +4,7 @@ from google.genai import types
 
 
 class AdkStandIn(BaseLlm):
-    """In the place of a model: calls the first tool, and then says what that said."""
+    """Stands in for a model: calls the first tool, then repeats its result."""
 
     model: str = "stand-in"
 

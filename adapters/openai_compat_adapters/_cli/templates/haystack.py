@@ -5,7 +5,7 @@ from haystack.tools import Tool
 
 
 def stand_in(messages, tools):
-    """In the place of a model: calls the first tool, and then says what that said."""
+    """Stands in for a model: calls the first tool, then repeats its result."""
     if messages[-1].tool_call_result:
         return messages[-1].tool_call_result.result
     call = ToolCall(tools[0].name, {"city": "Paris"}, "call_1")

@@ -7,4 +7,4 @@ def get_weather(city: str = "Paris") -> str:
     return f"Sunny in {city}."
 
 
-agent = FunctionAgent(llm=MockFunctionCallingLLM(), tools=[get_weather])  # LlamaIndex's own double: your model here
+agent = FunctionAgent(llm=MockFunctionCallingLLM(), tools=[get_weather])  # LlamaIndex's mock: your model here

@@ -13,6 +13,6 @@ def weather(turn: int):
     yield [assistant_message("Sunny.")]
 
 
-# The SDK's own double, which has words for a hundred turns: name your model here
+# The SDK's scripted model, with answers for a hundred turns: name your model here
 model = ScriptedModel([step for turn in range(100) for step in weather(turn)])
 agent = Agent(name="Support", instructions="Answer in one sentence.", tools=[get_weather], model=model)

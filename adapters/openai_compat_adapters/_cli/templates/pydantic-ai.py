@@ -1,6 +1,6 @@
 from pydantic_ai import Agent
 
-agent = Agent("test", instructions="Answer in one sentence.")  # Pydantic AI's own double: name your model here
+agent = Agent("test", instructions="Answer in one sentence.")  # Pydantic AI's test model: name your model here
 
 
 @agent.tool_plain

@@ -3,7 +3,7 @@ from smolagents.models import ChatMessageToolCall, ChatMessageToolCallFunction
 
 
 class SmolagentsStandIn(Model):
-    """In the place of a model: calls the first tool, and then answers with what that said."""
+    """Stands in for a model: calls the first tool, then answers with its result."""
 
     def generate(self, messages, tools_to_call_from=None, **more):
         said = messages[-1].content[0]["text"]

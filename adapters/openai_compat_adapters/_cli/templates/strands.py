@@ -3,7 +3,7 @@ from strands.models import Model
 
 
 class StrandsStandIn(Model):
-    """In the place of a model: calls the first tool, and then says what that said."""
+    """Stands in for a model: calls the first tool, then repeats its result."""
 
     async def stream(self, messages, tool_specs=None, system_prompt=None, **more):
         last = messages[-1]["content"][-1]
