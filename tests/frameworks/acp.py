@@ -39,14 +39,14 @@ SOCKET = "programs.sock"
 STARTERS: list[subprocess.Popen[bytes]] = []
 
 IMPOSSIBLE = {
-    "rate limits": "an agent program does not tell what its model's API has answered",
+    "rate limits": "an agent program does not report the answer of its model's API",
     "edited": "a permission is a yes or a no",
     "restart": "the program waits for the decision",
-    "client tools": "the protocol has no tools of the client",
-    "both tools": "the protocol has no tools of the client",
-    "tool names": "tools that a client offers are not looked at",
-    "structured output": "the protocol has no place for a schema",
-    "parameters": "the protocol has no place for them",
+    "client tools": "the protocol has no client-side tools",
+    "both tools": "the protocol has no client-side tools",
+    "tool names": "tools that a client offers are ignored",
+    "structured output": "the protocol has no field for a schema",
+    "parameters": "the protocol has no fields for them",
 }
 
 

@@ -18,7 +18,7 @@ exceptions: Any = importlib.import_module("agent_framework.exceptions")
 NAME = "Agent Framework"
 IMPOSSIBLE = {
     "edited": "it runs a call as the model made it, so changed arguments are a 400",
-    "their tokens": "it does not tell what an agent inside of a tool has used",
+    "their tokens": "it does not report the usage of an agent inside a tool",
 }
 
 USAGE = {

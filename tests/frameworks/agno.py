@@ -35,7 +35,7 @@ tools: Any = importlib.import_module("agno.tools")
 
 NAME = "Agno"
 IMPOSSIBLE = {
-    "their tokens": "what an agent in a tool has used is told to nobody",
+    "their tokens": "the usage of an agent inside a tool is not reported",
 }
 
 

@@ -37,8 +37,8 @@ backend: Any = importlib.import_module("openai_compat.backends.claude_agent_sdk"
 NAME = "Claude Agent SDK"
 
 IMPOSSIBLE = {
-    "rate limits": "the program tries again by itself, and tells how long it waits; nothing of the 429 after which it may not",
-    "history": "the program takes no conversation of others: one that the server does not keep is told as text",
+    "rate limits": "the program retries on its own and reports how long it waits, but not the 429 after which it gives up",
+    "history": "the program does not accept a history: a conversation that the server does not store is sent as text",
     "several approvals": "the program waits for one call at a time, so it asks one by one",
     "parameters": "the program has no temperature and no max_tokens; reasoning effort is passed on",
 }

@@ -22,7 +22,7 @@ errors: Any = importlib.import_module("google.genai.errors")
 types: Any = importlib.import_module("google.genai.types")
 
 NAME = "Google ADK"
-IMPOSSIBLE = {"edited": "a confirmation is for the arguments of the model, so changed ones are a 400"}
+IMPOSSIBLE = {"edited": "a confirmation applies to the model's arguments, so changed ones are a 400"}
 
 IDENTITY = re.compile(r'You are an agent\. Your internal name is "\w+"\.')
 """Text that ADK adds to the instructions of every model."""

@@ -33,8 +33,8 @@ tools: Any = importlib.import_module("haystack.tools")
 NAME = "Haystack"
 IMPOSSIBLE = {
     "restart": "the run waits for the decision",
-    "structured output": "its chat generators have no form for it in common",
-    "their tokens": "what an agent in a tool has used is told to nobody",
+    "structured output": "its chat generators have no common format for it",
+    "their tokens": "the usage of an agent inside a tool is not reported",
 }
 
 

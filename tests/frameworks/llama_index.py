@@ -17,9 +17,9 @@ NAME = "LlamaIndex"
 IMPOSSIBLE = {
     "edited": "a person's response is a text, which the tool reads",
     "restart": "the run waits for the decision",
-    "structured output": "its agents take classes, and no JSON Schema",
-    "parameters": "its models are made with theirs",
-    "their tokens": "what the model of an agent in a tool has used is told to nobody",
+    "structured output": "its agents accept classes, but no JSON Schema",
+    "parameters": "its models get them when they are created",
+    "their tokens": "the usage of an agent inside a tool is not reported",
 }
 
 

@@ -20,13 +20,13 @@ models: Any = importlib.import_module("smolagents.models")
 
 NAME = "smolagents"
 IMPOSSIBLE = {
-    "cached": "it counts tokens of input and output alone",
-    "details": "it counts tokens of input and output alone",
-    "reasoning": "it drops what a model's API tells of it; what a `CodeAgent` writes to itself is shown",
+    "cached": "it counts only input and output tokens",
+    "details": "it counts only input and output tokens",
+    "reasoning": "it drops the reasoning of a model's API; the internal output of a `CodeAgent` is shown",
     "leaving": "it runs in a thread: a model that streams stops at its next piece, a tool at its end",
     "restart": "the run waits for the decision",
-    "structured output": "its agents take no schema",
-    "their tokens": "what an agent in a tool has used is told to nobody",
+    "structured output": "its agents accept no schema",
+    "their tokens": "the usage of an agent inside a tool is not reported",
 }
 ToolCallingAgent: Any = smol.ToolCallingAgent
 

@@ -20,8 +20,8 @@ ModelThrottledException: Any = importlib.import_module("strands.types.exceptions
 
 NAME = "Strands"
 IMPOSSIBLE = {
-    "details": "it does not tell them",
-    "structured output": "it takes a class, not a schema, so a request with one is a 400",
+    "details": "it does not report them",
+    "structured output": "it accepts a class, not a schema, so a request with a schema is a 400",
 }
 Agent: Any = strands.Agent
 
