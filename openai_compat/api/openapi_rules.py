@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from ..policies.limits import Limits
-from ..wire.items.types import CHECKED, ONLY_ASKED
+from ..wire.items.types import ONLY_ASKED, VALIDATED_TYPES
 from ..wire.misplaced_parameters import NOT_OF_COMPLETIONS, NOTHING_ASKED, OF_CHAT, OF_RESPONSES
 from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from ..wire.responses.request_types import CHOICES, ResponseRequest
@@ -103,7 +103,7 @@ RULES: Mapping[str, Schema] = {
     "ItemFileContent": _one_of("file_data", "file_id", "file_url"),
     "ItemImageContent": _one_of("image_url", "file_id"),
     "ItemReferenceParam": {"if": {"properties": {"type": NULL}}, "then": {"not": {"required": ["role"]}}},
-    "OtherItemParam": _other(CHECKED),
+    "OtherItemParam": _other(VALIDATED_TYPES),
     "OtherToolParam": _other(CHECKED_TOOLS),
     "OtherChoiceParam": _other(CHOICES),
 }

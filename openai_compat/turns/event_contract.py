@@ -38,7 +38,7 @@ from ..events import (
     UsageReported,
 )
 from ..wire.json import same_json
-from ..wire.utf16 import HalfJoiner, has_halves, joined, with_joined_texts
+from ..wire.utf16 import HalfJoiner, has_halves, join_event_texts, join_halves
 from .event_fields import declared_fields
 from .stop_sequences import StopScanner
 
@@ -128,7 +128,7 @@ class EventContract:
                 return self.flush() + self._after_text(item)
             case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
                 self.silent = self.silent and not isinstance(item, MediaDelta)
-                return [with_joined_texts(item)]
+                return [join_event_texts(item)]
             case Paused():
                 self.silent = self.silent and not item.pending
                 return self._paused(item)
@@ -299,7 +299,7 @@ class EventContract:
         if call.ready:  # reported twice
             return []
         sent, arguments = call.arguments, event.arguments
-        arguments = arguments if arguments.isascii() else joined(arguments)
+        arguments = arguments if arguments.isascii() else join_halves(arguments)
         if arguments.startswith(sent) and len(arguments) > len(sent):
             rest = arguments[len(sent) :]
             call.pieces.append(rest)
@@ -320,7 +320,7 @@ class EventContract:
 
     def _result(self, event: ToolResult) -> list[AgentEvent]:
         if not event.output.isascii() and has_halves(event.output):
-            event = replace(event, output=joined(event.output))
+            event = replace(event, output=join_halves(event.output))
         call = self._calls.get(event.call_id)
         self._break_due = self._spoke  # otherwise the texts would run together: "Let me check.It is sunny."
         if self._resume is not None and not self._resume.may_run(event.call_id):
@@ -354,7 +354,7 @@ class EventContract:
         if told.name not in ("", call.name) or executor not in (None, call.executor):
             raise _order("The agent told of one tool call that it is two different ones.")
         sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
-        whole = whole if whole.isascii() else joined(whole)
+        whole = whole if whole.isascii() else join_halves(whole)
         if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
             raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 

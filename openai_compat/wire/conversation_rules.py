@@ -45,7 +45,7 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
         if isinstance(param, UserMessageParam):
             messages.append(UserMessage(_user_parts(param.content), param.name))
         elif isinstance(param, AssistantMessageParam):
-            messages.append(_assistant(param, names, index))
+            messages.append(_assistant_message(param, names, index))
         elif isinstance(param, ToolMessageParam):
             parts = _user_parts(param.content)
             media = tuple([part for part in parts if not isinstance(part, TextPart)])
@@ -58,11 +58,11 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _assistant(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:
+def _assistant_message(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:
     calls: tuple[ToolCall, ...] = ()
     if param.tool_calls or param.function_call is not None:
         _check_calls(param, f"messages[{index}]")
-        calls = tuple([_call(call) for call in param.tool_calls or ()])
+        calls = tuple([_to_tool_call(call) for call in param.tool_calls or ()])
         names |= {call.call_id: call.name for call in calls}
     return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
 
@@ -140,7 +140,7 @@ def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
     return (*parts, RefusalPart(refusal)) if refusal else tuple(parts)
 
 
-def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:
+def _to_tool_call(call: FunctionCallParam | CustomCallParam) -> ToolCall:
     deferred = getattr(call, "async", None) is True
     if isinstance(call, FunctionCallParam):
         return ToolCall(call.id, call.function.name, call.function.arguments, deferred=deferred)

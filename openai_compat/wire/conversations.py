@@ -71,7 +71,7 @@ def parse_new_conversation(body: bytes, new_id: NewId) -> NewConversation:
     raw = parse_object(body or b"{}")
     check_length("items", raw.get("items"), MAX_ITEMS)
     wire = validate(ConversationCreate, raw)
-    return NewConversation(_items(raw.get("items") or [], new_id), wire.metadata or {})
+    return NewConversation(_to_items(raw.get("items") or [], new_id), wire.metadata or {})
 
 
 def parse_new_items(body: bytes, new_id: NewId) -> tuple[dict[str, Any], ...]:
@@ -79,7 +79,7 @@ def parse_new_items(body: bytes, new_id: NewId) -> tuple[dict[str, Any], ...]:
     raw = parse_object(body)
     check_length("items", raw.get("items"), MAX_ITEMS)
     validate(ConversationItems, raw)
-    return _items(raw["items"], new_id)
+    return _to_items(raw["items"], new_id)
 
 
 def check_new(items: Sequence[Mapping[str, Any]], known: Collection[str]) -> None:
@@ -90,7 +90,7 @@ def check_new(items: Sequence[Mapping[str, Any]], known: Collection[str]) -> Non
             raise InvalidRequest(text, param=f"items[{index}].id", code="invalid_value")
 
 
-def _items(sent: list[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], ...]:
+def _to_items(sent: list[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], ...]:
     items = input_items(sent, new_id)
     for index, item in enumerate(items):
         if item["type"] == "item_reference":

@@ -111,7 +111,7 @@ def _inputs(wire: EmbeddingRequest) -> tuple[tuple[str, ...], tuple[tuple[int, .
 def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_base64: bool) -> bytes:
     """Encode the response; `tokens` is the input token count. Raises AgentError (500 `invalid_embedding`) on float32 overflow."""
     data: list[Embedding] = [
-        {"object": "embedding", "index": index, "embedding": _base64(vector) if as_base64 else vector.tolist()}
+        {"object": "embedding", "index": index, "embedding": _to_base64(vector) if as_base64 else vector.tolist()}
         for index, vector in enumerate(vectors)
     ]
     answer: EmbeddingList = {
@@ -123,7 +123,7 @@ def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_bas
     return dumps(answer)
 
 
-def _base64(vector: Vector) -> str:
+def _to_base64(vector: Vector) -> str:
     floats = array("f", vector)
     # A number that is finite as float64 may overflow to infinity as float32.
     if not is_finite(floats):

@@ -82,12 +82,12 @@ def upload_form(content_type: str, limit: int) -> MultipartForm:
 
 def parse_upload(parts: Mapping[str, FormPart]) -> Upload:
     """Return the upload. Raises InvalidRequest with the `param` at fault."""
-    sent = _needed(parts, "file")
+    sent = _require_part(parts, "file")
     if sent.filename is None:
         raise InvalidRequest("'file' has to be a file, with a name.", param="file", code="invalid_type")
     if not sent.size:
         raise InvalidRequest("The file is empty.", param="file", code="invalid_value")
-    purpose = _needed(parts, "purpose").text
+    purpose = _require_part(parts, "purpose").text
     if purpose not in PURPOSES:
         raise InvalidRequest(f"'purpose' is one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
     # As at OpenAI, where batch files expire after thirty days.
@@ -100,9 +100,9 @@ def _expires_after(parts: Mapping[str, FormPart]) -> int | None:
     _, anchor, seconds = FIELDS
     if anchor not in parts and seconds not in parts:
         return None
-    if _needed(parts, anchor).text != "created_at":
+    if _require_part(parts, anchor).text != "created_at":
         raise InvalidRequest("Files can expire after 'created_at' only.", param=anchor, code="invalid_value")
-    sent = _needed(parts, seconds).text
+    sent = _require_part(parts, seconds).text
     # `isdigit` alone accepts digits of other scripts, and `int` would be slow on a million digits.
     if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY:
         text = f"Files can expire after {EXPIRY[0]} to {EXPIRY[-1]} seconds."
@@ -110,7 +110,7 @@ def _expires_after(parts: Mapping[str, FormPart]) -> int | None:
     return int(sent)
 
 
-def _needed(parts: Mapping[str, FormPart], name: str) -> FormPart:
+def _require_part(parts: Mapping[str, FormPart], name: str) -> FormPart:
     if name not in parts:
         raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
     return parts[name]

@@ -60,7 +60,7 @@ MAX_PARAM = 120
 _UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
 
-_PLAIN: Mapping[str, str] = {
+_WORDINGS: Mapping[str, str] = {
     "bool_parsing": "should be true or false",
     "bool_type": "should be true or false",
     "dict_type": "should be an object",
@@ -81,7 +81,7 @@ _PLAIN: Mapping[str, str] = {
     "string_type": "should be text",
     "string_unicode": "should be text in Unicode",
 }
-_WITH_BOUNDS: Mapping[str, str] = {
+_WORDING_TEMPLATES: Mapping[str, str] = {
     "greater_than": "should be more than {gt}",
     "greater_than_equal": "should be {ge} or more",
     "less_than": "should be less than {lt}",
@@ -96,7 +96,7 @@ _WITH_BOUNDS: Mapping[str, str] = {
     "json_invalid": "is not valid JSON: {error}",
     "value_error": "{error}",
 }
-_COUNTED: Mapping[str, tuple[str, str]] = {
+_LENGTH_WORDINGS: Mapping[str, tuple[str, str]] = {
     "too_short": ("should have at least", "item"),
     "too_long": ("should have at most", "item"),
     "string_too_short": ("should have at least", "character"),
@@ -112,7 +112,7 @@ def is_quick(data: bytes) -> bool:
 
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
     """Raise InvalidRequest if `data`, presumably JSON, holds more than `most` values."""
-    if len(data) > 2 * most and _may_hold_more(data, most) and _count(data, most) > most:
+    if len(data) > 2 * most and _may_hold_more(data, most) and _count_values(data, most) > most:
         text = f"The body holds more than {most} values: objects, lists, texts and numbers."
         raise InvalidRequest(text, code="too_many_values")
 
@@ -128,7 +128,7 @@ def _may_hold_more(data: bytes, most: int) -> bool:
     return False
 
 
-def _count(data: bytes, most: int) -> int:
+def _count_values(data: bytes, most: int) -> int:
     """Return the number of values in JSON, or any number above `most`. For invalid JSON the number is arbitrary.
 
     Once escapes are removed, every quote delimits a text, so every other piece between quotes is outside texts.
@@ -168,7 +168,7 @@ def parse_json(body: bytes) -> Any:
     try:
         value: Any = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise _no_json(error) from None
+        raise _invalid_json(error) from None
     check_finite(value)
     return value
 
@@ -178,13 +178,13 @@ def decode_object(body: bytes) -> dict[str, Any]:
     try:
         value: Any = from_json(body.removeprefix(BOM_UTF8), allow_inf_nan=False)
     except ValueError as error:
-        raise _no_json(error) from None
+        raise _invalid_json(error) from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return cast("dict[str, Any]", value)
 
 
-def _no_json(error: ValueError) -> InvalidRequest:
+def _invalid_json(error: ValueError) -> InvalidRequest:
     return InvalidRequest(f"The body is not valid JSON: {error}.")
 
 
@@ -216,20 +216,20 @@ def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Mod
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, value, within) from None
+        raise _validation_error(error, value, within) from None
 
 
-def _invalid(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
+def _validation_error(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
     # Without the input: an error that quotes it could leak a key, or the whole body.
     details = error.errors(include_url=False, include_input=False)
-    paths = [f"{within}.{_path(detail, value)}".strip(".") for detail in details]
+    paths = [f"{within}.{_error_path(detail, value)}".strip(".") for detail in details]
     # A union reports one error per member: report the member that matched furthest, or whose type matched.
     fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
     chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
-    return _explained(details[chosen], paths[chosen])
+    return _to_invalid_request(details[chosen], paths[chosen])
 
 
-def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
+def _to_invalid_request(detail: ErrorDetails, param: str) -> InvalidRequest:
     kind, context = detail["type"], detail.get("ctx", {})
     shown = param if len(param) <= MAX_PARAM else param[:MAX_PARAM] + "…"
     if kind in ("missing", "union_tag_not_found"):
@@ -244,7 +244,7 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
 
 
-def _path(detail: ErrorDetails, value: Any) -> str:
+def _error_path(detail: ErrorDetails, value: Any) -> str:
     """Return the path of the error, like `messages[0].content`, without pydantic's own names for union members."""
     path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
@@ -266,14 +266,14 @@ def _path(detail: ErrorDetails, value: Any) -> str:
 def in_words(detail: ErrorDetails) -> str | None:
     """Describe the error in plain words; None for error types that JSON values cannot cause."""
     kind, context = detail["type"], detail.get("ctx", {})
-    if kind in _COUNTED:
-        text, unit = _COUNTED[kind]
+    if kind in _LENGTH_WORDINGS:
+        text, unit = _LENGTH_WORDINGS[kind]
         count = context.get("min_length", context.get("max_length"))
         return f"{text} {count} {unit}{'' if count == 1 else 's'}"
-    if kind in _WITH_BOUNDS:
+    if kind in _WORDING_TEMPLATES:
         whole = {name: int(value) for name, value in context.items() if isinstance(value, float) and value.is_integer()}
-        return _WITH_BOUNDS[kind].format_map({**context, **whole})
-    return _PLAIN.get(kind)
+        return _WORDING_TEMPLATES[kind].format_map({**context, **whole})
+    return _WORDINGS.get(kind)
 
 
 def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
@@ -289,7 +289,7 @@ def invalid_schema(why: str, param: str) -> InvalidRequest:
     return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")
 
 
-def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
+def check_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
     """Return the tools, each given with the path of its name. Raises InvalidRequest if two have the same name.
 
     Also raises for parameter schemas with unresolvable references; `schema` is the API's key for the parameter schema.
@@ -320,7 +320,7 @@ def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) ->
     """
     budget: WorkBudget | None = None
     for param, schema in schemas:
-        if schema is None or not _may_refer(schema):
+        if schema is None or not _may_have_references(schema):
             continue
         budget = budget or WorkBudget()
         try:
@@ -329,7 +329,7 @@ def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) ->
             raise invalid_schema(str(error), param) from None
 
 
-def _may_refer(schema: object) -> bool:
+def _may_have_references(schema: object) -> bool:
     """True if the schema may contain a reference: a fast check, as most schemas have none."""
     waiting: list[Any] = [schema]
     while waiting:

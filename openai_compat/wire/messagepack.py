@@ -45,16 +45,16 @@ def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
     Without the `msgpack` package, the code is `msgpack_not_installed`.
     """
     package = check_installed()
-    _check(data, values)
+    _check_limits(data, values)
     size = len(data)
     # Not `max_buffer_size`: it is an option of Unpacker and makes `unpackb` fail on every message.
     most = {"max_str_len": size, "max_bin_len": size, "max_array_len": size, "max_map_len": size, "max_ext_len": 0}
     try:
         value: Any = package.unpackb(data, raw=False, **most)
     except ValueError:
-        raise _invalid("it cannot be decoded") from None
+        raise _invalid_frame("it cannot be decoded") from None
     if not isinstance(value, dict):
-        raise _invalid("it must be a map")
+        raise _invalid_frame("it must be a map")
     return cast("dict[str, Any]", value)
 
 
@@ -67,7 +67,7 @@ def check_installed() -> Any:
         raise InvalidRequest(text, code="msgpack_not_installed") from None
 
 
-def _check(data: bytes, most: int) -> None:
+def _check_limits(data: bytes, most: int) -> None:
     """Raise InvalidRequest unless `data` is a single value within the limits."""
     position = values = 0
     levels: list[list[int]] = [[1, 0]]  # per level: remaining values, and 1 if every other value is a key
@@ -80,32 +80,32 @@ def _check(data: bytes, most: int) -> None:
         level[0] -= 1
         values += 1
         if values > most:
-            raise _invalid(f"it holds more than {most} values")
+            raise _invalid_frame(f"it holds more than {most} values")
         first = data[position] if position < len(data) else 0xA0  # truncation is reported below
         # Lists and maps cannot be dict keys, and numeric keys would be fields that nothing reads.
         if is_key and not (0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB):
-            raise _invalid("keys must be text")
-        position, inner, of_pairs = _past(data, position)
+            raise _invalid_frame("keys must be text")
+        position, inner, of_pairs = _skip_value(data, position)
         if inner:
             levels.append([inner, of_pairs])
             if len(levels) > MAX_DEPTH:
-                raise _invalid(f"it is more than {MAX_DEPTH} levels deep")
+                raise _invalid_frame(f"it is more than {MAX_DEPTH} levels deep")
     if position != len(data):
-        raise _invalid("something follows its end")
+        raise _invalid_frame("something follows its end")
 
 
-def _past(data: bytes, position: int) -> tuple[int, int, int]:
+def _skip_value(data: bytes, position: int) -> tuple[int, int, int]:
     """Return the position after a value or a container's header, the number of values in the container, and its map flag."""
     try:
-        end, inner, of_pairs = _header(data, position)
+        end, inner, of_pairs = _read_header(data, position)
     except (IndexError, struct.error):
         end, inner, of_pairs = len(data) + 1, 0, 0
     if end > len(data):
-        raise _invalid("it is cut short")
+        raise _invalid_frame("it is cut short")
     return end, inner, of_pairs
 
 
-def _header(data: bytes, position: int) -> tuple[int, int, int]:
+def _read_header(data: bytes, position: int) -> tuple[int, int, int]:
     first, after = data[position], position + 1
     if first < 0x80 or first >= 0xE0:
         return after, 0, 0  # fixint, and negative fixint
@@ -123,10 +123,10 @@ def _header(data: bytes, position: int) -> tuple[int, int, int]:
     if first in _CONTAINERS:
         size, each = struct.Struct(_CONTAINERS[first][0]), _CONTAINERS[first][1]
         return after + size.size, size.unpack_from(data, after)[0] * each, each - 1
-    raise _invalid("it has an extension type")
+    raise _invalid_frame("it has an extension type")
 
 
-def _invalid(why: str) -> InvalidRequest:
+def _invalid_frame(why: str) -> InvalidRequest:
     return InvalidRequest(f"The frame is not valid MessagePack: {why}.", code="invalid_frame")
 
 
@@ -139,20 +139,22 @@ def packb(value: Any) -> bytes:
     try:
         return cast("bytes", pack(value))
     except (OverflowError, TypeError, ValueError):
-        return cast("bytes", pack(_plain(value)))
+        return cast("bytes", pack(_to_packable(value)))
 
 
-def _plain(value: Any) -> Any:
+def _to_packable(value: Any) -> Any:
     if value is None or isinstance(value, bool | float | bytes):
         return value
     if isinstance(value, int):
         return value if INT64 <= value < UINT64 else str(value)  # MessagePack has no larger integers
     if isinstance(value, dict):
-        return {_text(str(key)): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
+        return {
+            _replace_surrogates(str(key)): _to_packable(item) for key, item in cast("dict[Any, Any]", value).items()
+        }
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in cast("list[Any]", value)]
-    return _text(str(value))
+        return [_to_packable(item) for item in cast("list[Any]", value)]
+    return _replace_surrogates(str(value))
 
 
-def _text(value: str) -> str:
+def _replace_surrogates(value: str) -> str:
     return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")

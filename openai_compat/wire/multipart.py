@@ -65,12 +65,12 @@ class MultipartForm:
         try:
             self._parser.write(piece)
         except FormParserError:
-            raise _no_form() from None
+            raise _invalid_form() from None
 
     def parts(self) -> Mapping[str, FormPart]:
         """Return the parts by name, once the whole body was fed."""
         if not self._complete:
-            raise _no_form()
+            raise _invalid_form()
         return self._parts
 
     def _new_parser(self, content_type: str) -> MultipartParser:
@@ -80,28 +80,28 @@ class MultipartForm:
         except ImportError:
             text = "This server takes no files: it was installed without 'openai-compat[files]'."
             raise Unavailable(text, code="files_not_installed", should_retry=False) from None
-        boundary = _options(content_type).get(b"boundary")
+        boundary = _parse_options(content_type).get(b"boundary")
         if not boundary:
-            raise _no_form()
+            raise _invalid_form()
         try:
             return MultipartParser(
                 boundary,
                 {
-                    "on_part_begin": self._begin,
+                    "on_part_begin": self._begin_part,
                     "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
                     "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
                     "on_header_end": self._end_header,
                     "on_headers_finished": self._begin_data,
-                    "on_part_data": self._data,
-                    "on_end": self._end,
+                    "on_part_data": self._add_data,
+                    "on_end": self._end_form,
                 },
             )
         except FormParserError:
-            raise _no_form() from None
+            raise _invalid_form() from None
 
     # callbacks of the parser
 
-    def _begin(self) -> None:
+    def _begin_part(self) -> None:
         self._number += 1
         # Each part costs a header to parse, however short it is.
         if self._number > MAX_PARTS:
@@ -115,7 +115,7 @@ class MultipartForm:
         self._header_value.clear()
 
     def _begin_data(self) -> None:
-        options = _options(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        options = _parse_options(self._headers.get(b"content-disposition", b"").decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
         self._part = FormPart(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
@@ -126,7 +126,7 @@ class MultipartForm:
         if name in self._limits:
             self._parts[name] = self._part
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
         part = self._part
         limit = self._limits.get(part.name)
         if limit is None:
@@ -136,15 +136,15 @@ class MultipartForm:
             raise RequestTooLarge(f"'{part.name}' is over the limit of {limit} bytes.", param=part.name)
         part.data.append(data[start:end])
 
-    def _end(self) -> None:
+    def _end_form(self) -> None:
         self._complete = True
 
 
-def _options(header: str) -> Mapping[bytes, bytes]:
+def _parse_options(header: str) -> Mapping[bytes, bytes]:
     from python_multipart.multipart import parse_options_header  # noqa: PLC0415
 
     return parse_options_header(header)[1]
 
 
-def _no_form() -> InvalidRequest:
+def _invalid_form() -> InvalidRequest:
     return InvalidRequest("The body is no multipart form, or not all of one.")

@@ -75,24 +75,24 @@ class Presentation:
             self._has_text = True
             self._length += sum(map(len, items))
             return items
-        return [shown for item in items for shown in self._one(item)]
+        return [shown for item in items for shown in self._show_item(item)]
 
-    def _one(self, item: Item) -> Sequence[Item]:
+    def _show_item(self, item: Item) -> Sequence[Item]:
         match item:
             case Finished():
                 return (item,)
             case str() | TextDelta():
-                return self._text(item)
+                return self._show_text(item)
             # The blank line is added only before more text; at the end of the answer it would be left over.
             case MessageBreak():
                 self._break_due = self._has_text
                 return ()
             case ToolCallStarted() | ToolCallDelta() | ToolCallReady() | ToolResult():
-                return self._tool(item)
+                return self._show_tool_event(item)
             case Progress():
-                return self._activity(item)
+                return self._show_activity(item)
             case RefusalDelta():
-                return self._text(item.text) if self._refusal_as_text else (item,)
+                return self._show_text(item.text) if self._refusal_as_text else (item,)
             case Citation():
                 # Citation indexes must refer to the shown text, which is longer than the agent's text.
                 before = sum([length for at, length in self._put_in if at <= item.start_index])
@@ -102,18 +102,18 @@ class Presentation:
             case ReasoningDelta() | MediaDelta() | Notice() | Compacted() | UsageReported():
                 return (item,)
             case Paused():
-                return (*self._asked(item), item)
+                return (*self._approval_questions(item), item)
             case _:
                 assert_never(item)
 
-    def _asked(self, paused: Paused) -> Sequence[Item]:
+    def _approval_questions(self, paused: Paused) -> Sequence[Item]:
         # A call that only waits for the client's result needs no approval.
         if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
             return ()
         self._break_due = self._has_text
-        return [shown for item in self._ask(paused) for shown in self._one(item)]
+        return [shown for item in self._ask(paused) for shown in self._show_item(item)]
 
-    def _text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
+    def _show_text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
         """Show text of the agent (`own`) or inserted text, after a blank line if one is due."""
         # Citation indexes refer to the agent's own text; inserted text shifts them.
         due, self._break_due, self._has_text = self._break_due, False, True
@@ -126,20 +126,20 @@ class Presentation:
             self._put_in.append((self._length, length))
         return (BETWEEN_MESSAGES, item) if due else (item,)
 
-    def _tool(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
+    def _show_tool_event(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
         if isinstance(item, ToolCallStarted) and item.executor == "agent":
             self._tool_names[item.call_id] = item.name
             return ()
         if isinstance(item, ToolResult):
             name = self._tool_names.get(item.call_id, "tool")
-            return self._activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
+            return self._show_activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
         if item.call_id not in self._tool_names:  # the client's own tools
             return (item,) if self._call_order is None else self._call_order.show(item)
         if isinstance(item, ToolCallReady):
-            return self._activity(Progress(TOOL, item.call_id, tool_running(item.name)))
+            return self._show_activity(Progress(TOOL, item.call_id, tool_running(item.name)))
         return ()
 
-    def _activity(self, progress: Progress) -> Sequence[Item]:
+    def _show_activity(self, progress: Progress) -> Sequence[Item]:
         match self._visibility:
             case "status":
                 return (progress,)
@@ -148,7 +148,7 @@ class Presentation:
             case "reasoning":
                 return (ReasoningDelta(progress.status + "\n"),)
             case "text":
-                return self._text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}", own=False)
+                return self._show_text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}", own=False)
             case _:
                 assert_never(self._visibility)
 

@@ -81,12 +81,12 @@ class Usage:
         self.reported = True
         self.input_tokens += more.input_tokens
         self.output_tokens += more.output_tokens
-        self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
-        self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
-        self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
+        self.cached_tokens = _add_optional(self.cached_tokens, more.cached_tokens)
+        self.reasoning_tokens = _add_optional(self.reasoning_tokens, more.reasoning_tokens)
+        self.cache_write_tokens = _add_optional(self.cache_write_tokens, more.cache_write_tokens)
 
 
-def _plus(a: int | None, b: int | None) -> int | None:
+def _add_optional(a: int | None, b: int | None) -> int | None:
     # None stays None: a detail that was never reported is left out, since a zero would be a claim.
     return None if a is None and b is None else (a or 0) + (b or 0)
 
@@ -109,7 +109,7 @@ class FinalMessage:
     usage: Usage = field(default_factory=Usage)
 
     @property
-    def only_text(self) -> bool:
+    def is_only_text(self) -> bool:
         """True if a chat client would see nothing but the text."""
         return not (
             self.reasoning or self.refusal or self.citations or self.logprobs or self.media or self.client_calls
@@ -136,11 +136,11 @@ class Reducer:
             return
         for item in items:
             if isinstance(item, str):
-                self._say(item)
+                self._append_text(item)
             else:
                 self._fold(item)
 
-    def _say(self, text: str) -> None:
+    def _append_text(self, text: str) -> None:
         """Append text, after a blank line if a new message has begun."""
         if self._break_due and text:
             self._text.append(BETWEEN_MESSAGES)
@@ -154,7 +154,7 @@ class Reducer:
                 message.finish_reason = event.reason
                 message.state = event.state
             case TextDelta():
-                self._say(event.text)
+                self._append_text(event.text)
                 message.logprobs.extend(event.logprobs or ())
             case ReasoningDelta():
                 self._reasoning.append(event.text)

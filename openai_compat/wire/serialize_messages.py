@@ -26,7 +26,7 @@ from ..messages import (
     UserMessage,
 )
 from .items.parse import NewId, parse_items
-from .items.types import ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
+from .items.types import ID_PREFIXES, OTHER_PREFIX, TYPES_WITH_STATUS
 from .reducer import FinalMessage
 
 
@@ -34,14 +34,14 @@ def chat_message(message: Message) -> dict[str, Any]:
     """Return `message` as a chat API object; empty keys are left out."""
     match message:
         case SystemMessage():
-            return _named({"role": message.role, "content": message.text}, message.name)
+            return _with_name({"role": message.role, "content": message.text}, message.name)
         case UserMessage():
             one = message.parts[0] if len(message.parts) == 1 else None
             # A single text is sent as a string: some model servers reject a list of parts.
             content = one.text if isinstance(one, TextPart) else [_chat_part(part) for part in message.parts]
-            return _named({"role": "user", "content": content}, message.name)
+            return _with_name({"role": "user", "content": content}, message.name)
         case AssistantMessage():
-            return _named(_chat_assistant(message), message.name)
+            return _with_name(_chat_assistant(message), message.name)
         case ToolMessage():
             return {"role": "tool", "tool_call_id": message.call_id, "content": _chat_result(message)}
         case _:
@@ -65,7 +65,7 @@ def reply_message(reply: FinalMessage, custom_tools: frozenset[str]) -> Assistan
     return AssistantMessage(tuple(parts), tuple(calls), reply.reasoning or None)
 
 
-def _named(fields: dict[str, Any], name: str | None) -> dict[str, Any]:
+def _with_name(fields: dict[str, Any], name: str | None) -> dict[str, Any]:
     return fields if name is None else {**fields, "name": name}
 
 
@@ -146,7 +146,7 @@ def compaction_item(summary: str, new_id: NewId) -> dict[str, Any]:
     """Return the item that replaces the earlier messages with their summary."""
     # In the field that OpenAI encrypts, so that clients return it unread; here it is plain base64.
     content = base64.b64encode(json.dumps({"summary": summary}).encode()).decode()
-    return _item("compaction", new_id, encrypted_content=content)
+    return _new_item("compaction", new_id, encrypted_content=content)
 
 
 def output_text(text: str) -> dict[str, Any]:
@@ -155,14 +155,14 @@ def output_text(text: str) -> dict[str, Any]:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
-def _item(kind: str, new_id: NewId, **fields: Any) -> dict[str, Any]:
-    status = {"status": "completed"} if kind in WITH_STATUS else {}
+def _new_item(kind: str, new_id: NewId, **fields: Any) -> dict[str, Any]:
+    status = {"status": "completed"} if kind in TYPES_WITH_STATUS else {}
     return {"id": new_id(ID_PREFIXES.get(kind, OTHER_PREFIX)), "type": kind, **status, **fields}
 
 
 def _message_item(role: str, content: list[dict[str, Any]], name: str | None, new_id: NewId) -> dict[str, Any]:
     named = {} if name is None else {"name": name}  # chat has names, the Responses API has none
-    return _item("message", new_id, role=role, content=content, **named)
+    return _new_item("message", new_id, role=role, content=content, **named)
 
 
 def _item_part(part: InputPart) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _assistant_items(message: AssistantMessage, new_id: NewId) -> list[dict[str,
     items: list[dict[str, Any]] = []
     if message.reasoning is not None:
         summary = [{"type": "summary_text", "text": message.reasoning}]
-        items.append(_item("reasoning", new_id, summary=summary))
+        items.append(_new_item("reasoning", new_id, summary=summary))
     if message.parts or message.name is not None or not message.tool_calls:
         content = [
             {"type": "refusal", "refusal": part.refusal} if isinstance(part, RefusalPart) else output_text(part.text)
@@ -198,13 +198,13 @@ def _call_item(call: ToolCall, new_id: NewId) -> dict[str, Any]:
     later = {"async": True} if call.deferred else {}
     if call.kind == "custom":
         fields = {"call_id": call.call_id, "name": call.name, "input": call.arguments}
-        return _item("custom_tool_call", new_id, **fields, **later)
+        return _new_item("custom_tool_call", new_id, **fields, **later)
     fields = {"call_id": call.call_id, "name": call.name, "arguments": call.arguments}
-    return _item("function_call", new_id, **fields, **later)
+    return _new_item("function_call", new_id, **fields, **later)
 
 
 def _result_item(message: ToolMessage, new_id: NewId, *, custom: bool) -> dict[str, Any]:
     output = [_item_part(part) for part in (TextPart(message.text), *message.media)] if message.media else message.text
     named = {"name": message.name} if message.name else {}
     kind = "custom_tool_call_output" if custom else "function_call_output"
-    return _item(kind, new_id, call_id=message.call_id, output=output, **named)
+    return _new_item(kind, new_id, call_id=message.call_id, output=output, **named)

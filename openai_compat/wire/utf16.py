@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 Event = TypeVar("Event", bound=Any)
 
-_HALF = re.compile("[\ud800-\udfff]")
-_FIRST = ("\ud800", "\udbff")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HIGH_SURROGATES = ("\ud800", "\udbff")
 
 
-def joined(text: str) -> str:
+def join_halves(text: str) -> str:
     """Return the text with each surrogate pair joined into its character; a lone surrogate becomes U+FFFD."""
     if not has_halves(text):
         return text
@@ -22,13 +22,13 @@ def joined(text: str) -> str:
 
 def has_halves(text: str) -> bool:
     """True if the text contains a surrogate; nearly all text has none."""
-    return not text.isascii() and _HALF.search(text) is not None
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
-def with_joined_texts(event: Event) -> Event:
+def join_event_texts(event: Event) -> Event:
     """Return the dataclass with the surrogate pairs in its texts joined."""
     texts = {field.name: getattr(event, field.name) for field in fields(event)}
-    cut = {name: joined(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)}
+    cut = {name: join_halves(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)}
     return replace(event, **cut) if cut else event
 
 
@@ -44,10 +44,10 @@ class HalfJoiner:
     def feed(self, piece: str) -> str:
         """Return the text that is complete so far."""
         text = self.held + piece
-        self.held = text[-1:] if _FIRST[0] <= text[-1:] <= _FIRST[1] else ""
-        return joined(text.removesuffix(self.held))
+        self.held = text[-1:] if _HIGH_SURROGATES[0] <= text[-1:] <= _HIGH_SURROGATES[1] else ""
+        return join_halves(text.removesuffix(self.held))
 
     def flush(self) -> str:
         """Return a replacement for the held surrogate, at the end of the text."""
         held, self.held = self.held, ""
-        return joined(held)
+        return join_halves(held)

@@ -32,7 +32,7 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.turns.event_contract import EventContract
-from openai_compat.wire.utf16 import joined
+from openai_compat.wire.utf16 import join_halves
 from tests.requirements import requirement
 from tests.support import strategies
 from tests.turns.test_stop_sequences import cut_at_first
@@ -148,7 +148,7 @@ def test_each_message_is_cut_at_its_first_stop_sequence_and_nothing_follows(
 ) -> None:
     items: list[AgentEvent | str] = [item for message in messages for item in (*message, MessageBreak())]
     expected: list[str] = []
-    for message in [joined("".join(pieces)) for pieces in messages]:
+    for message in [join_halves("".join(pieces)) for pieces in messages]:
         expected.append(cut_at_first(message, stop))
         if expected[-1] != message:
             break
@@ -158,7 +158,7 @@ def test_each_message_is_cut_at_its_first_stop_sequence_and_nothing_follows(
 
 @given(st.lists(strategies.texts, max_size=8), st.integers(1, 5))
 def test_text_over_max_tokens_is_cut_and_ends_with_length(pieces: list[str], limit: int) -> None:
-    whole, room = joined("".join(pieces)), limit * CHARACTERS_PER_TOKEN
+    whole, room = join_halves("".join(pieces)), limit * CHARACTERS_PER_TOKEN
     out = enforce([*pieces], strategies.asked(ALL, Sampling(max_tokens=limit)))
     assert "".join([e.text for e in out if isinstance(e, TextDelta)]) == whole[:room]
     assert out[-1] == Finished("length" if len(whole) > room else "stop")

@@ -24,7 +24,7 @@ from openai_compat.events import (
     ToolResult,
 )
 from openai_compat.turns.event_contract import EventContract
-from openai_compat.wire.utf16 import HalfJoiner, has_halves, joined
+from openai_compat.wire.utf16 import HalfJoiner, has_halves, join_halves
 from tests.requirements import requirement
 from tests.support import strategies
 from tests.turns.test_event_contract import ALL, enforce
@@ -38,7 +38,7 @@ halves = st.lists(st.sampled_from([FIRST, SECOND, SMILE, "a", "é", FIRST + SECO
 def test_pieces_come_to_the_text_that_all_of_them_are_together(pieces: list[str]) -> None:
     joiner = HalfJoiner()
     text = "".join([joiner.feed(piece) for piece in pieces]) + joiner.flush()
-    assert text == joined("".join(pieces))
+    assert text == join_halves("".join(pieces))
     assert text.encode().decode() == text
     assert joiner.flush() == ""
 
@@ -64,7 +64,7 @@ def test_what_passes_comes_out_as_it_is(pieces: list[str]) -> None:
     ],
 )
 def test_pairs_are_characters_and_single_halves_are_lost_once(text: str, whole: str) -> None:
-    assert joined(text) == whole
+    assert join_halves(text) == whole
 
 
 @requirement("text.halves")

@@ -11,7 +11,7 @@ from ...state.conversation_locks import Draft
 from ...stores.port import Store
 from ...stores.records import Approval, Conversation, Item, Key
 from ...tools import Toolbox
-from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
+from ...wire.chat_rest.serialize import conversation_of, decode_arguments, iso, messages_of, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
 from ..services import logger
@@ -63,7 +63,7 @@ def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> Pe
         "id": approval.id,
         "toolCallId": approval.call_id,
         "toolName": approval.tool,
-        "params": read(approval.arguments),
+        "params": decode_arguments(approval.arguments),
         "conversationId": approval.conversation,
         "securityLevel": "dangerous" if dangerous else "moderate",
         "status": "pending",

@@ -21,13 +21,13 @@ from .request_types import Block
 CUT_OFF = "Your response above was cut off mid-stream"
 """The beginning of Claude Code's request for the rest of an answer."""
 
-WHOLE = "only your next message is delivered"
+WANTS_WHOLE_ANSWER = "only your next message is delivered"
 """Text that Claude Code adds if it needs the whole answer: for its subagents, whose answer is one message."""
 
-Said: TypeAlias = tuple[str, list[Block]]
+PlainMessage: TypeAlias = tuple[str, list[Block]]
 """The role of a message, and its blocks."""
 
-NAMES: Mapping[str, str] = {
+ID_FIELDS: Mapping[str, str] = {
     "text": "text",
     "redacted_thinking": "data",
     "tool_use": "id",
@@ -52,34 +52,34 @@ class AskedFor:
 
 def asked_for(body: Mapping[str, Any]) -> AskedFor:
     """Return the answer that a request wants. `body` must be validated."""
-    said = [_said(message) for message in body["messages"]]
-    survived = _without_cut_offs(said)
+    said = [_plain_message(message) for message in body["messages"]]
+    survived = _remove_cut_offs(said)
     system = body.get("system") or ()
     instructions = [{"type": "text", "text": system}] if isinstance(system, str) else system
-    told = [block.get("text") for block in instructions if not str(block.get("text")).startswith(BILLING)]
+    texts = [block.get("text") for block in instructions if not str(block.get("text")).startswith(BILLING)]
     tools = [tool.get("name") for tool in body.get("tools") or ()]
-    wanted = [body.get("model"), told, tools, body.get("tool_choice"), body.get("output_config"), said]
+    wanted = [body.get("model"), texts, tools, body.get("tool_choice"), body.get("output_config"), said]
     return AskedFor(hashlib.sha256(dumps(wanted)).hexdigest(), survived)
 
 
-def _said(message: Mapping[str, Any]) -> Said:
+def _plain_message(message: Mapping[str, Any]) -> PlainMessage:
     """Return a message without anything that differs between retries: its notation, and `cache_control`."""
     content = message["content"]
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return message["role"], [_plain(block) for block in blocks]
+    return message["role"], [_plain_block(block) for block in blocks]
 
 
-def _plain(block: Block) -> Block:
+def _plain_block(block: Block) -> Block:
     plain = {name: value for name, value in block.items() if name != "cache_control"}
     if isinstance(plain.get("text"), str):
         plain["text"] = plain["text"].rstrip()  # Claude Code puts a line feed between texts that it sends together
     if isinstance(plain.get("content"), list):
         inner = cast("list[Any]", plain["content"])
-        plain["content"] = [_plain(cast("Block", one)) if isinstance(one, dict) else one for one in inner]
+        plain["content"] = [_plain_block(cast("Block", one)) if isinstance(one, dict) else one for one in inner]
     return plain
 
 
-def _without_cut_offs(said: list[Said]) -> tuple[Block, ...]:
+def _remove_cut_offs(said: list[PlainMessage]) -> tuple[Block, ...]:
     """Remove everything added to a conversation since the answer was cut off. Returns the surviving blocks of the answer."""
     survived: list[Block] = []
     whole = False
@@ -88,7 +88,7 @@ def _without_cut_offs(said: list[Said]) -> tuple[Block, ...]:
         cut_offs = [] if last is None else [block for block in said[last][1] if _is_cut_off(block)]
         if last is None or not cut_offs:
             return () if whole else tuple(survived)
-        whole = whole or WHOLE in cut_offs[-1]["text"]
+        whole = whole or WANTS_WHOLE_ANSWER in cut_offs[-1]["text"]
         said[last][1][:] = [block for block in said[last][1] if block not in cut_offs]
         if not said[last][1]:
             del said[last]
@@ -113,41 +113,41 @@ class RestOfAnswer:
 
     def feed(self, frames: bytes) -> bytes:
         """Return the events to send to the client for `frames`."""
-        return b"".join([self._event(told) for told in events_in(frames)])
+        return b"".join([self._filter_event(data) for data in parse_events(frames)])
 
-    def _event(self, told: dict[str, Any]) -> bytes:
-        match told["type"]:
+    def _filter_event(self, data: dict[str, Any]) -> bytes:
+        match data["type"]:
             case "message_start":
-                return _again({**told, "message": {**told["message"], "id": self._identifier}})
+                return _encode_event({**data, "message": {**data["message"], "id": self._identifier}})
             case "content_block_start" | "content_block_delta" | "content_block_stop":
-                return self._of_block(told)
+                return self._filter_block_event(data)
             case "message_delta" if self._survived:  # other blocks: better sent twice than lost
                 held, self._held, self._survived = self._held, [], []
-                return b"".join([self._shown(one) for block in held for one in block]) + _again(told)
+                return b"".join([self._renumber_event(one) for block in held for one in block]) + _encode_event(data)
             case _:
-                return _again(told)
+                return _encode_event(data)
 
-    def _of_block(self, told: dict[str, Any]) -> bytes:
+    def _filter_block_event(self, data: dict[str, Any]) -> bytes:
         if not self._survived:
-            return self._shown(told)
-        if told["type"] == "content_block_start":
+            return self._renumber_event(data)
+        if data["type"] == "content_block_start":
             self._held.append([])
-        self._held[-1].append(told)
-        fold_event(self._fold, told)
-        if told["type"] == "content_block_stop" and _is_same(self._fold.blocks[-1], self._survived[0]):
+        self._held[-1].append(data)
+        fold_event(self._fold, data)
+        if data["type"] == "content_block_stop" and _is_same(self._fold.blocks[-1], self._survived[0]):
             self._held.clear()
             del self._survived[0]
         return b""
 
-    def _shown(self, told: dict[str, Any]) -> bytes:
-        if told["type"] == "content_block_start":
+    def _renumber_event(self, data: dict[str, Any]) -> bytes:
+        if data["type"] == "content_block_start":
             self._index += 1
-        return _again({**told, "index": self._index})
+        return _encode_event({**data, "index": self._index})
 
 
 def _is_same(block: Block, survived: Block) -> bool:
     kind = block["type"]
-    name = NAMES.get(kind)
+    name = ID_FIELDS.get(kind)
     if kind != survived.get("type") or name is None:
         return bool(kind == survived.get("type"))
     return str(block.get(name)).strip() == str(survived.get(name)).strip()
@@ -157,32 +157,32 @@ def whole_answer(frames: bytes) -> tuple[bool, bytes]:
     """Fold events into the body of a whole response. The flag is False if they end with an error."""
     message: dict[str, Any] = {}
     fold = BlockFold()
-    for told in events_in(frames):
-        match told["type"]:
+    for data in parse_events(frames):
+        match data["type"]:
             case "message_start":
-                message = told["message"]
+                message = data["message"]
             case "message_delta":
-                message |= {**told["delta"], "usage": told["usage"]}
+                message |= {**data["delta"], "usage": data["usage"]}
             case "error":
-                return False, dumps(told)
+                return False, dumps(data)
             case _:
-                fold_event(fold, told)
+                fold_event(fold, data)
     return True, dumps({**message, "content": fold.blocks})
 
 
-def events_in(frames: bytes) -> Iterator[dict[str, Any]]:
+def parse_events(frames: bytes) -> Iterator[dict[str, Any]]:
     """Yield the data of whole events."""
     for frame in frames.split(b"\n\n")[:-1]:
         yield from_json(frame[frame.index(b"data: ") + len(b"data: ") :])
 
 
-def fold_event(fold: BlockFold, told: Mapping[str, Any]) -> None:
+def fold_event(fold: BlockFold, data: Mapping[str, Any]) -> None:
     """Add a block event to the fold."""
-    match told["type"]:
+    match data["type"]:
         case "content_block_start":
-            fold.start(told["content_block"])
+            fold.start(data["content_block"])
         case "content_block_delta":
-            delta = told["delta"]
+            delta = data["delta"]
             (field,) = [name for name in delta if name != "type"]
             fold.delta(delta["type"], field, delta[field])
         case "content_block_stop":
@@ -191,5 +191,5 @@ def fold_event(fold: BlockFold, told: Mapping[str, Any]) -> None:
             pass
 
 
-def _again(told: Mapping[str, Any]) -> bytes:
-    return event(told["type"], **{name: value for name, value in told.items() if name != "type"})
+def _encode_event(data: Mapping[str, Any]) -> bytes:
+    return event(data["type"], **{name: value for name, value in data.items() if name != "type"})

@@ -40,7 +40,7 @@ from .request_types import (
     ToolUseBlockParam,
     UrlSource,
 )
-from .signatures import opened
+from .signatures import open_seal
 
 NOTHING_SAID = "(The agent said nothing.)"
 """The text of an answer that would be empty: Claude Code resends a request whose answer shows nothing."""
@@ -51,7 +51,7 @@ BILLING = "x-anthropic-billing-header:"
 REMINDER, REMINDER_END = "<system-reminder>", "</system-reminder>"
 """Delimiters of Claude Code's own text within a message of the user."""
 
-MOST_DEPTH = 3
+MAX_DEPTH = 3
 """Maximum nesting of documents made of blocks, which may contain documents."""
 
 Param = TypeVar("Param", bound=SentByClient)
@@ -77,17 +77,17 @@ class ConversationReader:
     _names: dict[str, str] = field(default_factory=dict[str, str])
     _places: list[str] = field(default_factory=list[str])
 
-    def go_on_after(self, before: Sequence[Message]) -> None:
+    def add_history(self, before: Sequence[Message]) -> None:
         """Add the stored history, which precedes the request."""
         for message in before:
             self._add(message, "thread.previous_message_id")
             if isinstance(message, AssistantMessage):
                 self._names |= {call.call_id: call.name for call in message.tool_calls}
 
-    def system(self, system: str | Sequence[Block] | None) -> None:
+    def add_system(self, system: str | Sequence[Block] | None) -> None:
         """Add the instructions before the conversation."""
         if system is not None:
-            self._instructions(system, "system")
+            self._add_instructions(system, "system")
 
     def read(self, params: Sequence[ConversationMessageParam]) -> None:
         """Read the messages. Raises InvalidRequest for malformed blocks, and for blocks that agents cannot receive."""
@@ -97,13 +97,13 @@ class ConversationReader:
         for index, param in enumerate(params):
             where = f"messages[{index}]"
             if param.role == "system":
-                self._instructions(param.content, f"{where}.content")
+                self._add_instructions(param.content, f"{where}.content")
                 continue
             blocks = [{"type": "text", "text": param.content}] if isinstance(param.content, str) else param.content
             if param.role == "user":
-                self._user(blocks, where, last=index == last)
+                self._add_user(blocks, where, last=index == last)
             else:
-                self._assistant(blocks, where)
+                self._add_assistant(blocks, where)
 
     def check_complete(self) -> None:
         """Raise InvalidRequest unless each call has one result, in the next message, and the assistant is not last."""
@@ -135,26 +135,26 @@ class ConversationReader:
         self.messages.append(message)
         self._places.append(where)
 
-    def _instructions(self, content: str | Sequence[Block], where: str) -> None:
+    def _add_instructions(self, content: str | Sequence[Block], where: str) -> None:
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        texts = [part.text for part in self._parts(blocks, where) if isinstance(part, TextPart)]
+        texts = [part.text for part in self._parse_parts(blocks, where) if isinstance(part, TextPart)]
         text = "\n\n".join([text for text in texts if not text.startswith(BILLING)])
         if text.strip():
             self._add(SystemMessage(text), where)
 
     # user messages
 
-    def _user(self, blocks: Sequence[Block], where: str, *, last: bool) -> None:
+    def _add_user(self, blocks: Sequence[Block], where: str, *, last: bool) -> None:
         """Add tool results, then the user's text. Text that the client has inserted becomes instructions.
 
         If the `last` message has nothing else, that text stays a user message: an agent needs a question.
         """
         results = [
-            self._result(block, f"{where}.content[{index}]")
+            self._parse_result(block, f"{where}.content[{index}]")
             for index, block in enumerate(blocks)
             if block.get("type") == "tool_result"
         ]
-        parts = self._parts(blocks, f"{where}.content", passed_over=("tool_result",))
+        parts = self._parse_parts(blocks, f"{where}.content", passed_over=("tool_result",))
         texts = [part for part in parts if isinstance(part, TextPart) and part.text.startswith(REMINDER)]
         reminders = [part for part in texts if part.text.rstrip().endswith(REMINDER_END)]
         said = tuple([part for part in parts if part not in reminders])
@@ -174,38 +174,38 @@ class ConversationReader:
         if said or not results:
             self._add(UserMessage(said or (TextPart(""),)), where)
 
-    def _result(self, block: Block, where: str) -> tuple[ToolMessage, str]:
-        told = validate(ToolResultBlockParam, block, where)
-        content = told.content or ""
+    def _parse_result(self, block: Block, where: str) -> tuple[ToolMessage, str]:
+        param = validate(ToolResultBlockParam, block, where)
+        content = param.content or ""
         if isinstance(content, str):
             parts: Sequence[InputPart] = (TextPart(content),)
         else:
-            parts = self._parts(content, f"{where}.content")
+            parts = self._parse_parts(content, f"{where}.content")
         media = tuple([part for part in parts if not isinstance(part, TextPart)])
-        name = self._names.get(told.tool_use_id, "")
-        message = ToolMessage(told.tool_use_id, text_of(parts), name, media, told.is_error is True)
+        name = self._names.get(param.tool_use_id, "")
+        message = ToolMessage(param.tool_use_id, text_of(parts), name, media, param.is_error is True)
         return message, f"{where}.tool_use_id"
 
-    def _parts(
+    def _parse_parts(
         self, blocks: Sequence[Block], where: str, passed_over: Sequence[str] = (), depth: int = 0
     ) -> list[InputPart]:
-        if depth > MOST_DEPTH:
+        if depth > MAX_DEPTH:
             raise InvalidRequest("Blocks are nested too deeply.", param=where, code="invalid_value")
         return [
             part
             for index, block in enumerate(blocks)
             if block.get("type") not in passed_over
-            for part in self._part(block, f"{where}[{index}]", depth)
+            for part in self._parse_part(block, f"{where}[{index}]", depth)
         ]
 
-    def _part(self, block: Block, where: str, depth: int) -> Sequence[InputPart]:
+    def _parse_part(self, block: Block, where: str, depth: int) -> Sequence[InputPart]:
         match block.get("type"):
             case "text":
                 return (TextPart(validate(TextBlockParam, block, where).text),)
             case "image":
-                return (self._image(validate(ImageBlockParam, block, where), where),)
+                return (self._parse_image(validate(ImageBlockParam, block, where), where),)
             case "document":
-                return self._document(validate(DocumentBlockParam, block, where), where, depth)
+                return self._parse_document(validate(DocumentBlockParam, block, where), where, depth)
             case "search_result":
                 found = validate(SearchResultBlockParam, block, where)
                 text = "\n".join([part.text for part in found.content])
@@ -215,16 +215,16 @@ class ConversationReader:
             case kind:
                 return (TextPart(_text_of_unknown(kind, block, where)),)
 
-    def _image(self, block: ImageBlockParam, where: str) -> InputPart:
+    def _parse_image(self, block: ImageBlockParam, where: str) -> InputPart:
         source = block.source
         if isinstance(source, FileSource):
-            return self._file(source, where, None)
+            return self._file_part(source, where, None)
         self.media.append((where, ImagePart))
         return ImagePart(
             source.url if isinstance(source, UrlSource) else f"data:{source.media_type};base64,{source.data}"
         )
 
-    def _document(self, block: DocumentBlockParam, where: str, depth: int) -> Sequence[InputPart]:
+    def _parse_document(self, block: DocumentBlockParam, where: str, depth: int) -> Sequence[InputPart]:
         source = block.source
         match source:
             case PlainTextSource():  # every agent can read text
@@ -233,9 +233,9 @@ class ConversationReader:
                 titled = (TextPart(block.title),) if block.title else ()
                 if isinstance(source.content, str):
                     return (*titled, TextPart(source.content))
-                return (*titled, *self._parts(source.content, f"{where}.source.content", depth=depth + 1))
+                return (*titled, *self._parse_parts(source.content, f"{where}.source.content", depth=depth + 1))
             case FileSource():
-                return (self._file(source, where, block.title),)
+                return (self._file_part(source, where, block.title),)
             case UrlSource():
                 self.media.append((where, FilePart))
                 return (FilePart(file_url=source.url, filename=block.title),)
@@ -244,13 +244,13 @@ class ConversationReader:
                 data = f"data:{source.media_type};base64,{source.data}"
                 return (FilePart(file_data=data, filename=block.title),)
 
-    def _file(self, source: FileSource, where: str, title: str | None) -> FilePart:
+    def _file_part(self, source: FileSource, where: str, title: str | None) -> FilePart:
         self.files.setdefault(source.file_id, where)
         return FilePart(file_id=source.file_id, filename=title)
 
     # assistant messages
 
-    def _assistant(self, blocks: Sequence[Block], where: str) -> None:
+    def _add_assistant(self, blocks: Sequence[Block], where: str) -> None:
         """Add the assistant's text, reasoning and calls. Other blocks, such as the agent's own calls, are skipped."""
         parts: list[TextPart] = []
         calls: dict[str, ToolCall] = {}
@@ -263,12 +263,12 @@ class ConversationReader:
                     text = validate(TextBlockParam, block, place).text
                     parts += [TextPart(text)] if text and text != NOTHING_SAID else []
                 case "thinking":
-                    told = validate(ThinkingBlockParam, block, place)
-                    thinking += [told.thinking] if told.thinking else []
-                    thoughts += self._thought(told.thinking, told.signature)
+                    param = validate(ThinkingBlockParam, block, place)
+                    thinking += [param.thinking] if param.thinking else []
+                    thoughts += self._signed_thoughts(param.thinking, param.signature)
                 case "redacted_thinking":
                     data = validate(RedactedThinkingBlockParam, block, place).data
-                    thoughts += self._thought("", data, redacted=True)
+                    thoughts += self._signed_thoughts("", data, redacted=True)
                 case "tool_use":
                     called = validate(ToolUseBlockParam, block, place)
                     if called.id in calls:
@@ -283,8 +283,8 @@ class ConversationReader:
             said = AssistantMessage(tuple(parts), tuple(calls.values()), reasoning, thoughts=tuple(thoughts))
             self._add(said, where)
 
-    def _thought(self, text: str, seal: str | None, *, redacted: bool = False) -> list[Thought]:
-        signature = None if seal is None else opened(self.model, seal)
+    def _signed_thoughts(self, text: str, seal: str | None, *, redacted: bool = False) -> list[Thought]:
+        signature = None if seal is None else open_seal(self.model, seal)
         return [] if signature is None else [Thought(text, signature, redacted)]
 
 

@@ -32,7 +32,7 @@ class AnthropicErrors:
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         """Return `{"type": "error", "error": {"type", "message", "details"}, "request_id"}`."""
-        return dumps({"type": "error", "error": _told(error), "request_id": request_id})
+        return dumps({"type": "error", "error": _error_fields(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """Return retry hints, and the headers that the error carries."""
@@ -40,10 +40,10 @@ class AnthropicErrors:
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """Return the error as the last event of a stream, never with a type that clients retry: the agent has already acted."""
-        told = _told(error)
-        if told["type"] in REPEATED:
-            told["type"] = "agent_error"
-        return event("error", error=told, request_id=request_id)
+        fields = _error_fields(error)
+        if fields["type"] in REPEATED:
+            fields["type"] = "agent_error"
+        return event("error", error=fields, request_id=request_id)
 
 
 def error_type(status: int) -> str:
@@ -51,7 +51,7 @@ def error_type(status: int) -> str:
     return TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
 
 
-def _told(error: OpenAICompatError) -> dict[str, Any]:
+def _error_fields(error: OpenAICompatError) -> dict[str, Any]:
     message = error.message
     if error.code == "context_length_exceeded":
         message = TOO_LONG + message

@@ -21,7 +21,7 @@ from ...agent_request import (
 from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import ImagePart, Message, SystemMessage, ToolMessage
-from ..json import check_length, checked_tools, parse_object, parse_schema, validate
+from ..json import check_length, check_tools, parse_object, parse_schema, validate
 from ..serialize_messages import chat_message
 from .conversation import ConversationReader
 from .request_types import (
@@ -86,27 +86,27 @@ def parse_messages_request(body: bytes, caller: Caller) -> ParsedMessages:
             if raw.get(name) is not None:
                 text = f"'{name}' is kept with the thread, and cannot be sent when it is continued."
                 raise InvalidRequest(text, param=name, code="invalid_value")
-    return _messages_request(raw, caller)
+    return _parse_messages_request(raw, caller)
 
 
 def continued(parsed: ParsedMessages, before: Sequence[Message], tools: list[Block] | None) -> ParsedMessages:
     """Return the request with the thread's history, and with the tools that the thread began with."""
     request = parsed.request
     caller = Caller(request.principal, request.headers)
-    return _messages_request({**parsed.body, "tools": tools}, caller, before)
+    return _parse_messages_request({**parsed.body, "tools": tools}, caller, before)
 
 
 def parse_token_count(body: bytes, caller: Caller) -> ParsedMessages:
     """Parse a request for a token count. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
-    return _parsed(validate(TokenCountRequest, raw), raw, caller)
+    return _to_parsed(validate(TokenCountRequest, raw), raw, caller)
 
 
-def _messages_request(raw: dict[str, Any], caller: Caller, before: Sequence[Message] = ()) -> ParsedMessages:
+def _parse_messages_request(raw: dict[str, Any], caller: Caller, before: Sequence[Message] = ()) -> ParsedMessages:
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     wire = validate(MessagesRequest, raw)
-    parsed = _parsed(wire, raw, caller, before)
+    parsed = _to_parsed(wire, raw, caller, before)
     request = replace(
         parsed.request,
         stream=wire.stream is True,
@@ -124,15 +124,15 @@ def _messages_request(raw: dict[str, Any], caller: Caller, before: Sequence[Mess
     return replace(parsed, request=request, thread=after)
 
 
-def _parsed(
+def _to_parsed(
     wire: TokenCountRequest, raw: dict[str, Any], caller: Caller, before: Sequence[Message] = ()
 ) -> ParsedMessages:
     conversation = ConversationReader(wire.model)
-    conversation.go_on_after(before)
-    conversation.system(wire.system)
+    conversation.add_history(before)
+    conversation.add_system(wire.system)
     conversation.read(wire.messages)
-    named, server_tools = _tools(wire.tools or ())
-    tools = checked_tools(named, "input_schema")
+    named, server_tools = _parse_tools(wire.tools or ())
+    tools = check_tools(named, "input_schema")
     choice = _tool_choice(wire, tools)
     chosen = wire.tool_choice
     known = MessagesRequest.model_fields.keys()
@@ -155,7 +155,7 @@ def _parsed(
         request=request,
         body=raw,
         conversation=conversation,
-        thinking=_thinking(wire),
+        thinking=_thinking_mode(wire),
         server_tools=server_tools,
         tool_places={tool.name: place for place, tool in named},
     )
@@ -203,7 +203,7 @@ def refuse_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabi
     return request
 
 
-def _tools(sent: list[Block] | tuple[()]) -> tuple[list[tuple[str, Tool]], tuple[ServerTool, ...]]:
+def _parse_tools(sent: list[Block] | tuple[()]) -> tuple[list[tuple[str, Tool]], tuple[ServerTool, ...]]:
     """Return the client's tools, each with the path of its name, and all other tools."""
     named: list[tuple[str, Tool]] = []
     others: list[ServerTool] = []
@@ -213,8 +213,8 @@ def _tools(sent: list[Block] | tuple[()]) -> tuple[list[tuple[str, Tool]], tuple
             other = validate(ServerToolDefinition, tool, place)
             others.append(ServerTool(other.name[:64], other.type[:64], f"{place}.type"))
             continue
-        told = validate(ToolDefinition, tool, place)
-        named.append((f"{place}.name", FunctionTool(told.name, told.description, told.input_schema, told.strict)))
+        param = validate(ToolDefinition, tool, place)
+        named.append((f"{place}.name", FunctionTool(param.name, param.description, param.input_schema, param.strict)))
     return named, tuple(others)
 
 
@@ -241,7 +241,7 @@ def _response_format(wire: TokenCountRequest) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {"name": "output", "schema": wanted.schema_, "strict": True}}
 
 
-def _thinking(wire: TokenCountRequest) -> Thinking:
+def _thinking_mode(wire: TokenCountRequest) -> Thinking:
     """Return "hidden" unless reasoning is requested: programs that did not request it read `content[0].text`."""
     if wire.thinking is None or wire.thinking.type == "disabled":
         return "hidden"

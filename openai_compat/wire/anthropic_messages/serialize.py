@@ -37,7 +37,7 @@ from ..reducer import Item, Texts, Usage
 from .conversation import NOTHING_SAID
 from .events import PING, BlockEvents, BlockFold, BlockWriter, event
 from .parse import Thinking
-from .signatures import sealed
+from .signatures import seal_signature
 
 OwnTools: TypeAlias = Literal["blocks", "hidden", "thinking", "text"]
 """Where users see calls of the agent's own tools: in blocks, nowhere, or in the agent's reasoning or text."""
@@ -111,23 +111,25 @@ class AnswerWriter:
             "cache_read_input_tokens": 0,
             "output_tokens": 1,  # as in Anthropic's API, which counts the first token here
         }
-        return event("message_start", message=self._message([], None, usage)) + PING
+        return event("message_start", message=self._message_object([], None, usage)) + PING
 
     def feed(self, items: list[Item]) -> bytes:
         """Return the events for these items; empty if there is nothing to show, or if the response is not streamed."""
-        data = self._texts(items) if type(items) is Texts else b"".join([self._item(item) for item in items])
+        data = (
+            self._write_texts(items) if type(items) is Texts else b"".join([self._write_item(item) for item in items])
+        )
         return data if self._begun or not data else self.begin() + data
 
     def end(self, usage: Usage, *, may_be_silent: bool = False) -> bytes:
         """Return the last events of a stream, or the whole response. Unless `may_be_silent`, an empty answer gets a text."""
         self._before_end = (self._begun, self._open, self._closed_any, self._events.index)
-        data = self.begin() + self._close()
+        data = self.begin() + self._close_block()
         # A call that was cut off does not count.
         calls = [call for call in self._calls.values() if call is not None and not self._refusal]
         if self._reason == "refusal" and not self._refusal and not self._form.refuses:
-            data += self._text_block(FILTERED)
+            data += self._write_text_block(FILTERED)
         if not self._spoke and not calls and not may_be_silent:
-            data += self._text_block(NOTHING_SAID)
+            data += self._write_text_block(NOTHING_SAID)
         for call in calls:
             data += self._blocks.start({"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}})
             # All of the input in a delta: Claude Code ignores the input in `content_block_start`.
@@ -136,7 +138,7 @@ class AnswerWriter:
         reason = self._stop_reason(calls)
         counts = self._counts(usage)
         if not self._form.streams:
-            return dumps(self._message(self._fold.blocks, reason, counts))
+            return dumps(self._message_object(self._fold.blocks, reason, counts))
         delta = {"stop_reason": reason, "stop_sequence": self._stop_sequence, **self._stop_details(reason)}
         return data + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
@@ -148,7 +150,7 @@ class AnswerWriter:
         """Return the response to a request that wants no answer (`max_tokens: 0`), for which no agent ran."""
         counts = {"input_tokens": self._form.estimate(), "output_tokens": 0}
         if not self._form.streams:
-            return dumps(self._message([], "max_tokens", counts))
+            return dumps(self._message_object([], "max_tokens", counts))
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         return self.begin() + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
@@ -157,10 +159,12 @@ class AnswerWriter:
 
         If a stream fails before any of its blocks is complete, Claude Code resends the request without streaming.
         """
-        data = self.begin() + self._close()
-        return data if self._closed_any else data + self._text_block("")
+        data = self.begin() + self._close_block()
+        return data if self._closed_any else data + self._write_text_block("")
 
-    def _message(self, content: list[dict[str, Any]], reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
+    def _message_object(
+        self, content: list[dict[str, Any]], reason: str | None, usage: dict[str, Any]
+    ) -> dict[str, Any]:
         return {
             "id": self._form.id,
             "type": "message",
@@ -207,73 +211,77 @@ class AnswerWriter:
 
     # content blocks
 
-    def _texts(self, texts: list[str]) -> bytes:
+    def _write_texts(self, texts: list[str]) -> bytes:
         if not self._spoke:
             self._spoke = any([text.strip() for text in texts])
         self._said += sum(map(len, texts))
         if self._open == "text":
             return self._blocks.texts(texts)
-        return self._start({"type": "text", "text": ""}) + self._blocks.texts(texts)
+        return self._start_block({"type": "text", "text": ""}) + self._blocks.texts(texts)
 
-    def _start(self, block: dict[str, Any]) -> bytes:
-        closed = self._close()
+    def _start_block(self, block: dict[str, Any]) -> bytes:
+        closed = self._close_block()
         self._open = block["type"]
         return closed + self._blocks.start(block)
 
-    def _close(self) -> bytes:
+    def _close_block(self) -> bytes:
         if not self._open:
             return b""
         data = b""
         if self._open == "thinking":
-            data = self._blocks.delta("signature_delta", "signature", sealed(self._form.model, self._signature))
+            data = self._blocks.delta("signature_delta", "signature", seal_signature(self._form.model, self._signature))
             self._signature, self._signed = None, False
         self._open, self._closed_any = "", True
         return data + self._blocks.stop()
 
-    def _whole(self, block: dict[str, Any]) -> bytes:
-        return self._start(block) + self._close()
+    def _write_block(self, block: dict[str, Any]) -> bytes:
+        return self._start_block(block) + self._close_block()
 
-    def _text_block(self, text: str) -> bytes:
+    def _write_text_block(self, text: str) -> bytes:
         """Return a text as a block of its own."""
         return (
-            self._close() + (self._texts([text]) if text else self._start({"type": "text", "text": ""})) + self._close()
+            self._close_block()
+            + (self._write_texts([text]) if text else self._start_block({"type": "text", "text": ""}))
+            + self._close_block()
         )
 
-    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+    def _write_item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
             case str():
-                return self._texts([item])
+                return self._write_texts([item])
             case TextDelta():
-                return self._texts([item.text]) if item.text else b""
+                return self._write_texts([item.text]) if item.text else b""
             case MessageBreak():
-                return self._close()
+                return self._close_block()
             case ReasoningDelta():
-                return self._thought(item)
+                return self._write_reasoning(item)
             case RefusalDelta():
                 self._refusal.append(item.text)
-                return self._texts([item.text]) if item.text else b""
+                return self._write_texts([item.text]) if item.text else b""
             case Citation():
-                return self._citation(item)
+                return self._write_citation(item)
             case MediaDelta():
-                return self._text_block(
+                return self._write_text_block(
                     item.transcript or f"[A file of type {item.media_type}: this API has no place for it.]"
                 )
             case ToolCallStarted() | ToolCallDelta():
                 if isinstance(item, ToolCallStarted):
-                    self._begun_call(item)
+                    self._register_call(item)
                 return b""
             case ToolCallReady():
-                return self._call(item)
+                return self._write_call(item)
             case ToolResult():
-                return self._result(item)
+                return self._write_result(item)
             case Progress():
-                return self._activity(item.status)
+                return self._write_activity(item.status)
             case Notice() | Compacted() | UsageReported():
                 return b""
             case Paused():
                 asks = any([call.waits_for == "approval" for call in item.pending])
                 said = self._ask(item) if asks else ()
-                return b"".join([self._text_block(it) if isinstance(it, str) else self._item(it) for it in said])
+                return b"".join(
+                    [self._write_text_block(it) if isinstance(it, str) else self._write_item(it) for it in said]
+                )
             case Finished():
                 self._stop_sequence = item.stop_sequence
                 found = "end_turn" if item.stop_sequence is None else "stop_sequence"
@@ -282,23 +290,25 @@ class AnswerWriter:
             case _:
                 assert_never(item)
 
-    def _thought(self, item: ReasoningDelta) -> bytes:
+    def _write_reasoning(self, item: ReasoningDelta) -> bytes:
         if self._form.thinking == "hidden":
             return b""
         if item.redacted:
-            return self._whole({"type": "redacted_thinking", "data": sealed(self._form.model, item.signature)})
+            return self._write_block(
+                {"type": "redacted_thinking", "data": seal_signature(self._form.model, item.signature)}
+            )
         if not item.text and item.signature is None:
             return b""
         data = b""
         if self._open != "thinking" or (self._signed and item.text):
-            data = self._start({"type": "thinking", "thinking": "", "signature": ""})
+            data = self._start_block({"type": "thinking", "thinking": "", "signature": ""})
         if item.text and self._form.thinking == "shown":
             data += self._blocks.delta("thinking_delta", "thinking", item.text)
         if item.signature is not None:
             self._signature, self._signed = item.signature, True
         return data
 
-    def _citation(self, item: Citation) -> bytes:
+    def _write_citation(self, item: Citation) -> bytes:
         location = {
             "type": "web_search_result_location",
             "url": item.url,
@@ -306,18 +316,18 @@ class AnswerWriter:
             "cited_text": "",  # text of the source, which agents do not report
             "encrypted_index": "",
         }
-        started = b"" if self._open == "text" else self._start({"type": "text", "text": ""})
+        started = b"" if self._open == "text" else self._start_block({"type": "text", "text": ""})
         return started + self._blocks.delta("citations_delta", "citation", location)
 
     # tool calls
 
-    def _begun_call(self, item: ToolCallStarted) -> None:
+    def _register_call(self, item: ToolCallStarted) -> None:
         if item.executor == "agent":
             self._names[item.call_id] = item.name
         else:  # calls keep the order in which they began
             self._calls[item.call_id] = None
 
-    def _call(self, item: ToolCallReady) -> bytes:
+    def _write_call(self, item: ToolCallReady) -> bytes:
         call = ToolCall(item.call_id, item.name, item.arguments)
         if item.call_id not in self._names:  # a client's tool
             self._held += len(item.arguments)
@@ -326,34 +336,34 @@ class AnswerWriter:
             self._calls[item.call_id] = call
             return b""
         if self._form.own_tools != "blocks":
-            return self._activity(tool_running(item.name))
+            return self._write_activity(tool_running(item.name))
         # All input goes in the start, unlike a client's: Claude Code fails on a delta here. Never a `tool_use`: it would run it.
         block = {"type": "mcp_tool_use", "id": item.call_id, "name": item.name, "server_name": SERVER_NAME}
-        return self._whole({**block, "input": call.input})
+        return self._write_block({**block, "input": call.input})
 
-    def _result(self, item: ToolResult) -> bytes:
+    def _write_result(self, item: ToolResult) -> bytes:
         if self._form.own_tools != "blocks":
-            return self._activity(tool_ended(item, self._names.get(item.call_id, "tool")))
+            return self._write_activity(tool_ended(item, self._names.get(item.call_id, "tool")))
         if item.call_id not in self._names:
             return b""  # of a call that was never shown
         content = [{"type": "text", "text": item.output}]
         block = {"type": "mcp_tool_result", "tool_use_id": item.call_id, "is_error": item.is_error or item.denied}
-        return self._whole({**block, "content": content})
+        return self._write_block({**block, "content": content})
 
-    def _activity(self, status: str) -> bytes:
+    def _write_activity(self, status: str) -> bytes:
         match self._form.own_tools:
             case "hidden" | "blocks":
                 return b""
             case "thinking":
-                return self._thought(ReasoningDelta(status + "\n"))
+                return self._write_reasoning(ReasoningDelta(status + "\n"))
             case "text":
-                return self._line(f"{ACTIVITY}{status}{ACTIVITY_END}")
+                return self._write_status_line(f"{ACTIVITY}{status}{ACTIVITY_END}")
             case _:
                 assert_never(self._form.own_tools)
 
-    def _line(self, line: str) -> bytes:
+    def _write_status_line(self, line: str) -> bytes:
         """Return a status line, which does not count as an answer."""
         spoke = self._spoke
-        data = self._text_block(line)
+        data = self._write_text_block(line)
         self._spoke = spoke
         return data

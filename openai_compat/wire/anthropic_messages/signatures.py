@@ -13,18 +13,18 @@ from pydantic_core import from_json
 from ..json import dumps
 
 
-def sealed(model: str, signature: str | None) -> str:
+def seal_signature(model: str, signature: str | None) -> str:
     """Return a signature as opaque text for clients; unsigned reasoning gets a text without a signature."""
     return urlsafe_b64encode(dumps([model, signature])).decode()
 
 
-def opened(model: str, seal: str) -> str | None:
-    """Return the signature in a text from `sealed`; None if the text is invalid or from another model."""
+def open_seal(model: str, seal: str) -> str | None:
+    """Return the signature in a text from `seal_signature`; None if the text is invalid or from another model."""
     try:
-        told: Any = from_json(urlsafe_b64decode(seal.encode()))
+        decoded: Any = from_json(urlsafe_b64decode(seal.encode()))
     except ValueError:
         return None
-    parts = cast("list[Any]", told) if isinstance(told, list) else []
+    parts = cast("list[Any]", decoded) if isinstance(decoded, list) else []
     if len(parts) != 2 or parts[0] != model or not isinstance(parts[1], str):
         return None
     return parts[1]

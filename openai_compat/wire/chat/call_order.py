@@ -12,12 +12,12 @@ from ...events import AgentEvent, ToolCallDelta, ToolCallReady, ToolCallStarted
 
 CallEvent: TypeAlias = ToolCallStarted | ToolCallDelta | ToolCallReady
 
-CALL = 256
+CALL_OVERHEAD = 256
 """Overhead of a waiting call, counted like characters of its arguments."""
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingCall:
     """A call that began while another one was open, with its arguments so far."""
 
     started: ToolCallStarted
@@ -43,7 +43,7 @@ class CallOrder:
         self._most = most
         self._size = 0
         self._open: str | None = None
-        self._waiting: dict[str, _Waiting] = {}
+        self._waiting: dict[str, _WaitingCall] = {}
 
     def show(self, event: CallEvent) -> Sequence[AgentEvent]:
         """Return the events that may be written now."""
@@ -53,34 +53,36 @@ class CallOrder:
             return ()
         if not isinstance(event, ToolCallStarted):
             return (
-                (event, *self._next()) if isinstance(event, ToolCallReady) and self._open == event.call_id else (event,)
+                (event, *self._release_next())
+                if isinstance(event, ToolCallReady) and self._open == event.call_id
+                else (event,)
             )
         if self._open is None:
             self._open = event.call_id
             return (event,)
         # On the first piece of the next call, the SDK takes this call as complete and parses its arguments as JSON.
-        self._waiting[event.call_id] = _Waiting(event)
-        self._count(CALL)
+        self._waiting[event.call_id] = _WaitingCall(event)
+        self._add_size(CALL_OVERHEAD)
         return ()
 
-    def _hold(self, waiting: _Waiting, event: CallEvent) -> None:
+    def _hold(self, waiting: _WaitingCall, event: CallEvent) -> None:
         if isinstance(event, ToolCallDelta):
             waiting.arguments.write(event.arguments)
-            self._count(len(event.arguments))
+            self._add_size(len(event.arguments))
         elif isinstance(event, ToolCallReady):
             waiting.ready = event
 
-    def _count(self, characters: int) -> None:
+    def _add_size(self, characters: int) -> None:
         self._size += characters
         if self._size > self._most:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
 
-    def _next(self) -> Iterator[AgentEvent]:
+    def _release_next(self) -> Iterator[AgentEvent]:
         """Yield the held events of the following calls, up to and including the first that is not ready, which is now open."""
         self._open = None
         while self._waiting and self._open is None:
             call_id = next(iter(self._waiting))
             waiting = self._waiting.pop(call_id)
-            self._size -= CALL + waiting.arguments.tell()
+            self._size -= CALL_OVERHEAD + waiting.arguments.tell()
             self._open = call_id if waiting.ready is None else None
             yield from waiting.events()

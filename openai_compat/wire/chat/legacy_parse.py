@@ -37,7 +37,7 @@ def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
     wire = validate(CompletionRequest, raw)
     _refuse_unsupported(wire)
     prompts = _prompts(wire)
-    return ParsedCompletion(wire, prompts, [_request(wire, prompt, caller) for prompt in prompts])
+    return ParsedCompletion(wire, prompts, [_build_request(wire, prompt, caller) for prompt in prompts])
 
 
 def _refuse_unsupported(wire: CompletionRequest) -> None:
@@ -61,7 +61,7 @@ def _prompts(wire: CompletionRequest) -> list[str]:
     return cast("list[str]", wire.prompt)
 
 
-def _request(wire: CompletionRequest, prompt: str, caller: Caller) -> AgentRequest:
+def _build_request(wire: CompletionRequest, prompt: str, caller: Caller) -> AgentRequest:
     return AgentRequest(
         model=wire.model,
         messages=(UserMessage((TextPart(prompt),)),),

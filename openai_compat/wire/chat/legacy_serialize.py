@@ -71,7 +71,7 @@ class CompletionForm:
             usage.add(message.usage)
         choices: list[TextChoice] = []
         for echo, message in zip(self.echo, messages, strict=False):
-            reason = _reason(message.finish_reason)
+            reason = _completion_reason(message.finish_reason)
             text = echo + message.text
             choices.append({"index": len(choices), "text": text, "logprobs": None, "finish_reason": reason})
         return dumps({**self.part(choices), "usage": usage_object(usage)})
@@ -88,20 +88,20 @@ class CompletionStream:
     def begin(self) -> bytes:
         """Return the prompt if it is to be echoed."""
         echo, self._echo = self._echo, ""
-        return self._text(echo) if echo else b""
+        return self._text_chunk(echo) if echo else b""
 
     def feed(self, items: list[Item]) -> bytes:
         """Return the events for these items."""
-        return self.begin() + b"".join([self._item(item) for item in items])
+        return self.begin() + b"".join([self._write_item(item) for item in items])
 
-    def _item(self, item: Item) -> bytes:
+    def _write_item(self, item: Item) -> bytes:
         match item:
             case str():
-                return self._text(item)
+                return self._text_chunk(item)
             case TextDelta():
-                return self._text(item.text)
+                return self._text_chunk(item.text)
             case Finished():
-                return self._chunk("", _reason(item.reason))
+                return self._chunk("", _completion_reason(item.reason))
             case Paused():
                 return self._chunk("", "stop")
             case (
@@ -123,7 +123,7 @@ class CompletionStream:
             case _:
                 assert_never(item)
 
-    def _text(self, text: str) -> bytes:
+    def _text_chunk(self, text: str) -> bytes:
         return self._chunk(text, None)
 
     def _chunk(self, text: str, reason: CompletionReason | None) -> bytes:
@@ -133,5 +133,5 @@ class CompletionStream:
         return sse(part)
 
 
-def _reason(reason: FinishReason) -> CompletionReason:
+def _completion_reason(reason: FinishReason) -> CompletionReason:
     return "stop" if reason == "tool_calls" else reason

@@ -29,7 +29,7 @@ from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
 from ..conversation_rules import parse_messages
-from ..json import check_finite, check_length, checked_tools, decode_object, parse_schema, validate
+from ..json import check_finite, check_length, check_tools, decode_object, parse_schema, validate
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
 from .request_types import (
     ChatCompletionRequest,
@@ -61,12 +61,12 @@ _ROLES = frozenset(["user", "assistant", "system", "developer"])
 _TEXT_OR_NONE, _BOOL_OR_NONE = (str, NoneType), (bool, NoneType)
 NO_NAMES: frozenset[str] = frozenset()
 """Shared by all requests: an empty set takes 216 bytes."""
-_STAND_IN = [{"role": "user", "content": ""}]
+_PLACEHOLDER_MESSAGES = [{"role": "user", "content": ""}]
 """Stands in for messages already known to be valid, so that the model validates only the other fields."""
 
-_PLAIN = frozenset(["model", "messages", "stream"])
+_PLAIN_FIELDS = frozenset(["model", "messages", "stream"])
 
-_OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
+_SAMPLING_FIELDS = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: that takes three times as long to create
@@ -107,7 +107,12 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
     Most requests are plain, and the checks here are all the validation they need.
     """
     model, messages = raw.get("model"), raw.get("messages")
-    if not (raw.keys() <= _PLAIN and isinstance(model, str) and model and isinstance(raw.get("stream"), _BOOL_OR_NONE)):
+    if not (
+        raw.keys() <= _PLAIN_FIELDS
+        and isinstance(model, str)
+        and model
+        and isinstance(raw.get("stream"), _BOOL_OR_NONE)
+    ):
         return None
     if not _are_plain(messages):
         return None
@@ -123,11 +128,11 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     check_finite([value for name, value in raw.items() if name != "messages"] if plain else raw)
     if not OF_RESPONSES.keys().isdisjoint(raw):
         refuse_misplaced(raw, OF_RESPONSES)
-    wire = _validated(raw, plain=plain)
+    wire = _validate_request(raw, plain=plain)
     _refuse_deprecated(wire)
     options = wire.stream_options
-    named = [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(wire.tools or [])]
-    request = _request(wire, raw, caller, checked_tools(named), () if plain else parse_messages(wire.messages))
+    named = [(f"tools[{index}].{param.type}.name", _to_tool(param)) for index, param in enumerate(wire.tools or [])]
+    request = _build_request(wire, raw, caller, check_tools(named), () if plain else parse_messages(wire.messages))
     if plain:
         # An agent that uses the raw messages never needs typed ones.
         request.type_later()
@@ -142,7 +147,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     )
 
 
-def _request(
+def _build_request(
     wire: ChatCompletionRequest, raw: dict[str, Any], caller: Caller, tools: list[Tool], messages: tuple[Message, ...]
 ) -> AgentRequest:
     choice = _tool_choice(wire, tools)
@@ -214,21 +219,21 @@ def _is_plain_call_or_result(message: dict[str, Any], text: Any, open_calls: set
     return "" not in open_calls and len(open_calls) == len(calls) > 0
 
 
-def _validated(raw: dict[str, Any], *, plain: bool) -> ChatCompletionRequest:
+def _validate_request(raw: dict[str, Any], *, plain: bool) -> ChatCompletionRequest:
     if plain:
         with suppress(ValidationError):  # the error is reported for the body as it was sent
-            return ChatCompletionRequest.model_validate({**raw, "messages": _STAND_IN})
+            return ChatCompletionRequest.model_validate({**raw, "messages": _PLACEHOLDER_MESSAGES})
     return validate(ChatCompletionRequest, raw)
 
 
 def check_capabilities(request: AgentRequest, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
-    param = _beyond(request, can)
+    param = _unsupported_parameter(request, can)
     if param is not None:
         raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
 
 
-def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
+def _unsupported_parameter(request: AgentRequest, can: Capabilities) -> str | None:
     """Return the first parameter that needs an undeclared capability."""
     if request.logprobs and not can.logprobs:
         return "logprobs"
@@ -273,7 +278,7 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
 
 
-def _tool(param: ToolParam) -> Tool:
+def _to_tool(param: ToolParam) -> Tool:
     if isinstance(param, ChatCustomToolParam):
         return CustomTool(param.custom.name, param.custom.description, param.custom.format)
     function = param.function
@@ -306,7 +311,7 @@ def _allowed_name(tool: dict[str, Any]) -> str:
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:
     # All requests without sampling parameters, which are most, share one object.
-    if wire.model_fields_set.isdisjoint(_OF_SAMPLING):
+    if wire.model_fields_set.isdisjoint(_SAMPLING_FIELDS):
         return NO_SAMPLING
     return Sampling(
         temperature=wire.temperature,

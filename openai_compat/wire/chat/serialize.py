@@ -43,7 +43,7 @@ from .response_types import (
     ToolCallChunk,
 )
 
-AUDIO_KEPT = 3600
+AUDIO_LIFETIME = 3600
 """Seconds until `expires_at` of audio output; the server stores no audio."""
 
 
@@ -60,9 +60,9 @@ ROLE_WITHOUT_TEXT = b'{"role":"assistant","content":null,"refusal":null}'
 """The delta of the first chunk, with the same keys as OpenAI's; content is null if the message does not begin with text."""
 TAIL = b',"logprobs":null,"finish_reason":null}]}\n\n'
 TAIL_BEFORE_USAGE = b',"logprobs":null,"finish_reason":null}],"usage":null}\n\n'
-ENDS = {False: (TAIL, b"}" + TAIL), True: (TAIL_BEFORE_USAGE, b"}" + TAIL_BEFORE_USAGE)}
+CHUNK_ENDS = {False: (TAIL, b"}" + TAIL), True: (TAIL_BEFORE_USAGE, b"}" + TAIL_BEFORE_USAGE)}
 """Ends of a chunk: after a delta, and after a text. With `include_usage` every chunk has `usage`, null except in the last."""
-NOTHING_USED = dumps(usage_object(Usage()))
+ZERO_USAGE = dumps(usage_object(Usage()))
 
 
 @dataclass(slots=True)  # not frozen: that takes three times as long to create
@@ -83,7 +83,7 @@ class ChatForm:
     custom_tools: frozenset[str] = frozenset()
     include_usage: bool = False
 
-    def chunk(self) -> dict[str, Any]:
+    def chunk_fields(self) -> dict[str, Any]:
         """Return the first fields of every chunk."""
         named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
         # OpenRouter's SDKs reject every chunk without the key; no tested client rejects null.
@@ -98,12 +98,12 @@ class ChatForm:
         # Only on request: a chunk without choices could break clients that read `choices[0]` of every chunk.
         if not self.include_usage:
             return DONE
-        return sse({**self.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
+        return sse({**self.chunk_fields(), "choices": [], "usage": usage_object(usage)}) + DONE
 
     def whole(self, messages: Sequence[FinalMessage]) -> bytes:
         """Return a whole response with one choice per message."""
-        if len(messages) == 1 and messages[0].only_text:
-            return self._whole_text(messages[0])
+        if len(messages) == 1 and messages[0].is_only_text:
+            return self._text_response(messages[0])
         usage = Usage()
         for message in messages:
             usage.add(message.usage)
@@ -119,10 +119,10 @@ class ChatForm:
         }
         return dumps(body)
 
-    def _whole_text(self, message: FinalMessage) -> bytes:
+    def _text_response(self, message: FinalMessage) -> bytes:
         """Return a whole response for one text-only message, the most common case, in a third of the time."""
         model, text = dump_texts([self.model, message.text])
-        usage = NOTHING_USED if not message.usage.reported else dumps(usage_object(message.usage))
+        usage = ZERO_USAGE if not message.usage.reported else dumps(usage_object(message.usage))
         return TEXT_ANSWER % (self.id.encode(), self.created, model, text, message.finish_reason.encode(), usage)
 
 
@@ -137,20 +137,24 @@ class ChatStream:
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
         # The prefix is per stream and stays in memory while the stream is open; the suffix is shared by all streams.
-        self._before_text = b'data: %b,"choices":[{"index":%d,"delta":%b' % (dumps(form.chunk())[:-1], index, CONTENT)
-        self._tail, self._after_text = ENDS[form.include_usage]
+        self._before_text = b'data: %b,"choices":[{"index":%d,"delta":%b' % (
+            dumps(form.chunk_fields())[:-1],
+            index,
+            CONTENT,
+        )
+        self._tail, self._after_text = CHUNK_ENDS[form.include_usage]
         self._indexes: dict[str, int] = {}
         self._at_once: dict[str, Progress] = {}
         self._begun = False
         self._citations: list[Annotation] = []
         self._images = 0
-        self._speech: _Speech | None = None
+        self._speech: _SpeechEncoder | None = None
 
     def feed(self, items: list[Item]) -> bytes:
         """Return the chunks for these items, after the role chunk if it is still due. Empty if there is nothing to show."""
         if type(items) is Texts:  # nearly always
-            return self._texts(items) if self._begun else self.begin() + self._texts(items)
-        parts = [self._item(item) for item in items]
+            return self._text_chunks(items) if self._begun else self.begin() + self._text_chunks(items)
+        parts = [self._write_item(item) for item in items]
         data = b"".join(parts)
         if self._begun or not data:
             return data
@@ -165,47 +169,47 @@ class ChatStream:
         self._begun = True
         return self._before_text[HEAD] + (ROLE if text else ROLE_WITHOUT_TEXT) + self._tail
 
-    def _texts(self, texts: list[str]) -> bytes:
+    def _text_chunks(self, texts: list[str]) -> bytes:
         before, after = self._before_text, self._after_text
         if len(texts) == 1:
             return before + dump_texts(texts)[0] + after
         return before + (after + before).join(dump_texts(texts)) + after
 
-    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+    def _write_item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
             case Finished():  # first, since every turn has one
-                return self._finish(item.reason)
+                return self._finish_chunk(item.reason)
             case str():
-                return self._texts([item])
+                return self._text_chunks([item])
             case TextDelta():
-                return self._delta({"content": item.text}, _logprobs(item.logprobs))
+                return self._delta_chunk({"content": item.text}, _logprobs(item.logprobs))
             case ReasoningDelta():
-                return self._delta({"reasoning_content": item.text}) if item.text else b""
+                return self._delta_chunk({"reasoning_content": item.text}) if item.text else b""
             case RefusalDelta():
-                return self._delta({"refusal": item.text})
+                return self._delta_chunk({"refusal": item.text})
             case Citation():
                 self._citations.append(_annotation(item))
                 return b""
             case MediaDelta():
-                return self._media(item)
+                return self._media_chunk(item)
             case ToolCallStarted() | ToolCallDelta():
-                return self._call(item)
+                return self._call_chunk(item)
             case Progress():
-                return self._progress(item)
+                return self._progress_chunk(item)
             case Notice():
-                return self._status(item.message, done=True)
+                return self._status_chunk(item.message, done=True)
             case Compacted():
-                return self._status("The conversation was shortened.", done=True)
+                return self._status_chunk("The conversation was shortened.", done=True)
             # A turn that only waits for an approval has no calls: with "tool_calls", clients would look for some.
             case Paused():
-                return self._finish("tool_calls" if self._indexes else "stop")
+                return self._finish_chunk("tool_calls" if self._indexes else "stop")
             # Calls have no end marker: clients take a call as complete when the next one begins or the choice finishes.
             case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
                 return b""
             case _:
                 assert_never(item)
 
-    def _delta(self, delta: Delta, logprobs: Logprobs | None = None) -> bytes:
+    def _delta_chunk(self, delta: Delta, logprobs: Logprobs | None = None) -> bytes:
         if logprobs is None:
             return self._before_text[HEAD] + dumps(delta) + self._tail
         return (
@@ -214,7 +218,7 @@ class ChatStream:
             + self._tail.replace(b'"logprobs":null', b'"logprobs":' + dumps(logprobs), 1)
         )
 
-    def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
+    def _call_chunk(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
         chunk: ToolCallChunk
         if isinstance(event, ToolCallStarted):
             # The id and the name go into the first delta only: the SDK's accumulator concatenates them. Every delta needs the
@@ -231,31 +235,31 @@ class ChatStream:
             chunk = {"index": self._indexes[event.call_id], "custom": {"input": event.arguments}}
         else:
             chunk = {"index": self._indexes[event.call_id], "function": {"arguments": event.arguments}}
-        return self._delta({"tool_calls": [chunk]})
+        return self._delta_chunk({"tool_calls": [chunk]})
 
-    def _media(self, event: MediaDelta) -> bytes:
+    def _media_chunk(self, event: MediaDelta) -> bytes:
         if event.media_type.startswith("audio/"):
-            self._speech = self._speech or _Speech(self._form)
-            return self._delta({"audio": self._speech.piece(event)})
+            self._speech = self._speech or _SpeechEncoder(self._form)
+            return self._delta_chunk({"audio": self._speech.feed(event)})
         self._images += 1
-        return self._delta({"images": [_image(event, self._images - 1)]})
+        return self._delta_chunk({"images": [_image(event, self._images - 1)]})
 
-    def _progress(self, item: Progress) -> bytes:
+    def _progress_chunk(self, item: Progress) -> bytes:
         """Return the status chunk. Open WebUI shows only the last line, so tools that run at once share one."""
         if item.kind != TOOL:
-            return self._status(item.status, done=item.done)
+            return self._status_chunk(item.status, done=item.done)
         if all([tool.done for tool in self._at_once.values()]):
             self._at_once.clear()
         self._at_once[item.id] = item
         text = " · ".join([tool.status for tool in self._at_once.values()])
-        return self._status(text, done=all([tool.done for tool in self._at_once.values()]))
+        return self._status_chunk(text, done=all([tool.done for tool in self._at_once.values()]))
 
-    def _status(self, text: str, *, done: bool) -> bytes:
+    def _status_chunk(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
         # An empty delta: Open WebUI draws `event`, all other clients skip a chunk with nothing to add.
         return self._before_text[HEAD] + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
 
-    def _finish(self, reason: ChatFinishReason) -> bytes:
+    def _finish_chunk(self, reason: ChatFinishReason) -> bytes:
         # Citations are sent together: the SDK's accumulator cannot extend a list whose entries have no index.
         last: Delta = {}
         if self._citations:
@@ -266,7 +270,7 @@ class ChatStream:
         return self._before_text[HEAD] + (dumps(last) if last else b"{}") + tail
 
 
-class _Speech:
+class _SpeechEncoder:
     """Encodes audio as base64 chunks that clients can concatenate: all but the last hold whole groups of three bytes."""
 
     def __init__(self, form: ChatForm) -> None:
@@ -274,7 +278,7 @@ class _Speech:
         self._begun = False
         self.rest = b""
 
-    def piece(self, event: MediaDelta) -> AudioDelta:
+    def feed(self, event: MediaDelta) -> AudioDelta:
         data = self.rest + event.data
         # Three bytes make four characters: an incomplete group is held back, or padding would end up inside the data.
         whole = len(data) - len(data) % 3
@@ -354,7 +358,7 @@ def _audio(form: ChatForm, pieces: Sequence[MediaDelta]) -> Audio:
 
 def _audio_identity(form: ChatForm) -> tuple[str, int]:
     # The id only needs to be unique: nothing is stored under it.
-    return form.id.replace("chatcmpl-", "audio_"), form.created + AUDIO_KEPT
+    return form.id.replace("chatcmpl-", "audio_"), form.created + AUDIO_LIFETIME
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]] | None) -> Logprobs | None:

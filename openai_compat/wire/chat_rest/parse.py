@@ -65,7 +65,7 @@ def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, calle
         principal=caller.principal,
         headers=caller.headers,
         metadata=labels(asked),
-        extra=_extra(asked),
+        extra=_turn_limits(asked),
     )
 
 
@@ -75,7 +75,7 @@ def labels(asked: Asked | RestNewConversation) -> dict[str, str]:
     return {name: sent[name] for name in LABELS if sent.get(name) is not None}
 
 
-def _extra(asked: Asked) -> dict[str, Any]:
+def _turn_limits(asked: Asked) -> dict[str, Any]:
     """Return the extra fields that limit a turn of the tool loop."""
     extra: dict[str, Any] = {}
     if asked.security_mode is not None:
@@ -104,10 +104,10 @@ def parse_list(query: str) -> ListQuery:
     """Parse the query string of a listing. Raises InvalidRequest."""
     sent = query_of(query)
     return ListQuery(
-        _number(sent, "limit", PAGE, 1, MOST),
-        _number(sent, "offset", 0, 0, 1_000_000_000),
+        _parse_number(sent, "limit", PAGE, 1, MOST),
+        _parse_number(sent, "offset", 0, 0, 1_000_000_000),
         {name: sent[name] for name in LABELS if name in sent},
-        _read_cursor(sent["cursor"]) if sent.get("cursor") else None,
+        _decode_cursor(sent["cursor"]) if sent.get("cursor") else None,
     )
 
 
@@ -121,7 +121,7 @@ def cursor(touched: float, identifier: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
 
 
-def _read_cursor(sent: str) -> tuple[float, str]:
+def _decode_cursor(sent: str) -> tuple[float, str]:
     try:
         found = json.loads(base64.b64decode(sent.encode(), altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
@@ -135,7 +135,7 @@ def _read_cursor(sent: str) -> tuple[float, str]:
             raise InvalidRequest(text, param="cursor", code="invalid_value")
 
 
-def _number(sent: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+def _parse_number(sent: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
     value = sent.get(name)
     if value is None:
         return default

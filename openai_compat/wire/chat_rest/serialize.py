@@ -17,7 +17,7 @@ from .types import FinishReason, Message, RestCompaction, RestConversation, Toke
 StoredItem: TypeAlias = dict[str, Any]
 NewId: TypeAlias = Callable[[str], str]
 
-ABOUT = "chat_rest"
+EXTENSION_KEY = "chat_rest"
 """The key in stored items for the data that only this API uses."""
 
 TITLE_LENGTH = 50
@@ -29,8 +29,8 @@ REASONS: Mapping[str, FinishReason] = {
     "content_filter": "content-filter",
     "tool_calls": "tool-calls",
 }
-SPOKEN = frozenset(["reasoning", "mcp_call", "mcp_approval_request", "function_call", "custom_tool_call"])
-OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
+AGENT_ITEM_TYPES = frozenset(["reasoning", "mcp_call", "mcp_approval_request", "function_call", "custom_tool_call"])
+OUTPUT_ITEM_TYPES = frozenset(["function_call_output", "custom_tool_call_output"])
 
 
 class TurnRecord:
@@ -55,32 +55,37 @@ class TurnRecord:
         """Add items of the agent; return the items to show in a single message."""
         for item in items:
             if isinstance(item, ToolCallReady) and item.executor == "agent":
-                self._begin(item.call_id, item.name, item.arguments)
+                self._start_call(item.call_id, item.name, item.arguments)
             elif isinstance(item, ToolResult):
-                self._end(item)
+                self._end_call(item)
             elif isinstance(item, Paused):
-                self._ask(item)
+                self._add_approvals(item)
         # The stored text equals the shown text: breaks between messages are blank lines in both.
         shown = self._view.show(items)
         self._reducer.feed(shown)
         return shown
 
-    def _begin(self, call_id: str, name: str, arguments: str) -> None:
+    def _start_call(self, call_id: str, name: str, arguments: str) -> None:
         self._arguments[call_id] = arguments
-        self.calls[call_id] = {"id": call_id, "name": name, "arguments": read(arguments), "status": "pending"}
+        self.calls[call_id] = {
+            "id": call_id,
+            "name": name,
+            "arguments": decode_arguments(arguments),
+            "status": "pending",
+        }
 
-    def _end(self, result: ToolResult) -> None:
+    def _end_call(self, result: ToolResult) -> None:
         call = self.calls.get(result.call_id)
         if call is not None:
             call["status"] = status_of(result)
             call["result"] = result.output
 
-    def _ask(self, paused: Paused) -> None:
+    def _add_approvals(self, paused: Paused) -> None:
         self.state = paused.state
         for call in paused.pending:
             if call.waits_for == "approval":
                 self.approvals[self._new_id("appr_")] = call
-                self._begin(call.call_id, call.name, call.arguments)
+                self._start_call(call.call_id, call.name, call.arguments)
 
     @property
     def final(self) -> FinalMessage:
@@ -101,7 +106,7 @@ class TurnRecord:
     def user_items(self, new: Iterable[TypedMessage], about: Mapping[str, Any]) -> list[StoredItem]:
         """Convert the client's messages to stored items."""
         items = [item for message in new for item in items_of(message, self._new_id)]
-        return [{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in items]
+        return [{**item, EXTENSION_KEY: dict(about)} if item["type"] == "message" else item for item in items]
 
     def reply_items(self, agent: str, about: Mapping[str, Any]) -> list[StoredItem]:
         """Convert the agent's output to stored items: a compaction first, the message last."""
@@ -110,20 +115,20 @@ class TurnRecord:
         # A call that waits is stored only as its approval request until it is decided.
         asked = {call.call_id for call in self.approvals.values()}
         items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
-        items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
+        items += [_approval_item(identifier, call, agent) for identifier, call in self.approvals.items()]
         said = items_of(reply_message(final, frozenset()), self._new_id)
         # A turn without text still stores an empty message, which holds model, provider and usage.
         if not any([item["type"] == "message" for item in said]):
             content = [output_text("")]
             empty = {"type": "message", "status": "completed", "role": "assistant", "content": content}
             said.insert(0, {"id": self._new_id("msg_"), **empty})
-        return [*items, *[{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in said]]
+        return [*items, *[{**item, EXTENSION_KEY: dict(about)} if item["type"] == "message" else item for item in said]]
 
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
         failed = call["status"] != "success"
         # Always with a result: other APIs on the same conversation reject a call without one.
         text = call.get("result", "The agent has ended before it.")
-        # In OpenAI's types a denied call has failed too; ABOUT distinguishes the two.
+        # In OpenAI's types a denied call has failed too; EXTENSION_KEY distinguishes the two.
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
         return {
             "id": self._new_id("mcp_"),
@@ -135,7 +140,7 @@ class TurnRecord:
             "output": None if failed else text,
             "error": error if failed else None,
             "call_id": call["id"],
-            ABOUT: {"status": call["status"] if call["status"] != "pending" else "error"},
+            EXTENSION_KEY: {"status": call["status"] if call["status"] != "pending" else "error"},
         }
 
 
@@ -144,7 +149,7 @@ def status_of(result: ToolResult) -> Any:
     return "denied" if result.denied else "error" if result.is_error else "success"
 
 
-def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
+def _approval_item(identifier: str, call: PendingCall, agent: str) -> StoredItem:
     return {
         "id": identifier,
         "type": "mcp_approval_request",
@@ -155,7 +160,7 @@ def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
     }
 
 
-def read(arguments: str) -> Any:
+def decode_arguments(arguments: str) -> Any:
     """Decode a tool's arguments from JSON; invalid JSON is returned as text."""
     try:
         return json.loads(arguments) if arguments else {}
@@ -202,19 +207,19 @@ def groups_of(items: Iterable[StoredItem]) -> list[list[StoredItem]]:
     """Group items into messages: consecutive output of the agent forms one message."""
     groups: list[list[StoredItem]] = []
     for item in items:
-        kind, spoken = item.get("type"), _is_spoken(item)
+        kind, spoken = item.get("type"), _is_from_agent(item)
         # A summary replaces messages that are still shown here.
-        if kind == "compaction" or not (spoken or kind in ("message", None) or kind in OUTPUTS):
+        if kind == "compaction" or not (spoken or kind in ("message", None) or kind in OUTPUT_ITEM_TYPES):
             continue
-        if groups and (kind in OUTPUTS or (spoken and _is_spoken(groups[-1][0]))):
+        if groups and (kind in OUTPUT_ITEM_TYPES or (spoken and _is_from_agent(groups[-1][0]))):
             groups[-1].append(item)
-        elif kind not in OUTPUTS:
+        elif kind not in OUTPUT_ITEM_TYPES:
             groups.append([item])
     return groups
 
 
-def _is_spoken(item: StoredItem) -> bool:
-    return item.get("type") in SPOKEN or item.get("role") == "assistant"
+def _is_from_agent(item: StoredItem) -> bool:
+    return item.get("type") in AGENT_ITEM_TYPES or item.get("role") == "assistant"
 
 
 def message_id(group: Sequence[StoredItem]) -> str:
@@ -238,9 +243,9 @@ def messages_of(conversation: str, items: Sequence[StoredItem], created: str) ->
 
 def _message(conversation: str, group: Sequence[StoredItem], created: str, settled: set[Any]) -> Message:
     said = [item for item in group if item.get("type") in ("message", None)]
-    about: dict[str, Any] = said[0].get(ABOUT, {}) if said else {}
+    about: dict[str, Any] = said[0].get(EXTENSION_KEY, {}) if said else {}
     role: Literal["user", "assistant", "system"]
-    role = "assistant" if _is_spoken(group[0]) else "user" if said[0].get("role") == "user" else "system"
+    role = "assistant" if _is_from_agent(group[0]) else "user" if said[0].get("role") == "user" else "system"
     texts = [text for item in said if (text := _text_of(item))]
     shown: Message = {
         "id": message_id(group),
@@ -250,35 +255,35 @@ def _message(conversation: str, group: Sequence[StoredItem], created: str, settl
         "createdAt": about.get("createdAt", created),
     }
     if role == "assistant":
-        _add_about(shown, about, group, settled)
+        _add_turn_data(shown, about, group, settled)
     return shown
 
 
-def _add_about(shown: Message, about: Mapping[str, Any], group: Sequence[StoredItem], settled: set[Any]) -> None:
+def _add_turn_data(shown: Message, about: Mapping[str, Any], group: Sequence[StoredItem], settled: set[Any]) -> None:
     if "model" in about:
         shown["model"], shown["provider"] = about["model"], about["provider"]
         shown["tokenUsage"] = about["tokenUsage"]
     thoughts = ["\n\n".join(_part_texts(item.get("summary"))) for item in group if item.get("type") == "reasoning"]
     if any(thoughts):
         shown["thinking"] = "\n\n".join(filter(None, thoughts))
-    calls = [_shown_call(item, settled) for item in group if item.get("type") in ("mcp_call", "mcp_approval_request")]
+    calls = [_call_record(item, settled) for item in group if item.get("type") in ("mcp_call", "mcp_approval_request")]
     known = [call for call in calls if call is not None]
     if known:
         shown["toolCalls"] = known
 
 
-def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
+def _call_record(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
     """Return the API's representation of a call; None for an approval request whose call has ended."""
     call_id = str(item.get("call_id") or item["id"])
     call: ToolCallRecord = {
         "id": call_id,
         "name": str(item.get("name")),
-        "arguments": read(str(item.get("arguments") or "")),
+        "arguments": decode_arguments(str(item.get("arguments") or "")),
         "status": "pending",
     }
     if item["type"] == "mcp_approval_request":
         return None if call_id in settled or item["id"] in settled else call
-    about = cast("dict[str, Any]", item.get(ABOUT) or {})
+    about = cast("dict[str, Any]", item.get(EXTENSION_KEY) or {})
     # Calls made through other APIs lack this API's data; failed ones have an error.
     call["status"] = about.get("status") or ("error" if item.get("error") else "success")
     error = cast("dict[str, Any]", item.get("error") or {})

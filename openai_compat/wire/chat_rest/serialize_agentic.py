@@ -30,7 +30,7 @@ from ..json import sse
 from ..presentation import Presentation
 from ..reducer import Item
 from .forms import Turned, text_in
-from .serialize import read, status_of
+from .serialize import decode_arguments, status_of
 from .types import Message
 
 Event: TypeAlias = tuple[str, Mapping[str, Any]]
@@ -102,9 +102,9 @@ class Agentic:
             # A key of profClaw's API. Only the agent knows which providers are cooling down.
             "cooldownProviders": list[str](),
         }
-        return self._said() + self._write("session:start", start)
+        return self._user_message() + self._write("session:start", start)
 
-    def _said(self) -> bytes:
+    def _user_message(self) -> bytes:
         user = self.session.user
         if user is None:
             return b""
@@ -121,10 +121,10 @@ class Agentic:
                 # Consecutive texts become one frame: an agent may emit one word at a time.
                 text += self._view.show([item])
                 continue
-            frames.append(self._text(text))
-            frames += [self._write(kind, data) for kind, data in self._events(item)]
+            frames.append(self._write_text(text))
+            frames += [self._write(kind, data) for kind, data in self._to_events(item)]
             text = []
-        frames.append(self._text(text))
+        frames.append(self._write_text(text))
         return b"".join(frames)
 
     def end(self, turned: Turned) -> bytes:
@@ -135,11 +135,11 @@ class Agentic:
         closing += [self._write("approval:required", approval) for approval in turned.approvals]
         summary = {"summary": saved["content"], "artifacts": turned.artifacts, "nextSteps": list[str]()}
         closing.append(self._write("summary", summary))
-        closing.append(self._write("complete", self._complete(turned, record.finish_reason)))
+        closing.append(self._write("complete", self._completion_data(turned, record.finish_reason)))
         closing.append(self._write("message_saved", {"id": saved["id"]}))
         return b"".join(closing)
 
-    def _complete(self, turned: Turned, reason: str) -> Mapping[str, Any]:
+    def _completion_data(self, turned: Turned, reason: str) -> Mapping[str, Any]:
         session, usage = self.session, turned.usage
         return {
             "sessionId": session.id,
@@ -160,7 +160,7 @@ class Agentic:
             "artifacts": turned.artifacts,
         }
 
-    def _text(self, shown: list[Item]) -> bytes:
+    def _write_text(self, shown: list[Item]) -> bytes:
         text = text_in(shown)
         if not text:
             return b""
@@ -170,18 +170,18 @@ class Agentic:
     def _write(self, kind: str, data: Mapping[str, Any]) -> bytes:
         return sse({"type": kind, "data": data, "timestamp": self.session.clock()})
 
-    def _events(self, item: Item) -> Iterator[Event]:
+    def _to_events(self, item: Item) -> Iterator[Event]:
         match item:
             case ReasoningDelta():
                 yield from self._think(item.text)
             case ToolCallReady():
                 yield from self._end_thinking()
-                yield from self._call(item)
+                yield from self._call_events(item)
             case ToolResult():
-                yield "tool:result", self._result(item)
+                yield "tool:result", self._result_data(item)
             case Progress():
                 yield from self._end_thinking()
-                yield self._progress(item)
+                yield self._progress_event(item)
             case Notice():
                 yield "notice", {"message": item.message, "level": item.level}
             case Compacted():
@@ -208,15 +208,15 @@ class Agentic:
             self._thinking = False
             yield "thinking:end", {"step": self._step}
 
-    def _call(self, call: ToolCallReady) -> Iterator[Event]:
+    def _call_events(self, call: ToolCallReady) -> Iterator[Event]:
         if call.executor == "agent":
             self._begun[call.call_id], self._names[call.call_id] = self.session.clock(), call.name
-            arguments = read(call.arguments)
+            arguments = decode_arguments(call.arguments)
             named = {"id": call.call_id, "toolCallId": call.call_id, "name": call.name}
             # Both names: clients of this API read either.
             yield "tool:call", {**named, "args": arguments, "arguments": arguments, "step": self._step}
 
-    def _result(self, result: ToolResult) -> Mapping[str, Any]:
+    def _result_data(self, result: ToolResult) -> Mapping[str, Any]:
         call_id, status = result.call_id, status_of(result)
         now = self.session.clock()
         return {
@@ -229,17 +229,17 @@ class Agentic:
             "duration": now - self._begun.get(call_id, now),
         }
 
-    def _progress(self, progress: Progress) -> Event:
+    def _progress_event(self, progress: Progress) -> Event:
         data = progress.data
         if progress.kind == "step":
-            return self._stepped(progress)
+            return self._step_event(progress)
         if progress.kind == "fallback":
             self._fallbacks.append(data)
             return "fallback", data
         about = {"kind": progress.kind, "id": progress.id, "status": progress.status}
         return "progress", {**about, "done": progress.done, "data": data}
 
-    def _stepped(self, progress: Progress) -> Event:
+    def _step_event(self, progress: Progress) -> Event:
         data = progress.data
         self._step = step = int(data.get("step", self._step))
         most, used, budget = data.get("max_steps"), data.get("used_budget"), data.get("max_budget")
@@ -253,5 +253,5 @@ class Agentic:
 
 def agentic_error(error: OpenAICompatError, clock: Callable[[], int]) -> bytes:
     """Return the frame that ends the stream of a failed turn."""
-    told = envelope(error)["error"]
-    return sse({"type": "error", "data": told, "timestamp": clock()})
+    fields = envelope(error)["error"]
+    return sse({"type": "error", "data": fields, "timestamp": clock()})

@@ -22,13 +22,13 @@ from ..messagepack import unpack_object
 Fields: TypeAlias = dict[str, Any]
 
 
-def _printable(value: str) -> str:
+def _check_printable(value: str) -> str:
     if not value.isprintable():
         raise ValueError("must be printable")
     return value
 
 
-ThreadId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_printable)]
+ThreadId = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_check_printable)]
 FrameId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
@@ -112,7 +112,7 @@ FrameModel: TypeAlias = (
     | SetModeFrame
 )
 
-CONTROLS: Mapping[str, type[FrameModel]] = {
+FRAME_MODELS: Mapping[str, type[FrameModel]] = {
     "message": MessageFrame,
     "chat_message": MessageFrame,
     "stop": StopFrame,
@@ -125,7 +125,7 @@ CONTROLS: Mapping[str, type[FrameModel]] = {
     "set_mode": SetModeFrame,
 }
 
-NOT_FOR_CHAT = frozenset(
+NON_CHAT_FIELDS = frozenset(
     [
         "type",
         "id",
@@ -145,8 +145,8 @@ NOT_FOR_CHAT = frozenset(
 )
 """Fields of a message that are not copied to the chat completion request: the API key identifies the user."""
 
-OF_MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id")
-FROM_NODETOOL = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}
+MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id")
+NODETOOL_MEDIA_TYPES = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}
 """NodeTool's parts, which hold media in a field named after the kind, with the default media type."""
 
 
@@ -187,25 +187,25 @@ Command: TypeAlias = (
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
     """Parse a frame that may hold up to `values` values. Raises InvalidRequest."""
     if isinstance(frame, bytes):
-        kind, fields = _opened(unpack_object(frame, values))
+        kind, fields = _unwrap_frame(unpack_object(frame, values))
     else:
         # A lone surrogate is left to the parser, which reports the error.
         data = frame.encode("utf-8", "surrogatepass")
         check_values(data, values)
-        kind, fields = _opened(parse_object(data))
+        kind, fields = _unwrap_frame(parse_object(data))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
     # A message may omit the type: `{"role": …, "content": …}`.
-    model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
+    model = FRAME_MODELS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")
     parsed = validate(model, fields)
     if isinstance(parsed, ManifestFrame):
         check_parameters([(f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(parsed.tools)])
-    return _say(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
+    return _to_chat_command(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
 
 
-def _opened(fields: Fields) -> tuple[Any, Fields]:
+def _unwrap_frame(fields: Fields) -> tuple[Any, Fields]:
     """Return a frame's kind and its fields, which may be in an envelope: `{"command": …, "data": {…}}`."""
     if "command" not in fields:
         return fields.get("type"), fields
@@ -233,17 +233,17 @@ def tool_output(frame: ToolResultFrame) -> str:
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 
 
-def _say(frame: MessageFrame, fields: Fields, size: int) -> Say:
-    names, offered = _tools(frame.tools)
-    message = {name: fields[name] for name in OF_MESSAGE if fields.get(name) is not None}
+def _to_chat_command(frame: MessageFrame, fields: Fields, size: int) -> Say:
+    names, offered = _split_tools(frame.tools)
+    message = {name: fields[name] for name in MESSAGE_FIELDS if fields.get(name) is not None}
     if isinstance(frame.content, list):
-        message["content"] = [_part(part, f"content[{index}]") for index, part in enumerate(frame.content)]
-    others = {k: v for k, v in fields.items() if k not in NOT_FOR_CHAT and k not in OF_MESSAGE and v is not None}
+        message["content"] = [_to_chat_part(part, f"content[{index}]") for index, part in enumerate(frame.content)]
+    others = {k: v for k, v in fields.items() if k not in NON_CHAT_FIELDS and k not in MESSAGE_FIELDS and v is not None}
     body = {**_without_bytes(others), "messages": [message], "stream": True, "tools": offered}
     return Say(frame, body, names, size)
 
 
-def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:
+def _split_tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:
     """Return the tool names in a message's `tools`, and the tools described as in chat completions."""
     if value is None:
         return None, []
@@ -262,16 +262,16 @@ def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[s
     return (frozenset(names) if names or not described else None), described
 
 
-def _part(part: Fields, where: str) -> Fields:
+def _to_chat_part(part: Fields, where: str) -> Fields:
     """Convert a part to the format of chat completions; NodeTool has media in a field of its own, possibly as bytes."""
-    for kind, media_type in FROM_NODETOOL.items():
+    for kind, media_type in NODETOOL_MEDIA_TYPES.items():
         media = part.get(kind)
         if isinstance(media, dict):
-            return _media(kind, cast("Fields", media), media_type, where)
+            return _to_media_part(kind, cast("Fields", media), media_type, where)
     return cast("Fields", _without_bytes(part))
 
 
-def _media(kind: str, media: Fields, media_type: str, where: str) -> Fields:
+def _to_media_part(kind: str, media: Fields, media_type: str, where: str) -> Fields:
     data, uri = media.get("data"), media.get("uri")
     media_type = media["mimeType"] if isinstance(media.get("mimeType"), str) else media_type
     text = base64.b64encode(data).decode() if isinstance(data, bytes) else data

@@ -69,11 +69,16 @@ WORKFLOW_FRAMES: Mapping[str, str] = {
 MAY_HAVE_BYTES = frozenset(WORKFLOW_FRAMES.values())
 """Frames with arbitrary data of the agent, which JSON may not carry. In all other frames, only the content of media is bytes."""
 
-IDS = {"job_update": "job_id", "task_update": "task_id", "step_result": "step_id", "tool_call_update": "tool_call_id"}
+ID_FIELDS = {
+    "job_update": "job_id",
+    "task_update": "task_id",
+    "step_result": "step_id",
+    "tool_call_update": "tool_call_id",
+}
 """The name of the `id` of a `Progress` in its frame; `node_id` for all other frames."""
 
 StopReason: TypeAlias = Literal["stop", "superseded", "shutdown", "abandoned"]
-STOPPED: Mapping[StopReason, str] = {
+STOP_MESSAGES: Mapping[StopReason, str] = {
     "stop": "Generation stopped by the user.",
     "superseded": "Generation stopped: a newer message took its place.",
     "shutdown": "Generation stopped: the server is shutting down.",
@@ -110,15 +115,15 @@ class TurnFrames:
                 self._pieces.append(cast("str", item))
                 frames.append({"type": "chunk", "content_type": "text", "content": item, "done": False})
             else:
-                frames += self._one(item)
+                frames += self._to_frames(item)
         return frames
 
-    def _one(self, item: Item) -> Sequence[Fields]:  # noqa: C901, PLR0912  (one arm for each event)
+    def _to_frames(self, item: Item) -> Sequence[Fields]:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
             case str():
-                return self._text(item)
+                return self._text_frames(item)
             case TextDelta() | RefusalDelta():
-                return self._text(item.text)
+                return self._text_frames(item.text)
             case MessageBreak():
                 # Sent with the next text: a break before the first or after the last text is dropped.
                 self._break_due = bool(self._pieces)
@@ -126,11 +131,11 @@ class TurnFrames:
             case ReasoningDelta():
                 return ({**_chunk(item.text), "thinking": True},) if item.text else ()
             case MediaDelta():
-                return _media(item)
+                return _media_frames(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult():
-                return self._tool(item)
+                return self._tool_frames(item)
             case Progress():
-                return (self._progress(item),)
+                return (self._progress_frame(item),)
             case Notice():
                 return ({"type": "notification", "content": item.message, "severity": item.level},)
             case Compacted():
@@ -148,7 +153,7 @@ class TurnFrames:
             case _:
                 assert_never(item)
 
-    def _text(self, text: str) -> Sequence[Fields]:
+    def _text_frames(self, text: str) -> Sequence[Fields]:
         if not self._break_due:
             self._pieces.append(text)
             return (_chunk(text),)
@@ -156,13 +161,13 @@ class TurnFrames:
         self._pieces += [BETWEEN_MESSAGES, text]
         return (_chunk(BETWEEN_MESSAGES), _chunk(text))
 
-    def _tool(self, item: ToolCallStarted | ToolCallReady | ToolResult) -> Sequence[Fields]:
+    def _tool_frames(self, item: ToolCallStarted | ToolCallReady | ToolResult) -> Sequence[Fields]:
         """Return the frames for the agent's own tools. The client's tools are requested when the run pauses."""
         if isinstance(item, ToolResult):
             name = self._names.get(item.call_id, "tool")
             ok = not (item.is_error or item.denied)
-            told = {"result": _value(item.output)} if ok else {"error": item.output, "denied": item.denied}
-            frame = {"type": "tool_result", "tool_call_id": item.call_id, "name": name, "ok": ok, **told}
+            outcome = {"result": _decode_value(item.output)} if ok else {"error": item.output, "denied": item.denied}
+            frame = {"type": "tool_result", "tool_call_id": item.call_id, "name": name, "ok": ok, **outcome}
             return ({**frame, "message": tool_ended(item, name)},)
         if item.executor == "client":
             return ()
@@ -171,12 +176,12 @@ class TurnFrames:
         if isinstance(item, ToolCallStarted):
             return ()
         call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
-        return ({**call, "args": _value(item.arguments), "message": tool_running(item.name)},)
+        return ({**call, "args": _decode_value(item.arguments), "message": tool_running(item.name)},)
 
-    def _progress(self, item: Progress) -> Fields:
+    def _progress_frame(self, item: Progress) -> Fields:
         kind = WORKFLOW_FRAMES.get(item.kind, "log_update")
         self.job_ended = self.job_ended or (kind == "job_update" and item.done)
-        own: Fields = {"type": kind, IDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
+        own: Fields = {"type": kind, ID_FIELDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
         if kind in ("log_update", "notification"):
             own |= {"content": item.status, "severity": "info"}
         # The frame's own fields override the agent's data, `type` above all.
@@ -187,7 +192,7 @@ def _chunk(text: str) -> Fields:
     return {"type": "chunk", "content_type": "text", "content": text, "done": False}
 
 
-def _media(item: MediaDelta) -> Sequence[Fields]:
+def _media_frames(item: MediaDelta) -> Sequence[Fields]:
     kind = item.media_type.partition("/")[0]
     kind = kind if kind in ("image", "audio", "video") else "document"
     metadata = {"mime_type": item.media_type, **({"transcript": item.transcript} if item.transcript else {})}
@@ -211,7 +216,7 @@ def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: 
     """Return the assistant's complete message."""
     frame: Fields = {"type": "message", "role": "assistant", "content": text, "model": model}
     if calls:
-        frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _value(c.arguments)} for c in calls]
+        frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _decode_value(c.arguments)} for c in calls]
     if usage is not None and usage.reported:
         frame["usage"] = usage_object(usage)
     return frame
@@ -219,13 +224,13 @@ def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: 
 
 def tool_call(call: PendingCall) -> Fields:
     """Return the request to run one of the client's tools."""
-    return {"type": "tool_call", "tool_call_id": call.call_id, "name": call.name, "args": _value(call.arguments)}
+    return {"type": "tool_call", "tool_call_id": call.call_id, "name": call.name, "args": _decode_value(call.arguments)}
 
 
 def tool_result(call: PendingCall, output: str, *, ok: bool) -> Fields:
     """Return the result of a client's tool, or the error if there is none."""
     frame = {"type": "tool_result", "tool_call_id": call.call_id, "name": call.name, "ok": ok}
-    return {**frame, "result" if ok else "error": _value(output)}
+    return {**frame, "result" if ok else "error": _decode_value(output)}
 
 
 def approval_request(identifier: str, call: PendingCall, expires: float) -> Fields:
@@ -235,7 +240,7 @@ def approval_request(identifier: str, call: PendingCall, expires: float) -> Fiel
         "approval_id": identifier,
         "tool_call_id": call.call_id,
         "name": call.name,
-        "args": _value(call.arguments),
+        "args": _decode_value(call.arguments),
         "expires_at": expires,
         "decisions": ["allow-once", "allow-always", "deny"],
     }
@@ -249,16 +254,16 @@ def job_update(job: str, workflow: str, status: str) -> Fields:
 
 def generation_stopped(reason: StopReason) -> Fields:
     """Return the frame for a turn that was stopped early."""
-    return {"type": "generation_stopped", "reason": reason, "message": STOPPED[reason]}
+    return {"type": "generation_stopped", "reason": reason, "message": STOP_MESSAGES[reason]}
 
 
 def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
     """Return an error, both as plain text and in OpenAI's envelope."""
-    told = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
-    return {**told, "error": envelope(error)["error"], "request_id": request_id}
+    fields = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
+    return {**fields, "error": envelope(error)["error"], "request_id": request_id}
 
 
-def _value(text: str) -> Any:
+def _decode_value(text: str) -> Any:
     """Decode JSON objects and lists; return other text unchanged."""
     try:
         # Only objects and lists: a result of `true` or `12` is still text.

@@ -34,8 +34,8 @@ def parse_decision(body: bytes) -> tuple[str, DecisionInput]:
     check_length("input items", raw.get("input"), MAX_ITEMS)
     check_length("questions", raw.get("questions"), MAX_QUESTIONS)
     wire = validate(DecisionRequest, raw)
-    questions = tuple([_question(param, f"questions[{index}]") for index, param in enumerate(wire.questions)])
-    asked = DecisionInput(messages=_messages(wire.input), questions=questions, user=wire.safety_identifier)
+    questions = tuple([_to_question(param, f"questions[{index}]") for index, param in enumerate(wire.questions)])
+    asked = DecisionInput(messages=_parse_input(wire.input), questions=questions, user=wire.safety_identifier)
     return wire.model, asked
 
 
@@ -45,7 +45,7 @@ def check_decided_about(asked: DecisionInput, takes: frozenset[str]) -> None:
         raise InvalidRequest("This model takes texts, not pictures.", param="input", code="unsupported_value")
 
 
-def _messages(given: str | Sequence[DecisionItem]) -> tuple[Message, ...]:
+def _parse_input(given: str | Sequence[DecisionItem]) -> tuple[Message, ...]:
     if isinstance(given, str):
         given = [DecisionMessageParam(type="message", role="user", content=given)]
     called: set[str] = set()
@@ -55,42 +55,42 @@ def _messages(given: str | Sequence[DecisionItem]) -> tuple[Message, ...]:
         elif isinstance(item, DecisionOutputParam) and item.call_id not in called:
             text = "Each output must have the 'call_id' of a call before it."
             raise InvalidRequest(text, param=f"input[{index}].call_id", code="invalid_value")
-    return parse_items([_item(item) for item in given])
+    return parse_items([_to_item(item) for item in given])
 
 
-def _item(item: DecisionItem) -> dict[str, Any]:
+def _to_item(item: DecisionItem) -> dict[str, Any]:
     fields: dict[str, Any] = item.model_dump(exclude_none=True)
     for name in ("content", "output"):
         if isinstance(fields.get(name), list):
-            fields[name] = [_told(part) for part in fields[name]]
+            fields[name] = [_to_input_part(part) for part in fields[name]]
     return fields
 
 
-def _told(part: dict[str, Any]) -> dict[str, Any]:
+def _to_input_part(part: dict[str, Any]) -> dict[str, Any]:
     """Convert a part to the Responses API's format, in which JSON objects become text."""
     if part["type"] != "input_json":
         return part
     return {"type": "input_text", "text": to_json(part["data"]).decode()}
 
 
-def _question(param: PredicateParam | ChoiceParam | ScoreParam, where: str) -> DecisionQuestion:
+def _to_question(param: PredicateParam | ChoiceParam | ScoreParam, where: str) -> DecisionQuestion:
     asked = param.instructions
-    parts = input_parts(asked if isinstance(asked, str) else [_told(part.model_dump()) for part in asked])
+    parts = input_parts(asked if isinstance(asked, str) else [_to_input_part(part.model_dump()) for part in asked])
     match param:
         case PredicateParam():
-            told: list[tuple[Option, str | None]] = []
+            options: list[tuple[Option, str | None]] = []
         case ChoiceParam():
-            told = [(each.value, each.description) for each in param.choices]
+            options = [(each.value, each.description) for each in param.choices]
         case ScoreParam():
-            told = [(each.label, each.description) for each in param.levels]
-    if len({option for option, _ in told}) != len(told):
+            options = [(each.label, each.description) for each in param.levels]
+    if len({option for option, _ in options}) != len(options):
         place = f"{where}.{'choices' if param.type == 'choice' else 'levels'}"
         raise InvalidRequest("Each of them must be another one.", param=place, code="invalid_value")
     return DecisionQuestion(
         kind=param.type,
         instructions=UserMessage(parts).text,
-        options=tuple([option for option, _ in told]),
-        descriptions={option: text for option, text in told if text is not None},
+        options=tuple([option for option, _ in options]),
+        descriptions={option: text for option, text in options if text is not None},
         name=param.name,
         images=tuple([part for part in parts if isinstance(part, ImagePart)]),
     )

@@ -74,7 +74,7 @@ class DecisionOutputParam(WireModel):
     output: Parts
 
 
-def _typed(item: Any) -> Any:
+def _add_type(item: Any) -> Any:
     """Add the `type` that a message may omit."""
     if not isinstance(item, dict) or "role" not in item:
         return cast("Any", item)
@@ -83,7 +83,7 @@ def _typed(item: Any) -> Any:
 
 DecisionItem = Annotated[
     Annotated[DecisionMessageParam | DecisionCallParam | DecisionOutputParam, Field(discriminator="type")],
-    BeforeValidator(_typed),
+    BeforeValidator(_add_type),
 ]
 
 

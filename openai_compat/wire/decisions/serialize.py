@@ -98,8 +98,8 @@ class DecisionResult(TypedDict):
 
 def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> bytes:
     """Encode the response, with one decision per question in the same order."""
-    told = asked.text, *[question.instructions for question in asked.questions]
-    read = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in told])
+    texts = asked.text, *[question.instructions for question in asked.questions]
+    read = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts])
     answer: DecisionResult = {
         "answers": [_answer(question, found) for question, found in zip(asked.questions, decided, strict=True)],
         "model": model,

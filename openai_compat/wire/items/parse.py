@@ -30,7 +30,7 @@ from ...messages import (
     UserMessage,
     text_of,
 )
-from .types import ALWAYS, CHECKED, ID_PREFIXES, OTHER_PREFIX, WITH_STATUS
+from .types import DEFAULT_FIELDS, ID_PREFIXES, OTHER_PREFIX, TYPES_WITH_STATUS, VALIDATED_TYPES
 
 NewId: TypeAlias = Callable[[str], str]
 """Creates an id with the given prefix."""
@@ -46,7 +46,7 @@ SUMMARY = "Summary of the conversation so far:\n\n"
 INCOMPLETE = "incomplete"
 """The status of a truncated item; a call with this status counts as never made."""
 
-_OTHERS_CALLS = {
+_FOREIGN_CALLS = {
     "local_shell_call": ("local_shell", "action"),
     "shell_call": ("shell", "action"),
     "apply_patch_call": ("apply_patch", "operation"),
@@ -62,10 +62,10 @@ def input_items(given: Sequence[dict[str, Any]], new_id: NewId) -> tuple[dict[st
     References are left unchanged.
     """
     taken: set[str] = set()
-    return tuple([_normal(item, taken, new_id) for item in given])
+    return tuple([_normalize_item(item, taken, new_id) for item in given])
 
 
-def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, Any]:
+def _normalize_item(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, Any]:
     kind = item.get("type")
     if kind is None:
         kind = "message" if "role" in item else "item_reference"
@@ -76,38 +76,47 @@ def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, A
     if not isinstance(identity, str) or identity in taken or not _USABLE_ID.fullmatch(identity):
         identity = new_id(ID_PREFIXES.get(kind, OTHER_PREFIX))
     taken.add(identity)
-    if kind not in CHECKED:
+    if kind not in VALIDATED_TYPES:
         # a local shell's result carries the call id as its `id`
         by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
-        return {**item, **_missing(item, kind), **by_id, "id": identity}
-    status = {"status": item.get("status") or "completed"} if kind in WITH_STATUS else {}
+        return {**item, **_missing_fields(item, kind), **by_id, "id": identity}
+    status = {"status": item.get("status") or "completed"} if kind in TYPES_WITH_STATUS else {}
     fields = {key: value for key, value in item.items() if value is not None and key not in ("id", "type", "status")}
-    return {"id": identity, "type": kind, **status, **fields, **_missing(item, kind), **_lists(item, kind)}
+    return {
+        "id": identity,
+        "type": kind,
+        **status,
+        **fields,
+        **_missing_fields(item, kind),
+        **_expand_short_forms(item, kind),
+    }
 
 
-def _missing(item: Fields, kind: str) -> dict[str, Any]:
-    return {key: value for key, value in ALWAYS.get(kind, {}).items() if item.get(key) is None}
+def _missing_fields(item: Fields, kind: str) -> dict[str, Any]:
+    return {key: value for key, value in DEFAULT_FIELDS.get(kind, {}).items() if item.get(key) is None}
 
 
-def _lists(item: Fields, kind: str) -> dict[str, Any]:
+def _expand_short_forms(item: Fields, kind: str) -> dict[str, Any]:
     """Expand the fields that have a short form to their full form."""
     if kind == "message":
         by_assistant = item["role"] == "assistant"
-        return {"content": _listed(item["content"], _by_assistant if by_assistant else _by_others)}
+        return {
+            "content": _to_part_list(item["content"], _normalize_output_part if by_assistant else _normalize_input_part)
+        }
     if kind == "reasoning":
         return {"summary": item.get("summary") or []}
     if isinstance(item.get("output"), list):
-        return {"output": _listed(item["output"], _by_others)}
+        return {"output": _to_part_list(item["output"], _normalize_input_part)}
     return {}
 
 
-def _listed(content: str | list[Fields], normal: Callable[[Fields], dict[str, Any]]) -> list[dict[str, Any]]:
+def _to_part_list(content: str | list[Fields], normal: Callable[[Fields], dict[str, Any]]) -> list[dict[str, Any]]:
     if not isinstance(content, str):
         return [normal(part) for part in content]
     return [normal({"type": "input_text", "text": content})]
 
 
-def _by_others(part: Fields) -> dict[str, Any]:
+def _normalize_input_part(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
     if part["type"] == "input_image":
         # OpenAI's types require `detail` on every listed image.
@@ -115,7 +124,7 @@ def _by_others(part: Fields) -> dict[str, Any]:
     return {**fields, "type": "input_text"} if "text" in part else fields
 
 
-def _by_assistant(part: Fields) -> dict[str, Any]:
+def _normalize_output_part(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
     # OpenAI's document requires both lists in the assistant's text parts.
     return fields if part["type"] == "refusal" else {"annotations": [], "logprobs": [], **fields, "type": "output_text"}
@@ -142,18 +151,18 @@ def qualified(name: str, namespace: str | None) -> str:
 
 def tool_of(item: Fields) -> str:
     """Return the name by which agents know the tool of a call or result; empty if unknown."""
-    name = _text(item, "name") or _OTHERS_CALLS.get(_text(item, "type"), ("", ""))[0]
-    return qualified(name, _optional(item, "namespace")) if name else ""
+    name = _text_field(item, "name") or _FOREIGN_CALLS.get(_text_field(item, "type"), ("", ""))[0]
+    return qualified(name, _optional_text(item, "namespace")) if name else ""
 
 
 def summary_of(item: Fields) -> str | None:
     """Return the summary in a compaction item; None if another server made it."""
     try:
         # OpenAI's encrypted content does not decode as base64 JSON.
-        content = json.loads(base64.b64decode(_text(item, "encrypted_content"), validate=True))
+        content = json.loads(base64.b64decode(_text_field(item, "encrypted_content"), validate=True))
     except (ValueError, RecursionError):
         return None
-    return _optional(cast("Fields", content), "summary") if isinstance(content, dict) else None
+    return _optional_text(cast("Fields", content), "summary") if isinstance(content, dict) else None
 
 
 @dataclass(slots=True)
@@ -170,7 +179,7 @@ class _Turn:
     spoke: bool = False
 
     @property
-    def only_thought(self) -> bool:
+    def has_only_reasoning(self) -> bool:
         return not self.spoke and not self.calls
 
     def messages(self) -> list[Message]:
@@ -193,37 +202,37 @@ class _Conversation:
     def add(self, item: Fields) -> None:
         match item.get("type"):
             case "message" | None:
-                self._message(item)
+                self._add_message(item)
             case "reasoning":
-                paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
+                paragraphs = _part_list(item.get("summary")) or _part_list(item.get("content"))
                 texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
-                self._turn(lambda last: last.only_thought).reasoning += texts
+                self._open_turn(lambda last: last.has_only_reasoning).reasoning += texts
             case "function_call":
-                self._call(item, "function", "arguments")
+                self._add_call(item, "function", "arguments")
             case "custom_tool_call":
-                self._call(item, "custom", "input")
+                self._add_call(item, "custom", "input")
             case "function_call_output" | "custom_tool_call_output":
-                self._result(item, input_parts(item.get("output")))
+                self._add_result(item, input_parts(item.get("output")))
             case "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call" as kind:
-                name, arguments = _OTHERS_CALLS[kind]
-                call_id = _text(item, "call_id")
+                name, arguments = _FOREIGN_CALLS[kind]
+                call_id = _text_field(item, "call_id")
                 # Another server's tool: its result is not awaited.
                 if call_id and item.get("status") != INCOMPLETE:
-                    self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
+                    self._append_call(ToolCall(call_id, name, _to_json(item.get(arguments)))).others.add(call_id)
             case "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output" | "computer_call_output":
-                self._result(item, _others_output(item.get("output") or item.get("status")))
+                self._add_result(item, _foreign_output(item.get("output") or item.get("status")))
             case "compaction":
-                self._compact(summary_of(item))
+                self._replace_with_summary(summary_of(item))
             # Stored for the API's listings, but of no use to an agent.
             case _:
                 pass
 
-    def _message(self, item: Fields) -> None:
-        content, name = item.get("content"), _optional(item, "name")
+    def _add_message(self, item: Fields) -> None:
+        content, name = item.get("content"), _optional_text(item, "name")
         match item.get("role"):
             case "assistant":
                 # Reasoning belongs to the message that follows it.
-                turn = self._turn(lambda last: last.only_thought)
+                turn = self._open_turn(lambda last: last.has_only_reasoning)
                 turn.parts += assistant_parts(content)
                 turn.spoke, turn.name = True, turn.name if name is None else name
             case "user":
@@ -233,24 +242,26 @@ class _Conversation:
             case _:
                 pass
 
-    def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
+    def _add_call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
         # The arguments of a truncated call may be partial JSON, and it was never run.
         if item.get("status") == INCOMPLETE:
             return
         deferred = item.get("async") is True
-        call = ToolCall(_text(item, "call_id"), tool_of(item), _text(item, arguments), kind, deferred=deferred)
-        turn = self._take(call)
+        call = ToolCall(
+            _text_field(item, "call_id"), tool_of(item), _text_field(item, arguments), kind, deferred=deferred
+        )
+        turn = self._append_call(call)
         if not deferred:
             turn.waiting.add(call.call_id)
 
-    def _take(self, call: ToolCall) -> _Turn:
+    def _append_call(self, call: ToolCall) -> _Turn:
         # A call after a result starts a new message: models require results directly after their calls.
-        turn = self._turn(lambda last: not last.results)
+        turn = self._open_turn(lambda last: not last.results)
         turn.calls.append(call)
         self._called[call.call_id] = call.name, turn
         return turn
 
-    def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
+    def _open_turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
         """Return the turn to extend: the last one while it has unanswered calls or `joins` accepts it, otherwise a new one."""
         last = self._said[-1] if self._said else None
         # Chat does not allow a result after another message, so results are grouped with their calls.
@@ -260,8 +271,8 @@ class _Conversation:
         self._said.append(turn)
         return turn
 
-    def _result(self, item: Fields, output: tuple[InputPart, ...]) -> None:
-        call_id = _text(item, "call_id")
+    def _add_result(self, item: Fields, output: tuple[InputPart, ...]) -> None:
+        call_id = _text_field(item, "call_id")
         name, turn = self._called.get(call_id, ("", None))
         media = tuple([part for part in output if not isinstance(part, TextPart)])
         message = ToolMessage(call_id, text_of(output), tool_of(item) or name, media)
@@ -273,7 +284,7 @@ class _Conversation:
             # The call is missing or already answered: the result stays where it was sent.
             self._said.append(message)
 
-    def _compact(self, summary: str | None) -> None:
+    def _replace_with_summary(self, summary: str | None) -> None:
         # A compaction by another server cannot be read, so the earlier messages stay.
         if summary is None:
             return
@@ -288,7 +299,7 @@ def input_parts(content: object) -> tuple[InputPart, ...]:
     """Parse a message's content or a tool's output, either text or a list of parts; unknown parts are left out."""
     if isinstance(content, str):
         return (TextPart(content),)
-    return tuple([part for part in map(_input_part, _parts(content)) if part is not None])
+    return tuple([part for part in map(_input_part, _part_list(content)) if part is not None])
 
 
 def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
@@ -296,7 +307,7 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
     found: list[AssistantPart] = []
-    for part in _parts(content):
+    for part in _part_list(content):
         if isinstance(part.get("refusal"), str):
             found.append(RefusalPart(part["refusal"]))
         elif isinstance(part.get("text"), str):
@@ -304,34 +315,38 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
     return tuple(found)
 
 
-def _others_output(output: object) -> tuple[InputPart, ...]:
+def _foreign_output(output: object) -> tuple[InputPart, ...]:
     """Parse the result of another server's call: text, a screenshot, or anything else as JSON text."""
     if isinstance(output, str):
         return (TextPart(output),)
-    fields = _parts([output])
-    return (_image(fields[0]),) if fields and _optional(fields[0], "image_url") else (TextPart(_json(output)),)
+    fields = _part_list([output])
+    return (
+        (_image_part(fields[0]),)
+        if fields and _optional_text(fields[0], "image_url")
+        else (TextPart(_to_json(output)),)
+    )
 
 
 def _input_part(part: Fields) -> InputPart | None:
     match part.get("type"):
         case "input_image":
-            return _image(part)
+            return _image_part(part)
         case "input_file":
-            return FilePart(*[_optional(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
+            return FilePart(*[_optional_text(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
         case "input_audio":
             speech = part.get("input_audio")
             if not isinstance(speech, dict):
                 return None
-            return AudioPart(*[_text(cast("Fields", speech), key) for key in ("data", "format")])
+            return AudioPart(*[_text_field(cast("Fields", speech), key) for key in ("data", "format")])
         case _:
             return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
 
 
-def _image(part: Fields) -> InputPart:
+def _image_part(part: Fields) -> InputPart:
     """Parse an image; an uploaded image becomes a file part."""
-    url = _optional(part, "image_url")
+    url = _optional_text(part, "image_url")
     if url is None:
-        return FilePart(file_id=_optional(part, "file_id"))
+        return FilePart(file_id=_optional_text(part, "file_id"))
     match part.get("detail"):
         case "low" | "high" | "original" as detail:
             return ImagePart(url, detail)
@@ -339,19 +354,19 @@ def _image(part: Fields) -> InputPart:
             return ImagePart(url)
 
 
-def _parts(value: object) -> list[Fields]:
+def _part_list(value: object) -> list[Fields]:
     parts = cast("list[Any]", value) if isinstance(value, list) else []
     return [cast("Fields", part) for part in parts if isinstance(part, dict)]
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return to_json(value, inf_nan_mode="null").decode()
 
 
-def _text(fields: Fields, key: str) -> str:
-    return _optional(fields, key) or ""
+def _text_field(fields: Fields, key: str) -> str:
+    return _optional_text(fields, key) or ""
 
 
-def _optional(fields: Fields, key: str) -> str | None:
+def _optional_text(fields: Fields, key: str) -> str | None:
     value = fields.get(key)
     return value if isinstance(value, str) else None

@@ -35,7 +35,7 @@ ID_PREFIXES = {
 OTHER_PREFIX = "item_"
 """Prefix of the ids of all other types."""
 
-WITH_STATUS = frozenset(
+TYPES_WITH_STATUS = frozenset(
     [
         "message",
         "function_call",
@@ -49,7 +49,7 @@ WITH_STATUS = frozenset(
 )
 """Types whose items always have a `status` in the server's output."""
 
-ALWAYS: Mapping[str, Mapping[str, str]] = {
+DEFAULT_FIELDS: Mapping[str, Mapping[str, str]] = {
     "additional_tools": {"role": "developer"},
     "computer_call_output": {"status": "completed"},
     "shell_call": {"status": "completed"},
@@ -262,11 +262,11 @@ _MODELS = {  # no tag is a key of an item: error paths contain both
 }
 
 
-CHECKED = frozenset(_MODELS)
+VALIDATED_TYPES = frozenset(_MODELS)
 """Types whose fields are validated when a client sends them; all others are accepted unchanged."""
 
 
-def _model(value: Any) -> str:
+def _model_tag(value: Any) -> str:
     """Return an item's model by its type. Untyped items are messages, or references if they have an id but no role."""
     if not isinstance(value, dict):
         return "a message"  # rejected by every model
@@ -288,6 +288,6 @@ ItemInput = Annotated[
     | Annotated[CompactionItemParam, Tag("compaction")]
     | Annotated[ToolsItemParam, Tag("more tools")]
     | Annotated[OtherItemParam, Tag(OTHER)],
-    Discriminator(_model),
+    Discriminator(_model_tag),
 ]
 """An item as clients send it."""

@@ -53,7 +53,7 @@ class Check:
         if self._left < 0:
             raise TooManySteps
 
-    def outcome(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
+    def verdict(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
         """Check a value against a schema. The outcome is cached, since schemas may refer to each other repeatedly."""
         self.spend(1)
         # `true` and `false` are schemas too: they match anything and nothing, respectively.
@@ -64,22 +64,22 @@ class Check:
         # Keyed by identity: both are parts of parsed JSON that outlives the check.
         known = (id(schema), id(value), scope)
         if known not in self._known:
-            self._known[known] = self._look(schema, value, scope)
+            self._known[known] = self._apply_rules(schema, value, scope)
         return self._known[known]
 
-    def values(self, wanted: list[Any]) -> frozenset[str]:
+    def enum_texts(self, wanted: list[Any]) -> frozenset[str]:
         """Return the values of an `enum` as texts, for lookups. Not as numbers: numbers with equal hashes are easy to find."""
         if id(wanted) not in self._values:
             self._values[id(wanted)] = frozenset([canonical(one, self.spend) for one in wanted])
         return self._values[id(wanted)]
 
-    def _look(self, schema: Fields, value: Any, scope: Scope) -> SchemaVerdict:
-        at = RuleContext(self, schema, value, scope, SchemaVerdict())
-        for rule in self._rules.of(schema):
-            rule(at)
-            if at.found.problem is not None:
+    def _apply_rules(self, schema: Fields, value: Any, scope: Scope) -> SchemaVerdict:
+        context = RuleContext(self, schema, value, scope, SchemaVerdict())
+        for rule in self._rules.rules_for(schema):
+            rule(context)
+            if context.found.problem is not None:
                 break
-        return at.found
+        return context.found
 
 
 @dataclass(slots=True, eq=False)
@@ -104,26 +104,26 @@ class RuleContext:
         value: object = self.value
         return cast("list[Any]", value) if isinstance(value, list) else None
 
-    def here(self, schema: Any) -> SchemaVerdict:
+    def verdict_on(self, schema: Any) -> SchemaVerdict:
         """Check the same value against another schema."""
-        return self.check.outcome(schema, self.value, self.scope)
+        return self.check.verdict(schema, self.value, self.scope)
 
-    def take(self, other: SchemaVerdict) -> None:
+    def require(self, other: SchemaVerdict) -> None:
         """Require the value to match another schema, given its verdict."""
         self.found.problem = self.found.problem or other.problem
         self.found.sure &= other.sure
-        self.see(other.seen)
+        self.mark_seen(other.seen)
 
-    def see(self, places: Iterable[str | int]) -> None:
+    def mark_seen(self, places: Iterable[str | int]) -> None:
         """Mark these parts of the value as evaluated."""
         if self.check.references.tracking:
             more = set(places)
             self.check.spend(len(more))
             self.found.seen |= more
 
-    def below(self, schema: Any, place: str | int, value: Any) -> None:
+    def require_part(self, schema: Any, place: str | int, value: Any) -> None:
         """Require a part of the value to match a schema."""
-        other = self.check.outcome(schema, value, self.scope)
+        other = self.check.verdict(schema, value, self.scope)
         self.found.sure &= other.sure
         self.found.seen.add(place)
         if other.problem is not None and self.found.problem is None:
@@ -140,7 +140,7 @@ class Rules:
     first: Mapping[str, Rule]
     last: Mapping[str, Rule]
 
-    def of(self, schema: Fields) -> Iterable[Rule]:
+    def rules_for(self, schema: Fields) -> Iterable[Rule]:
         """Return the rules for a schema in order, without duplicates for keywords that share a rule."""
         rules = [self.first[keyword] for keyword in schema if keyword in self.first]
         rules += [self.last[keyword] for keyword in self.last if keyword in schema]

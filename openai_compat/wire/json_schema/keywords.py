@@ -8,10 +8,12 @@ from typing import Any, cast
 TYPES = frozenset(["array", "boolean", "integer", "null", "number", "object", "string"])
 REFERENCES = frozenset(["$ref", "$dynamicRef", "$recursiveRef"])
 
-HERE = frozenset(["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"])
+SAME_VALUE_KEYWORDS = frozenset(
+    ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"]
+)
 """Keywords whose schemas apply to the same value; those of other keywords apply to parts of it, or only when referenced."""
 
-_ONE = frozenset(
+_ONE_SCHEMA = frozenset(
     [
         "additionalItems",
         "additionalProperties",
@@ -27,9 +29,11 @@ _ONE = frozenset(
         "unevaluatedProperties",
     ]
 )
-_LIST = frozenset(["allOf", "anyOf", "oneOf", "prefixItems", "items"])
-_NAMED = frozenset(["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"])
-WITH_SCHEMAS = _ONE | _LIST | _NAMED
+_SCHEMA_LIST = frozenset(["allOf", "anyOf", "oneOf", "prefixItems", "items"])
+_NAMED_SCHEMAS = frozenset(
+    ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"]
+)
+SCHEMA_KEYWORDS = _ONE_SCHEMA | _SCHEMA_LIST | _NAMED_SCHEMAS
 
 
 def is_schema(value: object) -> bool:
@@ -38,13 +42,13 @@ def is_schema(value: object) -> bool:
 
 
 def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
-    """Return the schemas in the value of a keyword from WITH_SCHEMAS, each with its place."""
-    if isinstance(value, list) and keyword in _LIST:
+    """Return the schemas in the value of a keyword from SCHEMA_KEYWORDS, each with its place."""
+    if isinstance(value, list) and keyword in _SCHEMA_LIST:
         return [(f"{keyword}/{index}", inner) for index, inner in enumerate(cast("list[Any]", value))]
-    if isinstance(value, dict) and keyword in _NAMED:
+    if isinstance(value, dict) and keyword in _NAMED_SCHEMAS:
         named = cast("dict[str, Any]", value).items()
         return [(f"{keyword}/{name}", inner) for name, inner in named if keyword != "dependencies" or is_schema(inner)]
-    return [(keyword, cast("Any", value))] if keyword in _ONE else ()
+    return [(keyword, cast("Any", value))] if keyword in _ONE_SCHEMA else ()
 
 
 def is_number(value: object) -> bool:
@@ -87,8 +91,10 @@ FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         ],
         (lambda value: is_integer(value) and value >= 0, "a whole number from 0"),
     ),
-    **dict.fromkeys([*(_LIST - _ONE)], (lambda value: isinstance(value, list) and value != [], "a list of schemas")),
-    **dict.fromkeys([*_NAMED], (lambda value: isinstance(value, dict), "an object of schemas")),
+    **dict.fromkeys(
+        [*(_SCHEMA_LIST - _ONE_SCHEMA)], (lambda value: isinstance(value, list) and value != [], "a list of schemas")
+    ),
+    **dict.fromkeys([*_NAMED_SCHEMAS], (lambda value: isinstance(value, dict), "an object of schemas")),
     "type": (_is_type, "the name of a type, or a list of them"),
     "enum": (lambda value: isinstance(value, list), "a list"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),

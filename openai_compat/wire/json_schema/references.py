@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias, cast
 from urllib.parse import unquote, urldefrag, urljoin
 
-from .keywords import FORMS, HERE, REFERENCES, WITH_SCHEMAS, is_schema, schemas_of
+from .keywords import FORMS, REFERENCES, SAME_VALUE_KEYWORDS, SCHEMA_KEYWORDS, is_schema, schemas_of
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -86,24 +86,24 @@ class References:
             self._budget.spend()
             if self._strict:
                 _check_forms(schema, place)
-            base = self._named(schema, base)
+            base = self._register_names(schema, base)
             self.bases[id(schema)] = base
             self.tracking |= "unevaluatedProperties" in schema or "unevaluatedItems" in schema
             here = self._here[id(schema)] = list[Fields]()
-            for keyword in schema.keys() & WITH_SCHEMAS:
+            for keyword in schema.keys() & SCHEMA_KEYWORDS:
                 inner = schemas_of(keyword, schema[keyword])
-                waiting += [(one, base, _below(place, where)) for where, one in inner]
-                if keyword in HERE:
+                waiting += [(one, base, _extend_place(place, where)) for where, one in inner]
+                if keyword in SAME_VALUE_KEYWORDS:
                     here += [one for _, one in inner if isinstance(one, dict)]
             self._waiting += [(schema, keyword, place) for keyword in schema.keys() & REFERENCES]
 
-    def _named(self, schema: Fields, base: str) -> str:
+    def _register_names(self, schema: Fields, base: str) -> str:
         """Register the names of a schema; return the base address for the schema and everything below it."""
         identity = schema.get("$id")
         if isinstance(identity, str) and identity.startswith("#"):  # how older drafts define an anchor
             self._anchors[base, identity[1:]] = schema
         elif isinstance(identity, str) and identity:
-            base = _joined(base, identity)[0]
+            base = _resolve_address(base, identity)[0]
             self._resources.setdefault(base, schema)
         for keyword in ("$anchor", "$dynamicAnchor"):
             name = schema.get(keyword)
@@ -121,7 +121,7 @@ class References:
         self._budget.spend(1 + len(reference) // 200)
         known = self.bases[id(schema)], reference
         if known not in self._found:
-            self._found[known] = self._target(*known)
+            self._found[known] = self._find_target(*known)
         target = self._found[known]
         if not is_schema(target):
             raise InvalidSchema(f"'{keyword}' at '{place}' leads to nothing in the schema")
@@ -129,9 +129,9 @@ class References:
         if isinstance(target, dict):
             self._here[id(schema)].append(cast("Fields", target))
 
-    def _target(self, base: str, reference: str) -> Any:
+    def _find_target(self, base: str, reference: str) -> Any:
         """Return the target of a reference, or None if it is not in the schema."""
-        address, fragment = _joined(base, reference)
+        address, fragment = _resolve_address(base, reference)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get((address, unquote(fragment)))
         # Looked up, never fetched: the address is untrusted.
@@ -140,7 +140,7 @@ class References:
             if isinstance(found, dict) and isinstance(cast("Fields", found).get("$id"), str) and found is not self.root:
                 address = self.bases.get(id(cast("Fields", found)), address)
             # The order matters (RFC 6901, section 4): `~01` means the name `~1`.
-            found = _step(found, unquote(step).replace("~1", "/").replace("~0", "~"))
+            found = _child(found, unquote(step).replace("~1", "/").replace("~0", "~"))
         if isinstance(found, dict):
             self._walk(cast("Fields", found), address, "#" + fragment)  # below an unknown keyword
         return cast("Any", found)
@@ -169,7 +169,7 @@ def _check_forms(schema: Fields, place: str) -> None:
             raise InvalidSchema(f"'{keyword}' at '{place}' should be {wanted}")
 
 
-def _joined(base: str, reference: str) -> tuple[str, str]:
+def _resolve_address(base: str, reference: str) -> tuple[str, str]:
     """Resolve a reference to an address and a fragment."""
     if len(reference) > MAX_REFERENCE:
         raise InvalidSchema(f"a reference has more than {MAX_REFERENCE} characters")
@@ -182,7 +182,7 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
     return address, fragment
 
 
-def _step(value: Any, step: str) -> Any:
+def _child(value: Any, step: str) -> Any:
     if isinstance(value, dict):
         return cast("Fields", value).get(step)
     # Limits the digits: parsing a million of them takes long.
@@ -192,7 +192,7 @@ def _step(value: Any, step: str) -> Any:
     return None
 
 
-def _below(place: str, where: str) -> str:
+def _extend_place(place: str, where: str) -> str:
     """Return a human-readable place in a schema, shortened, since names may be long and deeply nested."""
     if place.endswith("…"):
         return place

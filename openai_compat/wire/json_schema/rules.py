@@ -8,16 +8,16 @@ from typing import Any, cast
 
 from .checking import Fields, Rule, RuleContext, Rules, SchemaVerdict
 from .keywords import REFERENCES, is_integer, is_number
-from .values import canonical, shown
+from .values import canonical, describe
 
 
-def _type(at: RuleContext) -> None:
-    wanted: object = at.schema["type"]
+def _type(context: RuleContext) -> None:
+    wanted: object = context.schema["type"]
     names = cast("list[str]", wanted if isinstance(wanted, list) else [wanted])
-    at.check.spend(len(names))
-    if not any([_is_of_type(at.value, name) for name in names]):
+    context.check.spend(len(names))
+    if not any([_is_of_type(context.value, name) for name in names]):
         # There are only seven types; a longer list repeats some.
-        at.found.fail(f"{shown(at.value)} is not of type {' or '.join(names[:7])}")
+        context.found.fail(f"{describe(context.value)} is not of type {' or '.join(names[:7])}")
 
 
 def _is_of_type(value: Any, name: str) -> bool:
@@ -38,32 +38,32 @@ def _is_of_type(value: Any, name: str) -> bool:
             return isinstance(value, str)
 
 
-def _enum(at: RuleContext) -> None:
-    if canonical(at.value, at.check.spend) not in at.check.values(at.schema["enum"]):
-        at.found.fail(f"{shown(at.value)} is none of the values of 'enum'")
+def _enum(context: RuleContext) -> None:
+    if canonical(context.value, context.check.spend) not in context.check.enum_texts(context.schema["enum"]):
+        context.found.fail(f"{describe(context.value)} is none of the values of 'enum'")
 
 
-def _const(at: RuleContext) -> None:
-    if canonical(at.schema["const"], at.check.spend) != canonical(at.value, at.check.spend):
-        at.found.fail(f"{shown(at.value)} is not {shown(at.schema['const'])}")
+def _const(context: RuleContext) -> None:
+    if canonical(context.schema["const"], context.check.spend) != canonical(context.value, context.check.spend):
+        context.found.fail(f"{describe(context.value)} is not {describe(context.schema['const'])}")
 
 
-def _number(keyword: str, fits: Callable[[Any, Any], bool], why: str) -> Rule:
-    def rule(at: RuleContext) -> None:
-        if is_number(at.value) and not fits(at.value, at.schema[keyword]):
-            at.found.fail(f"{shown(at.value)} is {why} {shown(at.schema[keyword])}")
+def _number_rule(keyword: str, fits: Callable[[Any, Any], bool], why: str) -> Rule:
+    def rule(context: RuleContext) -> None:
+        if is_number(context.value) and not fits(context.value, context.schema[keyword]):
+            context.found.fail(f"{describe(context.value)} is {why} {describe(context.schema[keyword])}")
 
     return rule
 
 
-def _exact(number: Any) -> Fraction:
+def _to_fraction(number: Any) -> Fraction:
     return Fraction(str(number) if isinstance(number, float) else number)  # via decimal text: 0.1 is exactly a tenth
 
 
-def _size(keyword: str, kind: type, fits: Callable[[int, Any], bool], why: str) -> Rule:
-    def rule(at: RuleContext) -> None:
-        if isinstance(at.value, kind) and not fits(len(cast("Sized", at.value)), at.schema[keyword]):
-            at.found.fail(f"{shown(at.value)} {why} {shown(at.schema[keyword])}")
+def _size_rule(keyword: str, kind: type, fits: Callable[[int, Any], bool], why: str) -> Rule:
+    def rule(context: RuleContext) -> None:
+        if isinstance(context.value, kind) and not fits(len(cast("Sized", context.value)), context.schema[keyword]):
+            context.found.fail(f"{describe(context.value)} {why} {describe(context.schema[keyword])}")
 
     return rule
 
@@ -76,204 +76,214 @@ def _at_least(value: float, least: float) -> bool:
     return value >= least
 
 
-def _unlooked_at(at: RuleContext) -> None:
+def _pattern(context: RuleContext) -> None:
     """Handle a pattern: patterns are never compiled, so a match is uncertain."""
     # Python's regular expressions have no time limit: a short untrusted one could block the whole server.
-    at.found.sure &= not isinstance(at.value, str)
+    context.found.sure &= not isinstance(context.value, str)
 
 
-def _need(at: RuleContext, names: Sequence[str]) -> None:
-    fields = at.fields
+def _require_names(context: RuleContext, names: Sequence[str]) -> None:
+    fields = context.fields
     if fields is None:
         return
-    at.check.spend(len(names))
+    context.check.spend(len(names))
     missing = next((name for name in names if name not in fields), None)
     if missing is not None:
-        at.found.fail(f"{shown(missing)} is missing")
+        context.found.fail(f"{describe(missing)} is missing")
 
 
-def _dependent(at: RuleContext) -> None:
-    fields = at.fields
+def _dependent(context: RuleContext) -> None:
+    fields = context.fields
     if fields is None:
         return
     for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
-        for name, needed in cast("Fields", at.schema.get(keyword, {})).items():
-            at.check.spend(1)
+        for name, needed in cast("Fields", context.schema.get(keyword, {})).items():
+            context.check.spend(1)
             if name in fields and isinstance(needed, list):
-                _need(at, cast("list[str]", needed))
+                _require_names(context, cast("list[str]", needed))
             elif name in fields:
-                at.take(at.here(needed))
+                context.require(context.verdict_on(needed))
 
 
-def _properties(at: RuleContext) -> None:
+def _properties(context: RuleContext) -> None:
     """Check the properties of an object, for the three keywords that interact."""
-    fields = at.fields
+    fields = context.fields
     if fields is None:
         return
-    named: Fields = at.schema.get("properties", {})
-    others, patterns = at.schema.get("additionalProperties"), at.schema.get("patternProperties")
-    at.check.spend(min(len(named), len(fields)) if others is None and not patterns else len(fields))
+    named: Fields = context.schema.get("properties", {})
+    others, patterns = context.schema.get("additionalProperties"), context.schema.get("patternProperties")
+    context.check.spend(min(len(named), len(fields)) if others is None and not patterns else len(fields))
     # Iterate over the shorter of the two, since either may be long and is untrusted.
     for name in named if len(named) < len(fields) else fields:
         if name in named and name in fields:
-            at.below(named[name], name, fields[name])
+            context.require_part(named[name], name, fields[name])
     if patterns and fields:
-        at.found.sure = False  # unknown which names the patterns match
-        at.see(fields)
+        context.found.sure = False  # unknown which names the patterns match
+        context.mark_seen(fields)
     elif others is not None:
         for name in fields:
             if name not in named:
-                _other(at, others, name)
+                _check_other_property(context, others, name)
 
 
-def _other(at: RuleContext, schema: Any, name: str) -> None:
+def _check_other_property(context: RuleContext, schema: Any, name: str) -> None:
     if schema is not False:
-        at.below(schema, name, at.value[name])
-    elif at.found.problem is None:
-        at.found.fail(f"{shown(name)} is a property that is not wanted")
+        context.require_part(schema, name, context.value[name])
+    elif context.found.problem is None:
+        context.found.fail(f"{describe(name)} is a property that is not wanted")
 
 
-def _names(at: RuleContext) -> None:
-    for name in at.fields or ():
-        other = at.check.outcome(at.schema["propertyNames"], name, at.scope)
-        at.found.sure &= other.sure
+def _property_names(context: RuleContext) -> None:
+    for name in context.fields or ():
+        other = context.check.verdict(context.schema["propertyNames"], name, context.scope)
+        context.found.sure &= other.sure
         if other.problem is not None:
-            at.found.fail(f"the name {shown(name)} does not fit: {other.problem[1]}")
+            context.found.fail(f"the name {describe(name)} does not fit: {other.problem[1]}")
             return
 
 
-def _items(at: RuleContext) -> None:
+def _items(context: RuleContext) -> None:
     """Check the first items of a list, then the remaining ones; older drafts use other keywords for these."""
-    items = at.items
+    items = context.items
     if items is None:
         return
-    rest = at.schema.get("items")
-    first = at.schema.get("prefixItems", ())
+    rest = context.schema.get("items")
+    first = context.schema.get("prefixItems", ())
     if isinstance(rest, list):
-        first, rest = cast("list[Any]", rest), at.schema.get("additionalItems")
+        first, rest = cast("list[Any]", rest), context.schema.get("additionalItems")
     for index, schema in enumerate(first[: len(items)]):
-        at.below(schema, index, items[index])
+        context.require_part(schema, index, items[index])
     for index in range(len(first), len(items) if rest is not None else 0):
-        at.below(rest, index, items[index])
+        context.require_part(rest, index, items[index])
 
 
-def _contains(at: RuleContext) -> None:
-    if at.items is None:
+def _contains(context: RuleContext) -> None:
+    if context.items is None:
         return
-    found = [at.check.outcome(at.schema["contains"], item, at.scope) for item in at.items]
+    found = [context.check.verdict(context.schema["contains"], item, context.scope) for item in context.items]
     fitting = [index for index, one in enumerate(found) if one.problem is None]
     surely = [index for index in fitting if found[index].sure]
-    least, most = at.schema.get("minContains", 1), at.schema.get("maxContains", len(found))
-    at.see(fitting)
-    at.found.sure &= len(surely) == len(fitting)
+    least, most = context.schema.get("minContains", 1), context.schema.get("maxContains", len(found))
+    context.mark_seen(fitting)
+    context.found.sure &= len(surely) == len(fitting)
     if len(fitting) < least:
-        at.found.fail("too few of its items fit 'contains'")
+        context.found.fail("too few of its items fit 'contains'")
     elif len(surely) > most:
-        at.found.fail("too many of its items fit 'contains'")
+        context.found.fail("too many of its items fit 'contains'")
 
 
-def _unique(at: RuleContext) -> None:
-    items = at.items
-    if at.schema["uniqueItems"] and items and len({canonical(item, at.check.spend) for item in items}) < len(items):
-        at.found.fail("its items are not all different")
+def _unique(context: RuleContext) -> None:
+    items = context.items
+    if (
+        context.schema["uniqueItems"]
+        and items
+        and len({canonical(item, context.check.spend) for item in items}) < len(items)
+    ):
+        context.found.fail("its items are not all different")
 
 
-def _all_of(at: RuleContext) -> None:
-    for schema in at.schema["allOf"]:
-        at.take(at.here(schema))
+def _all_of(context: RuleContext) -> None:
+    for schema in context.schema["allOf"]:
+        context.require(context.verdict_on(schema))
 
 
-def _any_of(at: RuleContext) -> None:
+def _any_of(context: RuleContext) -> None:
     # Check all even if one matches: the `unevaluated…` keywords depend on everything evaluated.
-    found = [at.here(schema) for schema in at.schema["anyOf"]]
+    found = [context.verdict_on(schema) for schema in context.schema["anyOf"]]
     fitting = [one for one in found if one.problem is None]
-    _one_has_to_fit(at, found, fitting)
-    at.found.sure &= any([one.sure for one in fitting])
+    _require_one_match(context, found, fitting)
+    context.found.sure &= any([one.sure for one in fitting])
 
 
-def _one_of(at: RuleContext) -> None:
-    found = [at.here(schema) for schema in at.schema["oneOf"]]
+def _one_of(context: RuleContext) -> None:
+    found = [context.verdict_on(schema) for schema in context.schema["oneOf"]]
     fitting = [one for one in found if one.problem is None]
-    _one_has_to_fit(at, found, fitting)
+    _require_one_match(context, found, fitting)
     # A pattern, which is never evaluated, could distinguish two matching schemas.
     if len([one for one in fitting if one.sure]) > 1:
-        at.found.fail(f"{shown(at.value)} fits more than one of the schemas of 'oneOf'")
-    at.found.sure &= len(fitting) == 1 and fitting[0].sure
+        context.found.fail(f"{describe(context.value)} fits more than one of the schemas of 'oneOf'")
+    context.found.sure &= len(fitting) == 1 and fitting[0].sure
 
 
-def _one_has_to_fit(at: RuleContext, found: Sequence[SchemaVerdict], fitting: Sequence[SchemaVerdict]) -> None:
+def _require_one_match(context: RuleContext, found: Sequence[SchemaVerdict], fitting: Sequence[SchemaVerdict]) -> None:
     for one in fitting:
-        at.see(one.seen)
+        context.mark_seen(one.seen)
     if not fitting:  # report the one that matched furthest
         nearest = max([one.problem for one in found if one.problem is not None], key=lambda problem: len(problem[0]))
-        at.found.problem = nearest if nearest[0] else ((), f"{shown(at.value)} fits none of the schemas for it")
+        context.found.problem = (
+            nearest if nearest[0] else ((), f"{describe(context.value)} fits none of the schemas for it")
+        )
 
 
-def _not(at: RuleContext) -> None:
-    other = at.here(at.schema["not"])
+def _not(context: RuleContext) -> None:
+    other = context.verdict_on(context.schema["not"])
     if other.problem is None and other.sure:
-        at.found.fail(f"{shown(at.value)} fits the schema of 'not'")
-    at.found.sure &= other.problem is not None
+        context.found.fail(f"{describe(context.value)} fits the schema of 'not'")
+    context.found.sure &= other.problem is not None
 
 
-def _if(at: RuleContext) -> None:
-    condition = at.here(at.schema["if"])
+def _if(context: RuleContext) -> None:
+    condition = context.verdict_on(context.schema["if"])
     if condition.problem is None:
-        at.see(condition.seen)
+        context.mark_seen(condition.seen)
     if condition.problem is None and not condition.sure:
-        at.found.sure = False
+        context.found.sure = False
         return
     branch = "else" if condition.problem is not None else "then"
-    if branch in at.schema:
-        at.take(at.here(at.schema[branch]))
+    if branch in context.schema:
+        context.require(context.verdict_on(context.schema[branch]))
 
 
-def _reference(keyword: str) -> Rule:
-    def rule(at: RuleContext) -> None:
-        known = at.check.references
-        target: Any = known.targets[id(at.schema), keyword]
-        name = at.schema[keyword].partition("#")[2]
+def _reference_rule(keyword: str) -> Rule:
+    def rule(context: RuleContext) -> None:
+        known = context.check.references
+        target: Any = known.targets[id(context.schema), keyword]
+        name = context.schema[keyword].partition("#")[2]
         if keyword == "$dynamicRef" and (known.bases.get(id(target), ""), name) in known.dynamic:
-            target = next((known.dynamic[base, name] for base in at.scope if (base, name) in known.dynamic), target)
-        at.take(at.here(target))
+            target = next(
+                (known.dynamic[base, name] for base in context.scope if (base, name) in known.dynamic), target
+            )
+        context.require(context.verdict_on(target))
 
     return rule
 
 
-def _unevaluated_properties(at: RuleContext) -> None:
-    for name in at.fields or ():
-        at.check.spend(1)
-        if name not in at.found.seen:
-            _other(at, at.schema["unevaluatedProperties"], name)
+def _unevaluated_properties(context: RuleContext) -> None:
+    for name in context.fields or ():
+        context.check.spend(1)
+        if name not in context.found.seen:
+            _check_other_property(context, context.schema["unevaluatedProperties"], name)
 
 
-def _unevaluated_items(at: RuleContext) -> None:
-    for index, value in enumerate(at.items or ()):
-        at.check.spend(1)
-        if index not in at.found.seen:
-            at.below(at.schema["unevaluatedItems"], index, value)
+def _unevaluated_items(context: RuleContext) -> None:
+    for index, value in enumerate(context.items or ()):
+        context.check.spend(1)
+        if index not in context.found.seen:
+            context.require_part(context.schema["unevaluatedItems"], index, value)
 
 
 _FIRST: dict[str, Rule] = {
     "type": _type,
     "enum": _enum,
     "const": _const,
-    "multipleOf": _number("multipleOf", lambda value, of: _exact(value) % _exact(of) == 0, "no multiple of"),
-    "maximum": _number("maximum", _at_most, "more than"),
-    "minimum": _number("minimum", _at_least, "less than"),
-    "exclusiveMaximum": _number("exclusiveMaximum", lambda value, most: value < most, "not less than"),
-    "exclusiveMinimum": _number("exclusiveMinimum", lambda value, least: value > least, "not more than"),
-    "maxLength": _size("maxLength", str, _at_most, "is longer than"),
-    "minLength": _size("minLength", str, _at_least, "is shorter than"),
-    "maxItems": _size("maxItems", list, _at_most, "has more items than"),
-    "minItems": _size("minItems", list, _at_least, "has fewer items than"),
-    "maxProperties": _size("maxProperties", dict, _at_most, "has more properties than"),
-    "minProperties": _size("minProperties", dict, _at_least, "has fewer properties than"),
-    "pattern": _unlooked_at,
-    "required": lambda at: _need(at, at.schema["required"]),
+    "multipleOf": _number_rule(
+        "multipleOf", lambda value, of: _to_fraction(value) % _to_fraction(of) == 0, "no multiple of"
+    ),
+    "maximum": _number_rule("maximum", _at_most, "more than"),
+    "minimum": _number_rule("minimum", _at_least, "less than"),
+    "exclusiveMaximum": _number_rule("exclusiveMaximum", lambda value, most: value < most, "not less than"),
+    "exclusiveMinimum": _number_rule("exclusiveMinimum", lambda value, least: value > least, "not more than"),
+    "maxLength": _size_rule("maxLength", str, _at_most, "is longer than"),
+    "minLength": _size_rule("minLength", str, _at_least, "is shorter than"),
+    "maxItems": _size_rule("maxItems", list, _at_most, "has more items than"),
+    "minItems": _size_rule("minItems", list, _at_least, "has fewer items than"),
+    "maxProperties": _size_rule("maxProperties", dict, _at_most, "has more properties than"),
+    "minProperties": _size_rule("minProperties", dict, _at_least, "has fewer properties than"),
+    "pattern": _pattern,
+    "required": lambda context: _require_names(context, context.schema["required"]),
     **dict.fromkeys(["dependentRequired", "dependentSchemas", "dependencies"], _dependent),
     **dict.fromkeys(["properties", "patternProperties", "additionalProperties"], _properties),
-    "propertyNames": _names,
+    "propertyNames": _property_names,
     **dict.fromkeys(["prefixItems", "items"], _items),
     "contains": _contains,
     "uniqueItems": _unique,
@@ -282,7 +292,7 @@ _FIRST: dict[str, Rule] = {
     "oneOf": _one_of,
     "not": _not,
     "if": _if,
-    **{keyword: _reference(keyword) for keyword in REFERENCES},
+    **{keyword: _reference_rule(keyword) for keyword in REFERENCES},
 }
 
 _LAST: dict[str, Rule] = {

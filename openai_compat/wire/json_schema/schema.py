@@ -22,7 +22,7 @@ class Schema:
         """Return the first mismatch of a value, or None if the value matches. Raises TooManySteps."""
         check = Check(self._references, RULES, steps)
         try:
-            found = check.outcome(self._root, value, ("",)).problem
+            found = check.verdict(self._root, value, ("",)).problem
         # Deep nesting is a cost too, in stack frames.
         except RecursionError:
             raise TooManySteps from None

@@ -29,7 +29,7 @@ def canonical(value: Any, spend: Callable[[int], None]) -> str:
     return str(int(value)) if is_integer(value) else str(value)
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """Return a short human-readable form of a value."""
     if isinstance(value, dict):
         return "an object"

@@ -43,37 +43,37 @@ class OllamaConversation:
     def read(self, params: Sequence[OllamaMessage]) -> None:
         """Read the messages. Raises InvalidRequest for a result without a call, and for a call without a result."""
         for index, param in enumerate(params):
-            self.messages.append(self._message(param, f"messages[{index}]"))
+            self.messages.append(self._to_message(param, f"messages[{index}]"))
         check_conversation(self.messages)
         if all([isinstance(message, SystemMessage) for message in self.messages]):
             raise InvalidRequest("No user message found in 'messages'.", param="messages")
 
-    def _message(self, param: OllamaMessage, where: str) -> Message:
+    def _to_message(self, param: OllamaMessage, where: str) -> Message:
         match param.role:
             case "system":
                 return SystemMessage(param.content or "")
             case "user":
-                return UserMessage(self.parts(param.content, param.images or (), where))
+                return UserMessage(self.to_parts(param.content, param.images or (), where))
             case "assistant":
-                calls = tuple([self._call(call.id, call.function) for call in param.tool_calls or ()])
+                calls = tuple([self._to_tool_call(call.id, call.function) for call in param.tool_calls or ()])
                 self._open = list(calls)
                 parts = (TextPart(param.content),) if param.content else ()
                 return AssistantMessage(parts, calls, param.thinking or None)
             case "tool":
-                call = self._answered(param, where)
-                media = self.parts(None, param.images or (), where)
+                call = self._find_call(param, where)
+                media = self.to_parts(None, param.images or (), where)
                 seen = tuple([part for part in media if not isinstance(part, TextPart)])
                 return ToolMessage(call.call_id, param.content or "", call.name, seen)
 
-    def parts(self, text: str | None, images: Sequence[str], where: str) -> tuple[InputPart, ...]:
+    def to_parts(self, text: str | None, images: Sequence[str], where: str) -> tuple[InputPart, ...]:
         """Convert a text and its images, which are bare base64."""
         prefix = f"{where}." if where else ""
         places = [f"{prefix}images[{index}]" for index in range(len(images))]
         self.pictures += places
-        pictures = [_picture(image, place) for image, place in zip(images, places, strict=True)]
+        pictures = [_image_part(image, place) for image, place in zip(images, places, strict=True)]
         return (*([TextPart(text or "")] if text or not images else []), *pictures)
 
-    def _call(self, identifier: str | None, function: CalledFunction) -> ToolCall:
+    def _to_tool_call(self, identifier: str | None, function: CalledFunction) -> ToolCall:
         """Convert a call in the history. A call without an id gets one by its position, which later requests reproduce."""
         self._calls += 1
         number = self._calls
@@ -82,7 +82,7 @@ class OllamaConversation:
         self._ids.add(identifier)
         return ToolCall(identifier, function.name, dumps(function.arguments).decode())
 
-    def _answered(self, param: OllamaMessage, where: str) -> ToolCall:
+    def _find_call(self, param: OllamaMessage, where: str) -> ToolCall:
         """Return the open call that a result belongs to: by id, else the next one of the tool, else the next one."""
         ways = (
             [call for call in self._open if call.call_id == param.tool_call_id],
@@ -97,7 +97,7 @@ class OllamaConversation:
         return call
 
 
-def results_at_end(messages: Sequence[Message]) -> Resume | None:
+def resume_of(messages: Sequence[Message]) -> Resume | None:
     """Return the tool results at the end of the conversation, with which the agent resumes its paused turn."""
     results: list[ToolMessage] = []
     for message in reversed(messages):
@@ -108,7 +108,7 @@ def results_at_end(messages: Sequence[Message]) -> Resume | None:
     return Resume({result.call_id: result for result in reversed(results)}) if results else None
 
 
-def _picture(image: str, where: str) -> ImagePart:
+def _image_part(image: str, where: str) -> ImagePart:
     if image.startswith(("http:", "https:", "data:")):
         text = "A picture is sent as base64 text here, without a URL."
         raise InvalidRequest(text, param=where, code="invalid_value")

@@ -12,7 +12,7 @@ class OllamaErrors:
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         """Return the error's text, and its code if it has one."""
-        return dumps(_told(error))
+        return dumps(_error_fields(error))
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """Return retry hints, and the headers that the error carries."""
@@ -24,12 +24,12 @@ class OllamaErrors:
         The text is also sent as an assistant message: Open WebUI ignores `error` in a stream and would show a truncated answer as
         if it were complete.
         """
-        told = _told(error)
-        said = {"role": "assistant", "content": f"\n\n{told['error']}"}
-        return dumps({**told, "message": said}) + b"\n"
+        fields = _error_fields(error)
+        said = {"role": "assistant", "content": f"\n\n{fields['error']}"}
+        return dumps({**fields, "message": said}) + b"\n"
 
 
-def _told(error: OpenAICompatError) -> dict[str, str]:
+def _error_fields(error: OpenAICompatError) -> dict[str, str]:
     message = error.message
     # The format has no field for `param`.
     if error.param is not None and error.param not in message:

@@ -19,7 +19,7 @@ UNKNOWN_WINDOW = 131_072
 FAMILY = "agent"
 
 
-def tagged(name: str) -> str:
+def tagged_name(name: str) -> str:
     """Return a model's name as listed, with a tag."""
     return name if ":" in name else name + LATEST
 
@@ -37,8 +37,8 @@ def capabilities_of(can: Capabilities | None, *, embeds: bool) -> list[str]:
 def listed(name: str, modified_at: str) -> dict[str, Any]:
     """Return a model as listed."""
     return {
-        "name": tagged(name),
-        "model": tagged(name),
+        "name": tagged_name(name),
+        "model": tagged_name(name),
         "modified_at": modified_at,
         "size": 0,
         "digest": hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest(),

@@ -11,9 +11,9 @@ from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import SystemMessage, UserMessage
 from ..embeddings import EmbeddingInput
-from ..json import check_length, checked_tools, parse_object, parse_schema, validate
+from ..json import check_length, check_tools, parse_object, parse_schema, validate
 from ..serialize_messages import chat_message
-from .conversation import OllamaConversation, results_at_end
+from .conversation import OllamaConversation, resume_of
 from .request_types import (
     AnswerRequest,
     EmbedRequest,
@@ -30,7 +30,7 @@ MAX_MESSAGES = 10_000
 NOT_FOR_AGENTS = frozenset({"model", "messages", "prompt", "system", "images", "tools", "stream", "format", "options"})
 """Fields with a place of their own in AgentRequest. All others, such as `keep_alive` and `think`, are passed on unchanged."""
 
-NOT_THERE = {
+UNSUPPORTED_FIELDS = {
     "suffix": "This agent writes no text between two others.",
     "context": "This server gives out no 'context', and can read none: send the conversation to /api/chat.",
 }
@@ -64,15 +64,13 @@ def parse_ollama_chat(body: bytes, caller: Caller) -> ParsedQuestion:
     if wire.messages:
         conversation.read(wire.messages)
     named: list[tuple[str, Tool]] = [
-        (f"tools[{index}].function.name", FunctionTool(told.name, told.description, told.parameters))
-        for index, told in enumerate([tool.function for tool in wire.tools or ()])
+        (f"tools[{index}].function.name", FunctionTool(function.name, function.description, function.parameters))
+        for index, function in enumerate([tool.function for tool in wire.tools or ()])
     ]
-    tools = checked_tools(named)
-    parsed = _question(wire, raw, caller, conversation)
+    tools = check_tools(named)
+    parsed = _to_question(wire, raw, caller, conversation)
     choice = ToolChoice(frozenset([tool.name for tool in tools])) if tools else NO_TOOLS
-    request = replace(
-        parsed.request, tools=tuple(tools), tool_choice=choice, resume=results_at_end(conversation.messages)
-    )
+    request = replace(parsed.request, tools=tuple(tools), tool_choice=choice, resume=resume_of(conversation.messages))
     return replace(parsed, request=request, tool_places={tool.name: place for place, tool in named})
 
 
@@ -80,14 +78,14 @@ def parse_generate(body: bytes, caller: Caller) -> ParsedQuestion:
     """Parse the request in `body`, whose prompt becomes a conversation of one message. Raises InvalidRequest."""
     raw = parse_object(body)
     wire = validate(GenerateRequest, raw)
-    for name, text in NOT_THERE.items():
+    for name, text in UNSUPPORTED_FIELDS.items():
         if getattr(wire, name):
             raise InvalidRequest(text, param=name, code="unsupported_parameter")
     conversation = OllamaConversation()
     if wire.prompt or wire.images:
         conversation.messages += [SystemMessage(wire.system)] if wire.system else []
-        conversation.messages.append(UserMessage(conversation.parts(wire.prompt, wire.images or (), "")))
-    return _question(wire, raw, caller, conversation)
+        conversation.messages.append(UserMessage(conversation.to_parts(wire.prompt, wire.images or (), "")))
+    return _to_question(wire, raw, caller, conversation)
 
 
 def check_ollama_request(parsed: ParsedQuestion, can: Capabilities) -> None:
@@ -129,7 +127,7 @@ def parse_model(body: bytes) -> str:
     return validate(OllamaModelRequest, {"model": raw.get("name"), **raw}).model
 
 
-def _question(
+def _to_question(
     wire: AnswerRequest, raw: dict[str, Any], caller: Caller, conversation: OllamaConversation
 ) -> ParsedQuestion:
     given = cast("dict[str, Any]", raw.get("options") or {})

@@ -90,7 +90,7 @@ class Durations:
 
 
 @dataclass(slots=True)
-class _Whole:
+class _WholeResponse:
     """A non-streaming response under construction."""
 
     texts: list[str] = field(default_factory=list[str])
@@ -108,7 +108,7 @@ class LineWriter:
         before, self._after = form.silence.split(b'""}' if form.chat else b'""')
         self._before, self._after = before, (b"}" if form.chat else b"") + self._after
         self._between = self._after + self._before
-        self._whole = _Whole()
+        self._whole = _WholeResponse()
         self._characters = 0
         self._calls: dict[str, ToolCall | None] = {}
         self._held = 0
@@ -117,7 +117,9 @@ class LineWriter:
     def feed(self, items: list[Item]) -> bytes:
         """Return the lines for these items; empty if there is nothing to show, or if the response is not streamed."""
         shown = self._view.show(items)
-        return self._texts(shown) if type(shown) is Texts else b"".join([self._item(item) for item in shown])
+        return (
+            self._write_texts(shown) if type(shown) is Texts else b"".join([self._write_item(item) for item in shown])
+        )
 
     def end(self, usage: Usage, durations: Durations) -> bytes:
         """Return the last lines of a stream, or the whole response."""
@@ -150,31 +152,31 @@ class LineWriter:
             "eval_duration": durations.total - durations.first,
         }
 
-    def _texts(self, texts: list[str]) -> bytes:
+    def _write_texts(self, texts: list[str]) -> bytes:
         self._characters += sum(map(len, texts))
         if not self._form.streams:
             self._whole.texts += texts
             return b""
         return self._before + self._between.join(dump_texts(texts)) + self._after
 
-    def _item(self, item: Item) -> bytes:  # noqa: C901  (one arm for each event)
+    def _write_item(self, item: Item) -> bytes:  # noqa: C901  (one arm for each event)
         match item:
             case str():
-                return self._texts([item])
+                return self._write_texts([item])
             case TextDelta():
-                return self._text(item)
+                return self._write_text(item)
             case ReasoningDelta():
-                return self._thought(item.text) if item.text and self._form.thinking else b""
+                return self._write_reasoning(item.text) if item.text and self._form.thinking else b""
             case RefusalDelta():
-                return self._texts([item.text])
+                return self._write_texts([item.text])
             case MediaDelta():
                 text = item.transcript or f"[A file of type {item.media_type}: this API has no place for it.]"
-                return self._texts([text])
+                return self._write_texts([text])
             case ToolCallStarted():
                 self._calls[item.call_id] = None  # calls keep the order in which they began
                 return b""
             case ToolCallReady():
-                return self._called(item)
+                return self._add_call(item)
             case Finished():
                 self._reason = "length" if item.reason == "length" else "stop"
                 return b""
@@ -185,24 +187,24 @@ class LineWriter:
             case _:
                 assert_never(item)
 
-    def _text(self, item: TextDelta) -> bytes:
+    def _write_text(self, item: TextDelta) -> bytes:
         if not item.logprobs:
-            return self._texts([item.text]) if item.text else b""
-        told = [_token(token) for token in item.logprobs]
+            return self._write_texts([item.text]) if item.text else b""
+        logprobs = [_to_logprob(token) for token in item.logprobs]
         self._characters += len(item.text)
         if self._form.streams:
-            return self._form.line({"content": item.text}, done=False, logprobs=told)
+            return self._form.line({"content": item.text}, done=False, logprobs=logprobs)
         self._whole.texts.append(item.text)
-        self._whole.logprobs += told
+        self._whole.logprobs += logprobs
         return b""
 
-    def _thought(self, text: str) -> bytes:
+    def _write_reasoning(self, text: str) -> bytes:
         if self._form.streams:
             return self._form.line({"content": "", "thinking": text}, done=False)
         self._whole.thinking.append(text)
         return b""
 
-    def _called(self, item: ToolCallReady) -> bytes:
+    def _add_call(self, item: ToolCallReady) -> bytes:
         self._held += len(item.arguments)
         if self._held > self._form.most:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
@@ -210,7 +212,7 @@ class LineWriter:
         return b""
 
 
-def _token(token: Mapping[str, Any]) -> dict[str, Any]:
+def _to_logprob(token: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a token's log probability from OpenAI's format, which agents use."""
     return {
         "token": token["token"],

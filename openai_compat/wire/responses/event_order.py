@@ -168,7 +168,7 @@ def name_of(event: Mapping[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class _Item:
+class _ItemState:
     item: Mapping[str, Any]
     last: str = ADDED
     parts: int = 0
@@ -186,7 +186,7 @@ class EventOrder:
         self._number = -1
         self._response = START
         self._speech = START
-        self._items: list[_Item] = []
+        self._items: list[_ItemState] = []
 
     @property
     def ended(self) -> bool:
@@ -199,49 +199,49 @@ class EventOrder:
         _expect(event["sequence_number"] == self._number, f"number {event['sequence_number']} for {self._number}")
         name = name_of(event)
         if name in RESPONSE:
-            self._response = _step(RESPONSE, self._response, name)
-            self._lifecycle(event)
+            self._response = _next_state(RESPONSE, self._response, name)
+            self._check_end(event)
             return
         _expect(self._response == RUNNING, f"{name} after {self._response}")
         if name in SPEECH:
-            self._speech = _step(SPEECH, self._speech, name)
+            self._speech = _next_state(SPEECH, self._speech, name)
         else:
-            self._in_item(name, event)
+            self._check_in_item(name, event)
 
-    def _lifecycle(self, event: Mapping[str, Any]) -> None:
+    def _check_end(self, event: Mapping[str, Any]) -> None:
         if not self.ended:
             return
         cut = event["type"] != "response.completed"
         open_items = [item for item in self._items if item.last != DONE and not (cut and item.kind in NEVER_CUT)]
         _expect(not open_items, f"{event['type']} while items are open: {[item.kind for item in open_items]}")
         _expect(self._speech in (START, "response.audio.done", "response.audio.transcript.done"), "speech did not end")
-        self._same(event["response"]["output"])
+        self._check_output(event["response"]["output"])
 
-    def _same(self, output: Sequence[Mapping[str, Any]]) -> None:
+    def _check_output(self, output: Sequence[Mapping[str, Any]]) -> None:
         """Check that the final response matches the streamed items."""
         _expect([item["id"] for item in output] == [item.item["id"] for item in self._items], "the output is another")
         for now, item in zip(output, self._items, strict=True):
             same = now == item.item if item.last == DONE else now["status"] == "incomplete"
             _expect(same, f"the {item.kind} is not as it was sent")
 
-    def _in_item(self, name: str, event: Mapping[str, Any]) -> None:
+    def _check_in_item(self, name: str, event: Mapping[str, Any]) -> None:
         index: int = event["output_index"]
         if name == ADDED:
             _expect(index == len(self._items), f"an item begins at {index}, not at {len(self._items)}")
-            self._items.append(_Item(event["item"]))
+            self._items.append(_ItemState(event["item"]))
             return
         _expect(0 <= index < len(self._items), f"{name} in an item that has not begun")
         item = self._items[index]
-        item.last = _step(ITEMS[item.kind], item.last, name)
+        item.last = _next_state(ITEMS[item.kind], item.last, name)
         if name == DONE:
             before, now = item.item, event["item"]
             _expect((before["id"], before["type"]) == (now["id"], now["type"]), "an item ends as another one")
             item.item = now
             return
         _expect(event["item_id"] == item.item["id"], f"{name} has the id of another item")
-        self._in_part(item, name, event)
+        self._check_in_part(item, name, event)
 
-    def _in_part(self, item: _Item, name: str, event: Mapping[str, Any]) -> None:
+    def _check_in_part(self, item: _ItemState, name: str, event: Mapping[str, Any]) -> None:
         """Check that parts are numbered consecutively and do not overlap."""
         index = event.get("content_index", event.get("summary_index"))
         if index is None:
@@ -250,7 +250,7 @@ class EventOrder:
         _expect(index == item.parts - 1, f"{name} in part {index}, not in {item.parts - 1}")
 
 
-def _step(table: Table, last: str, name: str) -> str:
+def _next_state(table: Table, last: str, name: str) -> str:
     _expect(name in table[last], f"{name} after {last}")
     return name
 

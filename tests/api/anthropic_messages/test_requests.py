@@ -23,7 +23,7 @@ from openai_compat.messages import (
 )
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
 from openai_compat.wire.anthropic_messages.parse import parse_messages_request
-from openai_compat.wire.anthropic_messages.signatures import sealed
+from openai_compat.wire.anthropic_messages.signatures import seal_signature
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
@@ -57,8 +57,8 @@ CLAUDE_CODE: dict[str, Any] = {
         {
             "role": "assistant",
             "content": [
-                {"type": "thinking", "thinking": "I look.", "signature": sealed("agent", "proof")},
-                {"type": "redacted_thinking", "data": sealed("agent", "secret")},
+                {"type": "thinking", "thinking": "I look.", "signature": seal_signature("agent", "proof")},
+                {"type": "redacted_thinking", "data": seal_signature("agent", "secret")},
                 {"type": "text", "text": "Let me look."},
                 {"type": "mcp_tool_use", "id": "o", "name": "look", "server_name": "agent", "input": {}},
                 {"type": "mcp_tool_result", "tool_use_id": "o", "is_error": False, "content": []},

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from openai_compat.wire.chat_websocket import serialize as chat_frames
-from openai_compat.wire.chat_websocket.parse import CONTROLS
+from openai_compat.wire.chat_websocket.parse import FRAME_MODELS
 from tests.clients.programs import need
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ def rows(title: str) -> set[str]:
 
 
 def test_every_frame_of_the_client_is_in_the_table() -> None:
-    assert rows("From the client") == set(CONTROLS)
+    assert rows("From the client") == set(FRAME_MODELS)
 
 
 def test_every_frame_of_the_server_is_in_the_table() -> None:
@@ -34,7 +34,7 @@ def test_every_frame_of_the_server_is_in_the_table() -> None:
 
 
 def test_every_reason_for_stopping_is_named() -> None:
-    for reason in chat_frames.STOPPED:
+    for reason in chat_frames.STOP_MESSAGES:
         assert f"`{reason}`" in PAGE
 
 

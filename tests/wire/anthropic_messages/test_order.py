@@ -34,7 +34,7 @@ from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
 from openai_compat.wire.anthropic_messages.errors import AnthropicErrors
 from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
-from openai_compat.wire.anthropic_messages.signatures import opened, sealed
+from openai_compat.wire.anthropic_messages.signatures import open_seal, seal_signature
 from openai_compat.wire.reducer import Item, Usage
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import EVENTS, ask, check_order, check_types, folded, streamed, written
@@ -226,10 +226,10 @@ def test_thinking_is_signed_with_what_only_the_same_model_gets_back() -> None:
         Finished(),
     ]
     first, second, redacted, text = folded(streamed(written(items, streams=True, thinking="shown")))["content"]
-    assert opened("agent", first["signature"]) == "proof"
-    assert opened("other", first["signature"]) is None
-    assert (second["thinking"], opened("agent", second["signature"])) == ("Second.", None)
-    assert opened("agent", redacted["data"]) == "secret"
+    assert open_seal("agent", first["signature"]) == "proof"
+    assert open_seal("other", first["signature"]) is None
+    assert (second["thinking"], open_seal("agent", second["signature"])) == ("Second.", None)
+    assert open_seal("agent", redacted["data"]) == "secret"
     assert text["text"] == "Done."
     omitted = json.loads(written(items, streams=False, thinking="signed"))["content"]
     assert [block.get("thinking") for block in omitted] == ["", "", None, None]
@@ -239,8 +239,8 @@ def test_thinking_is_signed_with_what_only_the_same_model_gets_back() -> None:
 @settings(max_examples=30)
 @given(st.text())
 def test_any_text_of_a_strangers_is_no_signature(text: str) -> None:
-    assert opened("agent", text) is None
-    assert opened(text, sealed(text, text)) in (text, None)
+    assert open_seal("agent", text) is None
+    assert open_seal(text, seal_signature(text, text)) in (text, None)
 
 
 @requirement("anthropic.types")

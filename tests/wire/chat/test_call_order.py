@@ -16,7 +16,7 @@ from openai_compat.agent_request import Sampling
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.turns.event_contract import EventContract
-from openai_compat.wire.chat.call_order import CALL, CallOrder
+from openai_compat.wire.chat.call_order import CALL_OVERHEAD, CallOrder
 from openai_compat.wire.chat.serialize import ChatForm, ChatStream
 from openai_compat.wire.presentation import Presentation
 from openai_compat.wire.reducer import Item, Reducer
@@ -146,7 +146,7 @@ def test_a_turn_that_is_cut_off_leaves_one_call_unfinished_at_most() -> None:
 
 
 def test_what_waits_is_bounded() -> None:
-    order = CallOrder(CALL + 10)
+    order = CallOrder(CALL_OVERHEAD + 10)
     order.show(ToolCallStarted("1", "find", "client"))
     order.show(ToolCallStarted("2", "find", "client"))
     order.show(ToolCallDelta("2", "1234567890"))
@@ -156,7 +156,7 @@ def test_what_waits_is_bounded() -> None:
 
 
 def test_what_was_let_go_counts_no_more() -> None:
-    order = CallOrder(CALL + 10)
+    order = CallOrder(CALL_OVERHEAD + 10)
     for number in range(100):
         order.show(ToolCallStarted(f"a{number}", "find", "client"))
         order.show(ToolCallStarted(f"b{number}", "find", "client"))

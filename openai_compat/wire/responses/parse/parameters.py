@@ -14,7 +14,7 @@ class Parameter(NamedTuple):
     note: str
 
 
-def _sampling(name: str) -> Parameter:
+def _sampling_parameter(name: str) -> Parameter:
     return Parameter("honoured", f"`request.sampling.{name}`")
 
 
@@ -28,13 +28,13 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "background_options": _PASSED_ON,
         "context_management": _PASSED_ON,
         "conversation": Parameter("honoured", "an id or `{id}`; not with `previous_response_id`"),
-        "frequency_penalty": _sampling("frequency_penalty"),
+        "frequency_penalty": _sampling_parameter("frequency_penalty"),
         "generate": Parameter("honoured", "`false`: the response remembers its input and has no output"),
         "image": _REPEATED,
         "include": Parameter("honoured", "`message.output_text.logprobs`; all of it is passed on in `request.extra`"),
         "input": Parameter("honoured", "text, or at most 10,000 items; unknown types are kept"),
         "instructions": Parameter("honoured", "a system message before everything else, for this response only"),
-        "max_output_tokens": _sampling("max_tokens"),
+        "max_output_tokens": _sampling_parameter("max_tokens"),
         "max_tool_calls": Parameter(
             "honoured", "`request.sampling.max_tool_calls`; one call more ends the turn, as incomplete"
         ),
@@ -42,7 +42,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "model": Parameter("honoured", "required"),
         "moderation": _PASSED_ON,
         "parallel_tool_calls": Parameter("honoured", "`false`: one call of a client's tool at most"),
-        "presence_penalty": _sampling("presence_penalty"),
+        "presence_penalty": _sampling_parameter("presence_penalty"),
         "previous_response_id": Parameter("honoured", "not with `conversation`"),
         "prompt": Parameter("refused", "there are no prompt templates here"),
         "prompt_cache_key": _REPEATED,
@@ -56,7 +56,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "store": Parameter("honoured", "`true` by default"),
         "stream": Parameter("honoured", ""),
         "stream_options": Parameter("honoured", "events are never padded, whatever `include_obfuscation` says"),
-        "temperature": _sampling("temperature"),
+        "temperature": _sampling_parameter("temperature"),
         "text": Parameter("honoured", "`format` is `request.response_format`; `verbosity` is in `request.sampling`"),
         "tool_choice": Parameter("honoured", "for the client's tools; for hosted ones it is in `request.extra`"),
         "tools": Parameter(
@@ -64,7 +64,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
             "`function`, `custom`, `namespace` (offered as `namespace__name`); others are `hosted_tools` in `request.extra`",
         ),
         "top_logprobs": Parameter("honoured", "with `include`: `request.sampling.top_logprobs`"),
-        "top_p": _sampling("top_p"),
+        "top_p": _sampling_parameter("top_p"),
         "truncation": Parameter(
             "honoured", "`auto`: an agent that finds the conversation too long is run again without its beginning"
         ),

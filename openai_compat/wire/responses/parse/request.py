@@ -16,10 +16,10 @@ from ...items.types import ID_PREFIXES, ONLY_ASKED
 from ...json import check_length, dumps, is_quick, parse_object, validate
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ...serialize_messages import chat_message
-from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
+from ..continuation import OUTPUTS, check_calls, check_not_empty, own_items, repair_history, result_ids
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
 from ..serialize.response import echo_of
-from .tools import BRING_TOOLS, NO_TOOLS, ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
+from .tools import NO_TOOLS, TOOL_ITEM_TYPES, ResponseTools, merge_tools, parse_tool_choice, parse_tools, tools_of_items
 
 Fields: TypeAlias = Mapping[str, Any]
 Items: TypeAlias = tuple[dict[str, Any], ...]
@@ -28,11 +28,11 @@ Items: TypeAlias = tuple[dict[str, Any], ...]
 MAX_ITEMS = 10_000
 LOGPROBS = "message.output_text.logprobs"
 
-WITH_PARTS = frozenset(["message", *OUTPUTS])
+TYPES_WITH_PARTS = frozenset(["message", *OUTPUTS])
 """Types of items whose content is checked part by part."""
 
 ROLES = frozenset(["user", "assistant", "system", "developer"])
-TEXTS = frozenset(["input_text", "output_text"])
+TEXT_TYPES = frozenset(["input_text", "output_text"])
 """Types of text parts."""
 
 FOR_AGENTS = (
@@ -52,7 +52,7 @@ FOR_AGENTS = (
 )
 """Parameters that an agent may pass on to a model."""
 
-FOR_SOCKETS = frozenset(["type", "stream_id", "event_id"])
+WEBSOCKET_FIELDS = frozenset(["type", "stream_id", "event_id"])
 """Extra fields of requests on a WebSocket, which no agent needs."""
 
 # The parameters that OpenAI's document and the SDK's types list for these two paths. Any other field that a program sends
@@ -149,7 +149,7 @@ def parse_response(
     prewarm = wire.prompt_cache_options is not None and wire.prompt_cache_options.get("prewarm") is True
     generate = wire.generate is not False and not prewarm
     goes_on = conversation is not None or wire.previous_response_id is not None
-    _refuse(wire, nothing_said=generate and not goes_on and wire.input in (None, []))
+    _refuse_unsupported(wire, nothing_said=generate and not goes_on and wire.input in (None, []))
     if isinstance(wire.input, str):  # shorthand for a user message
         fields = {"id": new_id(ID_PREFIXES["message"]), "type": "message", "status": "completed", "role": "user"}
         items: Items = ({**fields, "content": [{"type": "input_text", "text": wire.input}]},)
@@ -157,10 +157,10 @@ def parse_response(
         items = input_items([] if wire.input is None else raw["input"], new_id)
     tools = parse_tools(wire, raw) if wire.tools or isinstance(wire.input, list) else NO_TOOLS
     choice, decisions = _tool_choice(wire, tools, final=not goes_on), _decisions(items)
-    said = _said(wire, (), items)
+    said = _build_conversation(wire, (), items)
     return ParsedResponse(
         wire,
-        _request(wire, raw, said, tools=tools, choice=choice, caller=caller, conversation=conversation),
+        _build_request(wire, raw, said, tools=tools, choice=choice, caller=caller, conversation=conversation),
         raw,
         items,
         echo_of(wire, raw, conversation),
@@ -179,19 +179,19 @@ def parse_response(
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
     """Parse the body of `POST /v1/responses/input_tokens` as if it were a request to answer."""
-    return parse_response(_only(body, TOKEN_FIELDS), caller, new_id, long=not is_quick(body))
+    return parse_response(_select_fields(body, TOKEN_FIELDS), caller, new_id, long=not is_quick(body))
 
 
 def parse_compact(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
     """Parse the body of `POST /v1/responses/compact` as if it were a request to answer."""
-    return parse_response(_only(body, COMPACT_FIELDS), caller, new_id, long=not is_quick(body))
+    return parse_response(_select_fields(body, COMPACT_FIELDS), caller, new_id, long=not is_quick(body))
 
 
-def _only(body: bytes, names: frozenset[str]) -> dict[str, Any]:
+def _select_fields(body: bytes, names: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in parse_object(body).items() if name in names}
 
 
-def _refuse(wire: ResponseRequest, *, nothing_said: bool) -> None:
+def _refuse_unsupported(wire: ResponseRequest, *, nothing_said: bool) -> None:
     # Templates are stored at OpenAI: without the template, the agent would get a different prompt.
     if wire.prompt is not None:
         text = "Prompt templates are not supported; send 'input' and 'instructions'."
@@ -219,10 +219,10 @@ def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) ->
         return ToolChoice(tools.names, required=getattr(wire.tool_choice, "mode", "required") == "required")
 
 
-def _request(
+def _build_request(
     wire: ResponseRequest,
     raw: Fields,
-    said: _Said,
+    said: _Conversation,
     *,
     tools: ResponseTools,
     choice: ToolChoice,
@@ -236,7 +236,7 @@ def _request(
         raw_messages=said.raw_messages,
         raw_items=said.raw_items,
         resume=said.resume,
-        tools=_callable(tools, choice),
+        tools=_callable_tools(tools, choice),
         tool_choice=choice,
         parallel_tool_calls=wire.parallel_tool_calls is not False,
         sampling=_sampling(wire, logprobs=logprobs),
@@ -283,7 +283,7 @@ def _response_format(text: TextParam) -> dict[str, Any] | None:
 
 
 def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str, Any]:
-    unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in FOR_SOCKETS}
+    unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in WEBSOCKET_FIELDS}
     extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
     if tools.hosted:
         # Hosted tools of OpenAI mean nothing here; an agent that calls a model may pass them on.
@@ -304,7 +304,7 @@ def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
     return found
 
 
-def _callable(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
+def _callable_tools(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
     return tuple([tool for tool in tools.offered if tool.name in choice.names])
 
 
@@ -325,26 +325,26 @@ def with_context(
     # Text after plain messages has no calls or references that could be wrong.
     if not isinstance(parsed.wire.input, str) or any([item.get("type") != "message" for item in context]):
         placed = own_items(parsed.input, context, lookup or {})
-        before = healed(context, placed) if heal else context
+        before = repair_history(context, placed) if heal else context
         check_calls(before, placed)
         # `placed` maps items to their positions in the request, which the errors above report.
         own = tuple(placed.values())
         if parsed.generate:
-            check_something_is_said([*before, *own])
+            check_not_empty([*before, *own])
     if not context and own == parsed.input and parsed.conversation is None and parsed.previous is None:
         return parsed  # already parsed without history, and there is none
     # Tools offered by earlier items can still be called.
-    brought = [item for item in context if item.get("type") in BRING_TOOLS]
-    tools = joined(tools_of_items(brought), parsed.tools) if brought else parsed.tools
+    brought = [item for item in context if item.get("type") in TOOL_ITEM_TYPES]
+    tools = merge_tools(tools_of_items(brought), parsed.tools) if brought else parsed.tools
     choice = _tool_choice(parsed.wire, tools, final=True)
-    said = _said(parsed.wire, before, own)
+    said = _build_conversation(parsed.wire, before, own)
     request = replace(
         parsed.request,
         messages=said.messages,
         raw_messages=said.raw_messages,
         raw_items=said.raw_items,
         resume=said.resume,
-        tools=_callable(tools, choice),
+        tools=_callable_tools(tools, choice),
         tool_choice=choice,
         extra=_extra(parsed.wire, parsed.body, tools),
     )
@@ -353,7 +353,7 @@ def with_context(
     return replace(parsed, input=own, tools=tools, request=request)
 
 
-class _Said(NamedTuple):
+class _Conversation(NamedTuple):
     """The conversation in the forms that an AgentRequest needs, and the tool results that it resumes with.
 
     `plain` is True for text-only conversations: their messages are typed only on access.
@@ -366,23 +366,25 @@ class _Said(NamedTuple):
     plain: bool = False
 
 
-def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> _Said:
-    told = wire.instructions
+def _build_conversation(
+    wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]
+) -> _Conversation:
+    instructions = wire.instructions
     # Instructions apply to this request only: those of the previous response are not among its items.
-    first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
+    first = [] if instructions is None else [{"type": "message", "role": "system", "content": instructions}]
     raw_items = [*first, *context, *own]
-    texts = _texts(raw_items)
+    texts = _plain_messages(raw_items)
     if texts:
-        return _Said((), texts, raw_items, plain=True)
+        return _Conversation((), texts, raw_items, plain=True)
     messages = parse_items(raw_items)
     results = {m.call_id: m for m in messages if isinstance(m, ToolMessage)}
     if results:
-        brought = results_in(own)
+        brought = result_ids(own)
         results = {call_id: result for call_id, result in results.items() if call_id in brought}
-    return _Said(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
+    return _Conversation(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
 
 
-def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
+def _plain_messages(items: Sequence[Fields]) -> list[dict[str, Any]]:
     """Return the items as chat messages if each is a single text with nothing else; otherwise an empty list."""
     found: list[dict[str, Any]] = []
     for item in items:
@@ -390,7 +392,7 @@ def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
         parts = cast("list[Any]", text) if isinstance(text, list) else []
         if len(parts) == 1 and isinstance(parts[0], dict):
             part = cast("Fields", parts[0])
-            text = part.get("text") if part.get("type") in TEXTS else None
+            text = part.get("text") if part.get("type") in TEXT_TYPES else None
         named = item.get("name") is not None  # names are for chat, which passes them to the agent
         if item.get("type") != "message" or role not in ROLES or named or not isinstance(text, str) or not text:
             return []
@@ -400,13 +402,13 @@ def _texts(items: Sequence[Fields]) -> list[dict[str, Any]]:
 
 def check_response_capabilities(parsed: ParsedResponse, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
-    for param, needed, capable in _needs(parsed, can):
+    for param, needed, capable in _capability_needs(parsed, can):
         if needed and not capable:
             text = f"This agent does not support '{param}'."
             raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
-def _needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+def _capability_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
     request = parsed.request
     yield "include", request.logprobs, can.logprobs
     yield "text.format", request.response_format is not None, can.structured_output
@@ -421,6 +423,8 @@ def _media_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[st
     able = {"input_image": can.vision, "input_audio": can.audio_input, "input_file": can.files}
     for index, item in enumerate(parsed.input):
         for name in ("content", "output"):
-            given = item.get(name) if item["type"] in WITH_PARTS else None  # the parts of other items are not known
+            given = (
+                item.get(name) if item["type"] in TYPES_WITH_PARTS else None
+            )  # the parts of other items are not known
             for position, part in enumerate(cast("list[Fields]", given) if isinstance(given, list) else ()):
                 yield f"input[{index}].{name}[{position}]", part["type"] in able, able.get(part["type"], True)

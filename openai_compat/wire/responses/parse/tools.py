@@ -13,7 +13,7 @@ from ....agent_request import CustomTool, FunctionTool, Tool, ToolChoice, choice
 from ....errors import InvalidRequest
 from ...items.parse import qualified
 from ...items.types import ToolsItemParam
-from ...json import MAX_TOOLS, checked_tools
+from ...json import MAX_TOOLS, check_tools
 from ..request_types import (
     McpChoiceParam,
     OfferedChoiceParam,
@@ -23,7 +23,7 @@ from ..request_types import (
 )
 from ..tool_types import McpToolParam, NamespaceToolParam, ResponseCustomToolParam, ResponseFunctionToolParam, ToolParam
 
-BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
+TOOL_ITEM_TYPES = frozenset(["additional_tools", "tool_search_output"])
 """Types of items in which a client offers more tools in the middle of a conversation."""
 
 
@@ -65,7 +65,7 @@ class _Offer:
         return qualified(self.tool.name, self.namespace)
 
     @property
-    def typed(self) -> Tool:
+    def agent_tool(self) -> Tool:
         """The tool as agents receive it."""
         tool = self.tool
         if isinstance(tool, ResponseCustomToolParam):
@@ -75,10 +75,12 @@ class _Offer:
 
 def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
     """Return the tools of a request, sent as `raw`, including those in its items. Raises InvalidRequest."""
-    tools = _tools(wire.tools, raw["tools"], "tools") if wire.tools else NO_TOOLS
+    tools = _to_response_tools(wire.tools, raw["tools"], "tools") if wire.tools else NO_TOOLS
     for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
         if isinstance(item, ToolsItemParam):
-            tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
+            tools = merge_tools(
+                tools, _to_response_tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools")
+            )
         if len(tools.hosted) > MAX_TOOLS:  # quadratic: each is compared with every other
             raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     return tools
@@ -89,11 +91,13 @@ def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
     tools = NO_TOOLS
     for item in items:
         with suppress(ValidationError, InvalidRequest):
-            tools = joined(tools, _tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools"))
+            tools = merge_tools(
+                tools, _to_response_tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools")
+            )
     return tools
 
 
-def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
+def merge_tools(first: ResponseTools, more: ResponseTools) -> ResponseTools:
     """Merge both. If two offered tools have the same name, the later one wins: clients redeclare their tools."""
     again = more.names
     kept = [tool for tool in first.offered if tool.name not in again]
@@ -111,9 +115,9 @@ def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
     )
 
 
-def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
+def _to_response_tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
     offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
-    tools = checked_tools([(offer.param, offer.typed) for offer in offers])
+    tools = check_tools([(offer.param, offer.agent_tool) for offer in offers])
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
@@ -148,20 +152,20 @@ def parse_tool_choice(choice: ToolChoiceParam, tools: ResponseTools) -> ToolChoi
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
-        return choice_by_name(_named(choice.model_dump(), tools), names, "tool_choice.name")
+        return choice_by_name(_find_names(choice.model_dump(), tools), names, "tool_choice.name")
     if isinstance(choice, ResponseAllowedToolsParam):
-        return _allowed(choice, tools)
+        return _allowed_choice(choice, tools)
     asked = choice.model_dump(include={"type", "server_label"} if isinstance(choice, McpChoiceParam) else {"type"})
     _expect_hosted(asked, tools, "tool_choice")
     return ToolChoice(names)
 
 
-def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolChoice:
+def _allowed_choice(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolChoice:
     wanted: set[str] = set()
     for index, tool in enumerate(choice.tools):
         match tool.get("type"):
             case "function" | "custom":
-                wanted |= _named(tool, tools)
+                wanted |= _find_names(tool, tools)
             case "namespace":
                 # No tool has an empty name, so an unknown namespace is rejected by `choice_by_name`.
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
@@ -173,7 +177,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
     return choice_by_name(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
 
 
-def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
+def _find_names(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
     """Return the offered tools that match a name, which may be one in a namespace; an empty name if none matches."""
     name, namespace = tool.get("name"), tool.get("namespace")
     if isinstance(name, str) and name in tools.names:

@@ -88,16 +88,16 @@ def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command
     if kind is None:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
     if kind == "response.create":
-        return _create(event, lane, size)
+        return _parse_create(event, lane, size)
     if kind == "response.steer":
-        return _steer(event, size)
+        return _parse_steer(event, size)
     if kind == "response.processed":
         return Processed()
     text = "Invalid value for 'type': must be 'response.create' or 'response.steer'."
     raise InvalidRequest(text, param="type", code="invalid_value")
 
 
-def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
+def _parse_create(event: dict[str, Any], lane: str | None, size: int) -> Create:
     if event.get("background"):
         text = "A response in the background cannot be had over a WebSocket."
         raise InvalidRequest(text, param="background", code="unsupported_value")
@@ -106,7 +106,7 @@ def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
     return Create(lane, {**body, "stream": True}, size)
 
 
-def _steer(event: dict[str, Any], size: int) -> Steer:
+def _parse_steer(event: dict[str, Any], size: int) -> Steer:
     previous = event.get("previous_response_id")
     if not isinstance(previous, str) or not previous:
         raise InvalidSteer("Missing required parameter: 'previous_response_id'.", event)

@@ -20,10 +20,10 @@ def status_event(text: str, *, done: bool) -> ResponseStatusEvent:
 class CallWriter(ItemWriter):
     """A call whose arguments may come in deltas, interleaved with other items.
 
-    `piece` is the type of the delta events.
+    `delta_type` is the type of the delta events.
     """
 
-    piece: ClassVar[CallDeltaType]
+    delta_type: ClassVar[CallDeltaType]
 
     def __init__(self, out: EventWriter, id: str, index: int, call_id: str, name: str) -> None:
         super().__init__(out, id, index)
@@ -31,7 +31,7 @@ class CallWriter(ItemWriter):
         self.name = name
         self._pieces: list[str] = []
         self._place: InItem = {"item_id": id, "output_index": index}
-        self._head = out.delta_head(self.piece, self._place)
+        self._head = out.delta_head(self.delta_type, self._place)
 
     @property
     def _arguments(self) -> str:
@@ -40,10 +40,10 @@ class CallWriter(ItemWriter):
     def add(self, arguments: str) -> bytes:
         """Append to the arguments."""
         self._pieces.append(arguments)
-        return self._out.deltas(self._head, [arguments])
+        return self._out.write_deltas(self._head, [arguments])
 
     @abstractmethod
-    def ready(self) -> bytes:
+    def end_arguments(self) -> bytes:
         """Mark the arguments as complete: the tool can be run."""
 
 
@@ -63,11 +63,11 @@ class _ClientCall(CallWriter):
         super().__init__(out, id, index, call_id, name)
         self._extras = extras
 
-    def ready(self) -> bytes:
+    def end_arguments(self) -> bytes:
         # Not only at the end of the turn: the client can run the tool while the agent continues.
         return self.close("completed")
 
-    def cut(self) -> bytes:
+    def break_off(self) -> bytes:
         if self.open:
             self.status = "incomplete"
         return b""
@@ -76,7 +76,7 @@ class _ClientCall(CallWriter):
 class FunctionCallWriter(_ClientCall):
     """A function call for the client to run."""
 
-    piece = "response.function_call_arguments.delta"
+    delta_type = "response.function_call_arguments.delta"
 
     def item(self) -> ResponseFunctionCall:
         return {
@@ -89,7 +89,7 @@ class FunctionCallWriter(_ClientCall):
             **self._extras,
         }
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         return self._out.write(
             {
                 "type": "response.function_call_arguments.done",
@@ -103,7 +103,7 @@ class FunctionCallWriter(_ClientCall):
 class CustomCallWriter(_ClientCall):
     """A call of a free-text tool for the client to run."""
 
-    piece = "response.custom_tool_call_input.delta"
+    delta_type = "response.custom_tool_call_input.delta"
 
     def item(self) -> ResponseCustomToolCall:
         return {
@@ -116,7 +116,7 @@ class CustomCallWriter(_ClientCall):
             **self._extras,
         }
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         return self._out.write(
             {"type": "response.custom_tool_call_input.done", **self._place, "input": self._arguments}
         )
@@ -128,7 +128,7 @@ class McpCallWriter(CallWriter):
     `approval` is the id of the approval request for this call, if there was one.
     """
 
-    piece = "response.mcp_call_arguments.delta"
+    delta_type = "response.mcp_call_arguments.delta"
     is_answer = False
 
     def __init__(
@@ -169,10 +169,10 @@ class McpCallWriter(CallWriter):
             call["approval_request_id"] = self._approval
         return call
 
-    def added(self) -> bytes:
-        return super().added() + self._step("response.mcp_call.in_progress", tool_running(self.name), done=False)
+    def begin(self) -> bytes:
+        return super().begin() + self._write_step("response.mcp_call.in_progress", tool_running(self.name), done=False)
 
-    def ready(self) -> bytes:
+    def end_arguments(self) -> bytes:
         """Mark the arguments as complete; the result is pending."""
         # `done` is sent once, though both the end of the call and its result lead here.
         if self._ready:
@@ -182,9 +182,9 @@ class McpCallWriter(CallWriter):
             {"type": "response.mcp_call_arguments.done", **self._place, "arguments": self._arguments}
         )
 
-    def answered(self, result: ToolResult) -> bytes:
+    def add_result(self, result: ToolResult) -> bytes:
         """Return the events for the tool's result, which ends the call."""
-        whole = self.ready()
+        whole = self.end_arguments()
         self._result = result
         return whole + self.close("completed")
 
@@ -192,12 +192,12 @@ class McpCallWriter(CallWriter):
     def _failed(self) -> bool:
         return self._result is not None and (self._result.is_error or self._result.denied)
 
-    def _step(self, step: Step, text: str, *, done: bool) -> bytes:
+    def _write_step(self, step: Step, text: str, *, done: bool) -> bytes:
         return self._out.write({"type": step, **self._place, "event": status_event(text, done=done)})
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         if status == "incomplete":
             return b""
         ended = tool_ended(self._result or ToolResult(self.call_id, ""), self.name)
         step: Step = "response.mcp_call.failed" if self._failed else "response.mcp_call.completed"
-        return self.ready() + self._step(step, ended, done=True)
+        return self.end_arguments() + self._write_step(step, ended, done=True)

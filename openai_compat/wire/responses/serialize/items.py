@@ -25,7 +25,7 @@ from ..response_types import (
 
 Closing: TypeAlias = Literal["completed", "incomplete"]
 
-NEVER = -9999.0
+LOWEST_LOGPROB = -9999.0
 """OpenAI's log probability for tokens without a finite one."""
 
 
@@ -50,7 +50,7 @@ class EventWriter:
         # `event:` must equal `type` (Open Responses); OpenAI sends no `id:`.
         return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
 
-    def deltas(self, before: bytes, texts: list[str]) -> bytes:
+    def write_deltas(self, before: bytes, texts: list[str]) -> bytes:
         """Return one event per text: `before`, then the text as JSON. Nothing is built or validated."""
         # Formatted by hand: a model per event costs more than all other work for a word of text.
         first = self.sequence + 1
@@ -68,7 +68,7 @@ class EventWriter:
 
 
 class ItemWriter(ABC):
-    """One output item: `added`, then its content, then `close`.
+    """One output item: `begin`, then its content, then `close`.
 
     `is_answer` is False for items that clients neither act on nor look at: an answer needs at least one other item.
     """
@@ -90,7 +90,7 @@ class ItemWriter(ABC):
         """True until the item is closed."""
         return self.status == "in_progress"
 
-    def added(self) -> bytes:
+    def begin(self) -> bytes:
         """Return the event that begins the item."""
         return self._out.write({"type": "response.output_item.added", "output_index": self.index, "item": self.item()})
 
@@ -98,18 +98,18 @@ class ItemWriter(ABC):
         """Return the events that end the item; none if it has ended."""
         if not self.open:
             return b""
-        last = self._last(status)
+        last = self._end_content(status)
         self.status = status
         return last + self._out.write(
             {"type": "response.output_item.done", "output_index": self.index, "item": self.item()}
         )
 
-    def cut(self) -> bytes:
+    def break_off(self) -> bytes:
         """Return the events that end the item when the turn breaks off."""
         return self.close("incomplete")
 
     @abstractmethod
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         """Return the events that end the item's content."""
 
 
@@ -128,14 +128,14 @@ class WholeItem(ItemWriter):
     def item(self) -> OutputItem:
         return self._first if self.open else self._item
 
-    def written(self, *steps: Step) -> bytes:
+    def write_all(self, *steps: Step) -> bytes:
         """Return all events of the item."""
-        begun = self.added()
+        begun = self.begin()
         for step in steps:
             begun += self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
         return begun + self.close("completed")
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         return b""
 
 
@@ -155,21 +155,21 @@ class ReasoningWriter(ItemWriter):
         summary = [self._part()] if self._pieces else []
         return {"id": self.id, "type": "reasoning", "status": self.status, "summary": summary}
 
-    def added(self) -> bytes:
+    def begin(self) -> bytes:
         part: ResponseSummaryText = {"type": "summary_text", "text": ""}
-        return super().added() + self._out.write(
+        return super().begin() + self._out.write(
             {"type": "response.reasoning_summary_part.added", **self._place, "part": part}
         )
 
-    def think(self, text: str) -> bytes:
+    def add(self, text: str) -> bytes:
         """Append reasoning text, which is sent at once."""
         self._pieces.append(text)
-        return self._out.deltas(self._head, [text])
+        return self._out.write_deltas(self._head, [text])
 
     def _part(self) -> ResponseSummaryText:
         return {"type": "summary_text", "text": "".join(self._pieces)}
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         part = self._part()
         done: SummaryPartDone = {
             "item_id": self.id,
@@ -194,7 +194,7 @@ class MessageWriter(ItemWriter):
         super().__init__(out, id, index)
         self.phase: Phase | None = phase
         self._said = said
-        self._parts: list[_Text | _Refusal] = []
+        self._parts: list[_TextPart | _RefusalPart] = []
 
     def item(self) -> OutputMessage:
         message: OutputMessage = {
@@ -209,54 +209,57 @@ class MessageWriter(ItemWriter):
         return message
 
     @property
-    def said(self) -> int:
+    def end_offset(self) -> int:
         """The number of text characters in the answer up to the end of this message."""
-        return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
+        return self._said + sum([part.length for part in self._parts if isinstance(part, _TextPart)])
 
-    def texts(self, texts: list[str]) -> bytes:
+    def add_texts(self, texts: list[str]) -> bytes:
         """Append texts, each as one event; the first begins a text part if none is open."""
-        begun, part = self._text()
+        begun, part = self._open_text_part()
         return begun + part.add(texts)
 
-    def logged(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
+    def add_with_logprobs(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
         """Append text with the log probabilities of its tokens."""
-        begun, part = self._text()
+        begun, part = self._open_text_part()
         tokens: list[TokenLogprob] = [
-            {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
+            {
+                **_to_top_logprob(token),
+                "top_logprobs": [_to_top_logprob(top) for top in token.get("top_logprobs") or ()],
+            }
             for token in logprobs
         ]
-        return begun + part.logged(text, tokens)
+        return begun + part.add_with_logprobs(text, tokens)
 
     def cite(self, citation: Citation) -> bytes:
         """Add a citation."""
-        begun, part = self._text()
+        begun, part = self._open_text_part()
         return begun + part.annotate(citation)
 
     def refuse(self, text: str) -> bytes:
         """Append to the refusal."""
         last = self._parts[-1] if self._parts else None
-        if isinstance(last, _Refusal):
+        if isinstance(last, _RefusalPart):
             return last.add(text)
-        part = _Refusal(self._out, self._place())
-        return self._begin(part) + part.add(text)
+        part = _RefusalPart(self._out, self._next_position())
+        return self._begin_part(part) + part.add(text)
 
-    def _text(self) -> tuple[bytes, _Text]:
+    def _open_text_part(self) -> tuple[bytes, _TextPart]:
         """Return the part to append text to, and the events that begin it."""
         last = self._parts[-1] if self._parts else None
-        if isinstance(last, _Text):
+        if isinstance(last, _TextPart):
             return b"", last
-        part = _Text(self._out, self._place(), self.said)
-        return self._begin(part), part
+        part = _TextPart(self._out, self._next_position(), self.end_offset)
+        return self._begin_part(part), part
 
-    def _place(self) -> InPart:
+    def _next_position(self) -> InPart:
         return {"item_id": self.id, "output_index": self.index, "content_index": len(self._parts)}
 
-    def _begin(self, part: _Text | _Refusal) -> bytes:
+    def _begin_part(self, part: _TextPart | _RefusalPart) -> bytes:
         ended = self._parts[-1].end() if self._parts else b""
         self._parts.append(part)
         return ended + part.begin()
 
-    def _last(self, status: Closing) -> bytes:
+    def _end_content(self, status: Closing) -> bytes:
         return self._parts[-1].end() if self._parts else b""
 
 
@@ -272,7 +275,7 @@ class _PartWriter(ABC):
         """Return the part as of now."""
 
     @abstractmethod
-    def _whole(self) -> bytes:
+    def _write_done(self) -> bytes:
         """Return the event with the complete text."""
 
     def begin(self) -> bytes:
@@ -281,11 +284,11 @@ class _PartWriter(ABC):
 
     def end(self) -> bytes:
         """Return the events that end the part."""
-        done = self._whole()
+        done = self._write_done()
         return done + self._out.write({"type": "response.content_part.done", **self._place, "part": self.part()})
 
 
-class _Text(_PartWriter):
+class _TextPart(_PartWriter):
     """A text part. `offset` is the number of characters in the answer before it."""
 
     def __init__(self, out: EventWriter, place: InPart, offset: int) -> None:
@@ -308,9 +311,9 @@ class _Text(_PartWriter):
 
     def add(self, texts: list[str]) -> bytes:
         self._pieces += texts
-        return self._out.deltas(self._head, texts)
+        return self._out.write_deltas(self._head, texts)
 
-    def logged(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
+    def add_with_logprobs(self, text: str, logprobs: list[TokenLogprob]) -> bytes:
         """Append text with the log probabilities of its tokens."""
         self._pieces.append(text)
         self._logprobs += logprobs
@@ -337,14 +340,14 @@ class _Text(_PartWriter):
             }
         )
 
-    def _whole(self) -> bytes:
+    def _write_done(self) -> bytes:
         text = "".join(self._pieces)
         return self._out.write(
             {"type": "response.output_text.done", **self._place, "text": text, "logprobs": self._logprobs}
         )
 
 
-class _Refusal(_PartWriter):
+class _RefusalPart(_PartWriter):
     def __init__(self, out: EventWriter, place: InPart) -> None:
         super().__init__(out, place)
         self._pieces: list[str] = []
@@ -355,17 +358,17 @@ class _Refusal(_PartWriter):
 
     def add(self, text: str) -> bytes:
         self._pieces.append(text)
-        return self._out.deltas(self._head, [text])
+        return self._out.write_deltas(self._head, [text])
 
-    def _whole(self) -> bytes:
+    def _write_done(self) -> bytes:
         return self._out.write({"type": "response.refusal.done", **self._place, "refusal": "".join(self._pieces)})
 
 
-def _top(token: Mapping[str, Any]) -> TopLogprob:
+def _to_top_logprob(token: Mapping[str, Any]) -> TopLogprob:
     """Return a token in the format of the Responses API: unlike in chat, `bytes` is never null."""
     logprob = token["logprob"]
     return {
         "token": token["token"],
-        "logprob": logprob if math.isfinite(logprob) else NEVER,
+        "logprob": logprob if math.isfinite(logprob) else LOWEST_LOGPROB,
         "bytes": list(token.get("bytes") or token["token"].encode("utf-8", "replace")),
     }

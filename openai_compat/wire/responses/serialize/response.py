@@ -14,7 +14,7 @@ from ..request_types import ResponseRequest
 from ..response_types import IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
 from .items import EventWriter
 
-UNASKED: Mapping[str, Any] = {
+RESPONSE_DEFAULTS: Mapping[str, Any] = {
     "background": False,
     "completed_at": None,
     "error": None,
@@ -49,12 +49,12 @@ INCOMPLETE: Mapping[FinishReason, IncompleteDetails] = {
 }
 """The `incomplete_details` for finish reasons that leave a response incomplete."""
 
-STEERED: IncompleteDetails = {"reason": "steered"}
+STEERED_DETAILS: IncompleteDetails = {"reason": "steered"}
 
-SECRETS = frozenset(["authorization", "headers"])
+SECRET_TOOL_FIELDS = frozenset(["authorization", "headers"])
 """Fields of tools that only the server may see: responses may be stored, and read by others."""
 
-_AS_SENT: Mapping[str, Any] = {
+_ECHO_DEFAULTS: Mapping[str, Any] = {
     "background": False,
     "frequency_penalty": 0.0,
     "instructions": None,
@@ -75,7 +75,7 @@ _AS_SENT: Mapping[str, Any] = {
 }
 _WHOLE_NUMBERS = ("max_output_tokens", "max_tool_calls", "top_logprobs")
 """Fields that may be sent as floats but are integers in the response."""
-_IF_SENT: Mapping[str, Mapping[str, Any]] = {
+_OPTIONAL_ECHO: Mapping[str, Mapping[str, Any]] = {
     "access_programs": {"cyber": "standard"},
     "image": {"context_compression": "disabled"},
     "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
@@ -86,9 +86,9 @@ _IF_SENT: Mapping[str, Mapping[str, Any]] = {
 def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | None) -> dict[str, Any]:
     """Return the Response's fields that repeat the request; `body` is the request as it was sent."""
     sent = {name: value for name, value in body.items() if value is not None}
-    fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
+    fields = {name: sent.get(name, default) for name, default in _ECHO_DEFAULTS.items()}
     fields |= {name: getattr(wire, name) for name in _WHOLE_NUMBERS if name in sent}
-    for name, always in _IF_SENT.items():
+    for name, always in _OPTIONAL_ECHO.items():
         given = sent.get(name)
         if isinstance(given, dict):
             # Missing fields, and those left to the server, get their defaults.
@@ -108,7 +108,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any], conversation: str | 
     for tool in sent.get("tools", []):
         # OpenAI's types require these keys of a function, though they may be null.
         always = {"description": None, "parameters": None, "strict": None} if tool["type"] == "function" else {}
-        tools.append({**always, **{name: value for name, value in tool.items() if name not in SECRETS}})
+        tools.append({**always, **{name: value for name, value in tool.items() if name not in SECRET_TOOL_FIELDS}})
     text = {name: value for name, value in sent.get("text", {}).items() if value is not None}
     return {
         **fields,
@@ -139,7 +139,7 @@ def usage_of(usage: Usage) -> ResponseUsage:
 def error_of(error: OpenAICompatError) -> ResponseError:
     """Return the `error` of a failed response."""
     return {
-        "code": _code(error),
+        "code": _response_error_code(error),
         "message": error.message,
         "type": error.type,
         "param": error.param,
@@ -151,7 +151,7 @@ def error_event(error: OpenAICompatError) -> ErrorEvent:
     """Return the `error` event. As in chat, type and code are never those that make coding agents rerun the turn."""
     nested: NestedError = {
         "type": "agent_error" if error.type in RETRIED_TYPES else error.type,
-        "code": _code(error),
+        "code": _response_error_code(error),
         "message": error.message,
         "param": error.param,
         "original_code": error.code,
@@ -160,7 +160,7 @@ def error_event(error: OpenAICompatError) -> ErrorEvent:
     return {"type": "error", "code": nested["code"], "message": error.message, "param": error.param, "error": nested}
 
 
-def _code(error: OpenAICompatError) -> ResponseErrorCode:
+def _response_error_code(error: OpenAICompatError) -> ResponseErrorCode:
     """Return one of OpenAI's few codes for failed responses.
 
     Codex and opencode rerun a turn on all but a few codes, of which `invalid_prompt` fits best: an agent that has begun must

@@ -20,17 +20,17 @@ class SpeechWriter:
         self._begun = False
         self._spoken = False
 
-    def piece(self, event: MediaDelta) -> bytes:
+    def feed(self, event: MediaDelta) -> bytes:
         """Return the events for a chunk of speech."""
         self._begun = True
         data = self._rest + event.data
         # Three bytes make four characters: an incomplete group is held back, or padding would end up inside the data.
         whole = len(data) - len(data) % 3
         self._rest = data[whole:]
-        spoken = self._delta("response.audio.delta", base64.b64encode(data[:whole]).decode()) if whole else b""
+        spoken = self._write_delta("response.audio.delta", base64.b64encode(data[:whole]).decode()) if whole else b""
         if event.transcript:
             self._spoken = True
-            spoken += self._delta("response.audio.transcript.delta", event.transcript)
+            spoken += self._write_delta("response.audio.transcript.delta", event.transcript)
         return spoken
 
     def end(self) -> bytes:
@@ -38,13 +38,15 @@ class SpeechWriter:
         if not self._begun:
             return b""
         self._begun = False
-        rest = self._delta("response.audio.delta", base64.b64encode(self._rest).decode()) if self._rest else b""
+        rest = self._write_delta("response.audio.delta", base64.b64encode(self._rest).decode()) if self._rest else b""
         done = self._out.write({"type": "response.audio.done", "response_id": self._id})
         # A transcript that never began gets no `done` event.
         if not self._spoken:
             return rest + done
         return rest + done + self._out.write({"type": "response.audio.transcript.done", "response_id": self._id})
 
-    def _delta(self, kind: Literal["response.audio.delta", "response.audio.transcript.delta"], delta: str) -> bytes:
+    def _write_delta(
+        self, kind: Literal["response.audio.delta", "response.audio.transcript.delta"], delta: str
+    ) -> bytes:
         event: SpeechDeltaEvent = {"type": kind, "response_id": self._id, "delta": delta}
         return self._out.write(event)

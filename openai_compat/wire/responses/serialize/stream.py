@@ -50,7 +50,7 @@ from ..response_types import (
 )
 from .calls import CallWriter, CustomCallWriter, FunctionCallWriter, McpCallWriter, status_event
 from .items import EventWriter, ItemWriter, MessageWriter, ReasoningWriter, WholeItem
-from .response import INCOMPLETE, STEERED, UNASKED, error_event, error_of, usage_of
+from .response import INCOMPLETE, RESPONSE_DEFAULTS, STEERED_DETAILS, error_event, error_of, usage_of
 from .speech import SpeechWriter
 
 ResponseVisibility: TypeAlias = Literal["items", "hidden", "reasoning", "text", "status"]
@@ -160,7 +160,7 @@ class ResponseStream:
         echo = {key: value for key, value in form.echo.items() if value is not None}
         return {
             # All 31 keys of Open Responses, with defaults for absent ones: strict clients require every key.
-            **UNASKED,
+            **RESPONSE_DEFAULTS,
             **echo,
             "id": form.id,
             "object": "response",
@@ -169,15 +169,15 @@ class ResponseStream:
             "status": self.status,
             "background": form.background,
             "error": self._error,
-            "incomplete_details": self._incomplete if self.status == "incomplete" else None,
+            "incomplete_details": self._incomplete_details if self.status == "incomplete" else None,
             "output": self.output,
             "usage": None if running else usage_of(self.usage),
         }
 
     @property
-    def _incomplete(self) -> IncompleteDetails | None:
+    def _incomplete_details(self) -> IncompleteDetails | None:
         """The reason why the Response would be incomplete if its turn ended now; None if complete."""
-        return STEERED if self.steered and self._reason == "stop" else INCOMPLETE.get(self._reason)
+        return STEERED_DETAILS if self.steered and self._reason == "stop" else INCOMPLETE.get(self._reason)
 
     # lifecycle of the response
 
@@ -185,35 +185,35 @@ class ResponseStream:
         """Return the first events. A queued response begins again, without `queued`, when its turn starts."""
         if queued:
             self.status = "queued"
-            return self._lifecycle("response.created") + self._lifecycle("response.queued")
+            return self._write_lifecycle("response.created") + self._write_lifecycle("response.queued")
         self.status = "in_progress"
-        created = self._lifecycle("response.created") if self.sequence < 0 else b""
-        return created + self._lifecycle("response.in_progress")
+        created = self._write_lifecycle("response.created") if self.sequence < 0 else b""
+        return created + self._write_lifecycle("response.in_progress")
 
     def finish(self) -> bytes:
         """Return the last events of a turn that ended on its own."""
-        begun, last = self._begun(), self._settle(self._reason)
-        self.status = "completed" if self._incomplete is None else "incomplete"
+        begun, last = self._begin_if_due(), self._end_items(self._reason)
+        self.status = "completed" if self._incomplete_details is None else "incomplete"
         if self.status == "incomplete":
-            return begun + last + self._lifecycle("response.incomplete")
+            return begun + last + self._write_lifecycle("response.incomplete")
         self._completed_at = self._form.now()
         # A response gets an empty message unless it has an item for the client to act on or to look at.
         if self._form.answers and not any([item.is_answer for item in self._items]):
-            last += self._texts([]) + self._end_prose()
-        return begun + last + self._lifecycle("response.completed")
+            last += self._write_texts([]) + self._end_prose()
+        return begun + last + self._write_lifecycle("response.completed")
 
     def fail(self, error: OpenAICompatError) -> bytes:
         """Return the last events of a failed turn."""
-        cut = self._cut()
+        cut = self._begin_and_break_off()
         self.status, self._error = "failed", error_of(error)
         # Both: Open Responses requires `response.failed` after `error`, and clients differ in which of the two they show.
-        return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
+        return cut + self._out.write(error_event(error)) + self._write_lifecycle("response.failed")
 
     def cancel(self) -> bytes:
         """Return the last events of a stopped turn. There is no event for cancellation: `response.incomplete` is sent."""
-        cut = self._cut()
+        cut = self._begin_and_break_off()
         self.status = "cancelled"
-        return cut + self._lifecycle("response.incomplete")
+        return cut + self._write_lifecycle("response.incomplete")
 
     def feed(self, items: list[Item]) -> bytes:
         """Return the events for the agent's items."""
@@ -221,20 +221,20 @@ class ResponseStream:
         if type(items) is Texts:  # nearly always
             if view is not None:
                 view.show(items)  # shown unchanged, but the view must know of them
-            return self._begun() + self._texts(items)
-        events = [self._begun()]
+            return self._begin_if_due() + self._write_texts(items)
+        events = [self._begin_if_due()]
         for item in items:
             # A break ends an item here; chat's view would turn it into a blank line.
             if view is None or isinstance(item, MessageBreak):
-                events.append(self._item(item))
+                events.append(self._write_item(item))
             else:
-                events += [self._item(one) for one in view.show([item])]
+                events += [self._write_item(one) for one in view.show([item])]
         return b"".join(events)
 
-    def _begun(self) -> bytes:
+    def _begin_if_due(self) -> bytes:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
-    def _lifecycle(self, kind: LifecycleType) -> bytes:
+    def _write_lifecycle(self, kind: LifecycleType) -> bytes:
         if self._out.quiet:  # a Response includes its whole output: it is not built if nothing is written
             self._out.sequence += 1
             return b""
@@ -242,102 +242,104 @@ class ResponseStream:
 
     # output of the agent
 
-    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+    def _write_item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
             case str():
-                return self._texts([item])
+                return self._write_texts([item])
             case TextDelta():
-                return self._text(item)
+                return self._write_text(item)
             case MessageBreak():
                 return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
             case ReasoningDelta():
-                return self._reasoning(item.text) if item.text else b""  # the signature of reasoning has no place here
+                return (
+                    self._write_reasoning(item.text) if item.text else b""
+                )  # the signature of reasoning has no place here
             case RefusalDelta():
-                begun, message = self._message(self._phase)
+                begun, message = self._open_message(self._phase)
                 return begun + message.refuse(item.text)
             case Citation():
-                begun, message = self._message(self._phase)
+                begun, message = self._open_message(self._phase)
                 return begun + message.cite(item)
             case MediaDelta():
-                return self._media(item)
+                return self._write_media(item)
             case ToolCallStarted():
                 ended = self._end_prose()
                 call = self._calls[item.call_id] = self._call_writer(item)
-                return ended + self._begin(call)
+                return ended + self._begin_item(call)
             case ToolCallDelta():
                 return self._calls[item.call_id].add(item.arguments)
             case ToolCallReady():
-                return self._calls[item.call_id].ready()
+                return self._calls[item.call_id].end_arguments()
             case ToolResult():
-                return self._result(item)
+                return self._write_result(item)
             case Progress():
-                return self._status(item.status, done=item.done)
+                return self._write_status(item.status, done=item.done)
             case Notice():
-                return self._status(item.message, done=True)
+                return self._write_status(item.message, done=True)
             case Compacted():
                 made = cast("ResponseCompaction", compaction_item(item.summary, self._form.new_id))
-                return self._whole(made, "response.compaction.compacting")
+                return self._write_whole_item(made, "response.compaction.compacting")
             case UsageReported():
                 self.usage.add(item)
                 return b""
             case Paused():
                 asking = [call for call in item.pending if call.waits_for == "approval"]
-                return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
+                return b"".join([self._request_approval(call) for call in asking]) + self._end_items("stop")
             case Finished():
                 self._reason = item.reason
-                return self._settle(item.reason)
+                return self._end_items(item.reason)
             case _:
                 assert_never(item)
 
-    def _texts(self, texts: list[str]) -> bytes:
-        begun, message = self._message(None)
-        return begun + message.texts(texts)
+    def _write_texts(self, texts: list[str]) -> bytes:
+        begun, message = self._open_message(None)
+        return begun + message.add_texts(texts)
 
-    def _text(self, item: TextDelta) -> bytes:
-        begun, message = self._message(item.phase)
+    def _write_text(self, item: TextDelta) -> bytes:
+        begun, message = self._open_message(item.phase)
         if item.logprobs and self._form.include_logprobs:
-            return begun + message.logged(item.text, item.logprobs)
-        return begun + message.texts([item.text])
+            return begun + message.add_with_logprobs(item.text, item.logprobs)
+        return begun + message.add_texts([item.text])
 
     @property
     def _phase(self) -> Phase | None:
         return self._prose.phase if isinstance(self._prose, MessageWriter) else None
 
-    def _message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
+    def _open_message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
         """Return the message to append text to, and the events that begin it."""
         # A phase applies to a whole message, so text of another phase starts a new message.
         if isinstance(self._prose, MessageWriter) and self._prose.phase == phase:
             return b"", self._prose
         ended = self._end_prose()
-        self._prose = MessageWriter(self._out, self._id("message"), len(self._items), phase, self._said)
-        return ended + self._begin(self._prose), self._prose
+        self._prose = MessageWriter(self._out, self._new_id("message"), len(self._items), phase, self._said)
+        return ended + self._begin_item(self._prose), self._prose
 
-    def _reasoning(self, text: str) -> bytes:
+    def _write_reasoning(self, text: str) -> bytes:
         begun = b""
         if not isinstance(self._prose, ReasoningWriter):
             begun = self._end_prose()
-            self._prose = ReasoningWriter(self._out, self._id("reasoning"), len(self._items))
-            begun += self._begin(self._prose)
-        return begun + self._prose.think(text)
+            self._prose = ReasoningWriter(self._out, self._new_id("reasoning"), len(self._items))
+            begun += self._begin_item(self._prose)
+        return begun + self._prose.add(text)
 
     def _end_prose(self, status: Literal["completed", "incomplete"] = "completed") -> bytes:
         """End the open message or reasoning item; later text starts a new item, so that items stay in chronological order."""
         prose, self._prose = self._prose, None
         if isinstance(prose, MessageWriter):
-            self._said = prose.said
+            self._said = prose.end_offset
         return prose.close(status) if prose is not None else b""
 
-    def _begin(self, writer: ItemWriter) -> bytes:
+    def _begin_item(self, writer: ItemWriter) -> bytes:
         self._items.append(writer)
-        return writer.added()
+        return writer.begin()
 
-    def _whole(self, item: OutputItem, *steps: Any, first: OutputItem | None = None) -> bytes:
+    def _write_whole_item(self, item: OutputItem, *steps: Any, first: OutputItem | None = None) -> bytes:
         ended = self._end_prose()
         writer = WholeItem(self._out, len(self._items), item, first)
         self._items.append(writer)
-        return ended + writer.written(*steps)
+        return ended + writer.write_all(*steps)
 
-    def _id(self, kind: str) -> str:
+    def _new_id(self, kind: str) -> str:
         return self._form.new_id(ID_PREFIXES.get(kind, OTHER_PREFIX))
 
     # tools
@@ -345,13 +347,13 @@ class ResponseStream:
     def _call_writer(self, event: ToolCallStarted) -> CallWriter:
         out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
         if event.executor != "client":
-            return self._own_call(call_id, name)
-        own_name, extras = self._declared(name)
+            return self._own_call_writer(call_id, name)
+        own_name, extras = self._declared_tool(name)
         if name in self._form.custom_tools:
-            return CustomCallWriter(out, self._id("custom_tool_call"), index, call_id, own_name, extras=extras)
-        return FunctionCallWriter(out, self._id("function_call"), index, call_id, own_name, extras=extras)
+            return CustomCallWriter(out, self._new_id("custom_tool_call"), index, call_id, own_name, extras=extras)
+        return FunctionCallWriter(out, self._new_id("function_call"), index, call_id, own_name, extras=extras)
 
-    def _declared(self, name: str) -> tuple[str, CallExtras]:
+    def _declared_tool(self, name: str) -> tuple[str, CallExtras]:
         """Return the client's own name for a tool, and the extra fields of its calls."""
         extras: CallExtras = {"async": True} if name in self._form.deferred_tools else {}
         if name not in self._form.namespaces:
@@ -359,25 +361,25 @@ class ResponseStream:
         namespace, own_name = self._form.namespaces[name]
         return own_name, {**extras, "namespace": namespace}
 
-    def _own_call(self, call_id: str, name: str) -> McpCallWriter:
+    def _own_call_writer(self, call_id: str, name: str) -> McpCallWriter:
         approved = self._form.approved.get(call_id)
         request_id = approved.request_id if approved is not None else None
-        identity, index = self._id("mcp_call"), len(self._items)
+        identity, index = self._new_id("mcp_call"), len(self._items)
         return McpCallWriter(
             self._out, identity, index, call_id, name, server_label=self._form.agent, approval=request_id
         )
 
-    def _result(self, result: ToolResult) -> bytes:
+    def _write_result(self, result: ToolResult) -> bytes:
         call = self._calls.get(result.call_id)
         begun = b""
         if not isinstance(call, McpCallWriter):  # made in an earlier turn, which waited for approval
             # The item is repeated: the call was run in this response.
             approved = self._form.approved.get(result.call_id) or ApprovedCall("", "tool", "{}")
-            ended, call = self._end_prose(), self._own_call(result.call_id, approved.name)
-            begun = ended + self._begin(call) + call.add(approved.arguments)
-        return begun + call.answered(result)
+            ended, call = self._end_prose(), self._own_call_writer(result.call_id, approved.name)
+            begun = ended + self._begin_item(call) + call.add(approved.arguments)
+        return begun + call.add_result(result)
 
-    def _status(self, text: str, *, done: bool) -> bytes:
+    def _write_status(self, text: str, *, done: bool) -> bytes:
         """Return a status line for users, carried by `response.in_progress`, which clients know and ignore.
 
         Without the output so far: with many status lines, the same output would be sent over and over.
@@ -389,12 +391,12 @@ class ResponseStream:
 
     # items written as a whole
 
-    def _media(self, event: MediaDelta) -> bytes:
+    def _write_media(self, event: MediaDelta) -> bytes:
         if event.media_type.startswith("audio/"):
             self._speech = self._speech or SpeechWriter(self._form.id, self._out)
-            return self._speech.piece(event)
+            return self._speech.feed(event)
         picture: ImageGenerationCall = {
-            "id": self._id("image_generation_call"),
+            "id": self._new_id("image_generation_call"),
             "type": "image_generation_call",
             "status": "completed",
             "result": base64.b64encode(event.data).decode(),
@@ -405,19 +407,19 @@ class ResponseStream:
         if kind in ("png", "webp", "jpeg", "gif", "svg"):
             picture["output_format"] = kind
         steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
-        return self._whole(picture, *steps, first=first)
+        return self._write_whole_item(picture, *steps, first=first)
 
     # end of the turn
 
-    def _ask(self, call: PendingCall) -> bytes:
-        form, request_id = self._form, self._id("mcp_approval_request")
+    def _request_approval(self, call: PendingCall) -> bytes:
+        form, request_id = self._form, self._new_id("mcp_approval_request")
         self.approvals[request_id] = call
         begun = self._calls.get(call.call_id)
         # The call is not `done`: a client that shows its calls would take it for one that has run.
-        ended = self._end_prose() + (begun.cut() if begun is not None else b"")
+        ended = self._end_prose() + (begun.break_off() if begun is not None else b"")
         # Open WebUI and Codex do not show `mcp_approval_request`: it is for clients that declare an `mcp` tool.
         if form.agent not in form.approval_labels:
-            return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
+            return ended + self._write_texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
         request: McpApprovalRequest = {
             "id": request_id,
             "type": "mcp_approval_request",
@@ -425,22 +427,22 @@ class ResponseStream:
             "name": call.name,
             "arguments": call.arguments,
         }
-        return ended + self._whole(request)
+        return ended + self._write_whole_item(request)
 
-    def _settle(self, reason: FinishReason) -> bytes:
+    def _end_items(self, reason: FinishReason) -> bytes:
         """End all open items."""
         if reason in INCOMPLETE:
-            return self._break_off()
+            return self._break_off_items()
         # Calls may stay open beside text and other calls, so all of them are checked.
         ended = self._end_prose() + b"".join([call.close("completed") for call in self._calls.values()])
         return ended if self._speech is None else ended + self._speech.end()
 
-    def _break_off(self) -> bytes:
+    def _break_off_items(self) -> bytes:
         """End all open items of a turn that broke off."""
-        ended = self._end_prose("incomplete") + b"".join([call.cut() for call in self._calls.values()])
+        ended = self._end_prose("incomplete") + b"".join([call.break_off() for call in self._calls.values()])
         return ended if self._speech is None else ended + self._speech.end()
 
-    def _cut(self) -> bytes:
+    def _begin_and_break_off(self) -> bytes:
         """End all open items of a turn that was cut off, perhaps before it began."""
-        created = self._lifecycle("response.created") if self.sequence < 0 else b""
-        return created + self._break_off()
+        created = self._write_lifecycle("response.created") if self.sequence < 0 else b""
+        return created + self._break_off_items()
