@@ -1,4 +1,4 @@
-"""Agents to chat with, for tests of `openai-compat chat`."""
+"""Agents for the tests of `openai-compat chat`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.adapters.served_agents import leashed
 
 
 def told(messages: list[dict[str, Any]]) -> Iterator[str]:
-    """How many messages it was given, and the last one."""
+    """Says how many messages it got, and repeats the last one."""
     yield f"{len(messages)}: "
     content = messages[-1]["content"]
     yield (content if isinstance(content, str) else " + ".join([part["type"] for part in content])) + "\n"
@@ -52,7 +52,7 @@ def loud(prompt: str) -> Iterator[str]:
 
 
 async def held(messages: list[dict[str, str]]) -> AsyncIterator[Any]:
-    """Repeats what was said; "think PORT", "run PORT" and "write PORT" hold it in the middle of that."""
+    """Repeats the messages; "think PORT", "run PORT" and "write PORT" hold it while it does so."""
     word, _, port = messages[-1]["content"].partition(" ")
     if port.isdigit():
         if word == "think":
@@ -71,7 +71,7 @@ async def held(messages: list[dict[str, str]]) -> AsyncIterator[Any]:
 
 
 async def buyer(request: AgentRequest) -> AsyncIterator[Any]:
-    """Asks before it pays, and tells what was decided."""
+    """Asks before it pays, and reports the decision."""
     if request.resume is not None:
         for call_id, decision in request.resume.decisions.items():
             if decision.approved:
@@ -84,7 +84,7 @@ async def buyer(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 async def busy(prompt: str) -> AsyncIterator[Any]:
-    """Does all that can be shown."""
+    """Does everything that a display can show."""
     yield ReasoningDelta("Rain?\nI look ")
     yield ReasoningDelta("it up.")
     yield ToolCallReady("c1", "look_up", '{"city": "Oslo"}', executor="agent")

@@ -1,4 +1,4 @@
-"""A WebSocket client that can do everything wrong: frames made and read by hand."""
+"""A WebSocket client that can break every rule: frames made and read by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def handshake(*headers: str, path: str = "/v1/responses", host: str = "localhost
 def frame(
     payload: bytes, opcode: int = TEXT, *, fin: bool = True, rsv: int = 0, mask: bool = True, length: int | None = None
 ) -> bytes:
-    """A client's frame; `length` claims another one."""
+    """A client's frame; `length` claims a different length."""
     size = len(payload) if length is None else length
     bit = 0x80 if mask else 0
     if size < 126:
@@ -67,7 +67,7 @@ class Received:
 
 
 class RawSocket:
-    """A WebSocket to a server, open; every wait is bounded."""
+    """An open WebSocket to a server; every wait is bounded."""
 
     def __init__(self, served: Served, *headers: str) -> None:
         self.connection: Connection = served.connect()
@@ -82,7 +82,7 @@ class RawSocket:
         self.connection.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send bytes; a server that has closed already is no failure, since its last frame is what counts."""
+        """Send bytes; an already closed server is no failure, since only its last frame counts."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.socket.sendall(data)
 
@@ -91,7 +91,7 @@ class RawSocket:
         self.send(frame(json.dumps(event).encode()))
 
     def create(self, model: str, text: str = "hi", **fields: Any) -> None:
-        """Ask for a response."""
+        """Request a response."""
         self.say(type="response.create", model=model, input=text, **fields)
 
     def receive(self) -> Received:
@@ -126,13 +126,13 @@ class RawSocket:
         return received.code
 
     def reset(self) -> None:
-        """Leave without a word."""
+        """Disconnect without a close frame."""
         self.connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.socket.close()
 
 
 def refused(served: Served, data: bytes) -> Answer:
-    """The answer to a handshake that is refused; the connection is closed after it."""
+    """The response to a refused handshake; the server closes the connection after it."""
     with served.connect() as connection:
         connection.send(data)
         (answer,) = answers(connection.rest())

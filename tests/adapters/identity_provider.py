@@ -1,4 +1,4 @@
-"""An identity provider on a port: metadata, keys, introspection; it can rotate its keys, and go away."""
+"""An identity provider on a port: metadata, keys, introspection; it can rotate its keys and become unreachable."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ ALGORITHMS: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDS
 
 @cache
 def private_key(algorithm: str, number: int = 0) -> Any:
-    """A key of its own for each number. RSA keys take long to make."""
+    """A separate key for each number, cached because making RSA keys is slow."""
     if algorithm == "RS256":
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return ec.generate_private_key(ec.SECP256R1()) if algorithm == "ES256" else ed25519.Ed25519PrivateKey.generate()
 
 
 def public(algorithm: str, kid: str, number: int = 0, **fields: Any) -> dict[str, Any]:
-    """The key as a JWKS has it."""
+    """The public key, as in a JWKS."""
     made = ALGORITHMS[algorithm].to_jwk(private_key(algorithm, number).public_key(), as_dict=True)
     return {**made, "kid": kid, "use": "sig", "alg": algorithm, **fields}
 
 
 class Provider:
-    """One that knows RS256, ES256 and EdDSA; `asked` are the paths that were asked for."""
+    """A provider with RS256, ES256 and EdDSA keys; `asked` lists the requested paths."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -1,4 +1,4 @@
-"""The command line in this process: what it says, and the server that it would serve."""
+"""The command line in this process: its output, and the server that it would serve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from openai_compat_adapters.transport import SyncTransport
 
 
 def invoke(*arguments: str, **options: object) -> Result:
-    """Run a command to its end. `output` has stdout and stderr as they would be seen."""
+    """Run a command to its end. `output` has stdout and stderr, interleaved as a user sees them."""
     result = CliRunner().invoke(main, arguments, **options)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
@@ -28,7 +28,7 @@ def invoke(*arguments: str, **options: object) -> Result:
 
 @contextmanager
 def working_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Be in `folder`; the modules that are imported from it are forgotten in the end."""
+    """Work in `folder`; the modules imported from it are removed at the end."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     before = set(sys.modules)
@@ -40,7 +40,7 @@ def working_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @dataclass
 class Ran:
-    """What was to be run, instead of running it."""
+    """The arguments of a run that did not happen."""
 
     server: Server
     options: ServeOptions
@@ -54,7 +54,7 @@ class Ran:
 
 
 def would_serve(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
-    """What `openai-compat serve` would run."""
+    """Return what `openai-compat serve` would run."""
     ran: list[Ran] = []
 
     def run(server: Server, options: ServeOptions, warnings: list[str], folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""The agents that the tests of the operators' options serve."""
+"""Agents for the tests of the operators' options."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from openai_compat import Conversations, Server
 
 
 async def seen(messages: list[dict[str, Any]]) -> str:
-    """The messages that it gets."""
+    """Returns the messages that it gets."""
     return " / ".join([f"{message['role']}: {message['content']}" for message in messages])
 
 
 async def pid(prompt: str) -> str:
-    """The process that it runs in."""
+    """Returns its process id."""
     return str(os.getpid())
 
 
 async def remembers(messages: list[dict[str, Any]]) -> str:
-    """The process that it runs in, and what the user has said so far, as JSON."""
+    """Returns its process id and the user's messages, as JSON."""
     said = [message["content"] for message in messages if message["role"] == "user"]
     return json.dumps({"pid": os.getpid(), "seen": said})
 
 
 async def blocks(prompt: str) -> str:
-    """Blocks its event loop until the other end of its connection to port `prompt` closes, which hears the process."""
+    """Connects to port `prompt`, sends its process id, and blocks its event loop until the connection is closed."""
     with socket.create_connection(("127.0.0.1", int(prompt))) as connection:
         connection.sendall(str(os.getpid()).encode())
         connection.recv(1)
@@ -41,7 +41,7 @@ async def fails(prompt: str) -> str:
 
 
 async def leashed(prompt: str) -> AsyncIterator[str]:
-    """Says what it is told over the connection to port `prompt`, and there tells how it ends."""
+    """Says the lines that it receives from port `prompt`, and reports there how it ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(prompt))
     try:
         while word := (await reader.readline()).decode().rstrip("\n"):
@@ -55,7 +55,7 @@ async def leashed(prompt: str) -> AsyncIterator[str]:
 
 
 class Numbered:
-    """Knows how many were made before it."""
+    """Returns how many instances existed when it was made."""
 
     made = 0
 

@@ -1,4 +1,4 @@
-"""`openai-compat serve` in a process of its own, and raw sockets to it."""
+"""`openai-compat serve` in a separate process, and raw sockets to it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Served:
         self._lines.put(None)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first line of stderr from now on that has `pattern` in it."""
+        """Wait for the next line of stderr that matches `pattern`."""
         for line in self._follow():
             if match := re.search(pattern, line):
                 return match
@@ -61,7 +61,7 @@ class Served:
 
     @property
     def log(self) -> str:
-        """All of stderr until now; complete once the process has ended."""
+        """All of stderr so far; complete once the process has ended."""
         while not self._lines.empty():
             if (line := self._lines.get()) is not None:
                 self._seen.append(line)
@@ -72,7 +72,7 @@ class Served:
         self.process.send_signal(number)
 
     def ended(self, seconds: float) -> int:
-        """The exit code, which has to come within `seconds`."""
+        """Wait at most `seconds` for the end of the process, and return its exit code."""
         code = self.process.wait(seconds)
         self._reader.join(PATIENCE)
         return code
@@ -87,7 +87,7 @@ class Served:
         return Connection(self.port)
 
     def exchange(self, data: bytes, *methods: str) -> list[Answer]:
-        """The answers to `data`, sent over a connection of its own which the server is to close after them."""
+        """Send `data` over a new connection, which the server must close, and return the responses."""
         with self.connect() as connection:
             connection.send(data)
             return answers(connection.rest(), *methods)
@@ -99,7 +99,7 @@ class Served:
 
 
 def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The command line, run to its end."""
+    """Run the command line to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         check=False,
@@ -114,7 +114,7 @@ def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> 
 
 @contextmanager
 def serve(*arguments: str, env: dict[str, str] | None = None, cwd: Path = HERE) -> Iterator[Served]:
-    """A server that is killed in the end, if it still runs then."""
+    """Run a server, and kill it at the end if it still runs."""
     served = Served(*arguments, env=env, cwd=cwd)
     try:
         yield served
@@ -139,12 +139,12 @@ class Connection:
         self.socket.close()
 
     def send(self, data: bytes) -> None:
-        """Send; a server that has closed already is no failure, since its answer is what counts."""
+        """Send; an already closed server is no failure, since only its response counts."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
 
     def until(self, end: bytes) -> bytes:
-        """What comes, up to and including `end`."""
+        """Read up to and including `end`."""
         while end not in self._unread:
             piece = self.socket.recv(65536)
             assert piece, f"closed before {end!r} came: {self._unread!r}"
@@ -153,7 +153,7 @@ class Connection:
         return before + end
 
     def rest(self, seconds: float = PATIENCE) -> bytes:
-        """Everything that comes until the server closes, which has to be within `seconds`."""
+        """Read everything until the server closes the connection, which must happen within `seconds`."""
         data, self._unread = self._unread, b""
         deadline = time.monotonic() + seconds
         while True:
@@ -167,7 +167,7 @@ class Connection:
             data += piece
 
     def drip(self, data: bytes, pause: float) -> bytes:
-        """Send byte after byte with pauses, until the server closes or there is no more; what it has sent."""
+        """Send byte after byte with pauses, until the end or until the server closes. Returns what the server has sent."""
         received = b""
         self.socket.settimeout(pause)
         for index in range(len(data)):
@@ -200,7 +200,7 @@ class Answer:
 
     @property
     def error(self) -> dict:
-        """The error, in an envelope that is complete."""
+        """The error, from a complete envelope."""
         assert self.headers["content-type"] == "application/json"
         assert len(self.body) < 4096
         assert set(self.json) == {"error"}
@@ -231,7 +231,7 @@ class Answer:
 
 
 def answers(data: bytes, *methods: str) -> list[Answer]:
-    """Take `data` apart into whole answers; nothing may be left over. `methods` are those of the requests."""
+    """Split `data` into complete responses; nothing may be left over. `methods` are those of the requests."""
     found = []
     while data:
         method = methods[len(found)] if len(found) < len(methods) else "GET"
@@ -279,7 +279,7 @@ def head(method: str, target: str, *headers: str) -> bytes:
 
 
 class Leash:
-    """The test's end of a connection that a `leashed` agent makes: holds the agent until it is given a word."""
+    """The test's end of a `leashed` agent's connection: holds the agent until the test sends a word."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -296,11 +296,11 @@ class Leash:
 
     @property
     def prompt(self) -> str:
-        """Tells the agent where to connect to."""
+        """The prompt that tells the agent where to connect."""
         return str(self._listener.getsockname()[1])
 
     def wait_for_agent(self) -> None:
-        """Return once the agent runs."""
+        """Wait until the agent runs."""
         self._agent, _ = self._listener.accept()
         self._agent.settimeout(PATIENCE)
 
@@ -310,7 +310,7 @@ class Leash:
 
     @property
     def last_words(self) -> str:
-        """What the agent wrote as it ended."""
+        """The text that the agent sent as it ended."""
         words = b""
         while piece := self._agent.recv(100):
             words += piece
@@ -319,9 +319,9 @@ class Leash:
 
 @contextmanager
 def held_worker(served: Served, key: str = "") -> Iterator[int]:
-    """A worker that takes no connection meanwhile, since an agent blocks its event loop: its process.
+    """Block the event loop of one worker by an agent, so that it accepts no connections. Yields its process id.
 
-    Which one of several takes a connection is for the kernel to say, and may be the same one a hundred times.
+    The kernel decides which worker accepts a connection, and may choose the same one a hundred times.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener, served.connect() as connection:
         listener.settimeout(PATIENCE)
@@ -337,7 +337,7 @@ def held_worker(served: Served, key: str = "") -> Iterator[int]:
 
 @contextmanager
 def without_worker(served: Served, pid: int) -> Iterator[None]:
-    """Of two workers, the one that is not `pid` takes all connections meanwhile."""
+    """Block the worker `pid` of two, so that the other one accepts all connections."""
     with ExitStack() as first:
         if first.enter_context(held_worker(served)) == pid:
             yield

@@ -1,4 +1,4 @@
-"""The agents that the tests of the command line serve; the model "runs" tells how often "counted" ran."""
+"""Agents for the tests of the command line; the model "runs" returns how often "counted" ran."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def count(prompt: str) -> str:
 
 
 async def leashed(prompt: str) -> AsyncIterator[str]:
-    """Says what it is told over the connection to port `prompt`, line by line, and there tells of its end."""
+    """Says the lines that it receives from port `prompt`, and reports its end there."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(prompt))
     try:
         while word := (await reader.readline()).decode().rstrip("\n"):
@@ -38,7 +38,7 @@ async def leashed(prompt: str) -> AsyncIterator[str]:
 
 
 async def endless(prompt: str) -> AsyncIterator[str]:
-    """Writes without end, and tells port `prompt` of its end."""
+    """Writes endlessly, and reports its end to port `prompt`."""
     _, writer = await asyncio.open_connection("127.0.0.1", int(prompt))
     try:
         while True:
@@ -50,7 +50,7 @@ async def endless(prompt: str) -> AsyncIterator[str]:
 
 
 def big(prompt: str) -> str:
-    """An answer of as many characters as asked for."""
+    """Answers with as many characters as the prompt says."""
     return "x" * int(prompt)
 
 
@@ -60,7 +60,7 @@ async def usage(prompt: str) -> AsyncIterator[str | UsageReported]:
 
 
 async def pieces(prompt: str) -> AsyncIterator[str]:
-    """The prompt, character by character."""
+    """Repeats the prompt, character by character."""
     for character in prompt:
         yield character
 
@@ -74,26 +74,26 @@ async def fails(prompt: str) -> str:
 
 
 def stuck_thread(prompt: str) -> Iterator[str]:
-    """Blocks its thread for good, once the connection to port `prompt` is made."""
+    """Connects to port `prompt`, then blocks its thread for good."""
     with socket.create_connection(("127.0.0.1", int(prompt))):
         time.sleep(3600)
     yield "never"
 
 
 async def stuck_executor(prompt: str) -> str:
-    """Blocks one of asyncio's own threads, which the interpreter would wait for."""
+    """Blocks a thread of asyncio's executor, for which the interpreter would wait."""
     return await asyncio.to_thread(lambda: next(stuck_thread(prompt)))
 
 
 async def stuck_loop(prompt: str) -> str:
-    """Blocks the event loop, once the connection to port `prompt` is made."""
+    """Connects to port `prompt`, then blocks the event loop."""
     with socket.create_connection(("127.0.0.1", int(prompt))):
         while True:
             time.sleep(0.01)
 
 
 async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str | Progress]:
-    """Repeats all that was said; "wait PORT" holds it, "fail" makes it fail."""
+    """Repeats all messages; "wait PORT" holds it, "fail" makes it fail."""
     word, _, port = messages[-1]["content"].partition(" ")
     if word == "fail":
         raise RuntimeError("asked to")

@@ -1,4 +1,4 @@
-"""`openai-compat chat` in this process: what it asks, what it shows of the answer, and how it ends."""
+"""`openai-compat chat` in this process: its questions, its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ AGENTS = "tests.adapters.chat_agents"
 
 
 def chat(agent: str, *arguments: str, **options: Any) -> Result:
-    """The command, with an agent of chat_agents."""
+    """Run the command with an agent of chat_agents."""
     return invoke("chat", f"{AGENTS}:{agent}", *arguments, **options)
 
 
 class Scripted:
-    """A session with agents of this process; people answer as they are told to. What is shown is in `shown`."""
+    """A session with agents in this process. `answers` are the user's; the prompts are in `shown`."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ def test_a_conversation_goes_on_by_either_api(scripted: Callable[..., Scripted],
     assert capsys.readouterr().out == "1: one\n3: two\n"
 
 
-# what is seen of the work
+# activity
 
 
 @requirement("talk.work")
@@ -201,7 +201,7 @@ def test_a_person_decides_by_a_key_and_a_reason_is_a_no(
     out, err = capsys.readouterr()
     assert out == f"I pay Bob.\n{told}"
     assert "? May the agent run pay?\n    euros: 5\n    to: Bob\n    note: lunch [red]␛[2J<b>\n" in err
-    assert len(made.shown) == len(answers)  # Enter alone asks again
+    assert len(made.shown) == len(answers)  # an empty line repeats the question
     assert not made.answerer.missed
 
 
@@ -287,7 +287,7 @@ def test_ones_own_failure_is_told_with_its_traceback_where_that_is_wanted(caplog
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
-    with socket.socket() as bound:  # and not listening
+    with socket.socket() as bound:  # bound, but not listening
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         result = invoke("chat", "--url", f"http://{address}", "-m", "hello")
@@ -336,7 +336,7 @@ def test_what_was_said_before_a_failure_is_known_in_the_next_turn(
     assert capsys.readouterr().out == "so far\n3: two\n"
 
 
-# servers of others
+# other servers
 
 
 def completions(*deltas: dict[str, Any]) -> bytes:
@@ -345,7 +345,7 @@ def completions(*deltas: dict[str, Any]) -> bytes:
 
 
 class Foreign(httpx2.BaseTransport):
-    """A server that has Chat Completions alone."""
+    """A server that has only Chat Completions."""
 
     def __init__(self, answer: bytes, *, kind: str = "text/event-stream", status: int = 404) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -359,7 +359,7 @@ class Foreign(httpx2.BaseTransport):
 
 
 class Pressed(PlainDisplay):
-    """Somebody presses Ctrl-C whenever something is shown, told, or over."""
+    """A display whose user presses Ctrl-C at each piece of text, each notice, and the end of a turn."""
 
     @contextmanager
     def turn(self, model: str) -> Generator[None]:
@@ -380,7 +380,7 @@ class Pressed(PlainDisplay):
 
 
 class Typed:
-    """The messages of somebody who presses Ctrl-C before each of them."""
+    """The messages of a user who presses Ctrl-C before each one."""
 
     def __init__(self, *messages: str) -> None:
         self._left = list(messages)

@@ -1,4 +1,4 @@
-"""How `openai-compat chat` shows an answer in a terminal: Markdown in blocks, and a few rows that are drawn again."""
+"""How `openai-compat chat` shows an answer in a terminal: Markdown in blocks, and a few rows that are redrawn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PIECES = st.lists(
 
 
 def on_console(events: Iterable[AnswerEvent], **settings: Any) -> str:
-    """What events look like on a console without colors."""
+    """Return what a console without colors shows for the events."""
     console = Console(file=io.StringIO(), width=60, markup=False, emoji=False, highlight=False)
     display = RichDisplay(console, live=False, **settings)
     with display.turn("m"):
@@ -53,7 +53,7 @@ def shown(text: str) -> str:
 
 
 def talk(agent: str, *answers: str, **settings: Any) -> str:
-    """What is shown of a turn of one of chat_agents, where people answer so. Times are replaced by T."""
+    """Return the output of a turn with an agent of chat_agents and these answers. Times are replaced by T."""
     console = Console(file=io.StringIO(), width=60, markup=False, emoji=False, highlight=False)
     display, left = RichDisplay(console, live=False, **settings), list(answers)
     server = ServerConnection("http://localhost/v1", "", SyncTransport(Server(chat_agents.agents)))
@@ -157,7 +157,7 @@ def test_blocks_that_are_finished_together_are_printed_together() -> None:
     with display.turn("m"):
         display.show(AnswerPiece("- a\n" * 1000))
     assert file.getvalue().count("•") == 1000
-    assert file.flushed < 300  # ten for the blocks, and one for each drawing of the rows below
+    assert file.flushed < 300  # ten for the blocks, and one for each redraw of the rows below
 
 
 @requirement("talk.linear")
@@ -184,7 +184,7 @@ def test_a_long_answer_stands_in_a_small_terminal_without_a_line_twice() -> None
         display.show(ToolBegan(0, "look_up"))
         for start in range(0, len(text), 9):
             display.show(AnswerPiece(text[start : start + 9]))
-            while not start % 50 and display._rows.changed.is_set():  # until it was drawn
+            while not start % 50 and display._rows.changed.is_set():  # wait until it was drawn
                 threading.Event().wait(0.001)
     stream.feed(file.getvalue().replace("\n", "\r\n"))
     rows = ["".join(row[column].data for column in range(40)).strip() for row in screen.history.top]
@@ -205,7 +205,7 @@ def test_no_more_rows_than_six_are_drawn_again() -> None:
             assert len(console.render_lines(display._rows)) <= max(1, height - 1)
 
 
-# what is typed
+# input
 
 
 @requirement("cli.chat")
@@ -224,7 +224,7 @@ def test_pasted_lines_are_one_message_and_a_backslash_begins_a_line() -> None:
 
 @requirement("cli.chat")
 def test_where_nothing_tells_whether_another_line_is_there_each_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))  # as little to wait for as a console of Windows
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))  # like a console of Windows, not selectable
     reader = LineReader()
     assert [reader.message("m") for _ in range(3)] == ["one", "two", None]
 
@@ -233,7 +233,7 @@ def test_where_nothing_tells_whether_another_line_is_there_each_is_a_message(mon
 def test_what_was_typed_ahead_decides_nothing() -> None:
     with create_pipe_input() as keys:
         reader = PromptReader(InMemoryHistory(), keys, DummyOutput())
-        keys.send_text("hello\ry\r")  # the second line was typed while the agent was at work
+        keys.send_text("hello\ry\r")  # the second line was typed while the agent worked
         assert reader.message("m") == "hello"
         keys.send_text("no\r")
         assert reader.answer("May it? ") == "no"

@@ -1,4 +1,4 @@
-"""`openai-compat chat` in a real terminal: keys, Ctrl-C, what is pasted, and what is not written where it is not wanted."""
+"""`openai-compat chat` in a real terminal: keys, Ctrl-C, pasted text, and no unwanted output."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ ACQUIRE = (
     "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
     "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 )
-"""Makes the terminal the process's own, so that Ctrl-C reaches it as a signal, also where tests run in the background
-with that signal ignored."""
+"""Makes the terminal the controlling one of the process, so that Ctrl-C reaches it as a signal, even if the tests run in the
+background with that signal ignored."""
 
 
 class Terminal:
-    """`openai-compat chat` with an agent of chat_agents, in a terminal of its own."""
+    """`openai-compat chat` with an agent of chat_agents, in its own terminal."""
 
     def __init__(self, agent: str, *arguments: str, program: Sequence[str] = (COMMAND,), **env: str) -> None:
         self._ours, theirs = pty.openpty()
@@ -59,11 +59,11 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What stands on the screen."""
+        """The text on the screen."""
         return "\n".join([line.rstrip() for line in self._screen.display]).rstrip()
 
     def until(self, pattern: str) -> str:
-        """What stands on the screen once it has `pattern`."""
+        """Wait until the screen matches `pattern`, and return its text."""
         end = time.monotonic() + 4 * PATIENCE
         while not re.search(pattern, self.text):
             assert time.monotonic() < end, f"no {pattern!r} in:\n{self.text}"
@@ -75,11 +75,11 @@ class Terminal:
             return True
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # EIO: so Linux tells the end
+        except OSError:  # EIO: the end, on Linux
             return False
         self.written += data
         self._stream.feed(data)
-        for _ in range(data.count(b"\x1b[6n")):  # where is the cursor?
+        for _ in range(data.count(b"\x1b[6n")):  # the query for the cursor position
             cursor = self._screen.cursor
             self.type(f"\x1b[{cursor.y + 1};{cursor.x + 1}R")
         return bool(data)
@@ -107,10 +107,10 @@ def terminal(agent: str, *arguments: str, **options: Any) -> Iterator[Terminal]:
 
 HIDING = "import sys; sys.modules['rich'] = sys.modules['prompt_toolkit'] = None; "
 WITHOUT_CLI = (sys.executable, "-c", f"{HIDING}from openai_compat_adapters._cli.command import main; main()")
-"""The program where what the extra `cli` brings is not installed."""
+"""The program without the packages of the extra `cli`."""
 
 READY = r"› *\n(?s:.*)Ctrl-D ends$"
-"""The prompt, with nothing typed."""
+"""An empty prompt."""
 
 
 @requirement("talk.stop")

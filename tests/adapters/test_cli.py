@@ -1,4 +1,4 @@
-"""The command line: what it serves and says, and how it tells people what they got wrong."""
+"""The command line: what it serves, its output, and its error messages."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Write = Callable[[str, str], None]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes modules into the current directory, and forgets them in the end."""
+    """Writes modules into the current directory, and removes them at the end."""
     with working_in(tmp_path, monkeypatch):
         yield lambda name, text: tmp_path.joinpath(name).write_text(text) and None
 
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
-    """The command line sets the log's level, for its own process."""
+    """Restores the log level, which the command line sets for its process."""
     logger = logging.getLogger("openai_compat")
     before = logger.level
     yield
@@ -56,7 +56,7 @@ def test_help_teaches_with_examples() -> None:
 
 @requirement("cli.quick")
 def test_the_help_is_there_before_the_library_would_be() -> None:
-    """It took a second of CPU when all was imported; these bring most of it."""
+    """Importing everything took a second of CPU, mostly for these packages."""
     code = "import sys\nfrom openai_compat_adapters.cli import main\n"
     code += "main(['serve', '--help'], standalone_mode=False)\nprint(*sys.modules, file=sys.stderr)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)

@@ -1,4 +1,4 @@
-"""What the server of the options of `openai-compat serve` answers: in this process."""
+"""What a server with options of `openai-compat serve` answers, in this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    """Makes clients of the servers that the command line would run."""
+    """Makes clients for the servers that the command line would run."""
     clients: list[httpx2.Client] = []
 
     def served(*arguments: str) -> httpx2.Client:
@@ -87,7 +87,7 @@ class Backend:
 
 
 class Declared(Backend):
-    """Has what the port of backends asks for."""
+    """Has the attribute that marks an AgentBackend."""
 
     capabilities = None
 

@@ -1,4 +1,4 @@
-"""`openai-compat key`: a key, and the line that lets it in."""
+"""`openai-compat key`: a key, and its line for a key file."""
 
 from __future__ import annotations
 

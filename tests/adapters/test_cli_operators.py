@@ -1,4 +1,4 @@
-"""What the operators' options of `openai-compat serve` do, seen by a client and in the log."""
+"""The operators' options of `openai-compat serve`, as seen by a client and in the log."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def alive(pid: int) -> bool:
         return False
     try:
         return not re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except ProcessLookupError:  # it has ended since the file was opened
+    except ProcessLookupError:  # the process has ended since the file was opened
         return False
 
 

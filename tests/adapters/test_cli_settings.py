@@ -1,4 +1,4 @@
-"""What the options of `openai-compat serve` come to, without serving anything: in this process."""
+"""The settings that the options of `openai-compat serve` make, in this process, without serving anything."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_an_ollama_is_where_programs_look_for_it(monkeypatch: pytest.MonkeyPatch
     def taken(*_: object, **__: object) -> NoReturn:
         raise OSError(errno.EADDRINUSE, "Address already in use")
 
-    monkeypatch.setattr(running, "listen", taken)  # the port may be in use here, or not
+    monkeypatch.setattr(running, "listen", taken)  # does not depend on a free port here
     with pytest.raises(click.ClickException, match=r"Address already in use\. If an Ollama runs there, stop it"):
         running._listen(ran.server, ran.options)
 

@@ -1,4 +1,4 @@
-"""`openai-compat serve --store URL`: what several processes share, and what outlives them."""
+"""`openai-compat serve --store URL`: the state that processes share, and that outlives them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
 
 
 def ask(served: Served, path: str, body: dict[str, Any], *headers: str) -> Answer:
-    """A request over a connection of its own, which any of the workers may take."""
+    """Send a request over a new connection, which any worker may accept."""
     content = json.dumps({"model": "remembers", **body}).encode()
     lines = ["Content-Type: application/json", f"Content-Length: {len(content)}", "Connection: close", *headers]
     (answer,) = served.exchange(head("POST", path, *lines) + content)
@@ -57,7 +57,7 @@ def said(text: str) -> dict[str, Any]:
 
 
 def turn(served: Served, text: str, conversation: str = "c") -> tuple[int, list[str]]:
-    """A turn in a conversation: the process that ran it, and what its agent had been told so far."""
+    """Run a turn in a conversation. Returns the process id, and the messages that its agent had seen."""
     answer = ask(served, "/v1/chat/completions", said(text), f"X-Conversation-Id: {conversation}")
     assert answer.status == 200, answer.body
     found = json.loads(answer.text)
@@ -189,7 +189,7 @@ def test_two_hosts_over_one_postgresql_are_as_one(postgres_url: str) -> None:
         assert response(second, "second", previous_response_id=previous)[2] == ["first", "second"]
 
 
-# when it is away, or will never do
+# when it is unreachable or unusable
 
 
 @requirement("store.away")
@@ -342,7 +342,7 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of the test's own").decode()
 
 @contextmanager
 def hook() -> Iterator[tuple[list[str], list[Any]]]:
-    """The options for a webhook, and the events that come to it."""
+    """Yield the options for a webhook, and the events that it receives."""
     received: list[Any] = []
     client = openai.OpenAI(api_key="any", webhook_secret=SECRET)
 

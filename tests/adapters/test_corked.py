@@ -1,4 +1,4 @@
-"""The transport that keeps small writes together, on a connection that ends meanwhile."""
+"""The transport that joins small writes, on a connection that ends meanwhile."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_nothing_is_written_to_a_connection_that_is_closing(
         with caplog.at_level(logging.WARNING):
             corked.write(b"kept")
             getattr(inner, end)()
-            for _ in range(7):  # from the fifth on, event loops complain of writes to what is lost
+            for _ in range(7):  # event loops log writes to a lost connection from the fifth one on
                 corked.write(b"too late")
                 getattr(corked, then)()
             await asyncio.wait_for(lost, 20)

@@ -1,4 +1,4 @@
-"""`openai-compat doctor`: a line for each thing that it has looked at, and an exit code. It changes nothing."""
+"""`openai-compat doctor`: a line per check, and an exit code. It changes nothing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def told(*arguments: str, code: int) -> dict[str, str]:
-    """What it says of each thing."""
+    """Return the text of each check."""
     result = invoke("doctor", *arguments)
     assert result.exit_code == code, result.output
     lines = [line.split(None, 2) for line in result.output.splitlines()]

@@ -1,4 +1,4 @@
-"""A package that is missing is told in a sentence, with the command that brings it."""
+"""The error for a missing package is one sentence, with the command that installs it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def command(*arguments: str) -> str:
 
 
 CASES: dict[str, tuple[str, str, str]] = {
-    # case: the package that is missing, what is done, the extra
+    # case: the missing package, the action, the extra
     **{
         f"import {module} without {package}": (package, f"import openai_compat_adapters.{module}", extra)
         for module, package, extra in [

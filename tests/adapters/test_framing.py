@@ -1,9 +1,8 @@
-"""Where requests begin and end: what `serve` hears is what h11, another strict parser, hears in the same bytes.
+"""Where requests begin and end: `serve` finds the same requests in the same bytes as h11, another strict parser.
 
-A proxy in front may see more or fewer requests in them than we do, and that is how requests are smuggled past its rules.
-So for any bytes, broken ones above all, the requests that reach the application are the first of those that h11 finds,
-field by field and byte by byte. We may refuse more than h11 does, but never find anything else; and it does not matter in
-which pieces the bytes come.
+A proxy in front may see more or fewer requests than we do, which lets clients smuggle requests past its rules. So for any
+bytes, above all broken ones, the requests that reach the application are the first of those that h11 finds, field by field
+and byte by byte. We may refuse more than h11 does, but never find different requests, however the bytes are split.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Memory(asyncio.Transport):
 
 
 async def exchange(*pieces: bytes) -> tuple[list[Request], bytes]:
-    """The requests that reach an application, and all that is written to the client."""
+    """Return the requests that reach an application, and the bytes written to the client."""
     heard: list[Request] = []
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -92,7 +91,7 @@ async def exchange(*pieces: bytes) -> tuple[list[Request], bytes]:
 
 
 async def quiet() -> None:
-    """Return once nothing happens any more: an answer takes a few steps, and may begin another one."""
+    """Wait until nothing more happens: a response takes a few steps, and may start another one."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -121,9 +120,9 @@ def heard_by_h11(data: bytes) -> list[Request]:
 
 
 def alike(requests: list[Request]) -> list[Request]:
-    """Leave out what is meant to differ.
+    """Remove intended differences.
 
-    h11 writes codings small. We leave offers of other protocols out, and from targets what names us.
+    h11 writes codings in lower case. We drop offers of other protocols, and our own origin from targets.
     """
     found = []
     for method, target, version, fields, body in requests:
@@ -200,7 +199,7 @@ ODD = [
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """One request that is valid, contradicts itself, or is none."""
+    """A request that is valid, contradictory, or not a request at all."""
     body = draw(st.sampled_from(BODIES))
     chunked = body.endswith(b"0\r\n\r\n") and draw(st.booleans())
     framed = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
@@ -211,7 +210,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def connections(draw: st.DrawFn) -> bytes:
-    """What comes over one connection: requests, perhaps with a few bytes put in, left out or replaced."""
+    """The bytes of a connection: requests, perhaps with a few bytes inserted, removed or replaced."""
     data = b"".join(draw(st.lists(requests(), min_size=1, max_size=4)))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         at, gone = draw(st.integers(0, len(data))), draw(st.integers(0, 2))

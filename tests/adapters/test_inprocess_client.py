@@ -142,7 +142,7 @@ async def test_a_timeout_of_the_async_client_is_the_sdks_own_and_stops_the_agent
 @pytest.mark.anyio
 @on_asyncio
 async def test_an_answer_that_was_cut_is_a_connection_error() -> None:
-    """A reader that takes longer than the write deadline is cut off, and must not take what it has for the whole."""
+    """A reader slower than the write deadline is cut off, and must not take the part for the whole answer."""
     agent = Endless(*["x" * 100_000] * 10)
     async with async_openai(Server(agent, deadlines=Deadlines(write=0.05)), max_retries=0) as client:
         stream = await client.chat.completions.create(model="agent", messages=HI, stream=True)
@@ -157,7 +157,7 @@ async def test_an_answer_that_was_cut_is_a_connection_error() -> None:
 async def test_the_async_client_leaves_no_task_and_no_thread_behind() -> None:
     server = Server({**GREETERS, "endless": Endless("begun")})
     async with async_openai(server, max_retries=0) as client:
-        await client.models.list()  # the SDK itself looks at the platform once, in a thread that stays
+        await client.models.list()  # the SDK inspects the platform once, in a thread that stays
         tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
         running = set(background._running)
         for model in GREETERS:
@@ -180,7 +180,7 @@ async def test_the_async_client_leaves_no_task_and_no_thread_behind() -> None:
 @pytest.mark.anyio
 @on_asyncio
 async def test_an_agent_may_ask_another_agent_of_its_own_server() -> None:
-    """A server is no bottleneck for itself, and context variables reach the agents as they were at the call."""
+    """A server does not block itself, and agents see the context variables of the call."""
 
     async def outer(prompt: str) -> str:
         async with async_openai(server) as client:
@@ -332,13 +332,13 @@ def test_sync_clients_in_many_threads_share_a_server() -> None:
 @pytest.mark.anyio
 @on_asyncio
 async def test_the_sync_client_works_in_a_notebook() -> None:
-    """That is: on a thread whose event loop is running already."""
+    """In a notebook, the thread's event loop is already running."""
     with sync_openai(Server(GREETERS)) as client:
         answer = client.chat.completions.create(model="async", messages=HI)
     assert answer.choices[0].message.content == "Hello, Bob"
 
 
-# the transports by themselves, on every event loop
+# the transports alone, on every event loop
 
 
 def http(server: Server, **options: Any) -> httpx2.AsyncClient:
@@ -427,7 +427,7 @@ def test_the_sync_transport_needs_no_sdk(stream: bool) -> None:
 
 
 def test_the_sync_transport_is_as_quick_as_the_agent() -> None:
-    """Nothing in it polls: a hundred answers take far less than a hundred ticks of any poll would."""
+    """Nothing polls: a hundred answers take far less time than a hundred ticks of a poll would."""
     with httpx2.Client(transport=SyncTransport(Server(GREETERS)), base_url="http://localhost", timeout=10) as client:
         began = time.monotonic()
         for _ in range(100):
@@ -437,7 +437,7 @@ def test_the_sync_transport_is_as_quick_as_the_agent() -> None:
 
 @pytest.mark.anyio
 async def test_agents_see_the_context_variables_of_the_request() -> None:
-    """Tracing and logging libraries hang on them."""
+    """Tracing and logging libraries depend on them."""
     trace: contextvars.ContextVar[str] = contextvars.ContextVar("trace", default="lost")
 
     async def asynchronous(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""The log, set up in one call: the same line as text and as JSON, under every server, and nothing in it that is nobody's."""
+"""The log, set up in one call: the same line as text and as JSON, under every server, without secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OUTCOMES = {"ok": "ok", "error": "failed", "pause": "paused", "cancel": "cancell
 
 
 class Kept(logging.Handler):
-    """Keeps the records of the access log, and all lines in a form."""
+    """Collects the records of the access log, and all formatted lines."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ async def test_a_response_in_the_background_has_a_line_when_it_ends() -> None:
 
 
 class Waiting:
-    """An agent that says something, and ends when it is let go."""
+    """An agent that says something, and ends when the test releases it."""
 
     def __init__(self) -> None:
         self.begun, self.let_go = anyio.Event(), anyio.Event()

@@ -1,4 +1,4 @@
-"""Tokens of an identity provider that is a real server: JWTs, and those that it is asked about."""
+"""Tokens of an identity provider that is a real server: JWTs, and introspected tokens."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def encoded(**head: Any) -> str:
 
 
 def by_hand(claims: Any, secret: bytes) -> str:
-    """A token with HS256 and a secret that PyJWT would not sign with."""
+    """Sign a token with HS256 and a secret that PyJWT would refuse."""
     pieces = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT", "kid": "RS256-0"}, claims)]
     signed = b".".join(map(jwt.utils.base64url_encode, pieces))
     return (signed + b"." + jwt.utils.base64url_encode(hmac.digest(secret, signed, "sha256"))).decode()
@@ -152,7 +152,7 @@ async def test_every_forged_token_is_refused_in_the_same_words_and_why_is_in_the
 async def test_a_scope_that_is_missing_is_another_refusal(idp: Provider, number: Any) -> None:
     authenticate = Jwt(idp.url, AUDIENCE, scopes=["agents", "write"])
     sent = await asked(authenticate, idp.token(scope=number))
-    assert sent.status in (403, 503)  # what is no scope is a fault of the issuer
+    assert sent.status in (403, 503)  # an invalid scope is the issuer's fault
     if number in (None, [], {}, "agents", "read write"):
         assert (sent.status, sent.error["code"]) == (403, "insufficient_scope")
         assert sent.headers["www-authenticate"] == 'Bearer error="insufficient_scope", scope="agents write"'
@@ -247,7 +247,7 @@ async def test_a_rotated_key_is_found_and_one_that_was_taken_back_is_gone(idp: P
     keys = keys_of(idp, clock)
     await keys.find_anew("EdDSA-0", "EdDSA")
     idp.jwks = {"keys": [public("EdDSA", "EdDSA-1", 1)]}
-    assert await keys.find_anew("EdDSA-1", "EdDSA") is None  # asked a moment ago
+    assert await keys.find_anew("EdDSA-1", "EdDSA") is None  # fetched a moment ago
     clock.now += 31
     assert await keys.find_anew("EdDSA-1", "EdDSA") is not None
     assert keys.find("EdDSA-0", "EdDSA") is None
@@ -344,7 +344,7 @@ async def test_a_token_without_a_key_id_is_checked_by_the_only_key_there_is(
             await who(authenticate, token)
 
 
-# what is kept
+# the cache
 
 
 @requirement("auth.revoked")
@@ -376,7 +376,7 @@ def test_what_is_kept_has_its_time_and_its_number() -> None:
     assert len(kept) == 1
 
 
-# secrets, and settings that make no sense
+# secrets, and invalid settings
 
 
 @requirement("auth.on-behalf")

@@ -1,4 +1,4 @@
-"""`openai-compat serve --otel` sends what it traces and measures to a collector, also what it holds when it ends."""
+"""`openai-compat serve --otel` sends traces and metrics to a collector, and flushes them at the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.requirements import requirement
 
 
 class Collector:
-    """Takes OTLP over HTTP."""
+    """Receives OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, bytes]] = []

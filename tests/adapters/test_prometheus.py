@@ -1,4 +1,4 @@
-"""`/metrics`: in one process, and of several workers together, through the death of one of them."""
+"""`/metrics` of one process, and of several workers together, even if workers die."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def agent(prompt):
 METRICS_KEY = "sk-metrics"
 
 KILLS = int(os.environ.get("KILLS", "4"))
-"""Workers that are killed, four at a time."""
+"""Number of workers to kill, four at a time."""
 
 
 def scrape(served: Served) -> dict[str, float]:
@@ -145,22 +145,22 @@ class Scraper:
             return json.load(answered)["data"]
 
     def series(self, expression: str) -> list[dict[str, Any]]:
-        """What it answers to an expression."""
+        """Return the result of an expression."""
         found: list[dict[str, Any]] = self._get("query", query=expression)["result"]
         return found
 
     def value(self, expression: str) -> float:
-        """The value of its only series; -1 if there is none."""
+        """Return the value of the first series; -1 if there is none."""
         return next((float(one["value"][1]) for one in self.series(expression)), -1.0)
 
     def labels(self, metric: str, label: str) -> list[str]:
-        """Grafana's `label_values`."""
+        """Like Grafana's `label_values`."""
         return list(self._get(f"label/{label}/values", **{"match[]": metric}))
 
 
 @contextmanager
 def prometheus(target: int, folder: Path) -> Iterator[Scraper]:
-    """Prometheus with the shipped settings, for a server on this machine, and looking oftener."""
+    """Run Prometheus with the shipped settings, for a server on this machine, with more frequent scrapes."""
     shipped = (ROOT / "examples" / "deploy" / "prometheus.yml").read_text("utf-8")
     key = folder / "key"
     key.write_text(METRICS_KEY)
@@ -185,14 +185,14 @@ def prometheus(target: int, folder: Path) -> Iterator[Scraper]:
 
 
 def asked_by_the_dashboard() -> list[str]:
-    """Every expression of the dashboard, as Grafana asks it."""
+    """Every expression of the dashboard, as Grafana sends it."""
     dashboard = json.loads((ROOT / "examples" / "deploy" / "grafana.json").read_text("utf-8"))
     found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     return [one.replace("$agent", ".*").replace("$__rate_interval", "5m") for one in found]
 
 
 def in_time(condition: Callable[[], bool]) -> None:
-    """Return once it holds, with the patience that a scrape by another program takes."""
+    """Wait until the condition holds, long enough for another program's scrape."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "not in time"
@@ -218,7 +218,7 @@ def test_prometheus_has_the_sum_of_four_workers_through_their_deaths_and_the_das
 
         def every_worker_answers() -> None:
             nonlocal count
-            with ExitStack() as held:  # each has figures of its own
+            with ExitStack() as held:  # each worker has its own values
                 assert {held.enter_context(held_worker(served, METRICS_KEY)) for _ in pids} == set(pids)
             count += len(pids)
             in_time(lambda: scraper.value(turns) == count)
@@ -237,7 +237,7 @@ def test_prometheus_has_the_sum_of_four_workers_through_their_deaths_and_the_das
         assert scraper.value("sum(resets(http_server_request_duration_seconds_count[1h]))") == 0
 
         def dashboard_has_figures() -> bool:
-            """Something of each kind happens, between two looks of Prometheus."""
+            """Cause an event of each kind between two scrapes, and check that every panel has values."""
             assert served.ask("shop", key=METRICS_KEY).status == 200
             assert served.ask("shop").status == 401
             body = json.dumps({"model": "shop", "input": "hi", "background": True}).encode()

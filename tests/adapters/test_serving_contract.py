@@ -1,10 +1,10 @@
-"""What `_serving` takes from inside uvicorn, by name: a version that changes any of it fails here, not at a client.
+"""The internals of uvicorn that `_serving` uses, by name: a version that changes any of them fails here, not at a client.
 
-These classes are not made for subclasses, so uvicorn may change them in any version without telling. When a test fails:
+These classes are not made for subclassing, so uvicorn may change them in any version without notice. When a test fails:
 
 1. Read what changed in uvicorn (`git log -p -- uvicorn/server.py uvicorn/protocols`), and `_serving` against it.
 2. Run the tests that speak to a real server: tests/adapters, tests/api/chat_websocket, tests/api/responses.
-3. Then write down here what was looked at: `LOOKED_AT`, and the digest that the failure tells; move the upper bound of
+3. Then record the check here: `LOOKED_AT`, and the digest that the failure shows; move the upper bound of
    uvicorn in pyproject.toml to the next minor version.
 """
 
@@ -45,7 +45,7 @@ from tests.adapters.frames import frame, handshake
 from tests.support.exchanges import ask
 
 LOOKED_AT = "0.54.0"
-"""The newest version of uvicorn that `_serving` was read against. 0.53 is the same in all that is named here."""
+"""The newest uvicorn version that `_serving` was checked against. 0.53 is the same in everything named here."""
 
 SUBCLASSES: dict[type, type] = {
     Http1Protocol: HttpToolsProtocol,
@@ -94,7 +94,7 @@ OVERRIDDEN: dict[type, dict[str, str]] = {
         "shutdown": "9b33c5056299",
     },
 }
-"""The methods that ours take the place of, with the digest of uvicorn's source."""
+"""The methods that ours override, with the digest of uvicorn's source."""
 
 RELIED_ON: dict[Any, dict[str, str]] = {
     HttpToolsProtocol: {
@@ -174,7 +174,7 @@ ATTRIBUTES: dict[type, set[str]] = {
     },
     Runner: {"server_state", "should_exit"},
 }
-"""The attributes of uvicorn's that ours read or set on themselves."""
+"""The attributes of uvicorn's classes that ours read or set on `self`."""
 
 ATTRIBUTES_OF_OTHERS: dict[type, set[str]] = {
     RequestResponseCycle: {"more_body", "response_complete", "response_started", "waiting_for_100_continue"},
@@ -187,7 +187,7 @@ ADVICE = "See the head of tests/adapters/test_serving_contract.py for what to do
 
 
 def digest(cls: type, name: str) -> str:
-    """A hash of a method's text in the file: libraries (sse-starlette) replace methods of uvicorn as they are imported."""
+    """A hash of a method's source in its file: libraries (sse-starlette) replace methods of uvicorn when imported."""
     lines = Path(inspect.getfile(cls)).read_text("utf-8").splitlines(keepends=True)
     for node in ast.walk(ast.parse("".join(lines))):
         if isinstance(node, ast.ClassDef) and node.name == cls.__name__:
@@ -220,7 +220,7 @@ def had(cls: type) -> set[str]:
 
 
 def changes(cls: Any, digests: dict[str, str]) -> list[str]:
-    """The methods of which the source is not the one that was looked at."""
+    """The methods whose source has changed since it was checked."""
     found = {name: digest(cls, name) for name in digests}
     return [
         f"{cls.__name__}.{name}: {found[name]}, not {digests[name]}" for name in digests if found[name] != digests[name]
@@ -270,13 +270,13 @@ def test_no_newer_version_of_uvicorn_is_allowed_than_the_one_that_was_looked_at(
     assert release(version("uvicorn")) <= release(LOOKED_AT), f"read `_serving` against this uvicorn first. {ADVICE}"
 
 
-# streams are written without waiting where uvicorn's transport has room: `openai_compat_adapters.starlette`
+# streams are written without waiting if uvicorn's transport has room: `openai_compat_adapters.starlette`
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_uvicorn_tells_whether_its_transport_has_room_and_waits_for_nothing_else(http: Any, loop: Any) -> None:
-    """`_AsgiSender` looks at `send.__self__.flow.write_paused`, and runs `send` by hand if that is false."""
+    """`_AsgiCall` reads `send.__self__.flow.write_paused`; if that is false, `Exchange` runs `send` by hand."""
     seen: list[bool] = []
 
     async def paced(prompt: str) -> AsyncIterator[str]:
@@ -318,7 +318,7 @@ def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
     assert waits == ["await self.flow.drain()"], f"`_AsgiSender` runs `send` by hand. {ADVICE}"
 
 
-# frames that are sent in a row are one write: `openai_compat_adapters._asgi_channel`
+# consecutive frames are one write: `openai_compat_adapters._asgi_channel`
 
 
 @pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
@@ -326,7 +326,7 @@ def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
 def test_frames_over_uvicorns_websocket_are_joined_come_in_order_and_wait_for_a_client_that_reads_nothing(
     ws: Any, loop: Any
 ) -> None:
-    """`_cork` puts itself at the place of `send.__self__.transport`."""
+    """`_cork` replaces `send.__self__.transport`."""
     protocols: list[Any] = []
     said = 0
 
@@ -353,7 +353,7 @@ def test_frames_over_uvicorns_websocket_are_joined_come_in_order_and_wait_for_a_
             await client.send(json.dumps({"role": "user", "content": "500"}))
             while not received or received[-1]["type"] != "message":
                 received.append(json.loads(await client.recv()))
-        with socket.socket() as client:  # reads nothing: its buffers and the server's fill up
+        with socket.socket() as client:  # never reads: its buffers and the server's fill up
             client.setblocking(False)
             event_loop = asyncio.get_running_loop()
             await event_loop.sock_connect(client, ("127.0.0.1", port))

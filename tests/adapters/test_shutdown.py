@@ -1,4 +1,4 @@
-"""How `openai-compat serve` ends: what runs may finish, and nothing keeps the process alive."""
+"""How `openai-compat serve` ends: running turns may finish, and nothing keeps the process alive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AGENTS = "served_agents:agents"
 
 
 def drained(served: Served) -> Answer:
-    """Wait until the server says that it takes no new turns."""
+    """Wait until the server refuses new turns."""
     while True:
         (answer,) = served.exchange(head("GET", "/readyz", "Connection: close"))
         if answer.status == 503:

@@ -1,4 +1,4 @@
-"""The Starlette adapter: as a whole application, and below a prefix of somebody else's."""
+"""The Starlette adapter: as a whole application, and below a prefix of another one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def in_fastapi_as_an_app(server: Server) -> ASGIApp:
 
 
 def in_fastapi_that_knows_its_proxy(server: Server) -> ASGIApp:
-    """As `FastAPI(root_path="/proxied")`, and servers that do not put their root path before the path."""
+    """Like `FastAPI(root_path="/proxied")`, and servers that do not prepend their root path to the path."""
     inner = in_fastapi(server)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -106,7 +106,7 @@ def in_hypercorns_dispatcher(server: Server) -> ASGIApp:
 
 
 def in_a_dispatcher_that_takes_the_prefix_off(server: Server) -> ASGIApp:
-    """As Hypercorn's did until 0.17, Mangum does and others."""
+    """Like Hypercorn's until 0.17, Mangum and others."""
     parent, agents = quart(), endpoint(server)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -132,7 +132,7 @@ MOUNTS: list[tuple[Callable[[Server], ASGIApp], str]] = [
 ]
 ASYNCIO_ONLY = (in_hypercorns_dispatcher, in_a_dispatcher_that_takes_the_prefix_off)
 NO_ROOT_PATH = (in_fastapi_that_knows_its_proxy, in_litestar, in_hypercorns_dispatcher)
-"""They look for their routes in the whole path, whatever the root path is."""
+"""These frameworks match routes against the whole path, whatever the root path is."""
 
 
 def http(app: ASGIApp, path: str = "") -> httpx2.AsyncClient:
@@ -144,7 +144,7 @@ def http(app: ASGIApp, path: str = "") -> httpx2.AsyncClient:
 def test_the_sdk_reaches_an_agent_below_a_prefix(
     mount: Callable[[Server], ASGIApp], prefix: str, root_path: str
 ) -> None:
-    """Over a real socket; with a root path too, which a proxy in front of the application has taken off."""
+    """Over a real socket; also with a root path that a proxy in front of the application has removed."""
     if root_path and mount in NO_ROOT_PATH:
         return
     server = Server({"greeter": greeter}, keys="sk-right")
@@ -203,7 +203,7 @@ def test_the_applications_lifespan_ends_the_servers() -> None:
 
 @pytest.mark.parametrize("parent", [Starlette, FastAPI])
 def test_a_parents_lifespan_runs_the_servers_within_its_own(parent: Any) -> None:
-    """208: parents do not run the lifespans of what they mount, and we install no signal handlers of our own"""
+    """208: parents do not run the lifespans of mounted applications, and we install no signal handlers of our own"""
     server = Server(greeter)
     seen: list[str] = []
 
@@ -308,7 +308,7 @@ Message = dict[str, Any]
 async def exchange(
     app: ASGIApp, *incoming: Message, method: str = "POST", path: str = CHAT, query: bytes = b"", headers: Any = ()
 ) -> list[Message]:
-    """What the application sends for these messages. After the last one nothing more comes."""
+    """Return what the application sends for these messages. No message follows the last one."""
     messages, sent = list(incoming), list[Message]()
 
     async def receive() -> Message:
@@ -416,7 +416,7 @@ async def test_a_client_that_leaves_while_it_follows_a_response_is_noticed_altho
 
 
 async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
-    """ASGI 2.4 lets servers say it by an OSError. It is nobody's mistake, and is not logged as one."""
+    """ASGI 2.4 lets servers report a disconnect by an OSError, which is not logged as an error."""
     caplog.set_level(logging.INFO, logger="openai_compat")
     agent = Endless("begun")
     server = Server(agent)
@@ -440,11 +440,11 @@ async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.L
     assert "client left" in caplog.text
 
 
-# parents that wrap what they mount
+# parents that wrap the mounted application
 
 
 class Cycle:
-    """uvicorn's: `send` is a method of what says that there is room. It fails once `most` pieces were sent."""
+    """Like uvicorn's: `send` is a method of the object with the flow control. Fails after `most` pieces."""
 
     write_paused = False
 
@@ -497,7 +497,7 @@ class Passing(BaseHTTPMiddleware):
 
 
 def test_an_agent_is_stopped_behind_a_middleware_that_wraps_receive_and_send() -> None:
-    """BaseHTTPMiddleware hid the client's leaving from what it wraps in several frameworks."""
+    """BaseHTTPMiddleware hid the client's disconnect from the wrapped application in several frameworks."""
     agent = Endless("begun")
     server = Server({"agent": agent, "greeter": greeter})
     app = Starlette(routes=[Mount("/ai", endpoint(server))], middleware=[Middleware(Passing)])
@@ -518,7 +518,7 @@ def test_an_agent_is_stopped_behind_a_middleware_that_wraps_receive_and_send() -
 
 
 def test_an_application_made_on_one_loop_serves_on_another() -> None:
-    """Nothing of a loop is kept by the server: it may be made anywhere, and served again after its loop has ended."""
+    """The server is bound to no loop: it may be made anywhere, and served again after its loop has ended."""
     server = Server({"greeter": greeter, "thread": lambda prompt: "from a thread"})
 
     async def ask_once(model: str) -> str:

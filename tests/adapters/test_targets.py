@@ -1,4 +1,4 @@
-"""What can be named on the command line to be served, and what is said of what cannot. In this process."""
+"""Targets of the command line, and the errors for wrong ones, in this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AGENT = "def agent(prompt): return 'agent'\n"
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes files below a folder beside the current one; modules are forgotten in the end."""
+    """Writes files below a folder beside the current one; their modules are removed at the end."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

@@ -1,4 +1,4 @@
-"""Traces and metrics by OpenTelemetry, read from the SDK's own exporters in memory."""
+"""OpenTelemetry traces and metrics, read from the SDK's in-memory exporters."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECRET = "the secret of the sea"
 
 @dataclass
 class Told:
-    """What the exporters were given."""
+    """The spans and metrics that the exporters received."""
 
     tracer_provider: TracerProvider
     meter_provider: MeterProvider
@@ -71,7 +71,7 @@ class Told:
         return dict(self.span(name).attributes or {})
 
     def metric(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        """Its series: the attributes of each, and its data point."""
+        """The series of a metric: the attributes and the data point of each."""
         data: Any = self.reader.get_metrics_data()
         points = [
             point
@@ -208,7 +208,7 @@ async def test_the_route_of_a_span_has_no_id_in_it(told: Told) -> None:
     await answer(Server(shopper, hooks=[told.hook()]), request("/v1/responses/resp_1", method="GET"))
     attributes = told.attributes("GET /v1/responses/{response_id}")
     assert (attributes["http.route"], attributes["url.path"]) == ("/v1/responses/{response_id}", "/v1/responses/resp_1")
-    assert "error.type" not in attributes  # it is the client's
+    assert "error.type" not in attributes  # the client's error is no error of the server
 
 
 @requirement("telemetry.spans")
@@ -235,7 +235,7 @@ async def test_what_was_asked_for_is_on_the_span_of_each_run(
     assert len(runs) == fields.get("n", 1)
     for attributes in runs:
         assert {name: attributes.get(name) for name in expected} == expected
-        # nobody has reported any, and there is one choice unless it is said otherwise
+        # no tokens were reported, and one choice is the default
         assert not [name for name in attributes if name.startswith("gen_ai.usage")]
         assert ("gen_ai.request.choice.count" in attributes) == ("n" in fields)
 
@@ -339,7 +339,7 @@ async def test_below_another_instrumentation_there_is_no_second_server_span(told
     assert run.parent is not None
     assert run.parent.span_id == theirs.get_span_context().span_id
     assert not [span for span in told.spans if span.kind == SpanKind.SERVER]
-    assert not told.metric("http.server.request.duration")  # which measures it too
+    assert not told.metric("http.server.request.duration")  # the instrumentation in front measures it
     assert told.metric("gen_ai.invoke_agent.duration")
 
 
@@ -354,7 +354,7 @@ async def test_a_stranger_is_only_linked_where_that_is_wanted(told: Told) -> Non
 @requirement("telemetry.spans")
 async def test_turns_of_a_websocket_are_traces_of_their_own_that_point_to_its_handshake(told: Told) -> None:
     async with websocket(hooked_server(EndsAs(), told.hook())) as client:
-        handshake = told.span("GET /chat")  # ended, though the connection goes on
+        handshake = told.span("GET /chat")  # ended, although the connection continues
         await client.say("ok")
         await client.until()
     run = told.span("invoke_agent agent")
@@ -617,7 +617,7 @@ async def test_a_failing_exporter_changes_no_byte(told: Told) -> None:
 
 
 class Stuck(SpanExporter):
-    """Waits for a network that does not answer."""
+    """An exporter whose network does not answer."""
 
     def __init__(self) -> None:
         self.asked, self.answers = threading.Event(), threading.Event()
@@ -664,7 +664,7 @@ async def test_what_exporters_hold_is_sent_when_the_server_ends(told: Told) -> N
 
 
 class Later(Hooks):
-    """Sees what is current when the request ends."""
+    """Records the current span when the request ends."""
 
     def __init__(self) -> None:
         self.current: list[bool] = []

@@ -1,4 +1,4 @@
-"""WebSockets in the adapters: ASGI's messages, servers that can do less, WSGI, and the one without a socket."""
+"""WebSockets in the adapters: ASGI's messages, limited servers, WSGI, and the in-process one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def agent(prompt: str) -> str:
 
 
 class Asgi:
-    """An ASGI server's side of one WebSocket, whose client sends `frames` and leaves."""
+    """An ASGI server's side of one WebSocket, whose client sends `frames` and disconnects."""
 
     def __init__(self, *frames: dict[str, Any], path: str = "/v1/responses", **scope: Any) -> None:
         self.scope = {"type": "websocket", "path": path, "headers": [(b"host", b"localhost")], "root_path": "", **scope}
@@ -124,7 +124,7 @@ async def test_servers_that_speak_no_websocket_say_so() -> None:
     server = Server(agent)
     async with httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost") as client:
         assert (await client.get("/v1/responses", headers=headers)).headers["upgrade"] == "websocket"
-    with wsgi_socket(server) as url:  # where applications may not send such headers
+    with wsgi_socket(server) as url:  # WSGI applications may not send hop-by-hop headers
         async with httpx2.AsyncClient(base_url=url) as client:
             answer = await client.get("/v1/responses", headers=headers)
             assert answer.status_code == 426

@@ -1,4 +1,4 @@
-"""`openai-compat serve` over WebSocket, frame by frame. Numbers are those of the list of faults to survive."""
+"""`openai-compat serve` over WebSocket, frame by frame. The numbers are from the list of faults to survive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def served() -> Iterator[Served]:
 
 
 def asked(event: object, size: int) -> bytes:
-    """An event padded to so many bytes."""
+    """An event padded to `size` bytes."""
     text = json.dumps(event)
     return (text + " " * (size - len(text))).encode()
 

@@ -1,4 +1,4 @@
-"""`openai-compat serve` against hostile and odd HTTP, over raw sockets. The numbers are those of the threat list."""
+"""`openai-compat serve` against hostile and odd HTTP, over raw sockets. The numbers are from the threat list."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def runs(served: Served) -> Iterator[None]:
 
 
 def refused(found: list[Answer], *statuses: int) -> None:
-    """No answer or one, with one of these statuses and an envelope."""
+    """Assert at most one response, with one of these statuses and an error envelope."""
     assert len(found) <= 1
     for answer in found:
         assert answer.status in statuses
@@ -57,7 +57,7 @@ def post_head(*headers: str) -> bytes:
     return head("POST", "/v1/chat/completions", "Content-Type: application/json", *headers)
 
 
-# what is no HTTP, or two kinds of it
+# invalid and ambiguous HTTP
 
 
 LENGTHS = ["Content-Length: 5", "Transfer-Encoding: chunked"]
@@ -296,7 +296,7 @@ def test_a_body_that_is_announced_too_large_is_refused_without_asking_for_it(ser
     (answer,) = served.exchange(post_head("Content-Length: 9999999", "Expect: 100-continue"))
     assert answer.status == 413
     assert answer.informational == []
-    assert answer.headers["connection"] == "close"  # whether it still comes, nobody knows
+    assert answer.headers["connection"] == "close"  # the body may come or not
     assert answer.error["code"] == "request_too_large"
 
 
@@ -390,7 +390,7 @@ def test_a_connection_is_cut_even_if_only_the_end_of_a_complete_answer_is_not_re
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.send(chat("big", "20000000", close=True))
         served.wait_for("a client read nothing for 1 s")
-        assert len(connection.rest()) < 200_000  # what the kernel has taken, which is megabytes, is dropped too
+        assert len(connection.rest()) < 200_000  # the megabytes that the kernel has accepted are dropped too
 
 
 def test_a_connection_is_cut_however_little_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +429,7 @@ def test_a_client_that_reads_slowly_but_steadily_gets_everything(served: Served)
         received = b""
         while piece := connection.socket.recv(300_000, socket.MSG_WAITALL):
             received += piece
-            select.select([], [], [], 0.05)  # being slow is what this client is about
+            select.select([], [], [], 0.05)  # this client is slow on purpose
     (answer,) = answers(received)
     assert len(answer.text) == 12_000_000
 
@@ -474,7 +474,7 @@ def test_a_chunked_body_over_the_limit_is_refused_while_it_comes(served: Served,
 
 
 def test_small_pieces_are_sent_at_once() -> None:
-    """Nagle's algorithm would hold each back until the client has acknowledged the one before."""
+    """Nagle's algorithm would delay each piece until the client has acknowledged the one before."""
     server = Server(lambda prompt: prompt)
     with listen(server, "127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""What is typed wrong is told in one line that says what to do, and by the exit code. Wrong targets: test_wrong_targets.py."""
+"""Wrong calls fail with one line that says what to do, and an exit code. For wrong targets, see test_wrong_targets.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said, in a line and with exit code 2, of what cannot be served or talked to; and what is served unnamed."""
+"""Wrong targets of serve and chat fail with one line and exit code 2; and the default targets."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ WRONG: dict[str, str] = {
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Writes files below the current directory, which has nothing in it. What is right after all is not served."""
+    """Writes files below the current directory, which is empty. Valid targets are not served."""
     monkeypatch.setattr(
         serve_command, "run", lambda server, *_: f"it would serve {list(server.services.models.agents)}"
     )

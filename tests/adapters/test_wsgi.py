@@ -37,7 +37,7 @@ async def greeter(prompt: str) -> AsyncIterator[str]:
 
 
 class Answer:
-    """A call of a WSGI application, as its server makes it."""
+    """A call of a WSGI application, like a server's."""
 
     def __init__(self, app: Any, **fields: Any) -> None:
         body = json.dumps(ask(**fields)).encode()
@@ -65,7 +65,7 @@ class Answer:
         return self
 
     def start(self) -> Iterator[bytes]:
-        """Call it, and return the body without having read any."""
+        """Call the application, and return the body unread."""
         self.body = self.app(self.environ, self._start_response)
         return iter(self.body)
 
@@ -74,7 +74,7 @@ class Answer:
         return lambda data: None
 
     def read(self) -> bytes:
-        """All of it, closed at the end as servers do."""
+        """Read the whole body, and close it as servers do."""
         pieces = self.start()
         try:
             return b"".join(pieces)
@@ -82,7 +82,7 @@ class Answer:
             self.close()
 
     def close(self) -> None:
-        """What a server does when all is read, or when its client has left."""
+        """Do what a server does after the body, or after its client has disconnected."""
         close = getattr(self.body, "close", None)
         if close is not None:
             close()
@@ -93,7 +93,7 @@ class Answer:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_application_is_valid_wsgi(stream: bool) -> None:
-    """The standard library's validator looks at every call in both directions."""
+    """The standard library's validator checks every call in both directions."""
     answer = Answer(validator(create_wsgi_app(Server(greeter))), stream=stream)
     body = answer.read()
     assert answer.status == "200 OK"
@@ -153,7 +153,7 @@ def test_a_body_whose_end_the_server_knows_needs_no_length() -> None:
 
 
 def test_no_more_than_the_announced_length_is_read() -> None:
-    """What follows on the connection is another request's."""
+    """The next bytes on the connection belong to another request."""
     answer = Answer(create_wsgi_app(Server(greeter)))
     body = answer.environ["wsgi.input"]
     body.seek(0, io.SEEK_END)
@@ -164,7 +164,7 @@ def test_no_more_than_the_announced_length_is_read() -> None:
 
 
 def test_a_body_that_ends_too_early_starts_nothing() -> None:
-    """140: the client left while it sent"""
+    """140: the client disconnected while sending"""
     agent = Endless()
     answer = Answer(create_wsgi_app(Server(agent)))
     answer.environ["wsgi.input"] = io.BytesIO(b'{"model"')
@@ -207,7 +207,7 @@ def test_closing_the_answer_stops_the_agent(agent_type: type[Endless]) -> None:
 
 
 def test_an_answer_that_was_cut_is_not_taken_for_a_whole_one() -> None:
-    """A reader that takes its time is cut off; the server must see an error, so that it cuts its own connection."""
+    """A slow reader is cut off; the server must see an error, so that it cuts its own connection."""
     agent = Endless(*["x" * 100_000] * 10)
     server = Server(agent, deadlines=Deadlines(write=0.1))
     answer = Answer(create_wsgi_app(server), stream=True)
@@ -220,7 +220,7 @@ def test_an_answer_that_was_cut_is_not_taken_for_a_whole_one() -> None:
 
 
 def test_nothing_runs_when_nothing_is_answered() -> None:
-    """The event loop's thread is there while it is needed, and gone afterwards."""
+    """The event loop's thread exists while it is needed, and ends afterwards."""
     before = threading.active_count()
     app = create_wsgi_app(Server({"agent": greeter, "thread": lambda prompt: "x"}))
     for model in ("agent", "thread"):
@@ -404,7 +404,7 @@ def test_gunicorn_streams_live_takes_chunked_bodies_and_stops_agents_whose_clien
 
 
 def test_gunicorn_may_load_the_application_before_it_forks_and_ends_while_a_stream_is_open(tmp_path: Path) -> None:
-    """The event loop's thread is started where it is needed: threads do not live through a fork."""
+    """The event loop's thread is started on demand, because threads do not survive a fork."""
     with gunicorn(tmp_path, "--preload") as (url, process):
         assert said_by(url, "release") == "released"
         with RawClient(url) as client:
