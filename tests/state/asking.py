@@ -1,4 +1,4 @@
-"""What tests ask servers for, with the openai SDK."""
+"""Requests that tests send to servers, with the openai SDK."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openai import AsyncOpenAI
 
 
 async def chat(client: AsyncOpenAI, conversation: str, content: str, model: str = "leashed", **options: Any) -> Any:
-    """A turn in a conversation."""
+    """Run a turn in a conversation."""
     return await client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": content}],
@@ -21,7 +21,7 @@ async def chat(client: AsyncOpenAI, conversation: str, content: str, model: str 
 
 
 async def taken(client: AsyncOpenAI, conversation: str, content: str) -> bool:
-    """Whether a turn was taken; not while the conversation is locked, or the store is away."""
+    """True if a turn was accepted; False while the conversation is locked, or the store is unavailable."""
     try:
         await chat(client, conversation, content, model="echoing")
     except (openai.ConflictError, openai.InternalServerError):
@@ -34,22 +34,22 @@ def text(completion: Any) -> str:
 
 
 async def remembered(client: AsyncOpenAI, conversation: str) -> tuple[int, list[str]]:
-    """The process that ran a turn of the conversation, and all that it knew of it. This is a turn itself."""
+    """The process that ran a turn of the conversation, and the history it knew. This runs a turn itself."""
     said = json.loads(text(await chat(client, conversation, "?", model="remembering")))
     return said["pid"], said["seen"][:-1]
 
 
 async def stored(client: AsyncOpenAI, conversation: str) -> list[str]:
-    """All that was said in a conversation, in order."""
+    """All messages of a conversation, in order."""
     found = [item async for item in client.conversations.items.list(conversation, order="asc")]
     return ["".join([part.text for part in item.content]) for item in found]
 
 
 def soon(work: Any) -> asyncio.Task[Any]:
-    """Begin it."""
+    """Start the work as a task."""
     return asyncio.ensure_future(work)
 
 
 async def background(client: AsyncOpenAI, content: str, model: str = "leashed", **options: Any) -> Any:
-    """A response that is made whether or not its client waits."""
+    """A background response, which runs whether or not its client waits."""
     return await client.responses.create(model=model, input=content, background=True, **options)

@@ -12,13 +12,13 @@ from tests.stores.postgres_cluster import Cluster
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The servers are other processes; what drives them, the openai SDK, is for asyncio."""
+    """The servers are other processes; the tests drive them with the openai SDK, on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
 def store_url(postgres: Cluster) -> str:
-    """The store of all hosts. What tests keep there has names of their own."""
+    """The store of all hosts. Data that tests store there has unique names."""
     return postgres.url(postgres.create_database())
 
 
@@ -37,7 +37,7 @@ def a(two: Hosts) -> Host:
 
 @pytest.fixture
 def b(two: Hosts) -> Host:
-    """Another one with the same store."""
+    """Another server with the same store."""
     return two.all()[1]
 
 
@@ -64,5 +64,5 @@ NAMES = itertools.count()
 
 @pytest.fixture
 def conversation() -> str:
-    """The id of a conversation of the test's own."""
+    """The id of a conversation for this test only."""
     return f"conversation-{next(NAMES)}"

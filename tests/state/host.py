@@ -1,6 +1,6 @@
-"""A server as one of several that share a store: `python -m tests.state.host`, told by its environment.
+"""One of several servers that share a store: `python -m tests.state.host`, configured by its environment.
 
-Writes its port to stdout when it listens.
+Writes its port to stdout once it listens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from openai_compat_adapters.serve import listen, serve
 
 
 async def leashed(prompt: str, messages: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """Connects to the port that the prompt begins with, and says what it is told there until a full stop."""
+    """Connects to the port that the prompt begins with, and repeats the text that it receives there, until a full stop."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(prompt.split()[0]))
     seen = [message["content"] for message in messages[:-1]]
     writer.write(json.dumps({"pid": os.getpid(), "prompt": prompt, "seen": seen}).encode() + b"\n")
@@ -33,19 +33,19 @@ async def leashed(prompt: str, messages: list[dict[str, Any]]) -> AsyncIterator[
 
 
 async def counting(prompt: str) -> AsyncIterator[str]:
-    """Counts as far as it is told, twenty a second."""
+    """Counts up to the number in the prompt, twenty a second."""
     for number in range(int(prompt)):
         yield f"{number} "
         await asyncio.sleep(0.05)
 
 
 def remembering(messages: list[dict[str, Any]]) -> str:
-    """Says at once what it knows of the conversation."""
+    """Answers at once with the conversation history that it knows."""
     return json.dumps({"pid": os.getpid(), "seen": [message["content"] for message in messages]})
 
 
 def echoing(prompt: str) -> str:
-    """Says what it is told."""
+    """Repeats the prompt."""
     return prompt
 
 

@@ -1,4 +1,4 @@
-"""Server processes that share a store, and the agents that run in them, on the test's leash."""
+"""Server processes that share a store, and agents in them that the test controls over a socket (a leash)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from openai import AsyncOpenAI
 ROOT = Path(__file__).parents[2]
 
 LEASE = 1.5
-"""Seconds after which what a dead process held is free."""
+"""Lease in seconds, after which everything that a dead process held is free."""
 
 SOON = LEASE + 3
-"""Seconds after which others have to be able to use it."""
+"""Seconds after which other processes must be able to use it."""
 
 PATIENCE = 20.0
-"""Seconds after which a test gives up waiting."""
+"""Timeout of waits in tests, in seconds."""
 
 
 class Host:
-    """A server in a process of its own, from the code in the folder `root`."""
+    """A server in a separate process, from the code in the folder `root`."""
 
     def __init__(self, store: str, *, root: Path = ROOT, module: str = "tests.state.host", **settings: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (`remove` closes it)
@@ -44,7 +44,7 @@ class Host:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL it listens on."""
         if self._url is None:
             assert self._process.stdout is not None
             port = self._process.stdout.readline()
@@ -54,7 +54,7 @@ class Host:
 
     @property
     def listened(self) -> bool:
-        """Whether it is known where it listens."""
+        """True if its URL is known."""
         return self._url is not None
 
     @property
@@ -63,7 +63,7 @@ class Host:
 
     @property
     def log(self) -> str:
-        """What it has said of itself so far."""
+        """Its log so far."""
         self._log.seek(0)
         return self._log.read().decode()
 
@@ -72,26 +72,26 @@ class Host:
         return self._process.poll() is None
 
     def client(self, **options: Any) -> AsyncOpenAI:
-        """The openai SDK's client for it; it sends nothing twice unless told to."""
+        """An openai SDK client for it, without retries unless `options` set them."""
         http = httpx2.AsyncClient(timeout=PATIENCE)
         return AsyncOpenAI(base_url=self.url, api_key="none", http_client=http, **{"max_retries": 0, **options})
 
     def kill(self) -> None:
-        """kill -9"""
+        """Send SIGKILL."""
         self._process.kill()
         self._process.wait(PATIENCE)
 
     def stop(self) -> None:
-        """SIGTERM: it lets running turns end."""
+        """Send SIGTERM, which lets running turns end."""
         self._process.send_signal(signal.SIGTERM)
 
     def ended(self) -> int:
-        """Its exit code."""
+        """Wait for its exit code."""
         return self._process.wait(PATIENCE)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """SIGSTOP, and SIGCONT in the end."""
+        """Send SIGSTOP, and SIGCONT at the end."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -108,7 +108,7 @@ class Host:
 
 
 class Hosts:
-    """Servers on one store; `settings` are those of `host`. What is dead when it is asked for is started anew."""
+    """Servers on one store; `settings` are those of `host`. A dead server is restarted on its next use."""
 
     def __init__(self, store: str, number: int, *, module: str = "tests.state.host", **settings: str) -> None:
         self._store = store
@@ -117,7 +117,7 @@ class Hosts:
         self._hosts = [self.start() for _ in range(number)]
 
     def start(self) -> Host:
-        """One more, which is not looked after."""
+        """Start one more server, which is not restarted."""
         return Host(self._store, module=self._module, **self._settings)
 
     def all(self) -> list[Host]:
@@ -129,7 +129,7 @@ class Hosts:
         return list(self._hosts)
 
     def known(self) -> list[Host]:
-        """Those that have been listening, dead or alive."""
+        """The servers that have been listening, dead or alive."""
         return [host for host in self._hosts if host.listened]
 
     def remove(self) -> None:
@@ -148,11 +148,11 @@ class Run:
         self._writer = writer
 
     def say(self, text: str) -> None:
-        """Have it say something."""
+        """Have the agent output a text."""
         self._writer.write(f"{text}\n".encode())
 
     async def end(self, *texts: str) -> str:
-        """Have it say this and come to its end."""
+        """Have the agent output these texts and end."""
         for text in (*texts, "."):
             self.say(text)
         return await self.over()
@@ -167,14 +167,14 @@ class Run:
         return how.decode()
 
     async def let_go(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 
 
 class Leash:
-    """Where leashed agents connect to."""
+    """The socket that leashed agents connect to."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -183,7 +183,7 @@ class Leash:
         self._runs: list[Run] = []
 
     def prompt(self, text: str) -> str:
-        """What has a leashed agent connect to here."""
+        """A prompt that makes a leashed agent connect here."""
         return f"{self.port} {text}"
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -193,7 +193,7 @@ class Leash:
         self._arrived.put_nowait(run)
 
     async def let_go(self) -> None:
-        """Of all agents."""
+        """Close the connections of all agents."""
         for run in self._runs:
             await run.let_go()
 
@@ -205,7 +205,7 @@ class Leash:
 
 @asynccontextmanager
 async def leash() -> AsyncIterator[Leash]:
-    """A leash; in the end all agents are let go."""
+    """A leash; at the end all agents are released."""
     made = Leash()
     server = await asyncio.start_server(made.connected, "127.0.0.1")
     made.port = server.sockets[0].getsockname()[1]
@@ -217,7 +217,7 @@ async def leash() -> AsyncIterator[Leash]:
 
 
 async def eventually(condition: Any, seconds: float = PATIENCE) -> Any:
-    """What `await condition()` gives once it is true."""
+    """The result of `await condition()` once it is true."""
     with anyio.fail_after(seconds):
         while not (found := await condition()):
             await anyio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A server whose callers allow, change and use up things that outlive its process: `python -m tests.state.kept_host`."""
+"""A server whose callers change data that outlives its process: `python -m tests.state.kept_host`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.state.host import leashed
 
 BUDGET = Budget(100_000, per="month")
 RATES = Rates(tokens_per_minute=0.06, token_burst=100_000)
-"""A token in 1000 s: none comes back while a test runs."""
+"""One token per 1000 s: none is regained while a test runs."""
 
 
 async def metered(prompt: str, messages: list[dict[str, Any]]) -> AsyncIterator[Any]:
-    """Reports 100 tokens, and is on a leash then."""
+    """Reports 100 tokens, and is then controlled over a leash."""
     yield UsageReported(60, 40)
     async for text in leashed(prompt, messages):
         yield text

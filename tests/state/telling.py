@@ -1,4 +1,4 @@
-"""A server that makes responses in the background and posts their outcomes, in a process of `test_webhook_kills`."""
+"""A server that makes background responses and posts their outcomes, in a process of `test_webhook_kills`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.exchanges import answer, request
 
 
 def tell(store: str, hook: str, begun: Connection, *, quiet: bool) -> None:
-    """Serve for ever; `begun` is told once that is so, and that the first response is made, unless it is to be `quiet`."""
+    """Serve forever; `begun` gets a message once the server runs and, unless `quiet`, its first response is made."""
     asyncio.run(_tell(store, hook, begun, quiet=quiet))
 
 
 async def _tell(store: str, hook: str, begun: Connection, *, quiet: bool) -> None:
-    outbox.MARGIN = 0.5  # beyond the timeout: what was taken by a process that is killed is free that soon
+    outbox.MARGIN = 0.5  # beyond the timeout: notices taken by a killed process are free that soon
     server = Server(
         lambda prompt: prompt,
         store=store,

@@ -1,4 +1,4 @@
-"""Background responses of one process, seen, followed and cancelled from another."""
+"""Background responses of one process, read, followed and cancelled from another."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_response_of_a_process_that_does_not_answer_is_cancelled_all_the
     run = await agents.run()
     with a.frozen(), anyio.fail_after(10):
         ended = await at_b.responses.cancel(made.id)
-        assert ended.status in ("cancelled", "failed")  # whichever is seen first: that it is frozen, or its lease over
+        assert ended.status in ("cancelled", "failed")  # whichever is seen first: it is frozen, or its lease is over
         run.say("too late")
         run.say(".")
     await run.over()
@@ -101,7 +101,7 @@ async def test_a_response_whose_process_was_killed_has_failed_for_every_reader(
 async def test_a_stream_is_resumed_in_the_other_process_without_gap_or_repeat(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI
 ) -> None:
-    """Left in one process after some events, taken up in the other, which follows it while it goes on."""
+    """A stream that is left in one process after some events is resumed in the other, while the response runs."""
     stream = await background(at_a, "20", model="counting", stream=True)
     seen: list[Any] = []
     async for event in stream:
@@ -141,7 +141,7 @@ async def _followed(client: AsyncOpenAI, identifier: str, after: int | None) -> 
 async def test_who_follows_a_response_whose_process_is_killed_is_told_that_it_failed(
     at_a: AsyncOpenAI, a: Host, b: Host, agents: Leash
 ) -> None:
-    """Read without the SDK, which raises at the `error` event and does not see the last one."""
+    """Read without the SDK, which raises at the `error` event and does not return the last event."""
     made = await background(at_a, agents.prompt("never"))
     run = await agents.run()
     run.say("half")

@@ -1,4 +1,4 @@
-"""A thread of the chat WebSocket whose process is killed: another one goes on, and no number of a frame is given twice."""
+"""A chat WebSocket thread whose process is killed: another one continues, and no frame number is used twice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.requirements import requirement
 from tests.state.hosts import PATIENCE, Host, Hosts
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started, and started again
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started and restarted
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def chat(host: Host) -> AsyncIterator[ClientConnection]:
 
 
 async def until(socket: ClientConnection, kind: str) -> list[dict[str, Any]]:
-    """The frames up to the first of this kind."""
+    """The frames up to the first one of this kind."""
     frames: list[dict[str, Any]] = []
     with anyio.fail_after(PATIENCE):
         while not frames or frames[-1]["type"] != kind:
@@ -61,6 +61,6 @@ async def test_another_process_goes_on_with_the_thread_of_one_that_was_killed(
         assert rest[-1]["content"] == "and now?"
         numbers = [frame["chat_seq"] for frame in [*there[-1], *rest] if "chat_seq" in frame]
         assert numbers == sorted(set(numbers))
-        assert numbers[-1] > numbers[0] + 100  # what the killed one may have sent is left out
+        assert numbers[-1] > numbers[0] + 100  # numbers that the killed process may have sent are skipped
     finally:
         hosts.remove()

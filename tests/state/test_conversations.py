@@ -1,4 +1,4 @@
-"""Conversations that the server keeps."""
+"""Conversations that the server stores."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_failed_turn_leaves_the_conversation_as_it_was(connect: Connect)
 @requirement("conversation.commit")
 async def test_a_turn_whose_client_left_is_not_kept(connect: Connect) -> None:
     gate = Gate()
-    deadlines = Deadlines(heartbeat=0.05)  # by writing, WSGI servers find out that the client has left
+    deadlines = Deadlines(heartbeat=0.05)  # WSGI servers only notice at a write that the client has disconnected
     async with connect(gate, conversations=Conversations(), deadlines=deadlines) as client:
         chunks = await client.chat.completions.create(
             model="agent", messages=user("lost"), extra_headers=TRIP, stream=True
@@ -79,7 +79,7 @@ async def test_a_turn_whose_client_left_is_not_kept(connect: Connect) -> None:
 
 
 async def again_when_free(client: openai.AsyncOpenAI, text: str) -> str | None:
-    """Ask until the turn before, which was just stopped, has given the conversation free."""
+    """Retry until the stopped turn before has released the conversation."""
     with anyio.fail_after(10):
         while True:
             try:
@@ -184,7 +184,7 @@ async def test_of_several_who_take_the_others_place_the_latest_does(connect: Con
             await ask(client, text)
         refused.append(error.value.code)
 
-    async def held(prompt: str) -> Any:  # takes its time to stop, so that the others meet in the queue
+    async def held(prompt: str) -> Any:  # stops slowly, so that the other turns meet in the queue
         try:
             async for piece in gate.run(prompt):
                 yield piece

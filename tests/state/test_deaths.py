@@ -1,4 +1,4 @@
-"""kill -9 and rolling restarts: what was acknowledged is there, what was not is not half there."""
+"""kill -9 and rolling restarts: acknowledged turns are stored, and other turns are stored whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Either of the stores that outlive processes."""
+    """Each of the stores that outlive processes."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'state.db'}"
     found: str = request.getfixturevalue("store_url")
@@ -97,7 +97,7 @@ async def test_a_turn_whose_process_was_killed_in_its_midst_is_not_half_there(
 
 
 class Talker:
-    """Takes turn after turn in a conversation, at whichever server answers, and remembers what it was acknowledged."""
+    """Runs turn after turn in a conversation, at whichever server answers, and remembers the acknowledged ones."""
 
     def __init__(self, client: AsyncOpenAI, servers: Hosts, conversation: str, dice: random.Random) -> None:
         self.conversation = conversation
@@ -125,7 +125,7 @@ class Talker:
             await asyncio.sleep(0.02)
 
     async def check(self, client: AsyncOpenAI) -> None:
-        """Every turn that was acknowledged is there, once and in order; what else is there is whole."""
+        """Check that every acknowledged turn is stored, once and in order, and that all other stored turns are whole."""
         everything = await stored(client, self.conversation)
         said = everything[::2]
         assert everything[1::2] == said
@@ -164,7 +164,7 @@ async def test_every_acknowledged_turn_survives_processes_that_are_killed_at_ran
 async def test_a_rolling_restart_loses_no_turn_and_runs_none_twice(
     store_url: str, agents: Leash, conversation: str
 ) -> None:
-    """Each server in turn is asked to end while turns run in it: they end, and new ones go to the others."""
+    """Each server in turn is stopped while turns run in it: these turns end, and new ones go to the other servers."""
     with hosts(store_url, 2) as servers:
         client = servers.all()[0].client()
         talkers = [Talker(client, servers, f"{conversation}-{number}", random.Random(number)) for number in range(4)]
@@ -195,7 +195,7 @@ async def test_a_rolling_restart_loses_no_turn_and_runs_none_twice(
 async def test_servers_go_on_when_their_engine_was_restarted(
     postgres: Cluster, store_url: str, agents: Leash, conversation: str
 ) -> None:
-    """A turn that runs meanwhile is stored; requests get 503 while it is away; nobody has to be restarted."""
+    """A turn that runs during the outage is stored; requests get 503 meanwhile; no server needs a restart."""
     with hosts(store_url, 2) as servers:
         a, b = servers.all()
         async with a.client() as at_a, b.client() as at_b:

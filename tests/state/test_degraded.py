@@ -1,4 +1,4 @@
-"""Asking a store that may be away for what a server can do without."""
+"""Calls to a store that may be unavailable, for features that work without it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Oracle:
-    """Answers 42, or as it is told."""
+    """Answers 42, or as configured."""
 
     def __init__(self) -> None:
         self.mood = "well"

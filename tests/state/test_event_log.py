@@ -24,7 +24,7 @@ PRINCIPAL = "anonymous"
 
 
 class SlowStore(MemoryStore):
-    """Event logs are not written before it is let go; then, while it is `down`, not at all."""
+    """Writes no event logs until it is released; after that, writes none while it is `down`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class SlowStore(MemoryStore):
 
 
 class Counting:
-    """Says so many numbers, with a step of the event loop between them."""
+    """Counts to a number, with a step of the event loop between the numbers."""
 
     def __init__(self, number: int) -> None:
         self.number, self.said = number, 0
@@ -67,7 +67,7 @@ def events(data: bytes | str) -> list[dict[str, Any]]:
 
 
 async def logged(store: MemoryStore, made: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events of a response that the store has."""
+    """The stored events of a response."""
     key = Key(PRINCIPAL, made[0]["response"]["id"])
     return [event for batch in await store.events(key, -1) for event in events(batch.body)]
 
@@ -136,7 +136,7 @@ async def test_all_logs_are_written_together_one_append_at_a_time() -> None:
 
 
 class Talking:
-    """Says a word, and, once it may go on, ten times a second another one."""
+    """Outputs a word and, once released, ten more a second."""
 
     def __init__(self, go: anyio.Event) -> None:
         self.go = go
@@ -168,7 +168,7 @@ MEBIBYTE = 1024 * 1024
 
 
 async def large(prompt: str) -> AsyncIterator[str]:
-    """Says more than is kept of the events of one answer."""
+    """Outputs more than the event buffer of one answer holds."""
     for _ in range(LOG_BYTES // (3 * MEBIBYTE)):
         yield "x" * (3 * MEBIBYTE)
         await anyio.lowlevel.checkpoint()
@@ -226,7 +226,7 @@ async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_log_is_kept_on_a_loop_that_anyio_did_not_start(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A program that serves runs its loop by itself: anyio then knows it in tasks, but not in callbacks."""
+    """If a program runs its own event loop, anyio detects that loop in tasks, but not in callbacks."""
     failed: list[dict[str, Any]] = []
 
     async def agent(prompt: str) -> AsyncIterator[str]:

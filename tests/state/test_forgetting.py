@@ -1,4 +1,4 @@
-"""An agent is told which of its states nothing leads to any more: at least once, whatever goes wrong."""
+"""Agents are told to forget unreachable states at least once, whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 
 class Plain:
-    """Begins a session where it has none, and says which it is in."""
+    """Begins a session if it has none, and answers with the session's name."""
 
     capabilities = Capabilities(keeps_state=True)
 
@@ -48,7 +48,7 @@ class Plain:
 
 
 class Keeper(Plain):
-    """Is told what to forget; fails as often as it was told to."""
+    """Records the states to forget; fails a configured number of times."""
 
     def __init__(self, *, failures: int = 0) -> None:
         super().__init__()

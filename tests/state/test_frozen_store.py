@@ -1,6 +1,6 @@
-"""A store that takes what it is asked and never answers: the request's deadline covers the wait, and nothing is added.
+"""A store that accepts calls and never answers: the request's deadline includes the wait, and nothing is added to it.
 
-What a request has to give back is given back by itself; its client does not wait for that.
+A request releases what it holds in the background; its client does not wait for that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Frozen(MemoryStore):
-    """Does not answer these questions until it is thawed; what came is in `asked`."""
+    """Does not answer these calls until it is thawed; `asked` records them."""
 
     shared = True
     silent = frozenset({"begin", "release", "claim", "settle", "begin_response", "commit", "chain"})
@@ -103,7 +103,7 @@ async def test_the_deadline_covers_what_comes_before_the_agent(kind: str) -> Non
         clocks.jump(6.1)
         for _ in range(200):
             await anyio.lowlevel.checkpoint()
-        clocks.jump(1.1)  # the moment for what is given back
+        clocks.jump(1.1)  # the time that a release may take
         await eventually(lambda: sent.begun and sent.complete)
         assert (sent.status, sent.error["type"], sent.complete) == (503, "server_error", True)
         store.thaw()
@@ -261,7 +261,7 @@ async def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(
             between.freeze()
             try:
                 sent = Recorder()
-                with anyio.fail_after(20):  # half of what a statement may take
+                with anyio.fail_after(20):  # half of the timeout of a statement
                     await server.handle(asked(), sent)
                 assert sent.status == 503
             finally:

@@ -1,4 +1,4 @@
-"""Ids that nobody can guess, and nobody else is given."""
+"""Ids are unguessable and unique."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_no_two_ids_are_the_same_whatever_thread_asks() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
-    new_id("")  # some are ready
+    new_id("")  # fills the cache of random bytes
     read, write = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""What a process had just done when it was killed is there for the others: two of them on SQLite, three on PostgreSQL."""
+"""The last changes of a killed process are visible to the other processes: two on SQLite, three on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.state.asking import chat, soon, stored, text
 from tests.state.hosts import PATIENCE, SOON, Host, Hosts, Leash, eventually
 from tests.state.kept_host import BUDGET
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started, and started again
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started and restarted
 
 SEALED_WITH = base64.b64encode(b"k" * 32).decode()
 SECRET = "sk-nobody-may-read-this"
@@ -37,7 +37,7 @@ class Place:
         self.hosts = Hosts(url, number, module="tests.state.kept_host", **names)
 
     async def used(self) -> tuple[int, int]:
-        """The tokens that were spent of the budget, and charged to the rate."""
+        """The tokens that were charged to the budget and to the rate."""
         store = open_store(self.url)
         try:
             spent = await store.spent("anonymous", BUDGET.period(datetime.now(UTC)), BUDGET.of)
@@ -64,7 +64,7 @@ async def rest(host: Host) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def asks_about(host: Host) -> list[dict[str, Any]]:
-    """What the shopper asks about in a new conversation."""
+    """The approval requests of the shopper in a new conversation."""
     async with rest(host) as client:
         name = (await client.post("/conversations", json={})).json()["conversation"]["id"]
         body = {"content": "Buy bread", "model": "shopper"}
@@ -81,7 +81,7 @@ async def test_what_was_allowed_for_always_holds_where_its_process_was_killed(pl
         body = {"conversationId": pending["conversation"], "approvalId": pending["id"], "decision": "allow-always"}
         assert (await client.post("/tools/approve", json=body)).json()["success"]
         killed.kill()
-    for host in (*others, *place.hosts.all()):  # the last ones with the killed one's successor
+    for host in (*others, *place.hosts.all()):  # the second time with the successor of the killed server
         assert await asks_about(host) == []
     async with rest(others[0]) as client:
         (grant,) = (await client.get("/grants")).json()["grants"]
@@ -108,7 +108,7 @@ async def test_a_provider_that_was_changed_is_used_where_its_process_was_killed(
                         found = await client.chat.completions.create(
                             model="provided", messages=[{"role": "user", "content": "hi"}]
                         )
-                    except openai.APIStatusError:  # it has not heard of it yet
+                    except openai.APIStatusError:  # this server does not know the change yet
                         return ""
                     return text(found)
 

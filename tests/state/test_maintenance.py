@@ -1,4 +1,4 @@
-"""The store of a server that serves: looked at when it begins, swept while it lasts, closed at its end."""
+"""The store of a running server: checked at startup, swept while it runs, closed at shutdown."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 class Watched(MemoryStore):
-    """Remembers what was asked of it; fails with `error`."""
+    """Records the calls to it; fails with `error`."""
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ async def test_a_server_closes_the_store_that_it_opened_and_no_other(tmp_path: P
     async with opened.lifespan():
         await opened.services.state.store.create("ann", "conv_1", {}, [])
     assert mine.closed == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["state.db"]  # no -wal: the last connection is gone
+    assert [path.name for path in tmp_path.iterdir()] == ["state.db"]  # no -wal: the last connection is closed
     with sqlite3.connect(tmp_path / "state.db") as connection:
         assert connection.execute("select id from oc_conversation").fetchall() == [("conv_1",)]
     connection.close()

@@ -1,4 +1,4 @@
-"""`Server(rates=…)`: how many requests a caller may send."""
+"""`Server(rates=…)`: the number of requests that a caller may send."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_while_the_store_is_away_each_process_counts_by_itself(caplog: pyt
     async with reach(Server(Recorder(), rates=TWO, store=store), "in-process") as client:
         statuses = [(await ask(client)).status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
-    assert store.asked == 1  # and not for each request
+    assert store.asked == 1  # not once for each request
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warnings == [
         "the store does not answer: each process counts its own requests against the rate limits",

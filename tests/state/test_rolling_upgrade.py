@@ -21,7 +21,7 @@ from tests.state.hosts import ROOT, SOON, Host, Leash, eventually
 pytestmark = pytest.mark.anyio
 
 OLDER = "c2f0ce6fe1220201e2d54faf9c3f05487df409eb"
-"""A commit whose schema is version 4: without webhooks, wishes, grants and settings in the store."""
+"""A commit with schema version 4: no webhooks, superseding turns, grants or settings in the store."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ async def test_an_older_process_goes_on_beside_a_newer_one_and_they_share_what_t
             long = soon(chat(at_old, f"{conversation}-long", agents.prompt("through it")))
             run = await agents.run()
             made = await at_old.responses.create(model="echoing", input="old", background=True)
-            new = Host(postgres_url)  # brings the schema up to date, under the turn
+            new = Host(postgres_url)  # migrates the schema, while the turn runs
             with started(new):
                 async with new.client() as at_new:
                     assert text(await chat(at_new, conversation, "two", model="echoing")) == "two"
@@ -69,7 +69,7 @@ async def test_an_older_process_goes_on_beside_a_newer_one_and_they_share_what_t
                     assert (await stored(at_new, f"{conversation}-long"))[-1] == "kept"
                     done = await at_new.responses.create(model="echoing", input="new", previous_response_id=made.id)
                     assert (await at_old.responses.retrieve(done.id)).output_text == "new"
-                    # Killed in the midst of a turn, as the last one to be replaced: the newer takes over.
+                    # Killed during a turn, as the last one to be replaced: the newer server takes over.
                     lost = soon(chat(at_old, conversation, agents.prompt("never")))
                     await agents.run()
                     old.kill()

@@ -1,4 +1,4 @@
-"""What a stored turn costs the database, counted: statements and transactions, each with a budget."""
+"""The database cost of a stored turn: statements and transactions are counted, each with a budget."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def anyio_backend() -> str:
 
 
 class Counted:
-    """A connection to PostgreSQL, with what was sent over it."""
+    """A connection to PostgreSQL that records the statements sent over it."""
 
     def __init__(self, connection: Any, sent: list[str]) -> None:
         self._connection = connection
@@ -70,8 +70,8 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def sent(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements over all connections that are opened, in order."""
-    monkeypatch.setattr("openai_compat.state.leases.BEAT", 60.0)  # renewals come by the clock, not by the turn
+    """The statements over all opened connections, in order."""
+    monkeypatch.setattr("openai_compat.state.leases.BEAT", 60.0)  # renewals depend on the clock, not on the turn
     if engine == "sqlite":
         return traced_statements(monkeypatch)
     statements: list[str] = []
@@ -110,7 +110,7 @@ async def test_a_stored_turn_keeps_to_its_number_of_statements(
         "RESPONSE": (await answer(server, "/v1/responses", {"input": "Hello."}))["id"],
     }
     body = {key: known.get(value, value) if isinstance(value, str) else value for key, value in turn.body.items()}
-    await answer(server, turn.path, body, *headers)  # the first one in a conversation has no history to be read
+    await answer(server, turn.path, body, *headers)  # the first turn of a conversation has no history to read
     sent.clear()
     await answer(server, turn.path, body, *headers)
     if engine == "postgresql":

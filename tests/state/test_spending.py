@@ -1,4 +1,4 @@
-"""Budgets and rates of tokens: what is used is kept with the outcome of each turn, over all processes, and more is refused."""
+"""Budgets and rates of tokens: each turn's use is stored with its outcome, across all processes; excess is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 30, 18, tzinfo=UTC)
 
 
 async def spent(server: Server, unit: str = "total", principal: str = "anonymous") -> int:
-    """What was spent today."""
+    """Tokens used today."""
     store: Store = server.services.state.store
     return await store.spent(principal, Budget(1).period(datetime.now(UTC)), unit)
 
@@ -195,7 +195,7 @@ async def test_who_is_ahead_of_the_tokens_a_minute_is_refused_and_told_when_to_c
     agent, now = EndsAs(), [1000.0]  # uses 5 tokens
     server = hooked_server(agent, rates=Rates(60, tokens_per_minute=6), store=MemoryStore(clock=lambda: now[0]))
     first = await ask(server, api, "ok", stream=stream)
-    second = await ask(server, api, "ok", stream=stream)  # one is left, and it uses five
+    second = await ask(server, api, "ok", stream=stream)  # one token is left, and the turn uses five
     refused = await ask(server, api, "ok", stream=stream)
     told = [
         tuple([made.headers[f"x-ratelimit-{what}-tokens"] for what in ("limit", "remaining", "reset")])

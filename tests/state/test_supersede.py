@@ -1,4 +1,4 @@
-"""Messages of several servers in one conversation of one store: the newest one stops those before it, wherever they run."""
+"""Messages to several servers in one conversation of one store: the newest one stops earlier ones, wherever they run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 class Talk:
-    """Says something at one of several servers, whose agent waits for ever where it is told to."""
+    """Sends messages to one of several servers, whose agent waits forever if told to."""
 
     def __init__(self, url: str, number: int) -> None:
         self.servers = [

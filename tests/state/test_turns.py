@@ -1,4 +1,4 @@
-"""Turns in conversations that several processes serve over one PostgreSQL."""
+"""Turns in conversations that several processes serve with one PostgreSQL store."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_a_stream_of_a_process_that_wakes_after_its_lease_ends_with_an_err
 
 
 async def _streaming(client: AsyncOpenAI, conversation: str, agents: Leash) -> openai.AsyncStream:
-    """A stream whose agent has begun to speak."""
+    """A stream whose agent has sent its first text."""
     turn = soon(chat(client, conversation, agents.prompt("late"), stream=True))
     (await agents.run()).say("first words")
     stream: openai.AsyncStream = await turn
@@ -151,7 +151,7 @@ async def _streaming(client: AsyncOpenAI, conversation: str, agents: Leash) -> o
 
 
 async def _unfinished(stream: openai.AsyncStream) -> None:
-    """Read on; it is not to say that it has ended well."""
+    """Read on; the stream must not end successfully."""
     async for chunk in stream:
         assert not chunk.choices or chunk.choices[0].finish_reason is None
 

@@ -1,4 +1,4 @@
-"""kill -9 of processes that post webhooks: every outcome that was stored is told, with one id.
+"""kill -9 of processes that post webhooks: every stored outcome is delivered, with one id.
 
 Three kills on each engine; `KILLS=100` for more.
 """
@@ -30,12 +30,12 @@ RUNNING = "select count(*) from oc_response where status in ('queued', 'in_progr
 OUTCOMES = "select id, status from oc_response where background = 1"
 
 
-# From one process that has imported everything: that takes longer than all the rest.
+# Forked from one process that has imported everything: the imports take longer than all the rest.
 FORKS = multiprocessing.get_context("forkserver")
 
 
 class Teller:
-    """One of the processes."""
+    """One of the processes that are killed."""
 
     def __init__(self, store: str, hook: str, *, quiet: bool = False) -> None:
         self._begun, theirs = FORKS.Pipe(duplex=False)
@@ -48,7 +48,7 @@ class Teller:
         assert self._begun.recv()
 
     def kill(self) -> None:
-        """kill -9"""
+        """Send SIGKILL."""
         self._process.kill()
         self._process.join(20)
         self._begun.close()

@@ -1,4 +1,4 @@
-"""Webhooks: a receiver on a socket, which reads what comes with the openai SDK."""
+"""Webhooks: a receiver on a socket, which parses the deliveries with the openai SDK."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OTHER = "whsec_" + base64.b64encode(b"another secret, of 24 by").decode()
 
 
 class Receiver:
-    """Answers each request with the next of `answers`, the last of them for ever; "hang" is no answer at all."""
+    """Answers each request with the next of `answers`, then repeats the last; "hang" never answers."""
 
     def __init__(self, *answers: int | str) -> None:
         self._answers = list(answers) or [200]
@@ -74,7 +74,7 @@ class Receiver:
                 await anyio.sleep(0.005)
 
     def events(self, secret: str = SECRET) -> list[UnwrapWebhookEvent]:
-        """What came, as the SDK sees it: it checks the signatures."""
+        """The received events as the SDK parses them; it verifies the signatures."""
         client = openai.OpenAI(api_key="any", webhook_secret=secret)
         return [client.webhooks.unwrap(body, headers) for headers, body in self.received]
 
@@ -90,7 +90,7 @@ def receiver(*answers: int | str) -> Iterator[Receiver]:
 
 
 class Told:
-    """What a server does with the outcomes of responses: it stores the notices with them, and delivers them."""
+    """Handles outcomes of responses as a server does: stores the notices with the outcomes, and delivers them."""
 
     def __init__(self, webhooks: Webhooks, store: Store) -> None:
         self.attempts: list[WebhookAttempt] = []
@@ -150,7 +150,7 @@ async def test_an_event_is_sent_until_it_is_taken_with_the_same_id_each_time(cap
         async with hooks(app.url) as webhooks:
             await webhooks.publish("response.failed", "resp_1", "ann")
             await app.wait(4)
-    assert len({event.id for event in app.events()}) == 1  # and each signature is good
+    assert len({event.id for event in app.events()}) == 1  # and each signature is valid
     assert len(app.received) == 4  # a redirect is not followed
     assert messages(caplog) == []
 
@@ -218,7 +218,7 @@ async def test_a_url_that_hangs_does_not_hold_up_another() -> None:
                 await webhooks.publish("response.completed", f"resp_{number}", "ann")
             await good.wait(30)
             await stuck.wait(8)
-            assert len(stuck.received) == 8  # connections at once
+            assert len(stuck.received) == 8  # concurrent connections
             stuck.release()
 
 
@@ -304,7 +304,7 @@ async def test_a_background_response_is_told_to_all_and_its_turn_does_not_wait_f
             await client.responses.cancel(made[2].id)
             release.set()
             told = {f"response.{await outcome(response.id)}": response.id for response in made}
-            await client.responses.create(model="agent", input="hi")  # not in the background: nobody is told
+            await client.responses.create(model="agent", input="hi")  # not in the background: not reported
             await app.wait(3)
             stuck.release()
     assert list(told) == ["response.completed", "response.failed", "response.cancelled"]
@@ -367,7 +367,7 @@ async def test_what_waits_for_somebody_who_is_in_no_settings_any_more_is_kept_an
     with receiver(503) as down, receiver() as up:
         for url in (down.url, up.url):
             store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
-            # the name stays, the address is another: what was for the old one is nobody's
+            # the name stays, but the URL changes: notices for the old URL have no receiver
             settings = Webhooks(url, secret=SECRET, post=http_post, wait=0.01, name="app")
             outbox = Outbox(store, settings)
             if url == down.url:

@@ -1,6 +1,6 @@
-"""What is wanted at one server reaches the turn that runs at another within a second: by a clock that only waiting moves.
+"""A request at one server reaches the turn that runs at another within a second, by a clock that only waiting moves.
 
-The servers share a store in memory, so nothing but their own polling takes time; a slow machine changes nothing.
+The servers share an in-memory store, so only their own polling takes time; a slow machine changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> Any:
-    """Time stands still while anything runs, and jumps to the next timer when all wait."""
+    """Time stands still while any task runs, and jumps to the next timer when all tasks wait."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
 
 
@@ -39,7 +39,7 @@ class Shared(MemoryStore):
 
 
 class Agent:
-    """Waits for ever where it is told to; asks where the user is, where it is asked that."""
+    """Waits forever if told to, and calls the client's tool for the user's location if asked for it."""
 
     def __init__(self) -> None:
         self.waits = anyio.Event()
@@ -138,7 +138,7 @@ async def test_the_result_of_a_clients_tool_reaches_its_turn() -> None:
         await at_a.say("where am I?")
         await at_a.until("tool_call")
         with within_a_second():
-            while True:  # until it is copied that the turn waits for it
+            while True:  # until the store shows that the turn waits for it
                 await at_b.send(type="tool_result", tool_call_id="call_1", result="Lisbon")
                 if not await at_b.pong():
                     break

@@ -1,4 +1,4 @@
-"""Stores of every kind, each with nothing in it."""
+"""Empty stores of every kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SQL = ("sqlite", "postgresql")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """PostgreSQL's driver knows asyncio only."""
+    """Run PostgreSQL tests on asyncio only, since its driver does not support trio."""
     items[:] = [item for item in items if not {"trio", "postgresql"} <= _parameters(item)]
 
 
@@ -28,7 +28,7 @@ def _parameters(item: pytest.Item) -> set[object]:
 
 
 def engine_of(kind: str, request: pytest.FixtureRequest, directory: Path) -> Engine:
-    """An engine on a database of the test's own."""
+    """An engine on a database for this test only."""
     if kind == "sqlite":
         return SqliteEngine(directory / "store.db")
     postgres = pytest.importorskip("openai_compat.stores.postgres")

@@ -1,6 +1,6 @@
-"""A private PostgreSQL server for the tests: on a free port, in a temporary directory, and theirs to kill.
+"""A private PostgreSQL server for the tests, which may kill it: on a free port, in a temporary directory.
 
-Made with the programs of Debian's package `postgresql`. Without them its tests are skipped, but not in CI.
+It uses the programs of Debian's package `postgresql`. Without them its tests are skipped, except in CI.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ SETTINGS = {
     "log_min_messages": "fatal",
 }
 FORGETFUL = {"fsync": "off", "full_page_writes": "off"}
-"""What makes ordinary tests quick: a killed server loses nothing by it, only a killed machine would."""
+"""Settings that speed up ordinary tests: a killed server loses nothing, only a killed machine would."""
 
 START = 20.0
-"""Seconds for which a server may be starting or stopping."""
+"""Timeout for starting or stopping a server, in seconds."""
 
 
 def programs() -> Path | None:
-    """The directory with PostgreSQL's programs: Debian does not put them on the PATH."""
+    """The directory with PostgreSQL's programs, which Debian does not put on the PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).parent if on_path else None
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 def wait_until(condition: str, seconds: float = START) -> Iterator[None]:
-    """Look again and again: `for _ in wait_until("it is up"): if up(): break`. Raises TimeoutError with what was awaited."""
+    """Poll in a loop: `for _ in wait_until("it is up"): if up(): break`. Raises TimeoutError with the condition's name."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         yield
@@ -65,7 +65,7 @@ class Cluster:
     def __init__(self, bin_directory: Path, **settings: str) -> None:
         self._bin = bin_directory
         self.directory = Path(tempfile.mkdtemp(prefix="openai-compat-postgres-"))
-        self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
+        self.user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
         self._settings = {**SETTINGS, **settings}
         self._server: subprocess.Popen[bytes] | None = None
         self._made = 0
@@ -95,12 +95,12 @@ class Cluster:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
 
     def sql(self, statements: str, database: str = "postgres") -> list[str]:
-        """Run statements in psql; the rows of the last one, columns divided by `|`."""
+        """Run statements in psql and return the rows of the last one, with columns separated by `|`."""
         options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]
         return self._run("psql", *options, self.url(database), "--command", statements).splitlines()
 
     def create_database(self) -> str:
-        """A new, empty database; its name."""
+        """Create an empty database and return its name."""
         self._made += 1
         name = f"test_{self._made}"
         self.sql(f"create database {name}")
@@ -110,11 +110,11 @@ class Cluster:
         self.sql(f"drop database {name} with (force)")
 
     def cut_connections(self, database: str, having: str = "true") -> int:
-        """End all connections to a database, whatever they are doing, and wait until they are gone; tells how many there were."""
+        """End all connections to a database, whatever they are doing; wait until they are gone, and return their number."""
         mine = f"datname = '{database}' and pid <> pg_backend_pid() and {having}"
         return len(self.sql(f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {mine}"))
 
-    # its life
+    # lifecycle
 
     @property
     def running(self) -> bool:
@@ -122,11 +122,11 @@ class Cluster:
 
     @property
     def processes(self) -> list[int]:
-        """The server's process, and those that it has started."""
+        """The server's process and its child processes."""
         return [] if self._server is None else [self._server.pid, *_children(self._server.pid)]
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         settings = [f"-c{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
         log = (self.directory / "log").open("ab")
         self._server = subprocess.Popen(
@@ -141,14 +141,14 @@ class Cluster:
                 break
 
     def stop(self) -> None:
-        """Shut it down as its administrators do who do not wait for clients to leave."""
+        """Shut down without waiting for clients to disconnect."""
         if self._server is not None and self.running:
             self.thaw()
             self._server.send_signal(signal.SIGINT)
             self._server.wait(START)
 
     def kill(self) -> None:
-        """kill -9, the server and all that it has started."""
+        """Send SIGKILL to the server and its child processes."""
         assert self._server is not None
         self._signal(signal.SIGKILL)
         self._server.wait(START)
@@ -158,7 +158,7 @@ class Cluster:
         self.start()
 
     def freeze(self) -> None:
-        """SIGSTOP: it is there, takes connections, and never answers."""
+        """Send SIGSTOP: the server exists, accepts connections, and never answers."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -181,10 +181,10 @@ class Cluster:
             self.start()
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the server and all that it has started."""
+        """Send a signal to the server and its child processes."""
         assert self._server is not None
         if number is not signal.SIGCONT:
-            os.kill(self._server.pid, signal.SIGSTOP)  # from here on it starts no more
+            os.kill(self._server.pid, signal.SIGSTOP)  # from here on it starts no more processes
         for child in _children(self._server.pid):
             with suppress(ProcessLookupError):
                 os.kill(child, number)
@@ -196,7 +196,7 @@ class Cluster:
 
 
 def _children(parent: int) -> list[int]:
-    """The processes that a process has started; each of PostgreSQL's is in a process group of its own."""
+    """The child processes of a process; each of PostgreSQL's is in its own process group."""
     children: list[int] = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -207,7 +207,7 @@ def _children(parent: int) -> list[int]:
 
 @contextmanager
 def cluster(**settings: str) -> Iterator[Cluster]:
-    """A running server; the test is skipped, or fails in CI, where PostgreSQL is not installed."""
+    """A running server; if PostgreSQL is not installed, the test is skipped, or fails in CI."""
     found = programs()
     if found is None or not Path("/proc/self/stat").exists():
         give_up("PostgreSQL must be installed (Debian: apt install postgresql), and /proc be there")
@@ -222,14 +222,14 @@ def cluster(**settings: str) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
-    """A running server, the same for all tests: who kills it starts it again."""
+    """A running server, shared by all tests: a test that kills it restarts it."""
     with cluster(**FORGETFUL) as server:
         yield server
 
 
 @pytest.fixture
 def postgres_database(postgres: Cluster) -> Iterator[str]:
-    """The name of a database of the test's own, on a server that runs."""
+    """The name of a database for this test only, on a running server."""
     if not postgres.running:
         postgres.start()
     name = postgres.create_database()
@@ -242,5 +242,5 @@ def postgres_database(postgres: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres: Cluster, postgres_database: str) -> str:
-    """The address of a database of the test's own."""
+    """The URL of a database for this test only."""
     return postgres.url(postgres_database)

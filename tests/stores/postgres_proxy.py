@@ -11,10 +11,10 @@ Loses: TypeAlias = Literal["request", "answer"]
 
 
 class Proxy:
-    """Passes bytes on, each time after `latency` seconds.
+    """Forwards bytes, each time after `latency` seconds.
 
-    `freeze` keeps them back until `thaw`. `lose` has it lose the next message from a client in which `word` is found, or the answer to that one; the
-    connection ends then. `lost` tells how many were lost so far.
+    `freeze` holds them back until `thaw`. `lose` makes the proxy drop the next client message that contains `word`, or the
+    answer to that message; the connection then ends. `lost` is the number of dropped messages so far.
     """
 
     def __init__(self, port: int, latency: float) -> None:
@@ -68,7 +68,7 @@ class Proxy:
 
 
 class _Line:
-    """One connection, both ways."""
+    """One connection, in both directions."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy

@@ -1,4 +1,4 @@
-"""What the tests of the stores put in."""
+"""Sample data for the tests of the stores."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def items(*names: str) -> tuple[Item, ...]:
 
 
 def turn(token: str, *names: str, key: Key = ALICE, transcript: str | None = None, **more: Any) -> TurnCommit:
-    """A turn that adds the items of these names to a conversation."""
+    """A turn that adds items with these names to a conversation."""
     conversation = ConversationTurn(key.id, items(*names), transcript)
     return TurnCommit(principal=key.principal, token=token, conversation=conversation, **more)
 
 
 async def said(store: Store, token: str, *names: str, key: Key = ALICE, transcript: str | None = None) -> None:
-    """A whole turn."""
+    """Run a whole turn."""
     assert await store.begin(key, token) is not None
     assert await store.commit(turn(token, *names, key=key, transcript=transcript))
 
@@ -111,7 +111,7 @@ TIMES = {
 
 
 async def time_passes(engine: Engine, seconds: float) -> None:
-    """Move everything in a database into the past, as if its clock had gone on."""
+    """Move all times in a database into the past, as if its clock had advanced."""
 
     def move() -> Transaction[None]:
         for table, columns in TIMES.items():

@@ -8,7 +8,7 @@ from openai_compat.stores.engine import Autocommit, Row, Transaction
 
 
 def rows(sql: str, *parameters: object) -> Autocommit[list[Row]]:
-    """One statement, and its rows."""
+    """One statement that returns its rows."""
 
     def transaction() -> Transaction[list[Row]]:
         return list((yield sql, parameters))
@@ -17,7 +17,7 @@ def rows(sql: str, *parameters: object) -> Autocommit[list[Row]]:
 
 
 def script(*statements: str) -> Callable[[], Transaction[None]]:
-    """Statements that happen together."""
+    """A transaction of these statements."""
 
     def transaction() -> Transaction[None]:
         for statement in statements:

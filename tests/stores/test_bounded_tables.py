@@ -1,4 +1,4 @@
-"""What is kept for principals: bounded for each and in all, and nobody loses what another puts in."""
+"""Data of principals in memory: bounded for each and in total, and nobody loses data because of another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
         if what == "rest":
             table.rest(principal, number, size * OVERHEAD, size * OVERHEAD)
             held.discard((principal, number, which))
-            assert table.get(principal, number) is not None  # what was put last is there
+            assert table.get(principal, number) is not None  # the latest value stays
         elif what == "hold":
             table.hold(principal, number, size * OVERHEAD)
             held.add((principal, number, which))
@@ -54,7 +54,7 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
             assert shares.size_of(whose) == sum([size for one, size in resting if one == whose])
             assert shares.size_of(whose) <= EACH
         for whose, name, where in held:
-            assert tables[where].get(whose, name) is not None  # a running turn's is never dropped
+            assert tables[where].get(whose, name) is not None  # data of a running turn is never dropped
 
 
 @given(STEPS)

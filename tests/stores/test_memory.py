@@ -1,4 +1,4 @@
-"""What the memory engine lets go of, and what it must not."""
+"""Which data the memory engine drops, and which it must not."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ READS: dict[str, tuple[Put, Read]] = {
     "approvals": (put_approval, lambda store, key: store.approval(key)),
     "replays": (put_replay, lambda store, key: store.claim(key, "body", "other")),
 }
-"""How each kind is put in, and what is found of it."""
+"""How each kind of data is stored, and read again."""
 
 
 async def all_of(store: MemoryStore, key: Key) -> dict[str, Any]:

@@ -129,7 +129,7 @@ async def test_the_clock_is_the_servers(engine: PostgresEngine, postgres: Cluste
 async def test_transactions_in_each_others_way_are_begun_again(
     engine: PostgresEngine, postgres: Cluster, postgres_database: str
 ) -> None:
-    """Each locks a row and wants the other's: PostgreSQL ends one of them as a deadlock."""
+    """Each locks a row and waits for the other's: PostgreSQL ends one of them as a deadlock."""
     postgres.sql(f"alter database {postgres_database} set deadlock_timeout = '50ms'")
     await engine.run(COUNTER)
     await engine.run(rows("insert into counter values ('b', 0)"))
@@ -188,7 +188,7 @@ async def test_statements_prepared_for_an_older_schema_are_prepared_again(engine
 async def test_only_the_batches_of_an_event_log_do_not_wait_for_the_disk(
     engine: PostgresEngine, postgres: Cluster, postgres_database: str
 ) -> None:
-    """Told by a trigger on each table, which notes how the transaction that writes there will be committed."""
+    """A trigger on each table records how the transaction that writes there will be committed."""
     store = SqlStore(engine)
     await store.check()
     note = """
@@ -284,7 +284,7 @@ def test_connections_are_closed_when_their_event_loop_ends(
         for _ in wait_until("all connections are closed"):
             if not connections(postgres, postgres_database):
                 break
-    gc.collect()  # a transport that was not closed would warn, which is an error here
+    gc.collect()  # an unclosed transport would warn, which is an error here
 
 
 def test_connections_of_an_engine_that_nobody_has_closed_are_closed_with_their_event_loop(
@@ -292,7 +292,7 @@ def test_connections_of_an_engine_that_nobody_has_closed_are_closed_with_their_e
 ) -> None:
     async def dropped() -> int:
         await PostgresEngine(postgres_url).run(rows("select 1"))
-        gc.collect()  # a task that was destroyed, and a connection with it, would warn
+        gc.collect()  # a destroyed task, and its connection, would warn
         return connections(postgres, postgres_database)
 
     assert asyncio.run(dropped()) == 1
@@ -305,7 +305,7 @@ def test_connections_of_an_engine_that_nobody_has_closed_are_closed_with_their_e
 def test_what_is_given_back_while_the_event_loop_ends_reaches_the_database(
     postgres: Cluster, postgres_url: str, postgres_database: str
 ) -> None:
-    """Turns give their locks back in `finally`, when the connections may have been closed already."""
+    """Turns release their locks in `finally`, when the connections may already be closed."""
     engine = PostgresEngine(postgres_url)
     asyncio.run(engine.run(COUNTER))
 
@@ -423,7 +423,7 @@ async def test_waiting_for_a_connection_has_an_end(postgres_url: str) -> None:
     await engine.aclose()
 
 
-# what it is told
+# its URL
 
 
 @pytest.mark.parametrize(

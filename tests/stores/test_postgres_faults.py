@@ -1,4 +1,4 @@
-"""PostgreSQL going away, coming back, freezing, refusing, and losing answers, under the store."""
+"""PostgreSQL stopping, restarting, freezing, refusing, and losing answers, under the store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def turns(store: SqlStore, key: Key = ALICE) -> list[str]:
 
 @asynccontextmanager
 async def lively_loop() -> AsyncIterator[None]:
-    """The event loop is never kept from its other work."""
+    """The event loop is never blocked."""
     longest = 0.0
 
     async def watch() -> None:
@@ -85,7 +85,7 @@ async def within(seconds: float) -> AsyncIterator[None]:
     assert time.monotonic() - began < seconds
 
 
-# away
+# stopped
 
 
 async def test_a_store_whose_engine_is_down_says_so_at_once_and_works_when_it_is_up(
@@ -143,7 +143,7 @@ async def test_a_turn_committed_while_the_engine_restarts_is_kept(postgres: Clus
 
 
 class Client:
-    """Takes turn after turn in a conversation of its own, and remembers which were acknowledged."""
+    """Runs turn after turn in its own conversation, and remembers the acknowledged ones."""
 
     def __init__(self, store: SqlStore, name: str) -> None:
         self.key = Key("alice", name)
@@ -248,7 +248,7 @@ async def test_a_turn_that_a_frozen_engine_has_taken_is_there_once_when_it_thaws
 
 
 async def test_a_statement_that_was_given_up_is_not_done_later(postgres: Cluster, postgres_url: str) -> None:
-    """It waits for a row that somebody holds: given up here, it must not go on waiting there."""
+    """It waits for a locked row: once its caller has given up, it must not keep waiting in the server."""
     add = rows("update counter set n = n + 1 returning n")
 
     def holding() -> Transaction[None]:
@@ -296,7 +296,7 @@ TROUBLE = """
 async def test_a_commit_that_meets_a_server_in_trouble_is_not_half_done_and_can_be_repeated(
     postgres: Cluster, postgres_database: str, store: SqlStore
 ) -> None:
-    """The server is out of memory at the last statement of the commit, when the others are done."""
+    """The server is out of memory at the last statement of the commit, after the other statements."""
     await turn(store, "first")
     assert await store.begin(ALICE, "second") is not None
     postgres.sql(TROUBLE.format("53200", "oc_turn"), postgres_database)
@@ -359,7 +359,7 @@ async def test_a_database_that_is_not_there_yet_is_an_outage_until_it_is(postgre
 
 
 async def test_tables_that_were_lost_are_made_again(postgres: Cluster, postgres_database: str, store: SqlStore) -> None:
-    """A database that was restored empty needs no restart of those who use it."""
+    """A database that was restored empty requires no restart of its users."""
     await turn(store, "first")
     postgres.sql("drop schema public cascade; create schema public", postgres_database)
     with pytest.raises(Unavailable):
@@ -372,9 +372,9 @@ async def test_tables_that_were_lost_are_made_again(postgres: Cluster, postgres_
 
 
 class Interrupted(PostgresEngine):
-    """Has something done to it before statement `at` of a transaction, or, if there are fewer, before its commit.
+    """Runs an interruption before statement `at` of a transaction, or, if it has fewer, before its commit.
 
-    A transaction that has no commit of its own has to have so many statements.
+    A transaction without a commit must have at least `at` statements.
     """
 
     def __init__(self, url: str, interrupt: Callable[[], object], at: int) -> None:
@@ -390,7 +390,7 @@ class Interrupted(PostgresEngine):
         return await super().run(Autocommit(cut) if isinstance(transaction, Autocommit) else cut)
 
     def _cut(self, transaction: Callable[[], Transaction[Result]]) -> Callable[[], Transaction[Result]]:
-        interrupts: Iterator[Callable[[], object]] = iter([self._interrupt])  # once: repeated, it goes through
+        interrupts: Iterator[Callable[[], object]] = iter([self._interrupt])  # once only: a retry succeeds
 
         def cut() -> Transaction[Result]:
             statements = transaction()
@@ -411,7 +411,7 @@ class Interrupted(PostgresEngine):
 
 
 def _nothing() -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 async def test_a_connection_cut_before_a_turns_statements_loses_no_turn_and_leaves_none_half_done(
@@ -438,10 +438,10 @@ async def test_a_connection_cut_at_any_statement_leaves_no_conversation_half_del
     async with opened(engine) as store:
         await turn(store, "first")
         engine.armed = True
-        with suppress(Unavailable):  # where the commit was cut, nobody knows
+        with suppress(Unavailable):  # if the commit was interrupted, the outcome is unknown
             assert await store.delete(ALICE)
         engine.armed = False
-        # Of a turn, that it was committed is kept for a while, without a word of what it was.
+        # The end of a turn is stored for a while, without any of its content.
         told = "oc_turn where conversation is not null or transcript is not null"
         for table in ("oc_conversation", "oc_item", told):
             (left,) = await engine.run(rows(f"select count(*) from {table}"))
@@ -496,7 +496,7 @@ async def test_an_engine_whose_answer_to_a_commit_is_lost_says_that_it_does_not_
 
 
 @pytest.mark.parametrize("what", ["request", "answer"])
-@pytest.mark.parametrize("word", [b"insert into oc_turn", b"msg_second"])  # told to the server first, then executed
+@pytest.mark.parametrize("word", [b"insert into oc_turn", b"msg_second"])  # sent to the server first, then executed
 async def test_a_turn_whose_commit_was_not_answered_is_stored_once(
     postgres: Cluster, postgres_database: str, what: str, word: bytes
 ) -> None:

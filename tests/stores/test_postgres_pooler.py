@@ -1,4 +1,4 @@
-"""Behind pgbouncer, which gives each transaction whichever of its connections is free."""
+"""Behind pgbouncer, which gives each transaction any free connection."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ max_client_conn = 200
 
 @contextmanager
 def pooler(postgres: Cluster) -> Iterator[int]:
-    """pgbouncer with three connections to the server; its port."""
+    """pgbouncer with three connections to the server; returns its port."""
     port = free_port()
     config, log = postgres.directory / "pgbouncer.ini", postgres.directory / "pgbouncer.log"
     config.write_text(CONFIG.format(target=postgres.port, port=port))
@@ -71,7 +71,7 @@ def pooled_url(postgres: Cluster, postgres_database: str) -> Iterator[str]:
 
 
 async def test_turns_of_many_clients_keep_to_their_conversations(pooled_url: str) -> None:
-    """Ten connections of ours share three of the server's."""
+    """Ten connections of the store share three of the server's."""
     store = SqlStore(PostgresEngine(pooled_url))
 
     async def client(key: Key) -> None:
@@ -144,6 +144,6 @@ async def test_a_server_that_is_killed_behind_it_is_an_outage_until_it_is_back(
             try:
                 await store.check()
                 break
-            except Unavailable:  # it waits before it tries the server again
+            except Unavailable:  # pgbouncer waits before it tries the server again
                 await anyio.sleep(0.1)
     await store.aclose()

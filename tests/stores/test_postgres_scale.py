@@ -1,4 +1,4 @@
-"""Nothing that the store does reads a whole table, however many rows others have left there."""
+"""No store operation scans a whole table, however many rows of other principals it contains."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def anyio_backend() -> str:
 async def test_no_operation_reads_a_whole_table(postgres: Cluster, postgres_url: str, postgres_database: str) -> None:
     store = SqlStore(PostgresEngine(postgres_url))
     await store.check()
-    await store.aclose()  # what a connection has read is counted when it ends, if not before
+    await store.aclose()  # a connection's reads are counted at its end at the latest
     postgres.sql(FILL, postgres_database)
-    postgres.sql("analyze", postgres_database)  # as the server does by itself, some time later
+    postgres.sql("analyze", postgres_database)  # as the server does on its own, some time later
     before = scans(postgres, postgres_database)
     await everything(store)
     await store.aclose()
@@ -85,14 +85,14 @@ async def test_no_operation_reads_a_whole_table(postgres: Cluster, postgres_url:
 
 
 def scans(postgres: Cluster, database: str) -> dict[str, int]:
-    """How often each table was read from its beginning to its end; slots are few."""
+    """How often each table was scanned as a whole, except slots, which are few."""
     counted = postgres.sql("select relname, seq_scan from pg_stat_user_tables where relname like 'oc_%'", database)
     found = dict([line.split("|") for line in counted])
     return {table: int(count) for table, count in found.items() if table not in ("oc_slot", "oc_schema")}
 
 
 async def everything(store: SqlStore) -> None:
-    """What turns do, and what is done for them, as somebody whose own things are few."""
+    """All operations of turns and around them, for a principal with little data."""
     alice, key = "alice", Key("alice", "trip")
     response = StoredResponse(id="resp", created=1.0, status="in_progress", body="{}")
     left = AgentState(of="conversation", id="trip", agent="a", session="s", body="{}", turn=1)

@@ -1,4 +1,4 @@
-"""How the tables of a SQL store come to be."""
+"""Creation and migration of the tables of a SQL store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQLite engine: what it does when the file, the disk or other processes are in its way."""
+"""The SQLite engine, and problems with its file, its disk or other processes."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ async def test_a_file_that_is_deleted_or_replaced_under_a_running_server_is_noti
     await store.aclose()
 
 
-# others in the way
+# locks of other processes
 
 
 class Locker:
@@ -219,7 +219,7 @@ async def test_a_turn_waits_for_a_lock_that_is_held_for_a_moment(path: Path) -> 
 
 
 def _queued(store: Any) -> bool:
-    """Whether the engine's thread has taken the job."""
+    """True if the engine's thread has taken the job."""
     return any(not store.engine._queue for _ in wait_until("the job is taken"))
 
 
@@ -300,7 +300,7 @@ async def test_a_full_disk_is_told_the_history_stays_and_with_room_again_all_is_
 
 
 def _fill(ballast: Path) -> None:
-    """Write until there is no more room."""
+    """Write until the disk is full."""
     with ballast.open("wb", buffering=0) as written:
         for size in (65536, 4096, 512):
             try:
@@ -310,11 +310,11 @@ def _fill(ballast: Path) -> None:
                 continue
 
 
-# transactions that are written together
+# group commit
 
 
 class Gate:
-    """A transaction that holds the engine's thread until it is told to go on."""
+    """A transaction that blocks the engine's thread until it is released."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -378,10 +378,10 @@ async def test_callers_that_are_ready_together_are_one_batch_and_woken_by_one_ca
 
     monkeypatch.setattr(sqlite, "_set_all", counting)
     statements = traced_statements(monkeypatch)
-    engine = SqliteEngine(path)  # unused: a thread that has just written could take the first of them at once
+    engine = SqliteEngine(path)  # unused: a thread that has just written could take the first job at once
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
-            for _ in range(MAX_TOGETHER):  # all are ready in the same step of the event loop
+            for _ in range(MAX_TOGETHER):  # all are ready in the same iteration of the event loop
                 group.start_soon(engine.run, one("select 2"))
     assert statements[1:] == ["begin immediate", *["select 2"] * MAX_TOGETHER, "commit"]
     assert len(calls) == 1
@@ -537,7 +537,7 @@ CHILD = """
 
 @contextmanager
 def child(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process; killed at the end if it still runs."""
+    """Another process, which is killed at the end if it still runs."""
     code = textwrap.dedent(CHILD) + textwrap.dedent(script)
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -613,7 +613,7 @@ async def test_processes_that_start_at_the_same_time_share_the_file(path: Path) 
 
 @pytest.mark.parametrize("acknowledged", [1, 7, 40])
 async def test_every_turn_that_was_acknowledged_survives_kill_9(path: Path, acknowledged: int) -> None:
-    """Three conversations at once, so that the kill also meets transactions that are written together."""
+    """Three concurrent conversations, so that the kill also hits group commits."""
     script = """
         async def talk(name):
             n = 0
@@ -679,7 +679,7 @@ async def test_callers_that_become_ready_one_step_after_the_other_are_one_batch(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     statements = traced_statements(monkeypatch)
-    engine = SqliteEngine(path)  # unused: a thread that has just written could take the first of them at once
+    engine = SqliteEngine(path)  # unused: a thread that has just written could take the first job at once
 
     async def caller(steps: int) -> None:
         for _ in range(steps):
@@ -703,7 +703,7 @@ async def test_a_caller_that_leaves_while_others_gather_leaves_them_their_batch(
             await engine.run(one("select 1"))
 
     async def stays(number: int) -> None:
-        first.cancel()  # it is the one that would wake the thread
+        first.cancel()  # it is the job that would wake the thread
         told.append(await engine.run(one(f"select {number}")))
 
     with anyio.fail_after(20):

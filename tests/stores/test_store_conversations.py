@@ -1,4 +1,4 @@
-"""What every store does with conversations."""
+"""Conversations in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation, cut at each of its statements: all of it is done or nothing, and a second try works."""
+"""Every operation, interrupted at each of its statements: it is done entirely or not at all, and a retry works."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEVER = 1000
 
 
 class CutEngine:
-    """An engine that breaks before the statement numbered `cut`, or loses the answer to a commit."""
+    """An engine that fails before the statement numbered `cut`, or loses the answer to a commit."""
 
     def __init__(self, engine: Engine) -> None:
         self.name = engine.name
@@ -71,7 +71,7 @@ class CutEngine:
         return steps
 
     def _parts(self, step: Statement | Together) -> list[Statement | Together]:
-        """What is executed one by one: SQLite does not know of statements that are executed as one."""
+        """The statements that are executed one by one: SQLite cannot execute several as one."""
         if isinstance(step, Together) and self.name == "sqlite":
             return [Together([statement]) for statement in step.statements]
         return [step]
@@ -81,7 +81,7 @@ class CutEngine:
 
 
 class Operation:
-    """Something to call, and what has to be there before it."""
+    """A call, and the data that must exist before it."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Operation:
         self.call = call
         self.before = before
         self.repeatable = repeatable
-        """Whether it does nothing more when it was done already and the answer was lost."""
+        """True if a repeated call, after its answer was lost, changes nothing."""
 
 
 async def talked(store: SqlStore, who: str) -> None:
@@ -127,8 +127,8 @@ async def told(store: SqlStore, who: str) -> None:
 
 
 async def end_first(store: Store, who: str) -> None:
-    """Delete one of the notices that wait for `who`. Which number it has is not `who`'s to know."""
-    # Held until a moment ago: a clock of milliseconds may show the same time when they are taken again.
+    """Delete one of the notices that wait for `who`, whose number is unknown."""
+    # A hold that ends at once: a clock in milliseconds may show the same time when they are taken again.
     for waiting in [one for one in await store.take_notices(who, "reader", 8, -1.0) if one.id == "evt_1"]:
         await store.end_notice(waiting.number)
 
@@ -185,11 +185,11 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 STEPWISE = {"take_slot, new"}
-"""What PostgreSQL may leave half done where the first half is right by itself: rows for free slots."""
+"""Operations that PostgreSQL may leave half done, since the first half is harmless: it inserts rows for free slots."""
 
 
 async def contents(store: SqlStore, who: str) -> dict[str, list[str]]:
-    """All that is stored of a principal, without times and without who they are."""
+    """All stored data of a principal, without times and without the principal."""
 
     def read() -> Transaction[dict[str, list[str]]]:
         found: dict[str, list[str]] = {}

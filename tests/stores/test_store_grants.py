@@ -1,4 +1,4 @@
-"""What every store does with what people have allowed for always."""
+"""Always-allow grants in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any sequence of calls has the same answers from a SQL store as from the memory store."""
+"""Any sequence of calls returns the same answers from a SQL store as from the memory store."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ METADATA = st.dictionaries(NAMES, NAMES, max_size=2)
 
 
 def timeless(answer: Any) -> Any:
-    """An answer without what the clocks say."""
+    """An answer without times."""
     return replace(answer, created=0.0, touched=0.0) if isinstance(answer, Conversation) else answer
 
 
 class Comparison(RuleBasedStateMachine):
-    """Calls both stores. Tokens are used once each, as those of turns are."""
+    """Calls both stores. Each token is used once, like those of turns."""
 
     def __init__(self, store: Store) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Comparison(RuleBasedStateMachine):
         return f"{kind}{self._number}"
 
     def _token(self, choice: int) -> str:
-        """One of the last few turns, or a new one."""
+        """One of the latest turns, or a new one."""
         known = self._tokens[-4:]
         if choice < len(known):
             return known[choice]
@@ -89,7 +89,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(choice=st.integers(0, 3), key=KEYS, names=ITEMS, last=st.integers(0, 9), talk=st.booleans())
     def answer(self, choice: int, key: Key, names: list[str], last: int, talk: bool) -> None:
-        """Commit a response, begun or not, with a conversation or without."""
+        """Commit a response, begun or not, with or without a conversation."""
         token = self._token(choice)
         begun = self._begun.get(token)
         principal, name, previous = begun or (key.principal, self._new("resp"), None)
@@ -103,7 +103,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
-        """All that is known of who holds what."""
+        """Renew the leases of all known tokens."""
         tokens = self._tokens[-6:]
         self._same(lambda store: store.renew(tokens))
 
@@ -140,7 +140,7 @@ class Comparison(RuleBasedStateMachine):
     def find(self, principal: str, transcript: str) -> None:
         expected = self._runner.run(self._model.find(principal, transcript))
         found = self._runner.run(self._store.find(principal, transcript))
-        if expected is None or expected[1]:  # of those that went on, either may be found
+        if expected is None or expected[1]:  # of those that have continued, any may be found
             assert found == expected
         else:
             assert found is not None
@@ -169,7 +169,7 @@ class Comparison(RuleBasedStateMachine):
         self._same(lambda store: store.begin_response(principal, begun, token))
 
     def _response(self, choice: int) -> tuple[Key, str]:
-        """One of the last few that were begun, and its turn."""
+        """One of the latest responses that were begun, and its turn."""
         token, (principal, name, _) = list(self._begun.items())[-1 - choice % len(self._begun)]
         return Key(principal, name), token
 
@@ -274,7 +274,7 @@ SETTINGS = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 @pytest.mark.timeout(300)
 def test_sqlite_answers_as_memory_does() -> None:
-    in_memory = Path("/dev/shm")  # thousands of commits: where there is one, a disk that need not be waited for
+    in_memory = Path("/dev/shm")  # thousands of commits: if possible, on a disk without waiting times
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as directory:
         numbers = iter(range(1_000_000))
 

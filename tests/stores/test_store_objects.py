@@ -1,4 +1,4 @@
-"""What every store does with stored completions, files and approvals."""
+"""Stored completions, files and approvals in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store does with notices: what other servers are to be told."""
+"""Webhook notices in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of what every store lists: one that follows an object which is gone begins where that stood."""
+"""Pagination of lists in every store: a page after a deleted object begins at its position."""
 
 from __future__ import annotations
 

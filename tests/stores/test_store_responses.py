@@ -1,4 +1,4 @@
-"""What every store does with responses, their chains and their events."""
+"""Responses, their chains and their events in every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every store does with settings that were changed while a server runs."""
+"""Settings that were changed at run time, in every store."""
 
 from __future__ import annotations
 

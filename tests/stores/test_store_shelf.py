@@ -1,4 +1,4 @@
-"""What every store does when a principal's conversations are listed."""
+"""Lists of a principal's conversations in every store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_page_begins_after_so_many_or_after_one(store: Store) -> None:
     await made(store, "a", "b", "c", "d")
     assert ids(await store.conversations("alice", {}, 2, 1)) == ["c", "b"]
     first = (await store.conversations("alice", {}, 2)).conversations[-1]
-    await said(store, "t", "q", key=Key("alice", "a"))  # it moves to the front: the next page does not repeat anything
+    await said(store, "t", "q", key=Key("alice", "a"))  # this one moves to the front: the next page repeats nothing
     rest = await store.conversations("alice", {}, 10, before=(first.touched, first.id))
     assert (ids(rest), rest.total) == (["b"], 4)
 

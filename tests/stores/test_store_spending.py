@@ -1,4 +1,4 @@
-"""What principals have spent: added with the outcome of a turn, or not at all, in every store."""
+"""Tokens used by principals, in every store: added with the outcome of a turn, or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def turn(token: str, *spends: Spend, principal: str = "ann", lost: bool = False) -> TurnCommit:
-    """An outcome; one that is `lost` wants to write to a conversation that it does not hold."""
+    """An outcome; with `lost`, it writes to a conversation that it does not hold."""
     conversation = ConversationTurn("gone", ()) if lost else None
     return TurnCommit(principal=principal, token=token, conversation=conversation, spends=spends)
 

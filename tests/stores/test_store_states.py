@@ -1,4 +1,4 @@
-"""What agents leave with their turns: written with them, found by what leads to it, gone with that."""
+"""Agent state left by turns: stored with its conversation, response or pause, found by it, and deleted with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAUSE = Key("alice", "p1")
 
 
 def state(session: str = "s1", **more: Any) -> AgentState:
-    """What was left with the first turn of Alice's conversation."""
+    """The state after the first turn of Alice's conversation."""
     defaults: dict[str, Any] = {"of": "conversation", "id": "trip", "agent": "shop\0", "turn": 1}
     return AgentState(**({"session": session, "body": '{"at": "\\u0000"}'} | defaults | more))
 
@@ -27,12 +27,12 @@ def pause(session: str = "s1", **more: Any) -> AgentState:
 
 
 def after(name: str, session: str = "s1") -> AgentState:
-    """What was left with a response."""
+    """The state after a response."""
     return state(session, of="response", id=name, turn=0)
 
 
 async def leaves(store: Store, token: str, *states: AgentState, key: Key = ALICE) -> None:
-    """A turn that leaves these."""
+    """Commit a turn that leaves these states."""
     assert await store.begin(key, token) is not None
     assert await store.commit(turn(token, token, key=key, states=states))
 
@@ -42,7 +42,7 @@ async def paused(store: Store, *states: AgentState) -> None:
 
 
 async def latest(store: Store, key: Key = ALICE) -> AgentState | None:
-    """What the next turn of a conversation finds."""
+    """The state that the next turn of a conversation finds."""
     found = await store.begin(key, "look")
     assert found is not None
     await store.release(key, "look")
@@ -50,7 +50,7 @@ async def latest(store: Store, key: Key = ALICE) -> AgentState | None:
 
 
 async def gone(store: Store) -> list[tuple[str, str]]:
-    """The states that nothing leads to any more: whose each is, and its session."""
+    """The unreachable states: the principal and the session of each."""
     return [(principal, left.session) for principal, left in await store.gone_states(None, 100)]
 
 
@@ -72,7 +72,7 @@ async def test_a_turn_that_leaves_nothing_makes_what_was_left_before_an_old_one(
     assert await latest(store) is None
     found = await store.read(ALICE)
     assert found is not None
-    assert found.state == state()  # it still tells which session there was
+    assert found.state == state()  # it still names its session
 
 
 async def test_a_commit_that_fails_leaves_the_state_as_it_was(store: Store) -> None:
@@ -186,7 +186,7 @@ async def test_the_sweep_takes_states_with_what_they_belong_to(sql_store: SqlSto
     await sql_store.sweep(50)
     assert len(await gone(sql_store)) == 2
     await time_passes(sql_store.engine, 100)
-    await sql_store.sweep(50)  # no agent was there to forget them
+    await sql_store.sweep(50)  # no agent has forgotten them
     assert await gone(sql_store) == []
 
 

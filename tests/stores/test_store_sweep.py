@@ -1,4 +1,4 @@
-"""What the SQL store forgets, and what it must not."""
+"""Which data a sweep of the SQL store deletes, and which it must not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MONTH = 30 * DAY
 
 
 async def rows(store: SqlStore) -> dict[str, int]:
-    """How many there are in each table that is not empty."""
+    """The number of rows in each table that is not empty."""
 
     def count() -> Transaction[dict[str, int]]:
         counted: dict[str, int] = {}
@@ -75,7 +75,7 @@ async def test_what_was_used_within_the_retention_stays(sql_store: SqlStore) -> 
     await sql_store.put_file("alice", file("f"), b"x")
     await sql_store.ask("alice", approval("ask"))
     await time_passes(sql_store.engine, MONTH - 100)
-    assert await sql_store.sweep() <= 2  # the ends of turns, by which commits are told apart for a day
+    assert await sql_store.sweep() <= 2  # the end rows of turns, which identify repeated commits for a day
     assert await names_in(sql_store) == ["a"]
     assert await sql_store.find("alice", "h") == ("trip", True)
     assert await sql_store.chain(Key("alice", "resp_1")) == Chain(items("said resp_1"))
@@ -103,7 +103,7 @@ async def test_a_chain_is_kept_whole_as_long_as_its_newest_response_is_used(sql_
     await sql_store.sweep()
     assert await sql_store.chain(Key("alice", "c")) == Chain(items("said a", "said b", "said c"))
     await time_passes(sql_store.engine, MONTH - 100)
-    assert await sql_store.chain(Key("alice", "c")) is not None  # used, though nothing was added
+    assert await sql_store.chain(Key("alice", "c")) is not None  # a read counts as a use
     await time_passes(sql_store.engine, 200)
     await sql_store.sweep()
     assert await sql_store.response(Key("alice", "fork")) is None

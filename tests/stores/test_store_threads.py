@@ -1,4 +1,4 @@
-"""What every store does with threads of the chat WebSocket."""
+"""Chat WebSocket threads in every store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_one_turn_has_a_thread_and_numbers_its_frames_until_it_leaves(stor
     assert await store.take_thread(ALICE, "t2", 100) is None
     assert await store.append_frames(ALICE, "t1", replace(THREAD, last=2), events(1, 2))
     assert await store.append_frames(ALICE, "t1", THREAD, events(3, 4))
-    assert await store.append_frames(ALICE, "t1", THREAD, events(3, 4))  # again: its answer was lost
+    assert await store.append_frames(ALICE, "t1", THREAD, events(3, 4))  # repeated, since its answer was lost
     assert not await store.append_frames(ALICE, "t2", THREAD, events(5, 6))
     assert await store.thread(ALICE, 10.0) == THREAD
     assert await store.threads("alice") == [THREAD]

@@ -1,4 +1,4 @@
-"""What a turn leaves behind and what it holds: commits, renewals, idempotency keys, slots and rates."""
+"""Commits, renewals, idempotency keys, slots and rates in every store."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ async def test_what_turns_charge_is_added_to_a_rate_whatever_it_comes_to(store: 
     assert 19_000 < await store.ahead(tokens) <= 20_000
     assert await store.ahead(Key("bob", "tokens")) == 0
     again = TurnCommit(principal="alice", token="t1", charges=(Charge("tokens", 9e9),))
-    assert await store.commit(again)  # its answer was lost, and it is repeated
+    assert await store.commit(again)  # repeated, since its answer was lost
     lost = TurnCommit(principal="alice", token="x", conversation=ConversationTurn("gone", ()), charges=again.charges)
     assert not await store.commit(lost)
     assert await store.ahead(tokens) <= 20_000
@@ -342,7 +342,7 @@ async def test_of_several_that_are_to_have_a_conversation_the_newest_gets_it(sto
     assert not await store.want(ALICE, "newer", 100.0, newest=False)
     assert await store.want(ALICE, "newest", 100.0, newest=False)
     await store.release(ALICE, "old")
-    assert await store.begin(ALICE, "newer") is not None  # it has not heard of it yet
+    assert await store.begin(ALICE, "newer") is not None  # this turn does not know the newer message yet
     assert (await store.renew(["newer"])).superseded == {"newer"}
     assert await store.want(Key("bob", "trip"), "theirs", 1.0, newest=True)
     assert await store.want(Key("bob", "trip"), "theirs", 1.0, newest=False)

@@ -36,13 +36,13 @@ counter = itertools.count()
 
 
 async def _reference(request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
-    """Does a bit of everything: usage in two reports, a tool of its own, the client's tool in pieces."""
+    """Does a bit of everything: usage in two reports, its own tool, the client's tool in pieces."""
     if request.resume is not None:
         yield "It is "
         for result in request.resume.results.values():
             yield result.text
         return
-    assert request.sampling.temperature is None or request.sampling.temperature >= 0  # its model would get it
+    assert request.sampling.temperature is None or request.sampling.temperature >= 0  # its model would receive it
     yield UsageReported(3, 1)
     if request.tools:
         call_id = f"call_{next(counter)}"
@@ -63,7 +63,7 @@ reference = as_backend(
 
 
 class Approving:
-    """Asks before it pays; a subclass does one thing wrong."""
+    """Requests approval before it pays; a subclass does one thing wrong."""
 
     capabilities = Capabilities(own_tools=frozenset({"pay"}), client_tools=False)
 
@@ -93,7 +93,7 @@ class Approving:
 
 
 async def remembering(request: AgentRequest) -> AsyncIterator[str]:
-    """Keeps what was said by a key that is nobody else's, once it is said."""
+    """Stores messages under a key that belongs to one caller, after its answer."""
     heard = MEMORY.get(request.session_key or "", [])
     yield "Hello, "
     yield " / ".join(heard) or "you"
@@ -146,7 +146,7 @@ def patient_thread(prompt: str, context: RunContext) -> Iterator[str]:
 
 
 class OneConversation:
-    """Holds the state of one turn, as some frameworks' agents do: so the server is given the class, a factory."""
+    """Holds the state of one turn, as some frameworks' agents do: so the server gets the class, a factory."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -159,7 +159,7 @@ class OneConversation:
 
 
 async def handwritten(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application written by hand, with all that is needed and nothing more."""
+    """A hand-written ASGI application with the required features and nothing more."""
     try:
         body = json.loads((await receive())["body"] or b"{}")
     except ValueError:
@@ -303,7 +303,7 @@ class WithKeyAndOtherModels(Conformance):
 
 
 class BehindStarlette(Reference):
-    """The agent's own way to be served, and so watched although it is an ASGI application."""
+    """The agent in an ASGI application of its own, which can still be watched, since `serve` builds it."""
 
     def serve(self, agent: Any) -> object:
         return create_app(Server({"behind": agent}))

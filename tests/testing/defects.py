@@ -39,7 +39,7 @@ from tests.testing.distortion import RUNS_ON, Buffering, Distorted, RunningOn, R
 Chunk = dict[str, Any]
 
 DEFECTS: dict[str, set[str]] = {}
-"""The checks that fail, by the name of the suite."""
+"""The checks that must fail, by the name of the suite."""
 
 LEAVING = {
     "test_the_agent_stops_when_the_client_leaves_a_plain_request",
@@ -64,7 +64,7 @@ class Suite(Conformance):
 
 
 def delta(chunk: Chunk) -> Chunk:
-    """The delta of a chunk; an empty one that belongs to nothing where there is none."""
+    """The delta of a chunk; an unconnected empty one if the chunk has none."""
     return chunk["choices"][0]["delta"] if chunk.get("choices") else {}
 
 
@@ -77,7 +77,7 @@ def ends(chunk: Chunk) -> bool:
 
 
 def also(chunk: Chunk, done: object) -> Chunk:
-    """The chunk, after something was done to a part of it."""
+    """The chunk, after `done` has changed a part of it."""
     return chunk
 
 
@@ -85,7 +85,7 @@ def changed(chunk: Chunk, **fields: Any) -> Chunk:
     return {**chunk, **fields}
 
 
-# the form of a stream
+# stream format
 
 
 @found_by("test_a_stream_is_sent_as_an_event_stream")
@@ -308,7 +308,7 @@ class OneIdForAll(Suite):
 
 @found_by("test_usage_adds_up")
 class UsageNotSummed(Suite):
-    """Only the last of the agent's two reports."""
+    """Reports only the last of the agent's two usage reports."""
 
     @staticmethod
     def _last(body: Chunk) -> Chunk:
@@ -377,7 +377,7 @@ class RunsTwice(Suite):
 
 
 class _Shared:
-    """Keeps the text of the turn in the object, which all turns share."""
+    """Stores the text of the turn in the object, which all turns share."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
@@ -496,7 +496,7 @@ class AnotherOrderOfCallsWhenPlain(_TwoCalls):
 
 
 class _Calls(Suite):
-    """An agent for the client's tool that does one thing wrong."""
+    """An agent that calls the client's tool and does one thing wrong."""
 
     arguments = '{"city": "Paris"}'
 
@@ -665,7 +665,7 @@ class Contract(Suite):
 
 
 def breaking(*items: Any) -> Any:
-    """An agent that says these only where it is to use a tool of its own."""
+    """An agent that outputs these items only for the prompt that uses its own tool."""
 
     async def agent(request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         if request.prompt == Contract.own_tool_prompt:
@@ -747,11 +747,11 @@ class SpeaksAfterItsEnd(Contract):
     agent = breaking("x", Finished(), "y")
 
 
-# what reaches the agent
+# the request that reaches the agent
 
 
 class Losing(Server):
-    """Takes something out of every request before it looks at it."""
+    """Removes a part of every request before it handles the request."""
 
     def __init__(self, lose: Callable[[Chunk], object]) -> None:
         super().__init__(reference)

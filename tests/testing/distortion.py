@@ -1,4 +1,4 @@
-"""Servers that work but for one thing: what a good one says is changed on its way out."""
+"""Servers with one defect: the correct output of a good server is changed on its way out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from openai_compat.http import HttpRequest, ResponseBody, ResponseStart, Send
 from tests.testing.agents import reference
 
 RUNS_ON = 1.1
-"""Seconds that a server with that defect goes on after its client has left."""
+"""Seconds for which a server with that defect continues after its client has disconnected."""
 
 Event = Callable[[bytes, dict[str, Any]], bytes]
 Chunk = Callable[[dict[str, Any]], Any]
 
 
 async def whole_body(request: HttpRequest) -> tuple[dict[str, Any], HttpRequest]:
-    """The request's JSON, and the request with its body unread again."""
+    """The request's JSON, and a copy of the request whose body is unread."""
     content = b"".join([piece async for piece in request.body])
     return parsed(content), with_body(request, content)
 
@@ -42,9 +42,9 @@ def parsed(content: bytes) -> dict[str, Any]:
 
 
 class Distorted(Server):
-    """Changes what it answers.
+    """Changes its answers.
 
-    `event` gets each event of a stream as bytes and the request, `chunk` each JSON event (and may give several, or
+    `event` gets each event of a stream as bytes and the request, `chunk` each JSON event (and may return several, or
     none), `whole` the JSON of plain answers, `error` that of error answers, `head` the headers.
     """
 
@@ -106,7 +106,7 @@ def chunked(change: Chunk) -> Event:
 
 
 class Buffering(Server):
-    """Says everything at the end."""
+    """Sends everything at the end."""
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         messages: list[Any] = []
@@ -120,7 +120,7 @@ class Buffering(Server):
 
 
 class RunningTwice(Server):
-    """Asks the agent once more after a good answer, and throws the second one away."""
+    """Runs the agent a second time after a good answer, and discards the second answer."""
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         content = b"".join([piece async for piece in request.body])
@@ -141,7 +141,7 @@ class RunningTwice(Server):
 
 
 class RunningOn(Server):
-    """Goes on for a while when its client has left at one moment: `plain`, `before`, `between` or `writing`."""
+    """Continues for a while after its client has left at one moment: `plain`, `before`, `between` or `writing`."""
 
     def __init__(self, moment: str) -> None:
         super().__init__(reference)
@@ -158,7 +158,7 @@ class RunningOn(Server):
                 return
             moment = "writing"
             await send(message)
-            for _ in range(5):  # a client that leaves now lets this write go, just before the server hears of it
+            for _ in range(5):  # a client that leaves now releases this write, just before the server notices
                 await anyio.lowlevel.checkpoint()
             moment = "between"
 

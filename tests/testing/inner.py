@@ -1,4 +1,4 @@
-"""Runs the conformance suite in a pytest of its own, in this process, and tells what came out."""
+"""Runs the conformance suite in a separate pytest run, in this process, and returns the outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARGUMENTS = (
 
 @dataclass(eq=False)
 class Outcome:
-    """Names of checks by how they ended; failures with their message, skips with their reason."""
+    """Names of checks by outcome; failures with their message, skips with their reason."""
 
     passed: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def conformance_of(target: str, *options: str) -> Outcome:
-    """What `pytest --openai-compat target` says."""
+    """The outcome of `pytest --openai-compat target`."""
     outcome = Outcome()
     pytest.main([*ARGUMENTS, "--openai-compat", target, *options], plugins=[outcome])
     return outcome

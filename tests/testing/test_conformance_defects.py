@@ -1,4 +1,4 @@
-"""Every defect is found, by the checks that are for it and by no others."""
+"""Every defect is found by the checks for it and by no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents that have no defect pass every check that applies to them."""
+"""Agents without a defect pass every check that applies to them."""
 
 from __future__ import annotations
 

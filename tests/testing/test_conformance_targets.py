@@ -1,4 +1,4 @@
-"""What can be examined, by which key and where; what cannot is told once, in a sentence."""
+"""Targets of the suite, their keys and paths; an unusable target is reported once, in a sentence."""
 
 from __future__ import annotations
 

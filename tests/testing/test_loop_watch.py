@@ -1,4 +1,4 @@
-"""The watch over event loops notices what it is there for, and nothing else."""
+"""The event loop watch detects its faults, and reports nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scripted model is, for the real SDKs and for agents on them, the API of a model."""
+"""A scripted model works as the API of a model for the real SDKs, and for agents that use them."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ Reach = Callable[[ScriptedModel], AbstractAsyncContextManager[tuple[str, Any]]]
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The SDKs leave generators to the collector, which trio reports: asyncio only."""
+    """The SDKs leave generators to the garbage collector, which trio reports: asyncio only."""
     return "asyncio"
 
 
 @pytest.fixture(params=["transport", "socket"])
 def reach(request: pytest.FixtureRequest) -> Reach:
-    """The model's URL, and an HTTP client that gets there."""
+    """The model's URL, and an HTTP client that reaches it."""
 
     @asynccontextmanager
     async def open_client(model: ScriptedModel) -> AsyncIterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Recorded exchanges: kept, compared, and said again."""
+"""Recorded exchanges: stored, compared, and replayed."""
 
 from __future__ import annotations
 

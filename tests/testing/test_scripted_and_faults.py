@@ -1,4 +1,4 @@
-"""The scripted agent, the faults that can be put into agents, and watching them."""
+"""The scripted agent, fault injection, and watched agents."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def said(agent: Any) -> str | None:
 
 
 def streamed_until_failure(agent: Any) -> tuple[str, openai.APIError]:
-    """The text that came before the error inside the stream."""
+    """The text before the error inside the stream."""
     text = ""
     with served(agent) as up:
         stream = up.client.chat.completions.create(model="agent", messages=HELLO, stream=True)
@@ -159,7 +159,7 @@ def test_a_watched_agent_tells_what_it_was_asked_what_it_said_and_how_it_ended()
 
 
 class Asked:
-    """A backend with a way of its own to stop."""
+    """A backend with its own way to stop."""
 
     capabilities = Capabilities()
     asked: list[RunContext]

@@ -1,4 +1,4 @@
-"""The strategies make what they say: every request is accepted, every list of events is answered."""
+"""Every generated request is accepted, and every generated list of events is answered."""
 
 from __future__ import annotations
 

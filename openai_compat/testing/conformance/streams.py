@@ -76,7 +76,7 @@ class StreamChecks(Examination):
         """The first delta of a stream has the role, and no other delta has one.
 
         The SDK concatenates the values of deltas: a role in each gives "assistantassistant…", and none leaves it empty.
-        To fix: put `"role": "assistant"` into the first delta only.
+        Put `"role": "assistant"` into the first delta, and into no other.
         """
         roles = [delta.get("role") for delta in self.streamed.answer.deltas]
         expect(roles[:1] == ["assistant"], f'the first delta must say `"role": "assistant"`; it says {roles[:1]}')
