@@ -19,7 +19,7 @@ from .aio.off_loop import off_loop
 from .aio.timers import call_soon
 from .api.access_log import log_request
 from .api.exchange import Exchange
-from .api.request_hooks import request_outcome, tell_refused
+from .api.request_hooks import report_refused, request_outcome
 from .api.routing import Api, Public, Route
 from .api.server_settings import read_settings
 from .api.services import Services, logger
@@ -225,7 +225,7 @@ class Server:
 
     def _tell_of(self, exchange: Exchange) -> None:
         if exchange.refused is not None:
-            tell_refused(self.services.live.runner.hooks, exchange)
+            report_refused(self.services.live.runner.hooks, exchange)
         if exchange.goes_on:  # the outcome of the turn is known when it ends
             exchange.on_over = log_request
         elif logger.isEnabledFor(logging.INFO):
@@ -268,7 +268,7 @@ class Server:
             pass
         finally:
             self._connections.discard(connection)
-            tell_refused(hooks, connection)
+            report_refused(hooks, connection)
             connection.end()
             log_request(connection)
 
@@ -289,7 +289,7 @@ class Server:
         check_origin(request, self._cors)
         await connection.authenticate()
         if route is None:
-            raise self._routes.unknown(request.path, request.root)
+            raise self._routes.unknown_path(request.path, request.root)
         if route.socket is None:
             raise NotFound(f"There is no WebSocket at {route.shown_path}.", code="unknown_url")
         self.services.live.slots.refuse_when_closed()
@@ -304,7 +304,7 @@ class Server:
         route, arguments = self._routes.find(request.path, request)
         if route is not None:
             exchange.route = route.path
-        api = self._routes.api_below(request.path) if route is None else route.api
+        api = self._routes.find_api(request.path) if route is None else route.api
         if api is not None:
             exchange.errors, exchange.framing = api.errors, api.framing
             if api.id_header is not None:
@@ -319,7 +319,7 @@ class Server:
             exchange.principal = await self.auth.principal(keyed, exchange.request_id)
         # After authentication: a caller without a key must not learn which paths exist.
         if route is None:
-            raise self._routes.unknown(request.path, request.root)
+            raise self._routes.unknown_path(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
             raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
         operation = route.operations.get(request.method) or route.operation(request.method)

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 import openai_compat
-from openai_compat.api.access_record import Common, Line, shown
+from openai_compat.api.access_record import Common, Line, escape_text
 
 from ._terminal_colors import Color, colored
 
@@ -37,7 +37,7 @@ def request_line(line: Line, *, colors: bool) -> str:
     """
     common, (request_id, who, ms, queue_ms, first_ms, _, _, sent, got, _) = line
     begin, ending = _words(common, colors)
-    last = request_id if who is None or who == "anonymous" else f"{shown(who)} {request_id}"
+    last = request_id if who is None or who == "anonymous" else f"{escape_text(who)} {request_id}"
     # Each part has its leading space, so that one string grows and no lists are joined.
     measured = "" if first_ms is None else f" first {first_ms} ms"
     if queue_ms:
@@ -59,7 +59,7 @@ def _words(common: Common, colors: bool) -> tuple[str, str]:
     if stream:
         ending = " stream"
     if asks:
-        ending += f" asks: {', '.join([shown(each) for each in asks])}"
+        ending += f" asks: {', '.join([escape_text(each) for each in asks])}"
     if finish not in ORDINARY:
         ending += f" {finish}"
     if outcome not in GOOD and not note:
@@ -67,12 +67,12 @@ def _words(common: Common, colors: bool) -> tuple[str, str]:
     if reason:
         ending += f" {reason}"
     if note:
-        ending += f" {shown(note)}"
+        ending += f" {escape_text(note)}"
     if colors:
         well = _color(status or 0, outcome)
         number, ending = colored(number, *well), colored(ending, *well)
         used, name = colored(used, "dim"), colored(agent or "", "bold") + " " * (AGENT - len(agent or ""))
-    return f"{number} {name} {f'{method} {shown(path)}'.ljust(REQUEST)}", used + ending
+    return f"{number} {name} {f'{method} {escape_text(path)}'.ljust(REQUEST)}", used + ending
 
 
 def own_frame(traceback: TracebackType | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from openai_compat.api.access_record import FIELDS, AccessRecord, Common, Line, fields_of, line_of, shown
+from openai_compat.api.access_record import FIELDS, AccessRecord, Common, Line, escape_text, fields_of, line_of
 
 from ._request_line import own_frame, request_line
 from ._terminal_colors import colored, wants_colors
@@ -164,15 +164,15 @@ def _json_of_turn(record: logging.LogRecord, line: Line) -> str:
 def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str, str, str, str]:
     """The JSON that many lines share, cached. Each piece ends at the next field that differs between lines."""
     event, method, path, api, status, stream, agent, model, tools, finish, asks, outcome, reason, error, note = common
-    names = asks and [shown(name) for name in asks]
+    names = asks and [escape_text(name) for name in asks]
     first, second, third, fourth, last = [
         _json(piece)[1:-1]
         for piece in (
             {"level": logging.getLevelName(level).lower(), "event": event},
-            {"method": method, "path": shown(path), "api": api, "status": status},
-            {"stream": stream, "agent": agent, "model": model and shown(model)},
+            {"method": method, "path": escape_text(path), "api": api, "status": status},
+            {"stream": stream, "agent": agent, "model": model and escape_text(model)},
             {"tool_calls": tools, "finish": finish, "asks": names, "outcome": outcome}
-            | {"reason": reason, "error": error and shown(error), "note": shown(note)},
+            | {"reason": reason, "error": error and escape_text(error), "note": escape_text(note)},
             {"pid": process or _pid()},
         )
     ]
@@ -181,7 +181,7 @@ def _repeated(level: int, process: int | None, common: Common) -> tuple[str, str
 
 @lru_cache(256)
 def _shown(text: str | None) -> str:
-    return "null" if text is None else _json(shown(text))
+    return "null" if text is None else _json(escape_text(text))
 
 
 def _json(value: Any) -> str:

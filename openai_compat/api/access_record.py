@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from ..policies.hooks import RefusalReason
 from ..turns.turn_log import Finish, Outcome, TurnLog
 
-SHOWN_OF = 200
+MAX_TEXT = 200
 """Longest text from outside that a line shows, in characters."""
 
-OF_REQUEST = (
+REQUEST_FIELDS = (
     "event",
     "request_id",
     "method",
@@ -36,7 +36,7 @@ FIELDS = (
 )
 """The fields of a turn's line, set on its record. Other records of the request have `request_id` too."""
 
-SHOWN = (
+MESSAGE_FIELDS = (
     ("agent=", "agent", ""),
     ("principal=", "principal", ""),
     ("in=", "input_tokens", ""),
@@ -62,7 +62,7 @@ OWN = (
 )
 """The fields whose values differ from line to line."""
 
-# None means unknown. Texts from outside are kept as received: `shown` is for the code that writes them.
+# None means unknown. Texts from outside are kept as received: `escape_text` is for the code that writes them.
 Common: TypeAlias = tuple[
     str,
     str,
@@ -183,13 +183,13 @@ def make_line(
     reason: RefusalReason | None,
 ) -> Line:
     """Collect the values of a line. `log_access` describes the arguments."""
-    ms, path, who = int((time.monotonic() - began) * 1000), path[:SHOWN_OF], principal[:SHOWN_OF] or None
-    note = note and note[:SHOWN_OF]
+    ms, path, who = int((time.monotonic() - began) * 1000), path[:MAX_TEXT], principal[:MAX_TEXT] or None
+    note = note and note[:MAX_TEXT]
     refused = status >= 400 or not status or reason is not None
     known = status or None
     outcome: Outcome | None
     if turn is not None and (turn.outcome is not None or not refused):
-        outcome, error = turn.outcome, turn.error and turn.error[:SHOWN_OF]
+        outcome, error = turn.outcome, turn.error and turn.error[:MAX_TEXT]
     else:
         outcome, error = "refused" if refused else "ok", note if status >= 400 else None
     if turn is None:
@@ -198,14 +198,14 @@ def make_line(
             (request_id, who, ms, None, None, None, None, None, None, None),
         )
     request, queued, first, usage = turn.request, turn.queued, turn.first, turn.usage
-    stream, model, conversation = request.stream, request.model[:SHOWN_OF], request.conversation_id
+    stream, model, conversation = request.stream, request.model[:MAX_TEXT], request.conversation_id
     queue_ms = tools = first_ms = sent = got = cached = None
     if queued is not None:
         queue_ms, tools = int(queued * 1000), turn.tool_calls
     if first is not None:
         first_ms = int((first - began) * 1000)
     if conversation is not None:
-        conversation = conversation[:SHOWN_OF]
+        conversation = conversation[:MAX_TEXT]
     if usage is not None:
         sent, got, cached = usage.input_tokens, usage.output_tokens, usage.cached_tokens
     end, asks, api, agent = turn.finish, turn.asks, turn.api, turn.agent
@@ -230,7 +230,7 @@ def line_of(record: logging.LogRecord) -> Line | None:
         if line is not None:
             return line
     values = vars(record)
-    if not values.keys() >= {*OF_REQUEST}:
+    if not values.keys() >= {*REQUEST_FIELDS}:
         return None
     common: Any = [values.get(name) for name in COMMON]
     common[COMMON.index("asks")] = values.get("asks") and tuple(values["asks"])
@@ -242,14 +242,14 @@ def fields_of(line: Line) -> dict[str, Any]:
     """The fields of a line by name, in order."""
     values: dict[str, Any] = dict(zip(COMMON + OWN, line[0] + line[1], strict=True))
     for name in ("path", "model", "principal", "conversation", "error", "note"):
-        values[name] = values[name] and shown(values[name])
-    values["asks"] = values["asks"] and [shown(name) for name in values["asks"]]
-    return {name: values[name] for name in (FIELDS if values["event"] == "turn" else OF_REQUEST)}
+        values[name] = values[name] and escape_text(values[name])
+    values["asks"] = values["asks"] and [escape_text(name) for name in values["asks"]]
+    return {name: values[name] for name in (FIELDS if values["event"] == "turn" else REQUEST_FIELDS)}
 
 
 def _message(fields: dict[str, Any]) -> str:
     line = f"{fields['request_id']} {fields['method']} {fields['path']} {fields['status'] or '-'} {fields['ms']} ms"
-    for name, field, unit in SHOWN:
+    for name, field, unit in MESSAGE_FIELDS:
         value = fields.get(field)
         if value and value != "ok":
             line += f" {name}{value}{unit}"
@@ -257,6 +257,6 @@ def _message(fields: dict[str, Any]) -> str:
 
 
 @lru_cache(256)
-def shown(text: str) -> str:
+def escape_text(text: str) -> str:
     """Escape a text from outside, so that a line break cannot start a new log line. Escaping twice changes nothing."""
     return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode()

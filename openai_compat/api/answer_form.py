@@ -72,12 +72,12 @@ SSE = Framing("text/event-stream; charset=utf-8", KEEP_ALIVE)
 NDJSON = Framing("application/x-ndjson")
 
 # A shared cache would serve one caller's answer to another.
-WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+WHOLE_HEADERS = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 
 
 def whole_headers(body: bytes) -> list[tuple[bytes, bytes]]:
     """The headers of a whole answer: JSON that must not be cached."""
-    return [*WHOLE, (b"content-length", b"%d" % len(body))]
+    return [*WHOLE_HEADERS, (b"content-length", b"%d" % len(body))]
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ REQUESTS: tuple[type[WireModel], ...] = (
     MetadataUpdate,
     ResponseRequest,
 )
-PARTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
+PARTIAL_REQUESTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
 """Request types with some of the fields of ResponseRequest."""
 TITLES: Mapping[str, str] = {"File": "FileObject", "Response": "ResponseObject"}
 """Titles of schemas whose names generators use for their own classes."""
@@ -85,7 +85,7 @@ EVENT: Mapping[str, Any] = {
     "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
     "required": ["data"],
 }
-NAMED = REF.format(model="")
+REF_PREFIX = REF.format(model="")
 ANSWERS: Mapping[str, Any] = {
     "ChatCompletion": ChatCompletion,
     "ChatCompletionChunk": ChatCompletionChunk,
@@ -114,13 +114,13 @@ ANSWERS: Mapping[str, Any] = {
 }
 
 
-async def document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
+async def send_document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
     # Building the first one would block other requests for too long, and anybody may request it.
-    await exchange.answer(200, await off_loop(_document, routes, needs_key, services, exchange.request.root))
+    await exchange.answer(200, await off_loop(_build_document, routes, needs_key, services, exchange.request.root))
 
 
-def _document(routes: Sequence[Route], needs_key: bool, services: Services, root: str) -> bytes:
+def _build_document(routes: Sequence[Route], needs_key: bool, services: Services, root: str) -> bytes:
     schemas, about = with_rules(_schemas(), services.settings.limits), services.settings.chat_rest
     if about is not None:
         from .chat_rest import openapi as chat_rest  # noqa: PLC0415  (APIs are imported when they are served)
@@ -137,7 +137,7 @@ def _document(routes: Sequence[Route], needs_key: bool, services: Services, root
         },
         # The path where it is mounted: clients put this before each path.
         "servers": [{"url": quote(root) or "/"}],
-        "paths": paths(routes),
+        "paths": path_items(routes),
         "components": {
             "schemas": {
                 # Generators derive class names from titles.
@@ -171,7 +171,9 @@ def _schemas() -> dict[str, Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
     from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
 
-    requests = {request.__name__: request for request in REQUESTS} | {name: _part(name) for name in PARTS}
+    requests = {request.__name__: request for request in REQUESTS} | {
+        name: _partial_request(name) for name in PARTIAL_REQUESTS
+    }
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
         *[(name, "validation", TypeAdapter(request)) for name, request in requests.items()],
         *[(name, "serialization", TypeAdapter(answer)) for name, answer in ANSWERS.items()],
@@ -179,50 +181,50 @@ def _schemas() -> dict[str, Any]:
     found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
     unions = {name: schema for (name, _), schema in found.items() if "$ref" not in schema}
     named = {**shared["$defs"], **unions, "ServerSentEvent": EVENT}
-    return {_plain(name): _readable(schema) for name, schema in named.items()}
+    return {_readable_name(name): _readable_schema(schema) for name, schema in named.items()}
 
 
-def _part(name: str) -> type[WireModel]:
+def _partial_request(name: str) -> type[WireModel]:
     """A request type with some of the fields of ResponseRequest."""
     from pydantic import create_model  # noqa: PLC0415
 
-    fields = {key: field for key, field in ResponseRequest.model_fields.items() if key in PARTS[name]}
+    fields = {key: field for key, field in ResponseRequest.model_fields.items() if key in PARTIAL_REQUESTS[name]}
     taken: dict[str, Any] = {key: (field.annotation, field) for key, field in fields.items()}
     return create_model(name, __base__=WireModel, **taken)
 
 
-def _plain(name: str) -> str:
+def _readable_name(name: str) -> str:
     """A readable name: pydantic adds the direction to the name of a type that is both read and written."""
     own, _, direction = name.partition("-")
     return own + ("Param" if direction == "Input" else "")
 
 
-def _readable(schema: Any) -> Any:
+def _readable_schema(schema: Any) -> Any:
     """The schema with readable names, and `anyOf` for unions without a discriminator: several members may fit."""
     if isinstance(schema, list):
-        return [_readable(item) for item in cast("list[Any]", schema)]
-    if isinstance(schema, str) and schema.startswith(NAMED):
-        return NAMED + _plain(schema.removeprefix(NAMED))
+        return [_readable_schema(item) for item in cast("list[Any]", schema)]
+    if isinstance(schema, str) and schema.startswith(REF_PREFIX):
+        return REF_PREFIX + _readable_name(schema.removeprefix(REF_PREFIX))
     if not isinstance(schema, dict):
         return schema
     fields = cast("dict[str, Any]", schema)
     apart = "discriminator" in fields
-    return {"anyOf" if key == "oneOf" and not apart else key: _readable(value) for key, value in fields.items()}
+    return {"anyOf" if key == "oneOf" and not apart else key: _readable_schema(value) for key, value in fields.items()}
 
 
-def json(name: str, prefix: str = "") -> Content:
+def json_content(name: str, prefix: str = "") -> Content:
     """JSON content with a named schema."""
     return {"application/json": {"schema": {"$ref": REF.format(model=prefix + name)}}}
 
 
-def asked(whole: str | None, event: str, prefix: str = "") -> Content:
+def json_or_events(whole: str | None, event: str, prefix: str = "") -> Content:
     """JSON of one schema or, streamed, events whose data is JSON of another. Some tools validate the event itself."""
-    plain: Content = {} if whole is None else json(whole, prefix)
+    plain: Content = {} if whole is None else json_content(whole, prefix)
     schemas = [{"$ref": REF.format(model=name)} for name in (prefix + event, "ServerSentEvent")]
     return {**plain, "text/event-stream": {"schema": {"anyOf": schemas}}}
 
 
-def paths(routes: Iterable[Route]) -> dict[str, Any]:
+def path_items(routes: Iterable[Route]) -> dict[str, Any]:
     """All described routes, with their operations. Operations of several APIs on one path are merged into one."""
     found: dict[str, Any] = {}
     # The operation gets its name from the route that accepts every request; the answers of the others are added.
@@ -231,12 +233,12 @@ def paths(routes: Iterable[Route]) -> dict[str, Any]:
             continue
         on_path = found.setdefault(route.shown_path, {})
         for method, operation in route.operations.items():
-            described, known = _described(route, operation), on_path.get(method.lower())
-            on_path[method.lower()] = described if known is None else _either(known, described)
+            described, known = _describe_operation(route, operation), on_path.get(method.lower())
+            on_path[method.lower()] = described if known is None else _merge_operations(known, described)
     return found
 
 
-def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+def _merge_operations(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Merge two operations of one path, where headers decide which API answers."""
     responses: dict[str, Any] = dict(one["responses"])
     for status, answer in other["responses"].items():
@@ -251,7 +253,7 @@ def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {**one, "responses": responses, **({"parameters": parameters} if parameters else {})}
 
 
-def _described(route: Route, operation: Operation) -> dict[str, Any]:
+def _describe_operation(route: Route, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if route.open:
         # An empty list removes the security that the document sets for all operations (OpenAPI 3.1, Operation Object).
@@ -273,6 +275,6 @@ def _described(route: Route, operation: Operation) -> dict[str, Any]:
     described["responses"] = {
         str(operation.status): {"description": "The answer", "content": operation.answer},
         **found,
-        "default": {"description": "An error", "content": json(error)},
+        "default": {"description": "An error", "content": json_content(error)},
     }
     return described

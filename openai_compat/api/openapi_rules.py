@@ -18,12 +18,12 @@ from ..wire.responses.tool_types import CHECKED_TOOLS
 Schema: TypeAlias = Mapping[str, Any]
 
 NULL: Schema = {"type": "null"}
-GIVEN: Schema = {"not": NULL}
+NOT_NULL: Schema = {"not": NULL}
 TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-SOMETHING: Schema = {**GIVEN, "minItems": 1}
+NOT_EMPTY: Schema = {**NOT_NULL, "minItems": 1}
 
 
-def _needs(name: str, schema: Schema = GIVEN) -> Schema:
+def _required(name: str, schema: Schema = NOT_NULL) -> Schema:
     return {"required": [name], "properties": {name: schema}}
 
 
@@ -32,16 +32,16 @@ def _unless_null(name: str, then: Schema) -> Schema:
     return {"anyOf": [{"properties": {name: NULL}}, then]}
 
 
-def _one_of(*names: str) -> Schema:
+def _at_least_one(*names: str) -> Schema:
     return {"not": {"properties": dict.fromkeys(names, NULL)}}
 
 
-def _misplaced(names: Iterable[str]) -> Mapping[str, Schema]:
+def _misplaced_parameters(names: Iterable[str]) -> Mapping[str, Schema]:
     """Parameters of another API: only values that request nothing are allowed."""
     return {name: {"properties": {name: {"enum": [None, *NOTHING_ASKED.get(name, ())]}}} for name in names}
 
 
-def _other(known: Iterable[str]) -> Schema:
+def _unknown_type(known: Iterable[str]) -> Schema:
     # Otherwise an invalid item of a known type would pass as an item of an unknown type.
     return {"properties": {"type": {"not": {"enum": sorted(known)}}}}
 
@@ -50,7 +50,7 @@ _WITHOUT_INPUT: Schema = {
     "conversation": NULL,
     "previous_response_id": NULL,
     "generate": {"enum": [None, True]},
-    "prompt_cache_options": {"not": {"type": "object", **_needs("prewarm", {"const": True})}},
+    "prompt_cache_options": {"not": {"type": "object", **_required("prewarm", {"const": True})}},
 }
 _ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"properties": {"previous_response_id": NULL}})}
 
@@ -58,12 +58,12 @@ _ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"propert
 def _input_of(fields: Container[str]) -> Schema:
     """The rule of a request with these fields: `input` is required, unless another field replaces it."""
     without = {name: schema for name, schema in _WITHOUT_INPUT.items() if name in fields}
-    return {"if": {"properties": without}, "then": _needs("input", SOMETHING)}
+    return {"if": {"properties": without}, "then": _required("input", NOT_EMPTY)}
 
 
 _ITEM: Schema = {
     "properties": {"type": {"not": {"enum": ["item_reference", *sorted(ONLY_ASKED)]}}},
-    "anyOf": [_needs("role"), _needs("type")],
+    "anyOf": [_required("role"), _required("type")],
 }
 _ITEMS: Schema = {"dependentSchemas": {"items": {"properties": {"items": {"items": _ITEM}}}}}
 
@@ -71,16 +71,16 @@ RULES: Mapping[str, Schema] = {
     "ChatCompletionRequest": {
         "properties": {"functions": NULL, "function_call": NULL},
         "dependentSchemas": {
-            "top_logprobs": _unless_null("top_logprobs", _needs("logprobs", {"const": True})),
+            "top_logprobs": _unless_null("top_logprobs", _required("logprobs", {"const": True})),
             "modalities": {
-                "anyOf": [{"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}}, _needs("audio")]
+                "anyOf": [{"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}}, _required("audio")]
             },
-            **_misplaced(OF_RESPONSES),
+            **_misplaced_parameters(OF_RESPONSES),
         },
     },
     "CompletionRequest": {
         "properties": {"suffix": NULL, "logprobs": NULL, "best_of": {"enum": [None, 1]}, "prompt": TEXTS},
-        "dependentSchemas": _misplaced(NOT_OF_COMPLETIONS),
+        "dependentSchemas": _misplaced_parameters(NOT_OF_COMPLETIONS),
     },
     "ResponseRequest": {
         **_input_of(ResponseRequest.model_fields),
@@ -93,19 +93,19 @@ RULES: Mapping[str, Schema] = {
                     {"properties": {"store": {"enum": [None, True]}}},
                 ]
             },
-            **_misplaced(OF_CHAT),
+            **_misplaced_parameters(OF_CHAT),
         },
     },
     "CompactRequest": _input_of(COMPACT_FIELDS),
     "InputTokensRequest": {**_input_of(TOKEN_FIELDS), "dependentSchemas": _ONE_BEGINNING},
     "ConversationCreate": _ITEMS,
     "ConversationItems": _ITEMS,
-    "ItemFileContent": _one_of("file_data", "file_id", "file_url"),
-    "ItemImageContent": _one_of("image_url", "file_id"),
+    "ItemFileContent": _at_least_one("file_data", "file_id", "file_url"),
+    "ItemImageContent": _at_least_one("image_url", "file_id"),
     "ItemReferenceParam": {"if": {"properties": {"type": NULL}}, "then": {"not": {"required": ["role"]}}},
-    "OtherItemParam": _other(VALIDATED_TYPES),
-    "OtherToolParam": _other(CHECKED_TOOLS),
-    "OtherChoiceParam": _other(CHOICES),
+    "OtherItemParam": _unknown_type(VALIDATED_TYPES),
+    "OtherToolParam": _unknown_type(CHECKED_TOOLS),
+    "OtherChoiceParam": _unknown_type(CHOICES),
 }
 
 
@@ -117,14 +117,14 @@ def with_rules(schemas: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
     }
     found = dict(schemas)
     for rules in (RULES, bounds):
-        found |= {name: _merged(found[name], rule) for name, rule in rules.items()}
+        found |= {name: _merge_rule(found[name], rule) for name, rule in rules.items()}
     return found
 
 
-def _merged(schema: Any, rule: Schema) -> dict[str, Any]:
+def _merge_rule(schema: Any, rule: Schema) -> dict[str, Any]:
     merged = dict(cast("Mapping[str, Any]", schema))
     for key, value in rule.items():
         known = merged.get(key)
         both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(known, cast("Schema", value)) if both else value
+        merged[key] = _merge_rule(known, cast("Schema", value)) if both else value
     return merged

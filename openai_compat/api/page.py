@@ -61,7 +61,7 @@ async def send_file(services: Services, exchange: Exchange, name: str) -> None:
     await exchange.answer(200, content, ("Content-Type", MEDIA_TYPES[name.rpartition(".")[2]]), *headers)
 
 
-async def lead_to_page(services: Services, exchange: Exchange) -> None:
+async def redirect_to_page(services: Services, exchange: Exchange) -> None:
     """Redirect a browser at the root to the page."""
     await _redirect(exchange)
 
@@ -71,7 +71,7 @@ async def _redirect(exchange: Exchange) -> None:
     await exchange.answer(307, b"", ("Location", "ui/"), ("Content-Type", "text/plain"))
 
 
-def asks_for_a_page(request: HttpRequest) -> bool:
+def is_page_request(request: HttpRequest) -> bool:
     """True for a browser that opens an address; programs accept JSON, or anything."""
     return request.method in ("GET", "HEAD") and "text/html" in (request.header(b"accept") or "")
 
@@ -86,6 +86,6 @@ PAGE = Api(
 )
 ROOT = Api(
     name="page, from the root",
-    routes=(Route("/", {"GET": Operation(lead_to_page)}, open=True, described=False),),
-    when=asks_for_a_page,
+    routes=(Route("/", {"GET": Operation(redirect_to_page)}, open=True, described=False),),
+    when=is_page_request,
 )

@@ -30,14 +30,14 @@ def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 
     # At most nine digits: `int` raises ValueError for thousands.
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= most:
         raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
-    return PageQuery(int(limit[:9]), _order(sent.get("order", default_order)), sent.get("after"))
+    return PageQuery(int(limit[:9]), _parse_order(sent.get("order", default_order)), sent.get("after"))
 
 
 def list_page(objects: Sequence[dict[str, Any]], query: str, default_order: Order) -> dict[str, Any]:
     """A page of a list that never changes. `objects` are ordered oldest first. Raises InvalidRequest."""
     asked = page_query(query, default_order)
     ordered = objects if asked.order == "asc" else objects[::-1]
-    start = _start([found["id"] for found in ordered], asked.after)
+    start = _start_index([found["id"] for found in ordered], asked.after)
     data = ordered[start : start + asked.limit]
     return page_of(data, more=start + len(data) < len(ordered))
 
@@ -59,7 +59,7 @@ def unknown_cursor() -> InvalidRequest:
     return InvalidRequest("'after' is the id of no object in this list.", param="after", code="invalid_value")
 
 
-def _start(ids: Sequence[str], after: str | None) -> int:
+def _start_index(ids: Sequence[str], after: str | None) -> int:
     if after is None:
         return 0
     if after not in ids:
@@ -67,7 +67,7 @@ def _start(ids: Sequence[str], after: str | None) -> int:
     return ids.index(after) + 1
 
 
-def _order(sent: str) -> Order:
+def _parse_order(sent: str) -> Order:
     match sent:
         case "asc" | "desc":
             return sent

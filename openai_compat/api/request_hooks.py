@@ -10,14 +10,14 @@ from ..turns.hooked_run import HookSet
 from ..turns.refusals import refusal_reason
 from .access_log import log_access
 from .exchange import Exchange
-from .routing import shown
+from .routing import openapi_path
 from .websocket import WebSocketConnection
 
 
 def request_outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
     """The outcome of a request, for hooks."""
     return RequestOutcome(
-        route=None if exchange.route is None else shown(exchange.route),
+        route=None if exchange.route is None else openapi_path(exchange.route),
         status=exchange.status,
         note=exchange.note,
         principal=exchange.principal.id,
@@ -26,12 +26,12 @@ def request_outcome(exchange: Exchange | WebSocketConnection, *, agent_started: 
     )
 
 
-def tell_refused(hooks: HookSet, exchange: Exchange | WebSocketConnection) -> None:
+def report_refused(hooks: HookSet, exchange: Exchange | WebSocketConnection) -> None:
     """Report to hooks that a request was refused, if it was."""
     hooks.refused(exchange.request_id, exchange.principal.id, exchange.refused, exchange.note)
 
 
-def tell_refused_frame(
+def report_refused_frame(
     hooks: HookSet, connection: WebSocketConnection, error: OpenAICompatError, request_id: str
 ) -> None:
     """Report to hooks and the log that a frame was refused before it became a turn, which would report its own refusal."""

@@ -13,7 +13,7 @@ from .chat import completions as chat
 from .chat import kept_conversations as conversations
 from .chat import legacy_completions
 from .chat import stored_completions as stored
-from .openapi import FORM, asked, json
+from .openapi import FORM, json_content, json_or_events
 from .responses import compact as compaction
 from .responses import endpoint as responses
 from .responses.websocket import connection as responses_socket
@@ -48,14 +48,14 @@ V1 = (
                 chat.create,
                 "createChatCompletion",
                 "Create a chat completion",
-                asked("ChatCompletion", "ChatCompletionChunk"),
-                body=json("ChatCompletionRequest"),
+                json_or_events("ChatCompletion", "ChatCompletionChunk"),
+                body=json_content("ChatCompletionRequest"),
             ),
             "GET": Operation(
                 stored.list_completions,
                 "listChatCompletions",
                 "List stored chat completions",
-                json("CompletionPage"),
+                json_content("CompletionPage"),
                 query={**LIST, "model": {"type": "string"}},
             ),
         },
@@ -64,17 +64,23 @@ V1 = (
         "/chat/completions/{completion_id}",
         {
             "GET": Operation(
-                stored.get_completion, "getChatCompletion", "Get a stored chat completion", json("ChatCompletion")
+                stored.get_completion,
+                "getChatCompletion",
+                "Get a stored chat completion",
+                json_content("ChatCompletion"),
             ),
             "POST": Operation(
                 stored.update_completion,
                 "updateChatCompletion",
                 "Update the metadata of a stored chat completion",
-                json("ChatCompletion"),
-                body=json("MetadataUpdate"),
+                json_content("ChatCompletion"),
+                body=json_content("MetadataUpdate"),
             ),
             "DELETE": Operation(
-                stored.delete_completion, "deleteChatCompletion", "Delete a stored chat completion", json("Deleted")
+                stored.delete_completion,
+                "deleteChatCompletion",
+                "Delete a stored chat completion",
+                json_content("Deleted"),
             ),
         },
     ),
@@ -85,7 +91,7 @@ V1 = (
                 stored.list_messages,
                 "getChatCompletionMessages",
                 "List the messages that a chat completion was made from",
-                json("MessagePage"),
+                json_content("MessagePage"),
                 query=LIST,
             )
         },
@@ -98,10 +104,13 @@ V1 = (
                 conversations.get_conversation,
                 "getChatConversation",
                 "Get the messages of a conversation",
-                json("KeptConversation"),
+                json_content("KeptConversation"),
             ),
             "DELETE": Operation(
-                conversations.delete_conversation, "deleteChatConversation", "Delete a conversation", json("Deleted")
+                conversations.delete_conversation,
+                "deleteChatConversation",
+                "Delete a conversation",
+                json_content("Deleted"),
             ),
         },
     ),
@@ -112,8 +121,8 @@ V1 = (
                 legacy_completions.create,
                 "createCompletion",
                 "Create a text completion",
-                asked("TextCompletion", "TextCompletion"),
-                body=json("CompletionRequest"),
+                json_or_events("TextCompletion", "TextCompletion"),
+                body=json_content("CompletionRequest"),
             )
         },
     ),
@@ -124,8 +133,8 @@ V1 = (
                 conversations_api.create,
                 "createConversation",
                 "Create a conversation",
-                json("ConversationObject"),
-                body=json("ConversationCreate"),
+                json_content("ConversationObject"),
+                body=json_content("ConversationCreate"),
             )
         },
     ),
@@ -133,17 +142,20 @@ V1 = (
         "/conversations/{conversation_id:path}",
         {
             "GET": Operation(
-                conversations_api.retrieve, "getConversation", "Get a conversation", json("ConversationObject")
+                conversations_api.retrieve, "getConversation", "Get a conversation", json_content("ConversationObject")
             ),
             "POST": Operation(
                 conversations_api.update,
                 "updateConversation",
                 "Update the metadata of a conversation",
-                json("ConversationObject"),
-                body=json("MetadataUpdate"),
+                json_content("ConversationObject"),
+                body=json_content("MetadataUpdate"),
             ),
             "DELETE": Operation(
-                conversations_api.delete, "deleteConversation", "Delete a conversation", json("DeletedConversation")
+                conversations_api.delete,
+                "deleteConversation",
+                "Delete a conversation",
+                json_content("DeletedConversation"),
             ),
         },
     ),
@@ -154,15 +166,15 @@ V1 = (
                 conversations_api.list_items,
                 "listConversationItems",
                 "List the items of a conversation",
-                json("ItemPage"),
+                json_content("ItemPage"),
                 query=LIST,
             ),
             "POST": Operation(
                 conversations_api.add_items,
                 "createConversationItems",
                 "Add items to a conversation",
-                json("ItemPage"),
-                body=json("ConversationItems"),
+                json_content("ItemPage"),
+                body=json_content("ConversationItems"),
             ),
         },
     ),
@@ -174,7 +186,7 @@ V1 = (
                 conversations_api.delete_item,
                 "deleteConversationItem",
                 "Delete an item of a conversation",
-                json("ConversationObject"),
+                json_content("ConversationObject"),
             ),
         },
     ),
@@ -185,8 +197,8 @@ V1 = (
                 decisions.create,
                 "createDecision",
                 "Answer questions with probabilities",
-                json("DecisionResult"),
-                body=json("DecisionRequest"),
+                json_content("DecisionResult"),
+                body=json_content("DecisionRequest"),
             )
         },
     ),
@@ -197,23 +209,23 @@ V1 = (
                 embeddings.create,
                 "createEmbedding",
                 "Create embeddings",
-                json("EmbeddingList"),
-                body=json("EmbeddingRequest"),
+                json_content("EmbeddingList"),
+                body=json_content("EmbeddingRequest"),
             )
         },
     ),
     Route(
         "/files",
         {
-            "POST": Operation(files.create, "createFile", "Upload a file", json("File"), body=FORM),
-            "GET": Operation(files.list_files, "listFiles", "List files", json("FilePage"), query=FILES),
+            "POST": Operation(files.create, "createFile", "Upload a file", json_content("File"), body=FORM),
+            "GET": Operation(files.list_files, "listFiles", "List files", json_content("FilePage"), query=FILES),
         },
     ),
     Route(
         "/files/{file_id}",
         {
-            "GET": Operation(files.retrieve, "retrieveFile", "Get the metadata of a file", json("File")),
-            "DELETE": Operation(files.delete, "deleteFile", "Delete a file", json("DeletedFile")),
+            "GET": Operation(files.retrieve, "retrieveFile", "Get the metadata of a file", json_content("File")),
+            "DELETE": Operation(files.delete, "deleteFile", "Delete a file", json_content("DeletedFile")),
         },
     ),
     Route(
@@ -227,8 +239,8 @@ V1 = (
                 responses.create,
                 "createResponse",
                 "Create a response; GET with an upgrade to WebSocket does so too",
-                asked("Response", "ResponseStreamEvent"),
-                body=json("ResponseRequest"),
+                json_or_events("Response", "ResponseStreamEvent"),
+                body=json_content("ResponseRequest"),
             )
         },
         responses_socket.serve,
@@ -240,8 +252,8 @@ V1 = (
                 compaction.compact,
                 "compactResponse",
                 "Compact a conversation",
-                json("CompactedResponse"),
-                body=json("CompactRequest"),
+                json_content("CompactedResponse"),
+                body=json_content("CompactRequest"),
             )
         },
     ),
@@ -252,8 +264,8 @@ V1 = (
                 compaction.input_tokens,
                 "countResponseInputTokens",
                 "Count the input tokens of a request",
-                json("InputTokens"),
-                body=json("InputTokensRequest"),
+                json_content("InputTokens"),
+                body=json_content("InputTokensRequest"),
             )
         },
     ),
@@ -264,15 +276,17 @@ V1 = (
                 responses.retrieve,
                 "getResponse",
                 "Get a response, or stream its events",
-                asked("Response", "ResponseStreamEvent"),
+                json_or_events("Response", "ResponseStreamEvent"),
                 query=FOLLOW,
             ),
-            "DELETE": Operation(responses.delete, "deleteResponse", "Delete a response", json("DeletedResponse")),
+            "DELETE": Operation(
+                responses.delete, "deleteResponse", "Delete a response", json_content("DeletedResponse")
+            ),
         },
     ),
     Route(
         "/responses/{response_id}/cancel",
-        {"POST": Operation(responses.stop, "cancelResponse", "Cancel a background response", json("Response"))},
+        {"POST": Operation(responses.stop, "cancelResponse", "Cancel a background response", json_content("Response"))},
     ),
     Route(
         "/responses/{response_id}/input_items",
@@ -281,19 +295,19 @@ V1 = (
                 responses.list_input_items,
                 "listInputItems",
                 "List the input items of a response",
-                json("InputItemPage"),
+                json_content("InputItemPage"),
                 query=LIST,
             )
         },
     ),
     Route(
         "/models",
-        {"GET": Operation(models.list_models, "listModels", "List the models", json("ModelList"))},
+        {"GET": Operation(models.list_models, "listModels", "List the models", json_content("ModelList"))},
         group="models",
     ),
     Route(
         "/models/{model:path}",
-        {"GET": Operation(models.get_model, "retrieveModel", "Get a model", json("Model"))},
+        {"GET": Operation(models.get_model, "retrieveModel", "Get a model", json_content("Model"))},
         group="models",
     ),
 )
@@ -303,7 +317,7 @@ DEPLOYMENTS = (
     Route("/deployments/{model:path}/completions", {"POST": Operation(deployments.complete)}, described=False),
     Route("/deployments/{model:path}/embeddings", {"POST": Operation(deployments.embed)}, described=False),
 )
-OWN = (
+SERVER_ROUTES = (
     Route(
         "/healthz",
         {"GET": Operation(health.healthz, "isAlive", "Check that the process is alive", STATUS)},
@@ -319,23 +333,23 @@ OWN = (
 
 
 @functools.cache
-def openai(bare_paths: bool) -> Api:
+def openai_api(bare_paths: bool) -> Api:
     """OpenAI's API, below `/v1` and where Azure's clients look for it."""
     prefixes = ("/openai/v1", "/openai", *([""] if bare_paths else []))
-    return Api(name="openai", routes=[_below("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)])
+    return Api(name="openai", routes=[_prefixed("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)])
 
 
-def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
+def _prefixed(prefix: str, route: Route, others: Iterable[str]) -> Route:
     return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
 
 
 def routes(settings: Settings, apis: Iterable[Api], sockets: Iterable[Route], *, needs_key: bool) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
-    served, chat_rest = [openai(settings.bare_paths)], settings.chat_rest
+    served, chat_rest = [openai_api(settings.bare_paths)], settings.chat_rest
     if chat_rest is not None:
         from .chat_rest.routes import ROUTES as CHAT_REST  # noqa: PLC0415  (APIs are imported when they are served)
 
-        below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
+        below = [replace(_prefixed(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
         served.append(Api(name="chat rest", routes=below, prefix=chat_rest.prefix))
     if settings.page:
         from .page import PAGE, ROOT  # noqa: PLC0415
@@ -347,9 +361,9 @@ def routes(settings: Settings, apis: Iterable[Api], sockets: Iterable[Route], *,
         for api in served
         for route in api.routes
     ]
-    found += [*OWN, *sockets]
+    found += [*SERVER_ROUTES, *sockets]
     if settings.resource is not None:
         found.append(resource_metadata.route(settings.resource))
-    document = functools.partial(openapi.document, found, needs_key)
+    document = functools.partial(openapi.send_document, found, needs_key)
     description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
     return Routes([*found, description])

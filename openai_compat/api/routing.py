@@ -102,10 +102,10 @@ class Route:
     @property
     def shown_path(self) -> str:
         """The template as OpenAPI writes it."""
-        return shown(self.path)
+        return openapi_path(self.path)
 
 
-def shown(path: str) -> str:
+def openapi_path(path: str) -> str:
     """A route's template as OpenAPI writes it."""
     return path.replace(":path}", "}")
 
@@ -189,18 +189,18 @@ class Routes:
             path = path.rstrip("/")
             shared = self._fixed.get(path)
         if shared is not None:
-            return _meant(shared, request), ()
+            return _select_route(shared, request), ()
         for template in self._templates:
             values = template.match(path)
             if values is not None:
-                return _meant(template.routes, request), values
+                return _select_route(template.routes, request), values
         return None, ()
 
-    def api_below(self, path: str) -> Api | None:
+    def find_api(self, path: str) -> Api | None:
         """The API that claims a path which no route serves."""
         return next((api for prefix, api in self._prefixes if path.startswith(f"{prefix}/")), None)
 
-    def unknown(self, path: str, root: str) -> NotFound:
+    def unknown_path(self, path: str, root: str) -> NotFound:
         """The error for a path that is not served, with a guess at what the client's base URL lacks."""
         below_v1, _ = self.find(f"/v1{path}")
         doubled = path.startswith("/v1/v1/") and self.find(path.removeprefix("/v1"))[0] is not None
@@ -213,7 +213,7 @@ class Routes:
         return NotFound(f"{shown or '/'} is not served here. {hint}", code="unknown_url")
 
 
-def _meant(shared: Sequence[Route], request: HttpRequest | None) -> Route | None:
+def _select_route(shared: Sequence[Route], request: HttpRequest | None) -> Route | None:
     for route in shared:
         if route.when is None or (request is not None and route.when(request)):
             return route

@@ -201,7 +201,7 @@ def test_an_unknown_path_is_named_and_what_the_base_url_may_lack_is_guessed() ->
 
 @requirement("paths.unknown")
 def test_a_base_url_without_v1_is_guessed_where_such_paths_are_not_served() -> None:
-    error = Server(lambda prompt: prompt)._routes.unknown("/chat/completions", "/ai")
+    error = Server(lambda prompt: prompt)._routes.unknown_path("/chat/completions", "/ai")
     assert error.message == "/chat/completions is not served here. The API is below /ai/v1: end the base URL with it."
 
 

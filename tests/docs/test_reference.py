@@ -46,7 +46,7 @@ from openai_compat import (
 from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.agents.frameworks import FRAMEWORKS
 from openai_compat.api import follow as following
-from openai_compat.api.routes import DEPLOYMENTS, OWN, V1
+from openai_compat.api.routes import DEPLOYMENTS, SERVER_ROUTES, V1
 from openai_compat.backends import subprocess as subprocess_backend
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.backends.openai import OpenAIBackend
@@ -380,7 +380,7 @@ def test_every_request_about_responses_is_in_its_table() -> None:
 
 def test_every_endpoint_is_in_the_table() -> None:
     rows = [(name(row[0]), row[1], row[2]) for row in table("http.md", "path")]
-    routes = [(f"/v1{route.shown_path}", route) for route in V1] + [(route.path, route) for route in OWN]
+    routes = [(f"/v1{route.shown_path}", route) for route in V1] + [(route.path, route) for route in SERVER_ROUTES]
 
     assert rows == [
         *[(path, ", ".join(route.operations), "no" if route.open else "yes") for path, route in routes],

@@ -42,16 +42,16 @@ def schemas() -> Mapping[str, Any]:
     )
 
 
-def named(name: str) -> Mapping[str, Any]:
+def json_content(name: str) -> Mapping[str, Any]:
     """JSON content with the named schema."""
-    return {"application/json": _of(PREFIX + name)}
+    return {"application/json": _schema_ref(PREFIX + name)}
 
 
-def answered() -> Mapping[str, Any]:
+def message_or_events() -> Mapping[str, Any]:
     """A message, or its events. Some tools validate the whole event, not only its data."""
-    events = [_of(name)["schema"] for name in (f"{PREFIX}Event", "ServerSentEvent")]
-    return {**named("Message"), "text/event-stream": {"schema": {"anyOf": events}}}
+    events = [_schema_ref(name)["schema"] for name in (f"{PREFIX}Event", "ServerSentEvent")]
+    return {**json_content("Message"), "text/event-stream": {"schema": {"anyOf": events}}}
 
 
-def _of(name: str) -> Mapping[str, Any]:
+def _schema_ref(name: str) -> Mapping[str, Any]:
     return {"schema": {"$ref": f"#/components/schemas/{name}"}}

@@ -38,20 +38,20 @@ class AnthropicMessages(Api):
             MessagesEndpoint(own_tools, SentTurns(reconnect)).create,
             "createMessage",
             "Ask an agent",
-            openapi.answered(),
-            body=openapi.named("MessagesRequest"),
+            openapi.message_or_events(),
+            body=openapi.json_content("MessagesRequest"),
         )
         count = Operation(
             count_tokens,
             "countMessageTokens",
             "Count a request's tokens",
-            openapi.named("TokensCounted"),
-            body=openapi.named("TokenCountRequest"),
+            openapi.json_content("TokensCounted"),
+            body=openapi.json_content("TokenCountRequest"),
         )
         models = Operation(
-            list_models, "listMessageModels", "List the agents", openapi.named("ModelPage"), query=PAGING
+            list_models, "listMessageModels", "List the agents", openapi.json_content("ModelPage"), query=PAGING
         )
-        model = Operation(get_model, "retrieveMessageModel", "Retrieve an agent", openapi.named("Model"))
+        model = Operation(get_model, "retrieveMessageModel", "Retrieve an agent", openapi.json_content("Model"))
         super().__init__(
             name="anthropic messages",
             routes=[

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..openapi import asked as asked_of
-from ..openapi import json as json_of
+from .. import openapi
 from ..routing import Operation, Route
 from . import approve as approving
 from . import catalog, completions, conversations, grants, messages
 from .openapi import PREFIX
 
-json, asked = partial(json_of, prefix=PREFIX), partial(asked_of, prefix=PREFIX)
+json_content = partial(openapi.json_content, prefix=PREFIX)
+json_or_events = partial(openapi.json_or_events, prefix=PREFIX)
 
 PAGE: Mapping[str, Any] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100},
@@ -34,8 +34,8 @@ ROUTES: Sequence[Route] = (
                 completions.create,
                 "createChatRestCompletion",
                 "Answer messages",
-                asked("Completion", "Piece"),
-                body=json("CompletionsRequest"),
+                json_or_events("Completion", "Piece"),
+                body=json_content("CompletionsRequest"),
             )
         },
     ),
@@ -46,8 +46,8 @@ ROUTES: Sequence[Route] = (
                 completions.quick,
                 "askQuickly",
                 "Answer one prompt",
-                json("QuickAnswer"),
-                body=json("QuickRequest"),
+                json_content("QuickAnswer"),
+                body=json_content("QuickRequest"),
             )
         },
     ),
@@ -58,8 +58,8 @@ ROUTES: Sequence[Route] = (
                 completions.smart,
                 "askWithContext",
                 "Answer messages, and return the ids of their context",
-                asked("Completion", "Piece"),
-                body=json("CompletionsRequest"),
+                json_or_events("Completion", "Piece"),
+                body=json_content("CompletionsRequest"),
             )
         },
     ),
@@ -70,15 +70,15 @@ ROUTES: Sequence[Route] = (
                 conversations.list_conversations,
                 "listConversations",
                 "List conversations",
-                json("ConversationList"),
+                json_content("ConversationList"),
                 query=PAGE,
             ),
             "POST": Operation(
                 conversations.create,
                 "startConversation",
                 "Create a conversation",
-                json("ConversationAnswer"),
-                body=json("NewConversation"),
+                json_content("ConversationAnswer"),
+                body=json_content("NewConversation"),
                 status=201,
             ),
         },
@@ -90,9 +90,11 @@ ROUTES: Sequence[Route] = (
                 conversations.get,
                 "readConversation",
                 "Get a conversation with its messages",
-                json("ConversationWithMessages"),
+                json_content("ConversationWithMessages"),
             ),
-            "DELETE": Operation(conversations.delete, "removeConversation", "Delete a conversation", json("Done")),
+            "DELETE": Operation(
+                conversations.delete, "removeConversation", "Delete a conversation", json_content("Done")
+            ),
         },
     ),
     Route(
@@ -102,8 +104,8 @@ ROUTES: Sequence[Route] = (
                 conversations.rename,
                 "renameConversation",
                 "Rename a conversation",
-                json("ConversationAnswer"),
-                body=json("NewTitle"),
+                json_content("ConversationAnswer"),
+                body=json_content("NewTitle"),
             )
         },
     ),
@@ -114,8 +116,8 @@ ROUTES: Sequence[Route] = (
                 conversations.fork,
                 "forkConversation",
                 "Copy a conversation",
-                json("ConversationAnswer"),
-                body=json("ForkRequest"),
+                json_content("ConversationAnswer"),
+                body=json_content("ForkRequest"),
                 status=201,
             )
         },
@@ -127,7 +129,7 @@ ROUTES: Sequence[Route] = (
                 conversations.export,
                 "exportConversation",
                 "Export a conversation",
-                {**json("ConversationExport"), "text/markdown": {"schema": {"type": "string"}}},
+                {**json_content("ConversationExport"), "text/markdown": {"schema": {"type": "string"}}},
                 query={"format": {"enum": ["json", "markdown"]}},
             )
         },
@@ -136,20 +138,23 @@ ROUTES: Sequence[Route] = (
         f"{ONE}/messages",
         {
             "GET": Operation(
-                conversations.list_messages, "listMessages", "List the messages of a conversation", json("MessageList")
+                conversations.list_messages,
+                "listMessages",
+                "List the messages of a conversation",
+                json_content("MessageList"),
             ),
             "POST": Operation(
                 messages.create,
                 "sendMessage",
                 "Send a message",
-                asked("MessageAnswer", "Piece"),
-                body=json("MessageRequest"),
+                json_or_events("MessageAnswer", "Piece"),
+                body=json_content("MessageRequest"),
             ),
         },
     ),
     Route(
         f"{ONE}/messages/{{message_id}}",
-        {"DELETE": Operation(conversations.delete_message, "deleteMessage", "Delete a message", json("Done"))},
+        {"DELETE": Operation(conversations.delete_message, "deleteMessage", "Delete a message", json_content("Done"))},
     ),
     Route(
         f"{ONE}/messages/with-tools",
@@ -158,8 +163,8 @@ ROUTES: Sequence[Route] = (
                 messages.with_tools,
                 "sendMessageWithTools",
                 "Send a message to an agent with tools",
-                asked("MessageAnswer", "Piece"),
-                body=json("ToolMessageRequest"),
+                json_or_events("MessageAnswer", "Piece"),
+                body=json_content("ToolMessageRequest"),
             )
         },
     ),
@@ -170,8 +175,8 @@ ROUTES: Sequence[Route] = (
                 messages.agentic,
                 "runAgent",
                 "Run an agent, and stream each step",
-                asked(None, "AgenticEvent"),
-                body=json("AgenticRequest"),
+                json_or_events(None, "AgenticEvent"),
+                body=json_content("AgenticRequest"),
             )
         },
     ),
@@ -182,14 +187,14 @@ ROUTES: Sequence[Route] = (
                 catalog.list_models,
                 "listChatModels",
                 "List the models",
-                json("ModelList"),
+                json_content("ModelList"),
                 query={"provider": {"type": "string"}},
             )
         },
     ),
     Route(
         "/providers",
-        {"GET": Operation(catalog.list_providers, "listProviders", "List the providers", json("ProviderList"))},
+        {"GET": Operation(catalog.list_providers, "listProviders", "List the providers", json_content("ProviderList"))},
     ),
     Route(
         "/providers/default",
@@ -198,8 +203,8 @@ ROUTES: Sequence[Route] = (
                 catalog.choose,
                 "setDefaultProvider",
                 "Set the default provider",
-                json("ProviderChanged"),
-                body=json("DefaultProviderRequest"),
+                json_content("ProviderChanged"),
+                body=json_content("DefaultProviderRequest"),
             )
         },
     ),
@@ -207,13 +212,17 @@ ROUTES: Sequence[Route] = (
         "/providers/{provider:path}/models",
         {
             "GET": Operation(
-                catalog.list_offered, "listProviderModels", "List a provider's models", json("OfferedModels")
+                catalog.list_offered, "listProviderModels", "List a provider's models", json_content("OfferedModels")
             )
         },
     ),
     Route(
         "/providers/{provider:path}/health",
-        {"POST": Operation(catalog.check_health, "checkProvider", "Check a provider's health", json("ProviderHealth"))},
+        {
+            "POST": Operation(
+                catalog.check_health, "checkProvider", "Check a provider's health", json_content("ProviderHealth")
+            )
+        },
     ),
     Route(
         "/providers/{provider:path}/configure",
@@ -222,12 +231,15 @@ ROUTES: Sequence[Route] = (
                 catalog.configure,
                 "configureProvider",
                 "Configure a provider",
-                json("ProviderChanged"),
-                body=json("ConfigureRequest"),
+                json_content("ProviderChanged"),
+                body=json_content("ConfigureRequest"),
             )
         },
     ),
-    Route("/tools", {"GET": Operation(catalog.list_tools, "listTools", "List the agents' tools", json("ToolList"))}),
+    Route(
+        "/tools",
+        {"GET": Operation(catalog.list_tools, "listTools", "List the agents' tools", json_content("ToolList"))},
+    ),
     Route(
         "/tools/approve",
         {
@@ -235,9 +247,9 @@ ROUTES: Sequence[Route] = (
                 approving.approve,
                 "decideApproval",
                 "Decide about a tool call",
-                asked("ApproveAnswer", "Piece"),
-                body=json("ApproveRequest"),
-                more={202: ("The decision is recorded, and the turn goes on", json("ApproveAnswer"))},
+                json_or_events("ApproveAnswer", "Piece"),
+                body=json_content("ApproveRequest"),
+                more={202: ("The decision is recorded, and the turn goes on", json_content("ApproveAnswer"))},
             )
         },
     ),
@@ -248,17 +260,17 @@ ROUTES: Sequence[Route] = (
                 approving.list_pending,
                 "listApprovals",
                 "List tool calls that wait for a decision",
-                json("ApprovalList"),
+                json_content("ApprovalList"),
                 query={"conversationId": {"type": "string"}},
             )
         },
     ),
     Route(
         "/grants",
-        {"GET": Operation(grants.list_grants, "listGrants", "List always-allow grants", json("GrantList"))},
+        {"GET": Operation(grants.list_grants, "listGrants", "List always-allow grants", json_content("GrantList"))},
     ),
     Route(
         "/grants/{grant_id}",
-        {"DELETE": Operation(grants.revoke, "revokeGrant", "Revoke a grant", json("Done"))},
+        {"DELETE": Operation(grants.revoke, "revokeGrant", "Revoke a grant", json_content("Done"))},
     ),
 )

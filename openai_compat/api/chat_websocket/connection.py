@@ -38,7 +38,7 @@ from ...wire.chat_websocket.serialize import encode, error_frame, generation_sto
 from ...wire.json import QUICK_FRAME
 from ...wire.messagepack import check_installed
 from ..attachments import message_places
-from ..request_hooks import tell_refused_frame
+from ..request_hooks import report_refused_frame
 from ..services import Services, check_tool_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .approvals import asked_about, load_question, request_as_before
@@ -189,7 +189,7 @@ class ChatConnection:
         let_go(error)
         request_id = new_id("req_")
         self.post(error_frame(error, request_id), binary=binary)
-        tell_refused_frame(self._services.live.runner.hooks, self._connection, error, request_id)
+        report_refused_frame(self._services.live.runner.hooks, self._connection, error, request_id)
         if isinstance(error, Unauthorized):
             self._shut(POLICY, "invalid_api_key")
 

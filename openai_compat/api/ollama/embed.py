@@ -15,22 +15,25 @@ from ..function_run import run_function
 from ..services import Services
 from .models import own_name
 
-Told = Callable[[str, EmbeddingInput, Sequence[Vector], int], Mapping[str, Any]]
+BuildAnswer = Callable[[str, EmbeddingInput, Sequence[Vector], int], Mapping[str, Any]]
 """Builds the answer from the requested model's name, the texts, the vectors, and the time in nanoseconds."""
 
 
 async def embed(services: Services, exchange: Exchange) -> None:
     """One vector for each text."""
-    await _embed(services, exchange, parse_embed, _several)
+    await _embed(services, exchange, parse_embed, _embed_answer)
 
 
 async def embed_one(services: Services, exchange: Exchange) -> None:
     """One vector for one text."""
-    await _embed(services, exchange, parse_old_embed, _one)
+    await _embed(services, exchange, parse_old_embed, _old_embed_answer)
 
 
 async def _embed(
-    services: Services, exchange: Exchange, parse: Callable[[bytes], tuple[str, EmbeddingInput]], told: Told
+    services: Services,
+    exchange: Exchange,
+    parse: Callable[[bytes], tuple[str, EmbeddingInput]],
+    build_answer: BuildAnswer,
 ) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     model, asked = await off_loop(parse, body, long=not is_quick(body))
@@ -39,7 +42,7 @@ async def _embed(
     check_taken(asked, embedder.takes)
 
     async def answer(vectors: Sequence[Vector]) -> None:
-        await exchange.answer(200, dumps(told(model, asked, vectors, int(exchange.seconds * 1e9))))
+        await exchange.answer(200, dumps(build_answer(model, asked, vectors, int(exchange.seconds * 1e9))))
 
     if not asked.texts:  # a request that only loads the model
         await answer([])
@@ -48,7 +51,7 @@ async def _embed(
     await run_function(services, exchange, model=name, kind="embed function", call=call, answer=answer)
 
 
-def _several(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int) -> Mapping[str, Any]:
+def _embed_answer(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int) -> Mapping[str, Any]:
     return {
         "model": model,
         "embeddings": [vector.tolist() for vector in vectors],
@@ -58,6 +61,8 @@ def _several(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanos
     }
 
 
-def _one(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int) -> Mapping[str, Any]:
+def _old_embed_answer(
+    model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int
+) -> Mapping[str, Any]:
     del model, asked, nanoseconds
     return {"embedding": vectors[0].tolist() if vectors else []}

@@ -67,22 +67,22 @@ class OllamaEndpoint:
         exchange.framing = Framing(NDJSON.content_type, form.silence)
         if parsed.only is not None:
             services.models.check(parsed.request.model, exchange.principal)
-            await _answer_with(exchange, form, form.without_agent(parsed.only))
+            await _send_answer(exchange, form, form.without_agent(parsed.only))
             return
         housekeeping = services.settings.housekeeping
         task = None if housekeeping is None else task_of(exchange.request, parsed.request)
         if housekeeping is not None and task is not None:
             exchange.note = "housekeeping"
-            await _answer_with(exchange, form, _as_said(form, await housekeeping.answer(task, parsed.request)))
+            await _send_answer(exchange, form, _text_answer(form, await housekeeping.answer(task, parsed.request)))
             return
-        answering = _AnsweringQuestion(services, exchange, parsed, form, long=not is_quick(body))
+        answering = _QuestionHandler(services, exchange, parsed, form, long=not is_quick(body))
         work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
         del body  # or it would stay in memory for as long as the stream lasts
         await work
 
 
 @dataclass(slots=True)
-class _AnsweringQuestion:
+class _QuestionHandler:
     """A request that is being answered."""
 
     services: Services
@@ -97,7 +97,7 @@ class _AnsweringQuestion:
         await services.check_rate(exchange)
         agent, backend = served = services.models.agent(self.parsed.request.model, exchange.principal)
         store, can = services.state.store, backend.capabilities
-        request = await self._checked(backend)
+        request = await self._prepare_request(backend)
         request, answers = await decisions_from_messages(store, agent, can, request)
         request, given = await resume_state(store, agent, can, request, None)
         turn = OllamaTurn(services, exchange, form, served, request, answers=answers)
@@ -108,11 +108,11 @@ class _AnsweringQuestion:
             if services.settings.busy is None or exchange.agent_started:
                 raise
             exchange.note = "busy"
-            await _answer_with(exchange, form, _as_said(form, await services.settings.busy_text(request)))
+            await _send_answer(exchange, form, _text_answer(form, await services.settings.busy_text(request)))
         except OpenAICompatError as error:
             await exchange.fail(error)
 
-    async def _checked(self, backend: AgentBackend) -> AgentRequest:
+    async def _prepare_request(self, backend: AgentBackend) -> AgentRequest:
         """The request as the agent gets it. Raises InvalidRequest if the agent cannot handle it."""
         parsed, request = self.parsed, self.parsed.request
         check_ollama_request(parsed, backend.capabilities)
@@ -122,13 +122,13 @@ class _AnsweringQuestion:
         return await off_loop(self.services.settings.messages.apply, request, long=long)
 
 
-def _as_said(form: LineForm, text: str) -> bytes:
+def _text_answer(form: LineForm, text: str) -> bytes:
     """An answer with `text`, as if an agent had produced it."""
     writer = LineWriter(form, lambda _: ())
     return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), Durations())
 
 
-async def _answer_with(exchange: Exchange, form: LineForm, answer: bytes) -> None:
+async def _send_answer(exchange: Exchange, form: LineForm, answer: bytes) -> None:
     if form.streams:
         await exchange.end(answer)
     else:

@@ -13,29 +13,29 @@ from ..exchange import Exchange
 from ..services import Models, Services
 
 
-async def is_running(services: Services, exchange: Exchange) -> None:
+async def send_greeting(services: Services, exchange: Exchange) -> None:
     """`GET /`, where programs look for an Ollama."""
     await exchange.answer(200, b"Ollama is running", ("Content-Type", "text/plain; charset=utf-8"))
 
 
-async def version(services: Services, exchange: Exchange) -> None:
+async def get_version(services: Services, exchange: Exchange) -> None:
     """`GET /api/version`, with which programs check their connection."""
     await exchange.answer(200, dumps({"version": VERSION}))
 
 
-async def tags(services: Services, exchange: Exchange) -> None:
+async def list_models(services: Services, exchange: Exchange) -> None:
     """`GET /api/tags`: the models that the caller may use, in the order they were given."""
     models = services.models
     names = [name for name in models.names if exchange.principal.may_use(name)]
-    await exchange.answer(200, dumps({"models": [listed(name, _since(models)) for name in names]}))
+    await exchange.answer(200, dumps({"models": [listed(name, _created_at(models)) for name in names]}))
 
 
-async def running(services: Services, exchange: Exchange) -> None:
+async def list_running(services: Services, exchange: Exchange) -> None:
     """`GET /api/ps`: the models that take up memory; none does."""
     await exchange.answer(200, dumps({"models": []}))
 
 
-async def show(services: Services, exchange: Exchange) -> None:
+async def show_model(services: Services, exchange: Exchange) -> None:
     """`POST /api/show`: a model's capabilities. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     models = services.models
@@ -45,11 +45,11 @@ async def show(services: Services, exchange: Exchange) -> None:
         name = next(iter(models.agents))
     backend = models.agents.get(name)
     can = None if backend is None else backend.capabilities
-    told = shown_model(can, capabilities_of(can, embeds=name in models.embedders), _since(models))
+    told = shown_model(can, capabilities_of(can, embeds=name in models.embedders), _created_at(models))
     await exchange.answer(200, dumps(told))
 
 
-async def not_served(services: Services, exchange: Exchange) -> None:
+async def refuse_change(services: Services, exchange: Exchange) -> None:
     """Refuse requests that change the models of an Ollama. Raises an error of status 501."""
     text = "The models of this server are agents, which are neither fetched nor changed through it."
     error = OpenAICompatError(text, code="not_supported", should_retry=False)
@@ -62,6 +62,6 @@ def own_name(models: Models, asked: str) -> str:
     return asked if asked in models.names else asked.removesuffix(LATEST)
 
 
-def _since(models: Models) -> str:
+def _created_at(models: Models) -> str:
     # An agent has no creation time, so this is the server's.
     return datetime.fromtimestamp(models.started, UTC).isoformat().replace("+00:00", "Z")

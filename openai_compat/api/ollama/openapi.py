@@ -37,12 +37,12 @@ def schemas() -> Mapping[str, Any]:
     return schemas_of(PREFIX, REQUESTS, ANSWERS)
 
 
-def named(name: str, *kinds: str) -> Mapping[str, Any]:
+def schema_content(name: str, *kinds: str) -> Mapping[str, Any]:
     """Content with a named schema, of the media types `kinds`; JSON if none is given."""
     schema = {"schema": {"$ref": f"#/components/schemas/{PREFIX}{name}"}}
     return dict.fromkeys(kinds or ("application/json",), schema)
 
 
-def lines(name: str) -> Mapping[str, Any]:
+def json_or_lines(name: str) -> Mapping[str, Any]:
     """Content of an answer that is whole, or in lines."""
-    return named(name, "application/json", "application/x-ndjson")
+    return schema_content(name, "application/json", "application/x-ndjson")

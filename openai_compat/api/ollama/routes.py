@@ -8,8 +8,8 @@ from ..answer_form import NDJSON
 from ..routing import Api, Operation, Route
 from .embed import embed, embed_one
 from .endpoint import OllamaEndpoint
-from .models import is_running, not_served, running, show, tags, version
-from .openapi import ERROR, lines, named, schemas
+from .models import get_version, list_models, list_running, refuse_change, send_greeting, show_model
+from .openapi import ERROR, json_or_lines, schema_content, schemas
 
 CHANGES = ("pull", "push", "create", "copy")
 """Requests of programs to an Ollama that manages its own models."""
@@ -29,11 +29,11 @@ class Ollama(Api):
         if own_tools not in VISIBILITIES:
             raise ValueError("own_tools is 'thinking', 'text' or 'hidden'")
         # The requests that an Ollama with its own models answers.
-        changes = [Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES]
-        changes.append(Route("/api/delete", {"DELETE": Operation(not_served)}, described=False))
+        changes = [Route(f"/api/{name}", {"POST": Operation(refuse_change)}, described=False) for name in CHANGES]
+        changes.append(Route("/api/delete", {"DELETE": Operation(refuse_change)}, described=False))
         super().__init__(
             name="ollama",
-            routes=[*_about(), *_answering(OllamaEndpoint(own_tools)), *changes],
+            routes=[*_model_routes(), *_agent_routes(OllamaEndpoint(own_tools)), *changes],
             errors=OllamaErrors(),
             framing=NDJSON,
             prefix="/api",
@@ -42,41 +42,67 @@ class Ollama(Api):
         )
 
 
-def _about() -> list[Route]:
+def _model_routes() -> list[Route]:
     """The routes that describe the server and its models."""
-    ask = Operation(show, "showModel", "Get a model's capabilities", named("ShowAnswer"), body=named("ModelRequest"))
+    ask = Operation(
+        show_model,
+        "showModel",
+        "Get a model's capabilities",
+        schema_content("ShowAnswer"),
+        body=schema_content("ModelRequest"),
+    )
     return [
         # These two need no key, as they reveal nothing: programs use them to find the server.
-        Route("/", {"GET": Operation(is_running)}, open=True, described=False),
+        Route("/", {"GET": Operation(send_greeting)}, open=True, described=False),
         Route(
             "/api/version",
-            {"GET": Operation(version, "getVersion", "Get the version of this API", named("VersionAnswer"))},
+            {
+                "GET": Operation(
+                    get_version, "getVersion", "Get the version of this API", schema_content("VersionAnswer")
+                )
+            },
             open=True,
         ),
         Route(
             "/api/tags",
-            {"GET": Operation(tags, "listTags", "List the models", named("TagsAnswer"))},
+            {"GET": Operation(list_models, "listTags", "List the models", schema_content("TagsAnswer"))},
             group="models",
         ),
         Route(
             "/api/ps",
-            {"GET": Operation(running, "listRunning", "List the models in memory (always none)", named("TagsAnswer"))},
+            {
+                "GET": Operation(
+                    list_running, "listRunning", "List the models in memory (always none)", schema_content("TagsAnswer")
+                )
+            },
             group="models",
         ),
         Route("/api/show", {"POST": ask}, group="models"),
     ]
 
 
-def _answering(answer: OllamaEndpoint) -> list[Route]:
+def _agent_routes(answer: OllamaEndpoint) -> list[Route]:
     """The routes that run an agent, or an embed function."""
     operations = {
-        "/api/chat": Operation(answer.chat, "chat", "Ask an agent", lines("ChatLine"), body=named("ChatRequest")),
-        "/api/generate": Operation(
-            answer.generate, "generate", "Answer a bare prompt", lines("GenerateLine"), body=named("GenerateRequest")
+        "/api/chat": Operation(
+            answer.chat, "chat", "Ask an agent", json_or_lines("ChatLine"), body=schema_content("ChatRequest")
         ),
-        "/api/embed": Operation(embed, "embed", "Embed texts", named("EmbedAnswer"), body=named("EmbedRequest")),
+        "/api/generate": Operation(
+            answer.generate,
+            "generate",
+            "Answer a bare prompt",
+            json_or_lines("GenerateLine"),
+            body=schema_content("GenerateRequest"),
+        ),
+        "/api/embed": Operation(
+            embed, "embed", "Embed texts", schema_content("EmbedAnswer"), body=schema_content("EmbedRequest")
+        ),
         "/api/embeddings": Operation(
-            embed_one, "embedOne", "Embed a text", named("OldEmbedAnswer"), body=named("OldEmbedRequest")
+            embed_one,
+            "embedOne",
+            "Embed a text",
+            schema_content("OldEmbedAnswer"),
+            body=schema_content("OldEmbedRequest"),
         ),
     }
     return [Route(path, {"POST": operation}) for path, operation in operations.items()]

@@ -35,8 +35,8 @@ from openai.types.responses.responses_client_event import ResponsesClientEvent
 from openai.types.responses.responses_server_event import ResponsesServerEvent
 from openai.types.responses.tool_param import ToolParam
 
-from openai_compat.api.openapi import paths
-from openai_compat.api.routes import openai
+from openai_compat.api.openapi import path_items
+from openai_compat.api.routes import openai_api
 from openai_compat.wire import conversations, embeddings, files
 from openai_compat.wire.chat import stored_types as stored
 from openai_compat.wire.items import types as items
@@ -303,9 +303,9 @@ def test_every_other_body_has_the_fields_of_the_sdk(sdk: Any, ours: Any) -> None
 
 @requirement("sdk.request")
 def test_a_form_with_a_file_has_the_fields_of_the_sdk() -> None:
-    form = paths(openai(bare_paths=False).routes)["/v1/files"]["post"]["requestBody"]["content"]["multipart/form-data"][
-        "schema"
-    ]["properties"]
+    form = path_items(openai_api(bare_paths=False).routes)["/v1/files"]["post"]["requestBody"]["content"][
+        "multipart/form-data"
+    ]["schema"]["properties"]
     sent = fields(sdk_file.FileCreateParams)
     expiry = {f"expires_after[{name}]" for name in fields(sdk_file.ExpiresAfter)}
 
@@ -326,7 +326,7 @@ def test_a_form_with_a_file_has_the_fields_of_the_sdk() -> None:
 def test_every_query_of_the_sdk_is_one_of_ours(sdk: Any, path: str) -> None:
     known = {
         parameter["name"]
-        for parameter in paths(openai(bare_paths=False).routes)[path]["get"]["parameters"]
+        for parameter in path_items(openai_api(bare_paths=False).routes)[path]["get"]["parameters"]
         if parameter["in"] == "query"
     }
 
