@@ -17,7 +17,7 @@ from tests.stores.postgres_cluster import postgres as postgres
 from tests.stores.postgres_cluster import postgres_database as postgres_database
 from tests.stores.postgres_cluster import postgres_url as postgres_url
 
-# A loaded machine makes any single example slow; what is tested is never how long it takes.
+# No deadline: a busy machine makes any single example slow, and no test is about speed.
 settings.register_profile("ours", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ours"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ours"))
@@ -31,7 +31,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
-    """The command line sets logging up for its process: what it did to this one is undone."""
+    """Undo what the command line, which configures logging for its whole process, changes in a test."""
     ours, root = logging.getLogger("openai_compat"), logging.getLogger()
     kept = (ours.level, ours.propagate, ours.disabled, list(ours.handlers), root.level, list(root.handlers))
     yield
@@ -43,9 +43,9 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_task_outlives_its_loop() -> Iterator[None]:
-    """A task that is pending when its event loop is closed is destroyed later, in the middle of some other test."""
+    """Fail if a task is still pending after its event loop closed: it would be destroyed later, during another test."""
     yield
-    # the type itself: an `isinstance` would ask proxies, which may do anything
+    # `type(thing) is`, not isinstance: isinstance would call proxies, which may do anything
     tasks = [thing for thing in gc.get_objects() if type(thing) is asyncio.Task]
     left = [task for task in tasks if not task.done() and task.get_loop().is_closed()]
     assert not left, f"pending, though their event loop is closed: {left}"
@@ -53,7 +53,7 @@ def no_task_outlives_its_loop() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """The tests and their modules stay to the end: no search for garbage, now or later, goes through them."""
+    """Freeze the tests and their modules, which live to the end, so that no garbage collection walks through them."""
     gc.disable()
     try:
         return (yield)
@@ -64,7 +64,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Where tests run in several processes: what they captured may have lone surrogates, which no pipe takes."""
+    """Escape lone surrogates in captured output: pytest-xdist cannot send them between its processes."""
     report = yield
     return None if report is None else _printable(report)
 

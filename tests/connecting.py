@@ -21,7 +21,7 @@ in_process = pytest.mark.parametrize("transport", ["in-process"], indirect=True)
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The openai SDK leaves generators to the collector, which trio reports: asyncio only."""
+    """The openai SDK leaves generators to the garbage collector, which trio reports: asyncio only."""
     return "asyncio"
 
 
@@ -32,7 +32,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def http(transport: str) -> Http:
-    """`async with http(agents, **server_options) as client`: a bare HTTP client, over each transport."""
+    """`async with http(agents, **server_options) as client`: a plain HTTP client, over each transport."""
 
     @asynccontextmanager
     async def open_client(agents: Any, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:

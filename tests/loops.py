@@ -1,6 +1,6 @@
-"""The event loops that a server may run on, as values of the `anyio_backend` fixture.
+"""Event loops that a server may run on, as parameters of the `anyio_backend` fixture.
 
-Where timers, journals, sockets or tasks are met, a test runs on each of them: `from tests.loops import anyio_backend`.
+Tests of timers, logs, sockets or tasks run on each of them: `from tests.loops import anyio_backend`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A release as it would be uploaded: what is in the sdist and in the wheel, and what they say of themselves.
+"""Check a release before its upload: the contents and the metadata of the sdist and the wheel.
 
     python tests/release_check.py FOLDER AGAIN
 
-Both folders have a wheel and an sdist, built one after the other from the same tree.
+Both folders hold a wheel and an sdist, built one after the other from the same tree.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST = 4_000_000
-"""Bytes of either file."""
+"""Size limit of each file, in bytes."""
 
 
 def the_only(folder: Path, pattern: str) -> Path:
@@ -32,14 +32,14 @@ def files_of_sdist(sdist: Path) -> set[str]:
 
 
 def check_sdist(sdist: Path) -> None:
-    """It has what the repository has, so that who packages it can run the tests and build the documentation."""
+    """The sdist has every file of the repository, so that packagers can run the tests and build the documentation."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     others = files_of_sdist(sdist) ^ {*tracked.split("\0")[:-1], "PKG-INFO"}
     assert others == set(), f"either in git or in the sdist: {sorted(others)}"
 
 
 def check_wheel(wheel: Path, version: str) -> Message:
-    """It has the two packages as they are in the repository, and nothing besides what it says of itself."""
+    """The wheel has the two packages exactly as in the repository and, apart from its metadata, nothing else."""
     about = f"openai_compat-{version}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.startswith(f"{about}/")}
@@ -70,7 +70,7 @@ def check_metadata(metadata: Message, version: str) -> None:
     readme = metadata.get_payload()
     assert isinstance(readme, str)
     assert "openai-compat demo" in readme
-    # An index has no files of the repository: what leads to them would be broken there.
+    # PyPI has none of the repository's files: a relative link would be broken there.
     assert re.findall(r'\]\((?!https:)|src(?:set)?="(?!https:)', readme) == []
 
 

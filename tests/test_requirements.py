@@ -1,4 +1,4 @@
-"""Promises and tests hold each other."""
+"""Every promise has a test, and every promise that a test names exists."""
 
 from __future__ import annotations
 

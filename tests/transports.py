@@ -1,4 +1,4 @@
-"""The ways a server is reached, as httpx2 clients: the same cases run over each of them."""
+"""Transports that reach a server, as httpx2 clients: the same tests run over each of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def reach(server: Server, transport: str) -> AsyncIterator[httpx2.AsyncCli
 
 
 def listen() -> socket.socket:
-    """A listening socket on a free port. asyncio turns Nagle's delay off only where the protocol is given."""
+    """A listening socket on a free port. asyncio sets TCP_NODELAY only where the protocol is given."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)
@@ -56,7 +56,7 @@ LOOPS: tuple[Loop, ...] = ("asyncio", "uvloop")
 
 
 def uvicorn_socket(server: Server, loop: Loop = "auto") -> AbstractContextManager[str]:
-    """The server behind uvicorn on a free port; yields its URL. uvicorn takes uvloop by itself where it is installed."""
+    """The server behind uvicorn on a free port; yields its URL. uvicorn picks uvloop on its own if it is installed."""
     return asgi_socket(create_app(server), loop=loop)
 
 
@@ -90,7 +90,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 @contextmanager
 def wsgi_socket(server: Server) -> Iterator[str]:
-    """The server behind the standard library's WSGI server, one thread a request, on a free port; yields its URL."""
+    """The server behind the standard library's WSGI server, one thread per request, on a free port; yields its URL."""
     runner = make_server("127.0.0.1", 0, create_wsgi_app(server), _ThreadedServer, _QuietHandler)
     thread = threading.Thread(target=runner.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
@@ -104,7 +104,7 @@ def wsgi_socket(server: Server) -> Iterator[str]:
 
 
 class AsgiTransport(httpx2.AsyncBaseTransport):
-    """An ASGI application without a server, streaming live (httpx2's own keeps the answer back to its end)."""
+    """Calls an ASGI application directly and streams live (httpx2's own transport holds the answer back until its end)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -153,7 +153,7 @@ class _AsgiBody(httpx2.AsyncByteStream):
 
     async def _asgi_send(self, message: Any) -> None:
         if not self._left.is_set():
-            with suppress(anyio.BrokenResourceError):  # the client has left: as ASGI has it, that is no failure
+            with suppress(anyio.BrokenResourceError):  # after a disconnect, which ASGI does not call a failure
                 await self._sent.send(message)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Run inside an environment that has only the built wheel: is everything in it, and does it serve?"""
+"""Check the wheel, in an environment with nothing else of ours: it is complete, and it serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client makes of a stream: the chunks of each choice, added up to a message."""
+"""A client's accumulator: adds the chunks of each choice up to a message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = {"id", "object", "created", "model", "system_fingerprint", "choices", "us
 
 
 def chat_messages(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Each choice as the plain answer writes it, and the usage; checks what every chunk must be."""
+    """The choices in the form of a plain answer, and the usage; checks the rules for every chunk."""
     *chunks, end = sse_events(data)
     assert end == "[DONE]"
     assert all(set(chunk) <= HEAD for chunk in chunks)
@@ -57,7 +57,7 @@ def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
     }
     said = {key: value for key, value in optional.items() if value}
     if message["content"] == "" and (message["refusal"] or said.keys() - {"reasoning_content"}):
-        message["content"] = None  # the first chunk cannot know that no text will come
+        message["content"] = None  # the first chunk is sent before anyone knows that no text follows
     return message | said
 
 
@@ -99,7 +99,7 @@ def _audio(pieces: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def completion_choices(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The same for the older completions API."""
+    """The same for the legacy completions API."""
     *chunks, end = sse_events(data)
     assert end == "[DONE]"
     usage = chunks.pop()["usage"] if chunks[-1]["choices"] == [] else None

@@ -1,4 +1,4 @@
-"""Agents that say what a test tells them to."""
+"""Agents with scripted output."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 class Says:
-    """Says `items` in every turn; an exception among them is raised. Keeps the requests it was given.
+    """Yields `items` in every turn, raising the exceptions among them, and records its requests.
 
-    `paced` gives its reader time to take each item alone; otherwise they are taken together.
+    `paced` gives the reader time to consume each item alone; otherwise several may be read together.
     """
 
     def __init__(
@@ -42,6 +42,6 @@ class Says:
 
     @property
     def request(self) -> AgentRequest:
-        """The one request it was given."""
+        """The only request that the agent got."""
         (request,) = self.requests
         return request

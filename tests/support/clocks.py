@@ -1,4 +1,4 @@
-"""Event loops whose clock can be put forward, so that a deadline passes at any step without waiting for it."""
+"""Event loops whose clock can jump, so that a deadline expires at any step without waiting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio.testing
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop with a clock that can jump."""
+    """An asyncio loop whose clock can jump ahead."""
 
     ahead = 0.0
 
@@ -20,7 +20,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
 
 def backends() -> list[Any]:
-    """For the `anyio_backend` fixture of tests that use `jump`."""
+    """Parameters of the `anyio_backend` fixture for tests that use `jump`."""
     return [
         ("asyncio", {"loop_factory": JumpingLoop}),
         ("trio", {"clock": trio.testing.MockClock(rate=1.0)}),
@@ -28,7 +28,7 @@ def backends() -> list[Any]:
 
 
 def jump(seconds: float) -> None:
-    """Put the running loop's clock forward."""
+    """Advance the running loop's clock."""
     if anyio.get_cancelled_exc_class() is trio.Cancelled:
         clock = trio.lowlevel.current_clock()
         assert isinstance(clock, trio.testing.MockClock)

@@ -1,4 +1,4 @@
-"""Requests handed straight to `Server.handle`, and what it sent."""
+"""Requests passed directly to `Server.handle`, and a recorder of the answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def request(
 
 
 def bearing(key: str) -> HttpRequest:
-    """A request for the models with a key."""
+    """A GET of the model list with an API key."""
     return request("/v1/models", None, (b"authorization", f"Bearer {key}".encode()), method="GET")
 
 
@@ -35,7 +35,7 @@ async def one(data: bytes) -> AsyncIterator[bytes]:
 
 
 def exchange_of(asked: HttpRequest) -> Exchange:
-    """An exchange as endpoints get it, whose answer goes nowhere."""
+    """An exchange as endpoints get it; its answer is discarded."""
     return Exchange(asked, Recorder(), "req_1", write_deadline=60)
 
 
@@ -49,7 +49,7 @@ def ask(**fields: Any) -> dict[str, Any]:
 
 
 class Recorder:
-    """A `send` that keeps what it is given, and suspends before and after, as transports may."""
+    """A `send` that records its messages and suspends before and after each, as transports may."""
 
     def __init__(self) -> None:
         self.messages: list[ResponseStart | ResponseBody] = []
@@ -88,7 +88,7 @@ class Recorder:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer was brought to its end: by one last piece, with nothing after it."""
+        """True if the answer ended: exactly one last piece, and nothing after it."""
         ends = [not body.more for body in self.bodies]
         assert not any(ends[:-1]), "something was sent after the end"
         return bool(ends) and ends[-1]
@@ -101,7 +101,7 @@ class Recorder:
 
     @property
     def error(self) -> dict[str, Any]:
-        """The envelope of an error answer, checked to be whole."""
+        """The error envelope, after checking that it is complete."""
         assert self.status >= 400
         assert self.headers["content-type"] == "application/json"
         (error,) = self.json.values()
@@ -111,7 +111,7 @@ class Recorder:
 
     @property
     def events(self) -> list[Any]:
-        """The stream's events; the end mark is the string "[DONE]"."""
+        """Events of the stream; the end marker is the string "[DONE]"."""
         assert self.headers["content-type"].startswith("text/event-stream")
         return sse_events(self.data)
 
@@ -125,7 +125,7 @@ class Recorder:
 
 
 async def answer(server: Server, asked: HttpRequest) -> Recorder:
-    """What `server` answers; bounded in time."""
+    """The server's answer to a request, within 20 seconds."""
     sent = Recorder()
     with anyio.fail_after(20):
         await server.handle(asked, sent)
@@ -133,7 +133,7 @@ async def answer(server: Server, asked: HttpRequest) -> Recorder:
 
 
 def strict_json(data: bytes | str) -> Any:
-    """JSON as RFC 8259 has it: NaN and infinities are no JSON, and text is UTF-8."""
+    """Parse JSON strictly by RFC 8259: UTF-8, without NaN and infinities."""
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
@@ -143,7 +143,7 @@ def strict_json(data: bytes | str) -> Any:
 
 
 def sse_events(data: bytes) -> list[Any]:
-    """Server-sent events by the WHATWG's rules: every one complete, all of them `data` only, all strict JSON."""
+    """Parse server-sent events by the WHATWG's rules: each complete, with `data` fields only, all strict JSON."""
     events: list[Any] = []
     collected: list[str] = []
     text = data.decode("utf-8")

@@ -1,4 +1,4 @@
-"""A hook that writes down what it is told, and a request for each API whose agent ends in a way that is asked for."""
+"""A hook that records its calls, and a request to each API whose agent ends as requested."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ OLLAMA: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "ollama": ("/api/chat", lambda text: {"messages": [{"role": "user", "content": text}]}),
 }
 OWN_FORMS = ANTHROPIC | OLLAMA
-"""APIs whose errors have another form."""
+"""APIs with their own error format."""
 
 EVERY_API = (*APIS, *OWN_FORMS)
 
 
 class Diary(Hooks):
-    """Writes down what it is told."""
+    """Records every call of a hook method."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, TurnInfo, Any]] = []
@@ -68,28 +68,28 @@ class Diary(Hooks):
         self._write("settled", turn, outcome)
 
     def of(self, name: str) -> list[Any]:
-        """What one of its methods was told."""
+        """Arguments of the calls of one method."""
         return [what for told, _, what in self.told if told == name]
 
     def turns(self, name: str) -> list[TurnInfo]:
-        """The turns that one of its methods was told of."""
+        """Turns for which one method was called."""
         return [turn for told, turn, _ in self.told if told == name]
 
     @property
     def names(self) -> list[str]:
-        """The methods that were called, events only once."""
+        """Names of the called methods in order; consecutive `event` calls count once."""
         names = [name for name, _, _ in self.told]
         return [name for index, name in enumerate(names) if name != "event" or names[index - 1] != "event"]
 
     async def until(self, name: str, number: int = 1) -> None:
-        """Return once this method was called so often."""
+        """Wait until this method has been called `number` times."""
         with anyio.fail_after(PATIENCE):
             while len(self.of(name)) < number:
                 await self._changed.wait()
 
 
 class EndsAs:
-    """An agent that ends as its prompt says: ok, error, pause, or not at all until it is cancelled."""
+    """An agent that ends as its prompt says: ok, error, pause, or never (until cancelled)."""
 
     def __init__(self) -> None:
         self.waits = anyio.Event()
@@ -111,19 +111,19 @@ class EndsAs:
 
 
 def hooked_server(agent: Any, *hooks: Hooks, **settings: Any) -> Server:
-    """A server with every API."""
+    """A server with every API enabled."""
     apis = [AnthropicMessages(), Ollama()]
     return Server(agent, chat_rest=ChatRest(), chat_websocket=ChatWebSocket(), apis=apis, hooks=hooks, **settings)
 
 
 async def ask(server: Server, api: str, prompt: str, *, stream: bool, **fields: Any) -> Recorder:
-    """What an API over HTTP answers."""
+    """Answer of one HTTP API to a prompt."""
     path, body = (HTTP_APIS | OWN_FORMS)[api]
     return await answer(server, request(path, {"model": "agent", "stream": stream, **body(prompt), **fields}))
 
 
 async def run_turn(server: Server, agent: EndsAs, api: str, ending: str, *, stream: bool) -> None:
-    """One turn that ends like this; a client that cancels leaves while the agent runs."""
+    """Run one turn that ends as `ending` says; for "cancel" the client disconnects while the agent runs."""
     if api == "chat_websocket":
         async with chat(server, binary=not stream) as client:
             await client.say(ending)

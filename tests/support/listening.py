@@ -1,4 +1,4 @@
-"""What a client hears of a stream."""
+"""Reads a stream as a client does."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from openai.types.chat import ChatCompletionChunk
 
 
 def data_of(text: str) -> list[str]:
-    """The data of each server-sent event in a body, comments left out."""
+    """The data of each server-sent event in a body, without comments."""
     return [event.removeprefix("data: ") for event in text.split("\n\n") if event.startswith("data: ")]
 
 
 @dataclass
 class Heard:
-    """The text that arrived, the finish_reasons among the chunks, and the error that the SDK raised, if it did."""
+    """The text, the finish_reasons of the chunks, and the error that the SDK raised, if any."""
 
     text: str = ""
     finish_reasons: tuple[str, ...] = ()

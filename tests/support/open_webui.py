@@ -1,4 +1,4 @@
-"""Open WebUI as a client, as far as what it sends and shows."""
+"""A minimal Open WebUI: the requests it sends and the text it shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx2
 
 
 def as_open_webui(url: str, model: str, *said: str, key: str = "any") -> str:
-    """The text that Open WebUI shows: it streams, and sends the whole conversation, with parameters of its own."""
+    """The text that Open WebUI shows. It streams, and sends the whole conversation with parameters of its own."""
     roles = ["user", "assistant"] * len(said)
     body = {
         "stream": True,

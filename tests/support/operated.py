@@ -1,4 +1,4 @@
-"""Agents that tell what they were given, and wait until they are told to go on."""
+"""Agents that record their requests, or wait until a test releases them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from openai_compat import AgentRequest
 
 
 class Recorder:
-    """Answers with the last message's text, and remembers every conversation it was shown."""
+    """Answers with the last message's text, and records every conversation it gets."""
 
     def __init__(self) -> None:
         self.seen: list[list[Any]] = []
@@ -26,7 +26,7 @@ class Recorder:
 
 
 class Gate:
-    """Says "begun", then waits for `open`; works from any thread's event loop."""
+    """Says "begun", then waits for `open`; works from the event loop of any thread."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)

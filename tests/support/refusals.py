@@ -1,4 +1,4 @@
-"""How a body is refused, and what every refusal must be."""
+"""Parses bad bodies, and checks the rules that hold for every refusal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import strategies
 
 
 def refusal(parse: Callable[[bytes], object], body: bytes) -> InvalidRequest | None:
-    """How `body` is refused, None if it is not; anything else that is raised is a bug."""
+    """The InvalidRequest that `body` raises, or None; any other exception is a bug."""
     try:
         parse(body)
     except InvalidRequest as error:
@@ -21,7 +21,7 @@ def refusal(parse: Callable[[bytes], object], body: bytes) -> InvalidRequest | N
 
 
 def exists(param: str, value: Any) -> bool:
-    """Whether `messages[0].content` is a place in `value`, or one that is missing there."""
+    """True if a param such as `messages[0].content` names a place in `value`, or a missing one."""
     steps = [int(index) if index else key for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", param)]
     for step in steps[:-1]:
         try:

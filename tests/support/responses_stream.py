@@ -1,4 +1,4 @@
-"""Streams of the Responses API made of what agents say, and what clients make of them."""
+"""Streams of the Responses API built from agent events, and their reading by clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAILURE = AgentError("The calendar is closed today.", code="calendar_closed")
 
 
 def form(**fields: Any) -> ResponseForm:
-    """A form whose ids are numbered."""
+    """A ResponseForm whose ids are numbered."""
     numbers = count()
     echo = {"model": "agent", "tools": [{"type": "custom", "name": "write_code"}], "temperature": None}
     given: Json = {
@@ -46,7 +46,7 @@ def form(**fields: Any) -> ResponseForm:
 
 
 def frames(data: bytes) -> list[Json]:
-    """The events in `data`: each with a name that is its type, strict JSON on one line, ended by an empty line."""
+    """Events in `data`: each named by its type, strict JSON on one line, ended by an empty line."""
     assert data == b"" or data.endswith(b"\n\n")
     events: list[Json] = []
     for frame in data.decode().split("\n\n")[:-1]:
@@ -58,7 +58,7 @@ def frames(data: bytes) -> list[Json]:
 
 
 def told(*items: Item, ending: Ending = "finish", **fields: Any) -> tuple[list[Json], ResponseStream]:
-    """The events of a whole stream, and the stream that wrote them."""
+    """Events of a whole stream, and the stream that wrote them."""
     stream = ResponseStream(form(**fields))
     data = stream.begin() + stream.feed(list(items)) + ended(stream, ending)
     return frames(data), stream
@@ -75,7 +75,7 @@ def ended(stream: ResponseStream, ending: Ending) -> bytes:
 
 
 def of(events: list[Json], *kinds: str) -> list[Json]:
-    """The events of these types, named without their "response."."""
+    """Events of these types; the types are given without "response."."""
     return [event for event in events if event["type"].removeprefix("response.") in kinds]
 
 
@@ -83,7 +83,7 @@ def names(events: list[Json]) -> list[str]:
     return [event["type"].removeprefix("response.") for event in events]
 
 
-# what agents say, at random
+# random agent events
 
 
 approvals = st.builds(
@@ -102,7 +102,7 @@ items: st.SearchStrategy[AgentEvent | str] = st.one_of(
 
 
 def turn(said: list[AgentEvent | str]) -> list[Item]:
-    """What a turn hands on of what the agent said: contract order, one terminal event; violations left out."""
+    """Items that a turn passes on: in contract order, one terminal event, violations dropped."""
     asked = strategies.asked(ALL, Sampling(top_logprobs=1))
     enforcer = EventContract(asked, counts_tokens=True)
     out: list[Item] = []
@@ -129,7 +129,7 @@ forms = st.fixed_dictionaries(
 
 @dataclass(frozen=True)
 class Told:
-    """A stream, and the plain answer to the same."""
+    """A stream, and the plain answer to the same request."""
 
     written: list[bytes]
     stream: ResponseStream
@@ -142,7 +142,7 @@ class Told:
 
 @st.composite
 def streams(draw: st.DrawFn) -> Told:
-    """Any turn, in any batches, broken off anywhere, written in any form."""
+    """Any turn, in any batches, ended anywhere, written in any form."""
     said, fields, ending, queued = draw(turns), draw(forms), draw(endings), draw(st.booleans())
     if ending != "finish":
         said = said[: draw(st.integers(0, len(said)))]
@@ -155,11 +155,11 @@ def streams(draw: st.DrawFn) -> Told:
     return Told(written, stream, plain)
 
 
-# what clients make of it
+# what a client reads
 
 
 def accumulated(events: list[Json]) -> list[Json]:
-    """The output items, put together of the pieces alone."""
+    """Output items, assembled from the deltas alone."""
     output: list[Json] = []
     for event in events:
         match event["type"].removeprefix("response."):
@@ -200,7 +200,7 @@ def _add(item: Json, kind: str, event: Json) -> None:
 
 
 def _compare(item: Json, kind: str, event: Json) -> None:
-    """What an event that ends something says is what the pieces came to."""
+    """Check that a "done" event equals the sum of its deltas."""
     match kind:
         case "content_part.done":
             assert event["part"] == item["content"][event["content_index"]]
@@ -224,7 +224,7 @@ def _compare(item: Json, kind: str, event: Json) -> None:
 
 
 def _finish(item: Json, done: Json) -> None:
-    """`done` has something new only where no events bring it: a tool's answer, a picture, the status."""
+    """`done` adds only fields that no events carry: a tool's answer, a picture, the status."""
     new = {"status", "output", "error", "result", "output_format"}
     assert {key: value for key, value in done.items() if key not in new} == {
         key: value for key, value in item.items() if key not in new
@@ -233,7 +233,7 @@ def _finish(item: Json, done: Json) -> None:
 
 
 class Sdk:
-    """OpenAI's own client, at the other end of bytes that are there already."""
+    """OpenAI's own client, reading bytes that exist already."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -246,6 +246,6 @@ class Sdk:
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=self._data)
 
     def stream(self, data: bytes) -> Any:
-        """`client.responses.stream()`, which puts the response together."""
+        """`client.responses.stream()`, which assembles the response."""
         self._data = data + b"data: [DONE]\n\n"
         return self.client.responses.stream(model="agent", input="hi")

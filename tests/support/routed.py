@@ -1,4 +1,4 @@
-"""A server with every route there is, and ways to send it a request whose target nobody tidies up on the way."""
+"""A server with every route, and transports that send a request's target without normalizing it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def everything() -> Server:
 
 
 server = everything()
-"""For `openai-compat serve`."""
+"""Target of `openai-compat serve`."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Answer:
 
 
 Ask: TypeAlias = Callable[..., Answer]
-"""`ask(method, target, key="…")`: the target is percent-encoded and sent as it is."""
+"""`ask(method, target, key="…")`: the target is percent-encoded and sent unchanged."""
 
 
 def _answer(status: int, headers: dict[str, str], body: bytes) -> Answer:
@@ -67,7 +67,7 @@ def _headers(key: str | None) -> dict[str, str]:
 
 @contextmanager
 def asgi() -> Iterator[Ask]:
-    """As uvicorn calls an application."""
+    """Call the application as uvicorn does."""
     app = create_app(everything())
 
     async def ask(method: str, target: str, key: str | None = KEY) -> Answer:
@@ -93,7 +93,7 @@ def asgi() -> Iterator[Ask]:
 
 @contextmanager
 def wsgi() -> Iterator[Ask]:
-    """As gunicorn calls an application."""
+    """Call the application as gunicorn does."""
     app = create_wsgi_app(everything())
 
     def ask(method: str, target: str, key: str | None = KEY) -> Answer:
@@ -117,7 +117,7 @@ def wsgi() -> Iterator[Ask]:
 
 @contextmanager
 def real_socket() -> Iterator[Ask]:
-    """`openai-compat serve`, over a connection that is kept where the server keeps it."""
+    """`openai-compat serve`, over a connection that is kept alive where the server allows it."""
     with (
         serve("tests.support.routed:server") as served,
         closing(HTTPConnection("127.0.0.1", served.port, timeout=20)) as connection,

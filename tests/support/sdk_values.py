@@ -1,4 +1,4 @@
-"""Values of the SDK's parameter types, made from the types: the least and the most that a client can write."""
+"""Generates values of the SDK's parameter types: the minimal and the maximal ones that a client can write."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SPECIAL: Mapping[str, Sequence[Any]] = {
     "presence_penalty": [0.5],
     "frequency_penalty": [0.5],
 }
-"""What a field of this name holds, where its type says less than OpenAI does."""
+"""Values for fields of this name, where the type says less than OpenAI does."""
 
 
 def values(kind: Any, name: str = "") -> list[Any]:
-    """Values of a type: every alternative of a choice comes up at least once, nulls too."""
+    """Values of a type: every alternative of a union at least once, nulls included."""
     if name in SPECIAL:
         return list(SPECIAL[name])
     origin, arguments = get_origin(kind), get_args(kind)
@@ -54,7 +54,7 @@ LISTS = frozenset(["SequenceNotStr", "Iterable", "list"])
 
 
 def _objects(kind: Any) -> Iterator[dict[str, Any]]:
-    """The least, the most, and the least with each other value of each field."""
+    """The minimal object, the maximal one, and the minimal one with each other value of each field."""
     hints = get_type_hints(kind, include_extras=True)
     known = {name: values(hint, name) for name, hint in hints.items()}
     required = {name: known[name][0] for name in known if get_origin(hints[name]) is Required}

@@ -1,4 +1,4 @@
-"""What SQLite is asked for."""
+"""Records the SQL statements that SQLite executes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from openai_compat.stores import sqlite
 
 
 def traced_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The statements over all connections that are opened from now on, in order; filled as they are executed."""
+    """Statements over all connections opened from now on, in order; the list grows as they are executed."""
     statements: list[str] = []
     opened = sqlite.opened
 

@@ -1,4 +1,4 @@
-"""Stopping a request after any number of steps of its event loop, and what must be left of it: nothing."""
+"""Cancels a request after any number of event loop steps, and checks that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.exchanges import Recorder
 
 @dataclass
 class Diary:
-    """What an agent of these tests did."""
+    """Records what an agent of these tests did."""
 
     began: int = 0
     done: int = 0
@@ -28,9 +28,9 @@ class Diary:
 
 
 async def cancel_after(steps: int, call: Callable[[], Awaitable[None]], how: str) -> bool:
-    """Run `call` in a task and cancel it after so many steps of the loop; True if it was over before.
+    """Run `call` in a task and cancel it after `steps` steps of the loop; True if it had already ended.
 
-    `how` is "task" for a cancellation by the event loop's own means, "scope" for one by anyio's.
+    `how` is "task" for the event loop's own cancellation, "scope" for anyio's.
     """
     over = False
 
@@ -63,7 +63,7 @@ async def cancel_after(steps: int, call: Callable[[], Awaitable[None]], how: str
 
 
 def tasks() -> int:
-    """How many tasks the running event loop has."""
+    """Number of tasks in the running event loop."""
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         return len(asyncio.all_tasks())
     return trio.lowlevel.current_statistics().tasks_living
@@ -74,7 +74,7 @@ def agent_threads() -> list[threading.Thread]:
 
 
 async def eventually(condition: Callable[[], Any]) -> None:
-    """Wait until `condition` holds; bounded in time."""
+    """Wait until `condition` holds; fail after 20 seconds."""
     with anyio.fail_after(20):
         while not condition():
             await anyio.sleep(0.001)

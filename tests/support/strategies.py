@@ -1,4 +1,4 @@
-"""What agents say and clients send, at random: well-meant, malformed and hostile."""
+"""Random agent events and client requests: well-meant, malformed and hostile."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HOSTILE = (
     "𝄞👩‍👩‍👧",
 )
 characters = st.characters(exclude_categories=())
-"""Every code point, lone surrogates too."""
+"""Every code point, including lone surrogates."""
 
 texts = st.one_of(st.sampled_from(HOSTILE), st.text("abE. ", max_size=6), st.text(characters, max_size=6))
 numbers = st.integers(0, 1000)
@@ -81,7 +81,7 @@ events: st.SearchStrategy[AgentEvent] = st.one_of(
     st.builds(Finished, st.sampled_from(["stop", "length", "content_filter", "tool_calls"])),
 )
 items: st.SearchStrategy[AgentEvent | str] = st.one_of(texts, events)
-"""Anything an agent may yield, right or wrong: no order is kept."""
+"""Anything an agent may yield, right or wrong, in any order."""
 
 tools = (FunctionTool("get_weather"), FunctionTool("find"), CustomTool("write_code"))
 tool_choices = st.one_of(
@@ -118,7 +118,7 @@ requests = st.builds(
 
 
 def split(sequence: Sequence[T], cuts: list[int]) -> list[list[T]]:
-    """`sequence` in batches that end at the given positions; empty ones too."""
+    """`sequence` in batches that end at the given positions; some may be empty."""
     edges = [0, *sorted([cut % (len(sequence) + 1) for cut in cuts]), len(sequence)]
     return [list(sequence[start:end]) for start, end in pairwise(edges)]
 
@@ -129,7 +129,7 @@ KEYS = """role content type text name id function arguments tools user system to
 str parameters allowed_tools mode stop n model messages tool_calls tool_call_id"""
 keys = st.one_of(st.sampled_from(KEYS.split()), st.text("abz_", min_size=1, max_size=6))
 SECRET = "s3cr3t"
-"""Is part of every long value that clients send here, so it can be looked for in what they are answered."""
+"""Part of every long value that clients send here, so that tests can search the answers for it."""
 values = st.one_of(
     st.none(),
     st.booleans(),
@@ -214,7 +214,7 @@ COMPLETION_BODIES: tuple[dict[str, Any], ...] = (
 
 
 def places(value: Any, here: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Every place inside a JSON value, but for the value itself."""
+    """Paths of every place inside a JSON value, except the value itself."""
     inner: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
         inner = list(value.items())
@@ -225,7 +225,7 @@ def places(value: Any, here: tuple[str | int, ...] = ()) -> list[tuple[str | int
 
 @st.composite
 def mutated(draw: st.DrawFn, bodies: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    """A valid body with up to three places replaced, removed, or given something more."""
+    """A valid body with up to three places replaced, removed or extended."""
     body: dict[str, Any] = copy.deepcopy(draw(st.sampled_from(bodies)))
     for _ in range(draw(st.integers(1, 3))):
         found = places(body)
