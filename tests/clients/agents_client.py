@@ -1,7 +1,7 @@
-"""OpenAI's Agents SDK at work: `python agents_client.py BASE_URL` prints what its cases came to, as JSON.
+"""OpenAI's Agents SDK as a client: `python agents_client.py BASE_URL` prints the results of its cases as JSON.
 
-With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it
-is time for that, and goes on when it is given a line.
+With the extra argument `killed` it tests a server that is killed in mid-stream: it prints "begun" when the server may be
+killed, and continues when it reads a line.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def weather(city: str) -> str:
 
 
 def agent(name: str, **options: Any) -> Any:
-    """An agent of the Agents SDK whose model is the agent that is served."""
+    """An agent of the Agents SDK whose model is the served agent."""
     return Agent(name=name, model=OpenAIResponsesModel(name, client), **options)
 
 
 async def run(started: Any, said: Any, **options: Any) -> Any:
-    """To its end, plain and streamed, which have to come to the same; the text came in pieces."""
+    """Run to the end, plain and streamed: both must have the same result, and the text must come in pieces."""
     plain = await Runner.run(started, said, **options)
     streamed = Runner.run_streamed(started, said, **options)
     pieces = [event.data.delta async for event in streamed.stream_events() if is_text(event)]
@@ -67,13 +67,13 @@ def is_text(event: Any) -> bool:
 
 
 async def tools() -> Any:
-    """The SDK runs its function and sends everything again with the result."""
+    """The SDK runs its function and sends the whole conversation again with the result."""
     found = await run(agent("weather", tools=[weather], instructions="Be brief."), "And now?")
     return {"text": found.final_output, "items": [item.type for item in found.new_items]}
 
 
 async def tools_with_previous_response() -> Any:
-    """Only the result is sent: the server knows the rest."""
+    """The SDK sends only the result: the server knows the rest."""
     found = await run(agent("weather", tools=[weather]), "And now?", auto_previous_response_id=True)
     return found.final_output
 
@@ -85,7 +85,7 @@ async def previous_response() -> Any:
 
 
 async def conversation() -> Any:
-    """A conversation on the server, with a tool call in it."""
+    """A conversation stored on the server, with a tool call in it."""
     kept = (await client.conversations.create()).id
     await Runner.run(agent("weather", tools=[weather]), "And now?", conversation_id=kept)
     found = await Runner.run(agent("weather", tools=[weather]), "And then?", conversation_id=kept)
@@ -93,7 +93,7 @@ async def conversation() -> Any:
 
 
 async def session() -> Any:
-    """The SDK keeps its history in a conversation, and sends it with each turn."""
+    """The SDK keeps its history in a conversation, and sends that history with each turn."""
     kept = OpenAIConversationsSession(openai_client=client)
     await Runner.run(agent("weather", tools=[weather]), "And now?", session=kept)
     found = await Runner.run(agent("weather", tools=[weather]), "And then?", session=kept)
@@ -105,7 +105,7 @@ async def session() -> Any:
 
 
 async def own_tools() -> Any:
-    """What the served agent does itself is shown, and not run."""
+    """The served agent's own tool calls are shown, and not run by the client."""
     found = await run(agent("searcher", tools=[weather]), "Where is it?")
     calls = [item.raw_item for item in found.new_items if isinstance(item, ToolCallItem)]
     return [found.final_output, [[call.type, call.name, call.output] for call in calls]]
@@ -116,7 +116,7 @@ async def structured() -> Any:
 
 
 async def interruption(approve: bool, **options: Any) -> Any:
-    """The run stops; its state is put away as JSON; it is resumed with the user's decision."""
+    """The run stops; its state is saved as JSON; it resumes with the user's decision."""
     careful = agent("careful", tools=[HostedMCPTool(tool_config=APPROVER)])
     stopped = await Runner.run(careful, "Clean up", **options)
     (asked,) = stopped.interruptions
@@ -131,7 +131,7 @@ async def interruption(approve: bool, **options: Any) -> Any:
 
 
 async def callback() -> Any:
-    """The decision is made by a function, in the middle of a streamed run."""
+    """A function decides, in the middle of a streamed run."""
     seen = []
 
     def decide(request: Any) -> Any:
@@ -145,7 +145,7 @@ async def callback() -> Any:
 
 
 async def websocket() -> Any:
-    """Turns with tools over one WebSocket, each following from the one before."""
+    """Turns with tools over one WebSocket, each continuing the one before."""
     model = OpenAIResponsesWSModel("weather", client)
     try:
         talker: Any = Agent(name="weather", model=model, tools=[weather])
@@ -171,7 +171,7 @@ async def fails() -> Any:
 
 
 async def killed() -> Any:
-    """The chain goes on where it was before."""
+    """The chain continues from the last complete response."""
     first = await Runner.run(agent("echo"), "one")
     broken = Runner.run_streamed(agent("waiting"), "nobody", previous_response_id=first.last_response_id)
     broke = False

@@ -20,7 +20,7 @@ from tests.clients.programs import need
 CHROMIUM = (
     "chromium",
     "--headless",
-    "--no-sandbox",  # CI's user is root, for whom Chromium has none
+    "--no-sandbox",  # CI runs as root, for whom Chromium's sandbox does not work
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -33,7 +33,7 @@ PATIENCE = 15  # seconds
 
 
 class Page:
-    """A page of a browser: `do` is a command of the DevTools protocol, `event` waits for what it reports."""
+    """A browser page: `do` runs a DevTools command, `event` waits for a reported event."""
 
     def __init__(self, devtools: ClientConnection) -> None:
         self._devtools = devtools
@@ -53,7 +53,7 @@ class Page:
         return dict(message["result"])
 
     def event(self, method: str, **wanted: Any) -> dict[str, Any]:
-        """The next event of this name, with these parameters, since the page was opened and not yet asked for."""
+        """The next unread event since the page was opened that has this name and these parameters."""
         deadline = time.monotonic() + PATIENCE
         while True:
             for event in self._events:
@@ -63,19 +63,19 @@ class Page:
             self._events.append(self._receive(deadline))
 
     def open(self, url: str) -> None:
-        """Go to the URL, and wait until the page is loaded."""
+        """Open the URL and wait until the page is loaded."""
         self._events.clear()
         loader = self.do("Page.navigate", url=url)["loaderId"]
         self.event("Page.lifecycleEvent", name="load", loaderId=loader)
 
     def evaluate(self, script: str) -> Any:
-        """The value of a JavaScript expression, of a promise what it comes to."""
+        """The value of a JavaScript expression; a promise is awaited."""
         done = self.do("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in done, done
         return done["result"].get("value")
 
     def type(self, text: str) -> None:
-        """Type the text where the page has its focus, and then Enter."""
+        """Type the text into the focused element, then press Enter."""
         self.do("Input.insertText", text=text)
         enter = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
         self.do("Input.dispatchKeyEvent", type="keyDown", text="\r", **enter)
@@ -87,7 +87,7 @@ class Page:
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[Page]:
-    """An empty page of a browser that keeps its files in the folder `profile`."""
+    """An empty page of a browser whose profile folder is `profile`."""
     need("chromium")
     command = [*CHROMIUM, f"--user-data-dir={profile}", "about:blank"]
     env = {**os.environ, "HOME": str(profile)}
@@ -100,7 +100,7 @@ def chromium(profile: Path) -> Iterator[Page]:
 
 
 def _new_page(process: subprocess.Popen[str]) -> str:
-    """The DevTools address of a new page. Chromium writes its own to standard error when it listens."""
+    """The DevTools address of a new page. Chromium prints its own address to stderr once it listens."""
     assert process.stderr is not None
     said = []
     for line in process.stderr:

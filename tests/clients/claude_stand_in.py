@@ -1,6 +1,6 @@
-"""Plays `claude -p --output-format stream-json --verbose` for one session; words in the prompt say what happens in it.
+"""Plays `claude -p --output-format stream-json --verbose` for one session; words in the prompt script it.
 
-Called with a folder, in which it writes down what it was asked, and Claude Code's own arguments.
+Its arguments are a folder, where it records its requests, and Claude Code's own arguments.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def text(words: str) -> dict[str, Any]:
 
 
 def note(folder: Path, prompt: str) -> None:
-    """A line about this session, whole or not there."""
+    """Record this session as one line, in a single write."""
     secret = os.environ.get("CLAUDEOPS_CHAT_API_KEY")
     line = json.dumps({"prompt": prompt, "arguments": sys.argv[2:], "pid": os.getpid(), "secret": secret})
     with (folder / "sessions.jsonl").open("a", encoding="utf-8") as sessions:

@@ -1,8 +1,8 @@
-"""Commands and programs that the documentation of three agent systems tells its readers to run, and the answers it
-shows them, as written there.
+"""Commands and programs from the documentation of three agent systems, with the answers that it shows.
 
 Claude Ops ("Mobile Chat"), docker-agent ("Chat Server") and NodeTool ("Chat API") each serve an agent to OpenAI's
-clients; profClaw has a chat API of its own. Whoever moves such an agent here keeps their users' commands; only host, port, key and model may change.
+clients; profClaw has a chat API of its own. Users of an agent that moves here keep their commands: only host, port, key and
+model may change.
 """
 
 from __future__ import annotations

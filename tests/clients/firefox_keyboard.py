@@ -1,7 +1,7 @@
-"""The page in Firefox by keyboard alone, with the keys of an X server: `python -m tests.clients.firefox_keyboard`.
+"""The page in Firefox, by keyboard alone, with the keys of an X server: `python -m tests.clients.firefox_keyboard`.
 
-For a maintainer, not for CI: it needs `firefox` (or `firefox-esr`), `Xvfb` and `xdotool`. Firefox itself only tells what it
-shows, over WebDriver BiDi: keys that come that way do not press its buttons.
+For maintainers, not for CI: it needs `firefox` (or `firefox-esr`), `Xvfb` and `xdotool`. WebDriver BiDi only reads the page:
+keys sent over it do not press Firefox's buttons.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORDER = ["Allow once", "Always allow", "Edit", "Deny", "Reason for denying"]
 
 
 class Firefox:
-    """A window with one page: `keys` are the user's, `evaluate` looks."""
+    """A window with one page: `keys` presses keys as a user does, `evaluate` inspects the page."""
 
     def __init__(self, display: str, socket: ClientConnection) -> None:
         self._environment = {**os.environ, "DISPLAY": display}
@@ -48,7 +48,7 @@ class Firefox:
         return dict(message["result"])
 
     def open(self, url: str) -> None:
-        """Type the address, as who has no mouse does. Keys reach the window: there is no manager of windows beside it."""
+        """Type the address, as a user without a mouse does. No window manager runs, so the keys go to the window directly."""
         window = self._xdotool("search", "--sync", "--onlyvisible", "--class", "firefox").split()[-1]
         self._xdotool("windowfocus", "--sync", window)
         self.keys("ctrl+l")

@@ -1,7 +1,7 @@
-"""LangChain at work: `python langchain_client.py BASE_URL` prints what its cases came to, as JSON.
+"""LangChain as a client: `python langchain_client.py BASE_URL` prints the results of its cases as JSON.
 
-With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it
-is time for that, and goes on when it is given a line.
+With the extra argument `killed` it tests a server that is killed in mid-stream: it prints "begun" when the server may be
+killed, and continues when it reads a line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def model(name: str, **options: Any) -> ChatOpenAI:
 
 
 def tools(**options: Any) -> Any:
-    """A call of the client's tool, and the answer to its result, from the whole history."""
+    """A call of the client's tool, and the answer to its result, with the whole history sent."""
     llm = model("weather", **options).bind_tools([weather])
     messages: list[Any] = [HumanMessage("And now?")]
     asked = llm.invoke(messages)
@@ -48,7 +48,7 @@ def tools(**options: Any) -> Any:
 
 
 def tools_streamed(**options: Any) -> Any:
-    """The same in streams, whose chunks are added up as LangChain does."""
+    """The same, streamed; the chunks are added up as LangChain does."""
     llm = model("weather", **options).bind_tools([weather])
     messages: list[Any] = [HumanMessage("And now?")]
     asked = added(llm.stream(messages))
@@ -71,7 +71,7 @@ def added(chunks: Any) -> AIMessageChunk:
 
 
 def server_keeps_the_history() -> Any:
-    """With `use_previous_response_id` only what is new is sent."""
+    """With `use_previous_response_id` only the new messages are sent."""
     llm = model("echo", use_previous_response_id=True)
     messages: list[Any] = [HumanMessage("one")]
     messages += [llm.invoke(messages), HumanMessage("two")]
@@ -81,7 +81,7 @@ def server_keeps_the_history() -> Any:
 
 
 def own_tools() -> Any:
-    """What the agent runs itself is no call for LangChain."""
+    """The agent's own tool calls are not calls for LangChain to run."""
     found = model("searcher").bind_tools([weather]).invoke("Where is it?")
     streamed = added(model("searcher").bind_tools([weather]).stream("Where is it?"))
     return {
@@ -106,7 +106,7 @@ def fails() -> Any:
 
 
 def killed() -> Any:
-    """The chain goes on where it was before."""
+    """The chain continues from the last complete response."""
     first = model("echo").invoke("one")
     chain = {"previous_response_id": first.response_metadata["id"]}
     broke = False

@@ -1,6 +1,6 @@
 """LangChain's own standard tests of chat models, on ChatOllama and ChatAnthropic: `pytest langchain_standard.py`.
 
-They run in the environment of requirements.txt, against the server at $SERVED_AT, whose agent does what they want.
+They run in the environment of requirements.txt, against the server at $SERVED_AT, whose agent is `obedient`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class TestChatOllama(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        # Without TLS nothing has to be verified, and to be ready for it takes most of the time of these tests.
+        # There is no TLS to verify, and loading the certificates takes most of the time of these tests.
         return {"model": "obedient", "base_url": SERVED_AT, "client_kwargs": {"verify": False}}
 
     @property

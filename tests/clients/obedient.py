@@ -1,4 +1,4 @@
-"""An agent that does what tests of chat models want of a model: it calls the tool there is, and fills in any schema."""
+"""An agent that does what tests of chat models expect of a model: it calls the offered tool and fills in any schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from openai_compat import AgentRequest, FunctionTool, ToolCallReady, UsageReport
 from openai_compat.messages import AssistantMessage, ToolMessage
 
 JOKE = {"setup": "Why?", "punchline": "Because."}
-"""What one of the tests describes in words alone."""
+"""The object that one of the tests describes in words alone."""
 
 
 async def obedient(request: AgentRequest) -> AsyncIterator[Any]:
@@ -32,7 +32,7 @@ async def obedient(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 def example(schema: Any, definitions: Any = None) -> Any:
-    """A value that follows a JSON Schema: 3 for each number, which the tests ask for."""
+    """A value valid by a JSON Schema, with the number 3 that the tests ask for."""
     definitions = definitions or schema.get("$defs") or schema.get("definitions") or {}
     if "$ref" in schema:
         return example(definitions[schema["$ref"].rpartition("/")[2]], definitions)
@@ -53,4 +53,4 @@ def example(schema: Any, definitions: Any = None) -> Any:
         case "null":
             return None
         case _:
-            return "你好啊集团 こんにちは株式会社"  # which one of the tests wants unescaped
+            return "你好啊集团 こんにちは株式会社"  # one of the tests wants this text unescaped

@@ -1,4 +1,4 @@
-"""The agents that the page of the tests talks to. Which of them are still running is in `running`."""
+"""Agents that the page's tests talk to. `running` names those that still run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that are not Python's: where one is missing its tests are skipped, but never in CI."""
+"""Checks for programs outside Python: a test skips if its program is missing, but fails in CI."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TERMINAL = HERE / "terminal"
 
 
 def need(*programs: str) -> None:
-    """Skip the test if a program is missing; fail it where CI is "true"."""
+    """Skip the test if a program is missing; fail it if CI is "true"."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         give_up(f"{' and '.join(missing)} must be installed and on the PATH")
 
 
 def need_node_packages() -> None:
-    """The npm packages, installed once below this folder, in the versions that package.json pins."""
+    """Install the npm packages pinned in package.json into this folder, once."""
     need("node", "npm")
     with _one_process_at_a_time("node"):
         _install_node_packages()
@@ -46,7 +46,7 @@ def _install_node_packages() -> None:
 
 
 def need_terminal_programs(*names: str) -> dict[str, str]:
-    """Coding agents by their names, which `.ci/run` has installed below the folder `terminal`."""
+    """Paths of coding agents by name; `.ci/run` has installed them below the folder `terminal`."""
     need("node")
     found = {name: TERMINAL / "node_modules" / ".bin" / name for name in names}
     missing = [name for name, path in found.items() if not path.exists()]
@@ -56,7 +56,7 @@ def need_terminal_programs(*names: str) -> dict[str, str]:
 
 
 def need_python_packages() -> Path:
-    """The Python of an environment with the packages that requirements.txt pins, made once below this folder."""
+    """The Python of an environment with the packages pinned in requirements.txt, created once below this folder."""
     with _one_process_at_a_time("python"):
         return _install_python_packages()
 
@@ -68,7 +68,7 @@ def _install_python_packages() -> Path:
         return python
     create = [sys.executable, "-m", "venv", "--clear", str(folder)]
     pip = [str(python), "-m", "pip", "install"]
-    if uv := _uv():  # takes two seconds where pip takes forty
+    if uv := _uv():  # two seconds instead of pip's forty
         create.append("--without-pip")
         pip = [uv, "pip", "install", "--python", str(python)]
     for command in (create, [*pip, "-q", "-r", str(HERE / "requirements.txt")]):
@@ -81,9 +81,9 @@ def _install_python_packages() -> Path:
 
 @contextmanager
 def _one_process_at_a_time(what: str) -> Iterator[None]:
-    """Hold a lock over all processes of this test run: two of pytest-xdist's would install into one folder at once."""
+    """Hold a lock across processes: two pytest-xdist workers would install into one folder at once."""
     with (HERE / f".installing-{what}").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the file is closed
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed
         yield
 
 
@@ -93,7 +93,7 @@ def _uv() -> str | None:
 
 
 def give_up(reason: str) -> None:
-    """Skip the test, or fail it in CI, where everything has to be there."""
+    """Skip the test, or fail it in CI, where everything must be installed."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""The agents that real clients drive over Responses, and `server`, which `openai-compat serve` runs with them."""
+"""Agents that real clients drive over Responses, and `server`, which `openai-compat serve` runs with them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ AGENTS = {agent.__name__: agent for agent in (echo, weather, searcher, careful, 
 
 
 def server(store: str, lease: float = 15.0) -> Server:
-    """All of them. What a killed server held is free after `lease` seconds."""
+    """A server with all agents. Leases of a killed server expire after `lease` seconds."""
     return Server(AGENTS, store=store, deadlines=Deadlines(lease=lease))
 
 

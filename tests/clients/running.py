@@ -1,4 +1,4 @@
-"""Runs what documentation tells people to run, and compares what comes of it with what is promised there."""
+"""Runs commands and programs from documentation, and compares their output with the documented one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.clients.programs import need
 
 
 def run(command: str, theirs: str, url: str) -> str:
-    """What the command prints when their server's address is replaced by ours."""
+    """Output of the command, with their server's address replaced by ours."""
     need("bash", "curl")
     assert theirs in command
     done = subprocess.run(
@@ -31,7 +31,7 @@ def run_python(program: str, theirs: str, url: str) -> str:
 
 
 def has(found: Any, promised: Any) -> bool:
-    """Whether everything that is promised is there; there may be more. "..." stands for any ending."""
+    """True if `found` has everything in `promised`; extra keys are allowed, and "..." matches any ending."""
     if isinstance(promised, dict):
         return all([key in found and has(found[key], value) for key, value in promised.items()])
     if isinstance(promised, list):

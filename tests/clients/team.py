@@ -1,4 +1,4 @@
-"""docker-agent's profile: a team of two agents that keeps conversations. Words in the prompt say what happens."""
+"""docker-agent's profile: a team of two agents that keeps conversations. Words in the prompt script it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1024 * 1024
 
 
 class Team:
-    """`root` knows the name it was told in this conversation; `reviewer` is another model."""
+    """`root` knows the name given earlier in the conversation; `reviewer` is another model."""
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

@@ -1,4 +1,4 @@
-"""examples/chat_page.html in a browser, from another origin than the server's, over real sockets."""
+"""examples/chat_page.html in a browser, from a different origin than the server's, over real sockets."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def origin() -> Iterator[str]:
 
 
 def served(origin: str) -> AbstractContextManager[str]:
-    """The agent, for pages of this origin."""
+    """The agent, served for pages of this origin."""
     return uvicorn_socket(Server(agent, keys="sk-right", chat_websocket=ChatWebSocket(), cors=Cors([origin])))
 
 
@@ -67,7 +67,7 @@ def address(origin: str, server: str, thread: str) -> str:
 
 
 def shown(page: Page, line: str) -> list[str]:
-    """The lines of the page when this one is among them."""
+    """The lines of the page once this line is among them."""
     return list(page.evaluate(SHOWN.replace("WANTED", json.dumps(line))))
 
 

@@ -37,7 +37,7 @@ socket.onopen = () => {
   socket.send(msgpack.encode(message));
 };
 """
-"""As NodeTool's documentation has it ("WebSocket Example usage")."""
+"""From NodeTool's documentation ("WebSocket Example usage")."""
 
 AROUND = """\
 import * as msgpack from '@msgpack/msgpack';

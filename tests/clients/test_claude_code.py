@@ -1,7 +1,7 @@
-"""The real Claude Code as a client: of the version in terminal/package.json, or the newest one, which the Agent SDK brings.
+"""The real Claude Code as a client: the version in terminal/package.json, or the newest, bundled with the Agent SDK.
 
-`.ci/run` installs the first; `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal` and then
-`node tests/clients/terminal/node_modules/@anthropic-ai/claude-code/install.cjs` do it by hand. The second is in the environment
+`.ci/run` installs the first; by hand, run `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal`,
+then `node tests/clients/terminal/node_modules/@anthropic-ai/claude-code/install.cjs`. The second is in the environment
 that `tests/frameworks/run.py claude_agent_sdk` makes.
 """
 
@@ -55,21 +55,21 @@ pytestmark = pytest.mark.timeout(120)
 
 WRONG = "def add(a, b):\n    return a - b\n"
 TALK: dict[str, Any] = {"unknown_model": "default"}
-"""Claude Code asks for smaller models, too."""
+"""Claude Code requests smaller models, too."""
 Serve = Callable[..., str]
 Claude = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="session")
 def program() -> str:
-    """Claude Code."""
+    """Path of Claude Code."""
     bundled = os.environ.get("CLAUDE_CODE") or next(map(str, filter(Path.exists, BUNDLED)), None)
     return bundled or need_terminal_programs("claude")["claude"]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Serve an agent over all APIs; the URL."""
+    """Serve an agent over all APIs; returns the URL."""
     with ExitStack() as stack:
 
         def served(agent: Any, reconnect: float = 60, **settings: Any) -> str:
@@ -90,7 +90,7 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def claude(serve: Serve, program: str, repository: Path, tmp_path: Path) -> Iterator[Claude]:
-    """Start Claude Code with a prompt, on the agent at a URL."""
+    """Start Claude Code with a prompt, against the agent at a URL."""
     started: list[subprocess.Popen[str]] = []
 
     def start(
@@ -150,7 +150,7 @@ def test_an_agent_mends_a_repository_with_its_hands_while_it_answers_other_progr
         if not request.tools:
             beside.append(request.prompt)
             yield f"I am at step {len(runs)}"
-            await soon(lambda: len(beside) == 2, 60)  # three programs at the same moment
+            await soon(lambda: len(beside) == 2, 60)  # three programs run at once
             yield ", wait."
             return
         runs.append(request)
@@ -265,7 +265,7 @@ def test_ctrl_c_stops_the_agent_and_nothing_of_its_turn_is_kept(serve: Serve, cl
 
 
 class Breaking:
-    """A proxy that breaks the first connections on which an answer has these bytes, and hands on none of them."""
+    """A proxy that breaks the first connections whose answer has these bytes, and forwards none of them."""
 
     def __init__(self, url: str, mark: bytes, times: int) -> None:
         self._port = int(url.rpartition(":")[2])
@@ -299,7 +299,7 @@ class Breaking:
                 if mark and self.left and mark in said:
                     self.left -= 1
                     to.sendall(data[: max(said.index(mark) - (len(said) - len(data)), 0)])
-                    to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # as if reset
+                    to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
                     break
                 to.sendall(data)
         except OSError:
@@ -335,7 +335,7 @@ def test_an_agent_whose_connection_breaks_runs_once_and_so_does_its_command(
     with Breaking(serve(agent, **TALK), mark, times) as proxy:
         told, _ = claude(proxy.url, "go").communicate(timeout=100)
     assert [request.prompt for request in runs if request.resume is None] == ["go"]
-    # Some versions ask for the rest of what they have shown already, others tell that it broke.
+    # Some versions request the rest of the text they have shown, others report the broken connection.
     if mark != b"Half" or "Connection closed" not in told:
         assert told.strip() == "It said run."
         assert (repository / "done").read_text() == "run\n"
@@ -347,9 +347,9 @@ def test_a_long_answer_is_not_asked_for_again(serve: Serve, claude: Claude, tmp_
 
     async def agent(prompt: str) -> str:
         runs.append(prompt)
-        return "word " * 30_000  # more than 32,000 tokens by the server's estimate
+        return "word " * 30_000  # over 32,000 tokens by the server's estimate
 
-    # Into a file: on a busy machine it exits before a pipe has taken more than 128 kB of it.
+    # To a file: on a busy machine Claude Code exits before a pipe has drained more than 128 kB.
     with (tmp_path / "told").open("w") as told:
         claude(serve(agent, **TALK), "go", stdout=told).wait(timeout=100)
     assert len((tmp_path / "told").read_text().split()) == 30_000

@@ -1,6 +1,6 @@
 """Claude Ops' "Mobile Chat": every example and every row of its document, against its profile served here.
 
-Each turn is a process of its own, a stand-in for the `claude` command.
+Each turn is a separate process, a stand-in for the `claude` command.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def profile(folder: Path, **settings: Any) -> Server:
-    """Claude Ops' chat endpoint, whose sessions leave their notes in `folder`."""
+    """Claude Ops' chat endpoint; its sessions write their records to `folder`."""
 
     def command(request: AgentRequest) -> list[str]:
         arguments = ["-p", "--output-format", "stream-json", "--verbose", "--model", TIERS.get(request.model, "haiku")]
@@ -75,13 +75,13 @@ def asking(text: str, **fields: Any) -> dict[str, Any]:
 
 
 def sessions(folder: Path) -> list[dict[str, Any]]:
-    """What each session so far wrote down."""
+    """Records of the sessions so far."""
     path = folder / "sessions.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def test_the_documents_examples_against_the_command_line(tmp_path: Path) -> None:
-    """Both curl commands, the body and the models, as `openai-compat serve` answers them."""
+    """Both curl commands, the request body and the model list, as `openai-compat serve` answers them."""
     made = f"from pathlib import Path\nfrom tests.clients.test_claude_ops import profile\nserver = profile(Path({str(tmp_path)!r}))\n"
     (tmp_path / "claude_ops.py").write_text(made, "utf-8")
     with serve("claude_ops:server", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}) as served:
@@ -103,7 +103,7 @@ def test_the_documents_examples_against_the_command_line(tmp_path: Path) -> None
 
 
 def test_a_chat_app_connects_with_the_table_of_settings(sdk: openai.OpenAI) -> None:
-    """Base URL, API key and model; what the app fetches first is the list of models."""
+    """Base URL, API key and model; the app fetches the list of models first."""
     model = sdk.models.list().data[0].id
     hi: Any = [{"role": "user", "content": "hi"}]
     plain = sdk.chat.completions.create(model=model, messages=hi)
@@ -149,7 +149,7 @@ def test_the_key_is_read_for_every_request(url: str, monkeypatch: pytest.MonkeyP
         models = client.get("/v1/models").status_code
     assert statuses == [200, 401, 503, 503]
     assert models == 200
-    assert [session["secret"] for session in sessions(tmp_path)] == [None]  # nor does the agent get to see it
+    assert [session["secret"] for session in sessions(tmp_path)] == [None]  # the agent does not see the key either
 
 
 def test_only_the_last_message_of_the_user_reaches_the_session(sdk: openai.OpenAI, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_model_chooses_the_tier_and_is_echoed(sdk: openai.OpenAI, tmp_path: 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_while_a_session_runs_the_assistant_can_say_that_it_is_busy(tmp_path: Path, stream: bool) -> None:
-    """What Claude Ops really does, where its document says 429; and chores are answered beside the session."""
+    """Claude Ops' real behaviour, where its document says 429; chores are answered while the session runs."""
     busy = "I'm currently busy running a session. Please try again in a few minutes."
     with (
         uvicorn_socket(profile(tmp_path, admission=Admission(busy=busy))) as url,
@@ -206,14 +206,14 @@ def test_the_agents_own_tools_are_shown_and_not_asked_of_the_client(sdk: openai.
     for choice in (plain, final):
         assert (
             choice.message.content == "Looking. \n\nAll services are healthy..."
-        )  # said once, not again as the result
+        )  # said once, not again in the result
         assert (choice.finish_reason, choice.message.tool_calls) == ("stop", None)
 
 
 @pytest.mark.parametrize("prompt", ["fail", "give up"])
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_session_that_fails_is_an_error_and_no_stop(url: str, prompt: str, begun: bool) -> None:
-    """45: whether it exits with 1 or says so itself; what it said about it is not shown."""
+    """45: by exit code 1 or by reporting it; what the session said about it is not shown."""
     prompt = f"look, then {prompt}" if begun else prompt
     with httpx2.Client(base_url=url, timeout=20, headers=BEARER) as client:
         plain = client.post(CHAT, json=asking(prompt))

@@ -1,4 +1,4 @@
-"""A page of another origin that uses the chat REST API by the cookie of a login, in a browser."""
+"""A page of another origin that uses the chat REST API with a login cookie, in a browser."""
 
 from __future__ import annotations
 

@@ -49,11 +49,11 @@ def client(team: Team) -> Iterator[httpx2.Client]:
         yield client
 
 
-# the examples, against the command line
+# the examples, on the command line
 
 
 def test_the_quick_start(tmp_path: Path) -> None:
-    """Models, a chat, a stream and the Python client, without any key."""
+    """Models, a chat, a stream and the Python client, all without a key."""
     with serve("tests.clients.team:root", env=PATH) as served:
         url = f"http://127.0.0.1:{served.port}"
         models = json.loads(run(documented.DOCKER_AGENT_MODELS, ADDRESS, url))
@@ -99,7 +99,7 @@ def test_the_specification_is_found_at_the_top_without_a_key(team: Team) -> None
     assert {"/v1/models", "/v1/chat/completions"} <= set(answer.json()["paths"])
 
 
-# failure-safe caching
+# caching that survives failures
 
 
 def fails(client: httpx2.Client, team: Team, *, stream: bool) -> None:
@@ -127,13 +127,13 @@ def disconnects(client: httpx2.Client, team: Team, *, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_after_any_failure_the_conversation_goes_on_as_if_nothing_had_been_asked(team: Team, stream: bool) -> None:
-    """Failing, timing out and disconnecting on one id, between turns that succeed"""
+    """Fail, time out and disconnect in one conversation, between turns that succeed"""
     deadlines = Deadlines(request=1.5, head=0.1)
     with uvicorn_socket(profile(team, deadlines=deadlines)) as url, httpx2.Client(base_url=url, timeout=20) as client:
         say(client, ALICE)
         for number, misfortune in enumerate([fails, times_out, disconnects], 1):
             misfortune(client, team, stream=stream)
-            if misfortune is disconnects:  # the others were told, so that the conversation was free by then
+            if misfortune is disconnects:  # the other failures are answered, so the conversation is free by then
                 eventually(lambda: client.post(CHAT, json=asking("fail"), headers=THREAD).status_code == 500)
             assert say(client, WHO) == "Your name is Alice."
             assert team.histories[-1] == [
@@ -154,7 +154,7 @@ def test_a_first_turn_that_fails_leaves_no_conversation(client: httpx2.Client, t
 
 
 def test_a_second_request_at_once_is_refused_and_others_are_not(client: httpx2.Client, team: Team) -> None:
-    """25: and the SDK, which retries a 409 by itself, is told not to"""
+    """25: and the SDK, which retries a 409 on its own, is told not to"""
     sdk = openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=2, timeout=20)
     with sdk, client.stream("POST", CHAT, json=asking("wait", stream=True), headers=THREAD) as first:
         pieces = first.iter_text()
@@ -222,7 +222,7 @@ def test_cors_is_off_by_default(client: httpx2.Client) -> None:
 
 
 def test_one_origin_may_call_with_a_conversation_and_others_may_not(team: Team) -> None:
-    """29: preflights need no key; refusals can be read by the page too"""
+    """29: preflights need no key; the page can read refusals, too"""
     server = profile(team, keys="token", cors=Cors([UI], regex=r"https://[a-z]+\.preview\.example\.com"))
     asks = {
         "Access-Control-Request-Method": "POST",
@@ -263,7 +263,7 @@ def test_a_body_over_the_limit_is_a_413_either_way(client: httpx2.Client, body: 
 
 
 def test_every_documented_flag_is_one_of_the_command_line() -> None:
-    """With the values that the table gives as their defaults, or shows in its examples"""
+    """With the values that the table gives as defaults or shows in its examples"""
     flags = "--agent root --cors-origin https://my-ui.example.com --api-key-env CHAT_BEARER_TOKEN --request-timeout 5m "
     flags += "--max-request-size 1048576 --conversations-max 100 --conversation-ttl 30m --max-idle-runtimes 4"
     environment = {**PATH, "CHAT_BEARER_TOKEN": "token"}
@@ -294,7 +294,7 @@ def test_a_key_and_an_agent_can_be_given_literally(arguments: list[str]) -> None
 
 
 def test_open_webuis_first_message_with_the_chores_beside_it(team: Team) -> None:
-    """Four requests at once with one chat's id: one is a turn, whatever their order."""
+    """Four requests at once with the same chat id: exactly one is a turn, whatever their order."""
     chores = [
         "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n",
         "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history, along with\n",

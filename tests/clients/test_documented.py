@@ -1,4 +1,4 @@
-"""What the documentation of NodeTool, and of curl, promises to those who call an agent."""
+"""Promises to API clients in the documentation of NodeTool and of curl."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_nodetool_models(nodetool: Server) -> None:
 
 
 def test_nodetool_body(nodetool: Server) -> None:
-    """Their documented request, with their documented headers."""
+    """NodeTool's documented request, with the documented headers."""
     headers = {"Content-Type": "application/json", "Authorization": "Bearer YOUR_TOKEN"}
     with uvicorn_socket(nodetool) as url:
         answer = httpx2.post(f"{url}{CHAT}", content=documented.NODETOOL_BODY, headers=headers)

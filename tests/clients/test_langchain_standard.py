@@ -21,16 +21,16 @@ ONE_LOOP = (
     "asyncio_default_test_loop_scope=session",
     "asyncio_default_fixture_loop_scope=session",
 )
-"""ChatAnthropic keeps its HTTP client from one test to the next."""
+"""ChatAnthropic keeps its HTTP client across tests."""
 
 
 @requirement("ollama.sdk")
 @requirement("anthropic.sdk")
-@pytest.mark.timeout(300)  # the packages are installed first
+@pytest.mark.timeout(300)  # installs the packages first
 def test_langchains_standard_tests_pass_over_both_apis(tmp_path: Path) -> None:
     python = need_python_packages()
     options = [argument for option in ONE_LOOP for argument in ("-o", option)]
-    # In another folder, without our own settings: its plugins are others.
+    # Run from another folder, without our pytest settings: the environment has other plugins.
     command = [
         str(python),
         "-m",

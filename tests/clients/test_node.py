@@ -34,7 +34,7 @@ def _installed() -> None:
 
 
 class Node:
-    """A case of node_client.mjs at work on a server."""
+    """A running case of node_client.mjs, against a server."""
 
     def __init__(self, case: str, url: str) -> None:
         command = ["node", str(HERE / "node_client.mjs"), case, f"{url}/v1"]
@@ -42,13 +42,13 @@ class Node:
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     def go_on(self) -> None:
-        """Let a case that waits for a word go on."""
+        """Release a case that waits for a line on stdin."""
         assert self._process.stdin is not None
         self._process.stdin.write("go on\n")
         self._process.stdin.flush()
 
     def result(self) -> Any:
-        """What it came to."""
+        """The case's result."""
         try:
             said, complaint = self._process.communicate(timeout=30)
         finally:
@@ -225,7 +225,7 @@ def test_the_older_completions_api(url: str) -> None:
     ],
 )
 def test_an_abort_stops_the_agent(url: str, case: str, result: Any) -> None:
-    """While the client's process lives on: it is not its end that closes the connection."""
+    """The client's process lives on, so only the abort can close the connection."""
     endless.waits.clear()
     endless.stopped.clear()
     node = Node(case, url)

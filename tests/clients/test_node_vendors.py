@@ -47,7 +47,7 @@ def endless() -> Endless:
 
 @pytest.fixture(scope="module")
 def came_to(endless: Endless) -> Iterator[dict[str, Any]]:
-    """What each case came to."""
+    """Results of all cases, by name."""
     need_node_packages()
     agents = {"talker": talker, "caller": caller, "broken": broken, "endless": endless}
     with listening(Server(agents, apis=[Ollama(), AnthropicMessages()])) as url:

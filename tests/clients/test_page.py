@@ -1,4 +1,4 @@
-"""The page to talk to agents, in a browser, over a real socket. `tests/api/test_page.py` has how it is served."""
+"""The chat page in a browser, over a real socket. `tests/api/test_page.py` tests how it is served."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TAGS = frozenset(
     {"p", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "a", "br", "hr", "ul", "ol", "li", "blockquote"}
     | {"table", "thead", "tbody", "tr", "th", "td", "div", "span", "button"}
 )
-"""What Markdown is made of."""
+"""The HTML elements that rendered Markdown may have."""
 
 
 class Talk:
-    """The page, opened anew: nothing is left of what another test has said."""
+    """The page, freshly opened, without any state of other tests."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -41,7 +41,7 @@ class Talk:
         page.do("Runtime.enable")
         page.do("Log.enable")
         page.do("Emulation.clearDeviceMetricsOverride")
-        page.evaluate("try { sessionStorage.clear(); } catch { }")  # about:blank has none
+        page.evaluate("try { sessionStorage.clear(); } catch { }")  # about:blank has no storage
         self.open()
 
     def open(self) -> None:
@@ -49,7 +49,7 @@ class Talk:
         self.wait("document.querySelector('#model option') || document.querySelector('dialog[open], .error')")
 
     def wait(self, condition: str, seconds: float = 15) -> None:
-        """Until the condition holds and is drawn: words come into sight with the next frame."""
+        """Wait until the condition holds and is drawn: the text becomes visible with the next frame."""
         look = f"""new Promise((done) => {{
             const end = Date.now() + {seconds * 1000};
             const look = () => {{
@@ -73,7 +73,7 @@ class Talk:
         self.page.type(text)
 
     def ask(self, text: str, model: str | None = None) -> str:
-        """Say it, and wait for the end of the answer: what that turn shows."""
+        """Send a message, wait for the end of the answer, and return the text of that turn."""
         before = self.count(".turn")
         self.say(text, model)
         self.wait(f"document.querySelectorAll('.turn').length > {before} && {ENDED}")
@@ -103,7 +103,7 @@ class Talk:
         return str(self.page.evaluate("document.activeElement.ariaLabel || document.activeElement.textContent"))
 
     def request(self) -> dict[str, Any]:
-        """What the last turn has sent."""
+        """The body of the last turn's request."""
         script = "import('./inspect.js').then(() => JSON.parse(document.querySelector('#p-request code').textContent))"
         self.page.evaluate("if (document.getElementById('wire').hidden) document.getElementById('wire-toggle').click()")
         sent = dict(self.page.evaluate(script))
@@ -112,7 +112,7 @@ class Talk:
 
     @property
     def complaints(self) -> list[Any]:
-        """What the browser has written to its console, and the requests that went elsewhere."""
+        """Messages on the browser's console, and URLs of requests to other servers."""
         events = [(event.get("method"), event.get("params", {})) for event in self.page._events]
         said = [p for method, p in events if method in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown")]
         said += [p for method, p in events if method == "Log.entryAdded" and p["entry"]["source"] != "network"]
@@ -425,8 +425,8 @@ def test_of_a_flood_of_200_kb_a_frame_shows_a_few_blocks_and_none_is_made_twice(
     talk.wait(f"document.querySelectorAll('.md > .code').length === {PARTS}", 60)
     most, made, blocks = talk.page.evaluate(f"[most, made, {shown}]")
     assert blocks > 1000
-    assert 0 < most <= 110  # fifty blocks, and the lists that items are put into
-    assert made < 3 * blocks  # the last one of each frame is made anew
+    assert 0 < most <= 110  # fifty blocks, plus the lists that hold items
+    assert made < 3 * blocks  # each frame rebuilds only the last block
 
 
 @requirement("page.fast")

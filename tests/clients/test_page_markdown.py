@@ -1,4 +1,4 @@
-"""How the page reads Markdown: pure functions, in node, with texts that agents write and texts that mean harm."""
+"""The page's Markdown parser: pure functions, run in node on ordinary and on hostile texts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.requirements import requirement
 MODULE = (Path(openai_compat.__file__).parent / "page" / "markdown.js").as_uri()
 SIZE = 80_000
 MOST = 12
-"""How many times as much work as an eighth of a text the whole may be: 8 where it is in proportion, 64 where it is squared."""
+"""Largest allowed ratio of the work for a text to that for an eighth of it: linear work gives 8, quadratic 64."""
 
 DELIMITERS = (
     *(
@@ -78,7 +78,7 @@ DELIMITERS = (
 
 
 def node(script: str, *values: Any) -> Any:
-    """What a script comes to; `pieces`, `inline` and the values as `given` are there for it."""
+    """The value of a script, which may use `pieces`, `inline` and the values as `given`."""
     need("node")
     head = f"import {{ inline, pieces }} from {json.dumps(MODULE)}; const given = {json.dumps(values)};"
     command = ["node", "--input-type=module", "-e", f"{head} console.log(JSON.stringify({script}))"]
@@ -203,8 +203,9 @@ WORK = """
         return here.flatMap(({ ranges }) => ranges).reduce((sum, { count }) => sum + count, seen);
     };
 """
-"""Counts the steps of the program and the characters it has looked at, which are the same on every machine. What a pattern does
-within itself is not among them: none may go back over more than a limit of its own."""
+"""Counts executed steps and inspected characters, which are the same on every machine. The work inside one regular expression is
+not counted: each has a limit on how far it may backtrack.
+"""
 
 
 @requirement("page.fast")
@@ -224,9 +225,9 @@ def test_the_work_of_reading_is_in_proportion_to_the_text() -> None:
 
 MARKS = (*"*_`~[]()!><#-+|\\&:h\n a", "1.")
 STEPS = 50
-"""For each character of a text, as `WORK` counts them: a mixture of three marks takes 36 at most."""
+"""Limit per character of a text, as counted by `WORK`: a mixture of three marks takes 36 at most."""
 PARTS = 2000
-"""Of a paragraph; what stands behind them is shown as it was written."""
+"""Most parts of a paragraph; text after them is shown as written."""
 
 
 @requirement("page.fast")

@@ -1,6 +1,6 @@
 """profClaw's "Chat API": every example of its document, against a team served here.
 
-The team's models are a scripted upstream, which is spoken to through the anthropic and openai SDKs.
+The team's models are a scripted upstream, called through the anthropic and openai SDKs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def context(query: ContextQuery) -> str | None:
 
 @contextmanager
 def serving(*replies: Any, keys: Any = None) -> Iterator[tuple[str, Upstream]]:
-    """The team on a free port; yields its URL, and what its models are asked."""
+    """The team on a free port; yields its URL, and the scripted upstream with its recorded requests."""
     upstream = Upstream(*replies)
     with upstream.served() as address:
         settings = {
@@ -61,7 +61,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[httpx2.Client]:
 
 
 def test_completions() -> None:
-    """With the key in the cookie, as their users have it."""
+    """With the key in the cookie, as profClaw's users send it."""
     command = documented.PROFCLAW_COMPLETIONS.replace("<token>", TOKEN)
     promised = json.loads(documented.PROFCLAW_COMPLETION)
     with serving(claude_says_four(), keys={TOKEN: Principal("owner")}) as (url, upstream):
@@ -86,7 +86,7 @@ def test_quick() -> None:
 
 
 def test_smart() -> None:
-    """Without a content type, as they have it; only the messages, which they leave out, are put in."""
+    """Without a content type, as in the document; only the messages, which it leaves out, are filled in."""
     command = documented.PROFCLAW_SMART.replace("[...]", '[{"role": "user", "content": "What is next?"}]')
     with serving(claude_says_four()) as (url, upstream):
         answer = json.loads(run(command, ADDRESS, url))

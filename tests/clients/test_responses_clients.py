@@ -1,4 +1,4 @@
-"""The openai SDK on the Responses API as programs use it: plain and asynchronous, over a real socket and SQLite."""
+"""The openai SDK on the Responses API as programs use it: sync and async, over a real socket and SQLite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openai.types.responses import ParsedResponseOutputMessage
 from tests.clients.response_agents import server
 from tests.transports import uvicorn_socket
 
-# What the SDK does with newer releases of websockets.
+# The SDK triggers this warning with newer releases of websockets.
 pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -46,7 +46,7 @@ def client(url: str) -> Iterator[OpenAI]:
 
 
 def result(call: Any, said: str = "sunny") -> Any:
-    """What the client's tool says."""
+    """The output item of the client's tool."""
     assert (call.type, call.name, json.loads(call.arguments)) == ("function_call", "weather", {"city": "Paris"})
     return {"type": "function_call_output", "call_id": call.call_id, "output": said}
 
@@ -64,7 +64,7 @@ def test_the_client_runs_its_tool_and_the_answer_follows_from_the_response_befor
 
 
 def test_the_client_that_sends_everything_again_gets_the_same_answer(client: OpenAI) -> None:
-    """Without state on the server: the output of the response goes back as input, as the SDK's guides have it."""
+    """Without state on the server: the response's output goes back as input, as in the SDK's guides."""
     question: Any = {"role": "user", "content": "And now?"}
     asked = client.responses.create(model="weather", input=[question], tools=[WEATHER], store=False)
     said: Any = [question, *[item.model_dump() for item in asked.output], result(asked.output[-1])]
@@ -139,7 +139,7 @@ def test_the_client_decides_what_the_agent_may_do(client: OpenAI, approve: bool)
 
 
 def outcome(retrieve: Callable[[], Any]) -> Any:
-    """A background response once it has one; pytest's timeout bounds the wait."""
+    """A background response once it has ended; pytest's timeout bounds the wait."""
     while (found := retrieve()).status in ("queued", "in_progress"):
         pass
     return found

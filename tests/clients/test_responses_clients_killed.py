@@ -1,4 +1,4 @@
-"""Clients whose server, or whose server's engine, is killed with -9 while they read, and started again."""
+"""Clients whose server, or whose server's database, is killed with -9 in mid-stream and restarted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.clients.programs import HERE, need_node_packages, need_python_package
 from tests.stores.postgres_cluster import Cluster, wait_until
 
 BROKEN = (openai.APIConnectionError, httpx2.TransportError)
-"""What the SDK raises when a connection ends too early."""
+"""Exceptions that the SDK raises when a connection ends too early."""
 
 
 def server(store: str, *arguments: str, lease: float = 1.0) -> AbstractContextManager[Served]:
-    """A server in a process of its own; who leaves it kills it with -9. What it held is free after `lease` seconds."""
+    """A server in its own process, killed with -9 on exit. Its leases expire after `lease` seconds."""
     return serve("response_agents:served", *arguments, env={"STORE": store, "LEASE": str(lease)}, cwd=HERE)
 
 
@@ -41,12 +41,12 @@ def sdk(served: Served, **options: Any) -> OpenAI:
 
 
 def begun(stream: Any) -> int:
-    """Read up to the first text; the number of its event."""
+    """Read up to the first text; returns the sequence number of that event."""
     return next(event.sequence_number for event in stream if event.type == "response.output_text.delta")
 
 
 def accepted(ask: Callable[[], Any]) -> Any:
-    """What it is answered once nothing is in the way any more."""
+    """The answer, once no 409 is raised any more; at most 10 seconds."""
     for _ in wait_until("it is accepted", 10):
         with suppress(openai.ConflictError):
             return ask()
@@ -138,7 +138,7 @@ def running(*command: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.timeout(240)  # packages may have to be installed first
+@pytest.mark.timeout(240)  # may have to install packages first
 @pytest.mark.parametrize("programs", [javascript, python])
 def test_other_clients_go_on_from_the_response_before(store: str, programs: Callable[[], list[list[str]]]) -> None:
     commands = programs()
@@ -157,7 +157,7 @@ def test_other_clients_go_on_from_the_response_before(store: str, programs: Call
 
 
 def test_a_stream_outlives_its_engine(postgres: Cluster, postgres_url: str) -> None:
-    """PostgreSQL is killed in the middle of a turn: new ones are refused meanwhile, and this one is stored in the end."""
+    """PostgreSQL is killed in mid-turn: new turns are refused meanwhile, and the running one is stored in the end."""
     with server(postgres_url, lease=20) as served, sdk(served) as client:
         first = client.responses.create(model="echo", input="one")
         chain: Any = {"previous_response_id": first.id}

@@ -15,7 +15,7 @@ from tests.transports import uvicorn_socket
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What all cases of responses_client.mjs came to."""
+    """Results of all cases of responses_client.mjs."""
     need_node_packages()
     with uvicorn_socket(server(f"sqlite:///{tmp_path_factory.mktemp('clients') / 'state.db'}")) as url:
         command = ["node", str(HERE / "responses_client.mjs"), f"{url}/v1"]

@@ -15,7 +15,7 @@ from tests.clients.programs import HERE, need_python_packages
 from tests.clients.response_agents import server
 from tests.transports import uvicorn_socket
 
-pytestmark = pytest.mark.timeout(240)  # the packages are installed first
+pytestmark = pytest.mark.timeout(240)  # installs the packages first
 
 
 class Client(Protocol):
@@ -29,7 +29,7 @@ def python() -> Path:
 
 @pytest.fixture(scope="module")
 def client(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """Runs a client's cases, once; what they came to."""
+    """Runs a client's cases once and returns their results."""
     with uvicorn_socket(server(f"sqlite:///{tmp_path_factory.mktemp('clients') / 'state.db'}")) as url:
 
         @cache

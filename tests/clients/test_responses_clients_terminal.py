@@ -1,7 +1,7 @@
-"""Codex and opencode with a served agent for their model: Codex over HTTP and over its WebSocket.
+"""Codex and opencode with a served agent as their model: Codex over HTTP and over its WebSocket.
 
-`.ci/run` installs them; `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal` and then
-`node tests/clients/terminal/node_modules/opencode-ai/postinstall.mjs` do it by hand: 800 MB.
+`.ci/run` installs them; by hand, run `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal`,
+then `node tests/clients/terminal/node_modules/opencode-ai/postinstall.mjs`: 800 MB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.transports import uvicorn_socket
 pytestmark = pytest.mark.timeout(300)
 
 KNOWN_MODEL = "gpt-6.2-sol"
-"""A model that Codex knows: it offers its tools in an item then, and warms its WebSocket up with nothing to say."""
+"""A model that Codex knows: Codex then offers its tools in an input item, and warms its WebSocket up with an empty request."""
 
 SUM = "echo $((40 + 2))"
 COMMANDS = {
@@ -34,16 +34,16 @@ COMMANDS = {
     "functions__exec": f"text((await tools.exec_command({{cmd: {json.dumps(SUM)}}})).output)",
     "bash": json.dumps({"command": SUM, "description": "sum"}),
 }
-"""The tools with which they run commands, and what each is called with."""
+"""The clients' tools that run commands, with the arguments to call them with."""
 
 NOWHERE = "http://127.0.0.1:9"
-"""A proxy that is not there: they reach nothing but this machine."""
+"""A proxy address with no proxy behind it, so that the clients reach nothing but this machine."""
 
 asked: list[AgentRequest] = []
 
 
 async def shell(request: AgentRequest) -> AsyncIterator[Any]:
-    """Has the client run a command, each time that the user says something."""
+    """Calls the client's command tool each time the user says something."""
     asked.append(request)
     last = request.messages[-1]
     if isinstance(last, ToolMessage):
@@ -54,7 +54,7 @@ async def shell(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 async def listener(request: AgentRequest) -> AsyncIterator[Any]:
-    """Says what it was asked, and how often it has answered before."""
+    """Repeats the prompt, and counts the earlier answers."""
     asked.append(request)
     before = [message for message in request.messages if isinstance(message, AssistantMessage)]
     yield f"You said {request.prompt.strip().strip(chr(34))}, after {len(before)} answers."
@@ -67,7 +67,7 @@ async def breaks(request: AgentRequest) -> AsyncIterator[str]:
 
 
 def run(folder: Path, *command: str, **variables: str) -> list[dict[str, Any]]:
-    """What a program tells, an object on each line. It has a home of its own, and no network."""
+    """The output of a program, one JSON object per line. The program has its own home folder, and no network."""
     proxies = dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"], NOWHERE)
     home = {"PATH": os.environ["PATH"], "HOME": str(folder), "PWD": str(folder), "NO_PROXY": "127.0.0.1,localhost"}
     done = subprocess.run(
@@ -78,7 +78,7 @@ def run(folder: Path, *command: str, **variables: str) -> list[dict[str, Any]]:
 
 
 class Turn(Protocol):
-    """Has a client take a turn with a model, in its last session with `resumed`: its texts, and its failures."""
+    """Runs one client turn with a model, with `resumed` in the last session; returns its texts and its failures."""
 
     def __call__(self, model: str, text: str = ..., *, resumed: bool = ...) -> tuple[list[str], list[str]]: ...
 
@@ -113,7 +113,7 @@ class Codex:
 
 
 class Opencode:
-    """opencode, over the Responses API. It asks for a title, beside the first message, of the same model."""
+    """opencode, over the Responses API. Beside the first message it requests a title from the same model."""
 
     def __init__(self, url: str, folder: Path, program: str) -> None:
         self._url, self._folder, self._program = url, folder, program
@@ -124,7 +124,7 @@ class Opencode:
             "autoupdate": False,
             "share": "disabled",
             "snapshot": False,
-            "small_model": named,  # else it asks for one of OpenAI's
+            "small_model": named,  # opencode would request one of OpenAI's models otherwise
             "provider": {"openai": {"options": options, "models": {model: {"name": model}}}},
         }
         (self._folder / "opencode.json").write_text(json.dumps(settings))
@@ -161,7 +161,7 @@ known = pytest.mark.parametrize("turn", ["codex", "codex-websocket"], indirect=T
 def test_a_question_is_answered_once_and_a_resumed_session_goes_on_with_it(turn: Turn) -> None:
     assert turn("listener", "one") == (["You said one, after 0 answers."], [])
     assert turn("listener", "two", resumed=True) == (["You said two, after 1 answers."], [])
-    assert len(asked) == 2  # and none of them was for a title
+    assert len(asked) == 2  # neither is a request for a title
 
 
 @requirement("clients.terminal")

@@ -1,6 +1,6 @@
-"""OpenAI's own clients and an agent that is silent for several heartbeats, in the middle of what it says.
+"""OpenAI's own clients and an agent that is silent in mid-stream for several heartbeats.
 
-Once an event had an id, openai-python takes each blank line for the end of an event, and one without data breaks it.
+Once an event had an id, openai-python reads each blank line as the end of an event, and an event without data breaks it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ policies = pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy
 
 
 class Silent:
-    """Says half of it, and the rest once so many comments were sent."""
+    """Says one part, and each further one after the server has sent BEATS heartbeat comments."""
 
     def __init__(self) -> None:
         self._beats = 0
@@ -43,7 +43,7 @@ class Silent:
         yield " three"
 
     def watched(self, app: Any) -> Any:
-        """The application, which tells this agent of each comment that it sends."""
+        """The application, wrapped so that this agent counts the comments that are sent."""
 
         async def application(scope: Any, receive: Any, send: Any) -> None:
             async def counting(message: Any) -> None:
@@ -87,7 +87,7 @@ def responses(sdk: openai.OpenAI) -> str:
 
 
 def responses_followed(sdk: openai.OpenAI) -> str:
-    """In the background, followed by a second request from the beginning on."""
+    """A background response, followed by a second request from its first event."""
     made = sdk.responses.create(model="agent", input="hi", background=True)
     stream = sdk.responses.retrieve(made.id, stream=True)
     return "".join([event.delta for event in stream if event.type == "response.output_text.delta"])

@@ -1,6 +1,6 @@
-"""The agents that whole programs talk to. They note what they are asked, and wait where a test wants to look first.
+"""Agents for tests with whole programs. They record their requests, and wait where a test wants to check something first.
 
-`AGENTS_FOLDER` is where they note it, in runs.jsonl, and find what they wait for.
+In the folder `AGENTS_FOLDER` they write runs.jsonl and look for the files that release them.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def _shop(request: AgentRequest) -> AsyncIterator[Any]:
             yield ToolResult("call_delete", "deleted")
         yield "I have deleted it." if approved else "I have left it."
         return
-    # Open WebUI writes which files are attached above what people say.
+    # Open WebUI puts a list of attached files above the user's message.
     match request.prompt.strip().rpartition("\n")[2].partition(" ")[0]:
         case "look":
             yield ReasoningDelta("I have to count them.")
@@ -108,7 +108,7 @@ async def _shop(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 async def handy(request: AgentRequest) -> AsyncIterator[Any]:
-    """Calls the tool of the client's that the file `call.json` names, once it may, and tells of its result."""
+    """Calls the client's tool named in the file `call.json`, once released, and repeats its result."""
     resume = request.resume
     note("begun", request, results=[result.text for result in resume.results.values()] if resume else [])
     if resume is not None:
@@ -131,9 +131,9 @@ server = Server(
     conversations=Conversations(),
     cors=Cors(regex=r"http://127\.0\.0\.1:\d+"),
     apis=[Ollama(), AnthropicMessages()],
-    unknown_model="default",  # Claude Code asks for smaller ones, too
+    unknown_model="default",  # Claude Code requests smaller models, too
 )
-"""For programs that send a key, and tell their users apart."""
+"""For programs that send a key and name their users."""
 
 branching = Server(
     AGENTS,
@@ -141,4 +141,4 @@ branching = Server(
     conversations=Conversations(sources=["x-conversation-id"], by_transcript=True),
     apis=[Ollama()],
 )
-"""The same, where a conversation is found by what was said so far."""
+"""The same, but conversations are identified by their transcript."""

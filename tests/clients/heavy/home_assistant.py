@@ -1,4 +1,4 @@
-"""Home Assistant itself, with its Ollama integration and agents served here. `nox -s home_assistant` installs and runs it."""
+"""The real Home Assistant, with its Ollama integration and agents served here. `nox -s home_assistant` installs and runs it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ input_boolean: {{kitchen_light: {{name: Kitchen light}}}}
 onboarding:
 """
 FFMPEG = "#!/bin/sh\necho ffmpeg version 7.0\n"
-"""In the place of the program, where there is none: speech needs it to begin with, and nothing is said aloud here."""
+"""A fake ffmpeg if there is none: Home Assistant's speech support needs it to start, and nothing is spoken here."""
 
 pytestmark = pytest.mark.timeout(400)
 
 
 class Home:
-    """Home Assistant's API, as the person who has set it up."""
+    """Home Assistant's API, as the user who set it up."""
 
     def __init__(self, http: httpx2.Client, socket: ClientConnection) -> None:
         self.http = http
@@ -56,13 +56,13 @@ class Home:
         return number
 
     def told(self, number: int) -> dict[str, Any]:
-        """The next message of a command."""
+        """The next message for a command."""
         while (message := json.loads(self.socket.recv(timeout=60))).get("id") != number:
             pass
         return dict(message)
 
     def add(self, server: str, model: str) -> str:
-        """Add the integration as the settings do: the URL, then one of the models that it lists. The entry's id."""
+        """Add the integration as the settings page does: the URL, then one of the listed models. Returns the entry's id."""
         flow = "/api/config/config_entries/flow"
         number = self.post(flow, {"handler": "ollama", "show_advanced_options": False})["flow_id"]
         (field,) = self.post(f"{flow}/{number}", {"url": server})["data_schema"]
@@ -72,7 +72,7 @@ class Home:
         return str(entry["result"]["entry_id"])
 
     def let_it_control(self, entry: str) -> None:
-        """Let an entry's model control the home, and tell it of the light."""
+        """Let an entry's model control the home, with the light exposed."""
         flow = "/api/config/config_entries/options/flow"
         number = self.post(flow, {"handler": entry})["flow_id"]
         options = {"prompt": "You control a home.", "llm_hass_api": "assist", "max_history": 20, "keep_alive": -1}
@@ -81,7 +81,7 @@ class Home:
         assert self.told(self.command(type="homeassistant/expose_entity", **exposed))["success"]
 
     def say(self, agent: str, text: str, conversation: str | None = None) -> tuple[str, str]:
-        """What is answered, and in which conversation."""
+        """The answer, and the id of its conversation."""
         body = {"text": text, "agent_id": f"conversation.{agent}", "language": "en"}
         known = {} if conversation is None else {"conversation_id": conversation}
         answer = self.post("/api/conversation/process", {**body, **known})
@@ -94,7 +94,7 @@ class Home:
 
 @contextmanager
 def signed_in(url: str) -> Iterator[Home]:
-    """Make the first person, and call as them, by HTTP and over a WebSocket."""
+    """Create the first user, and log in over HTTP and over a WebSocket."""
     person = {"client_id": f"{url}/", "name": "Ann", "username": "ann", "password": "secret", "language": "en"}
     with httpx2.Client(base_url=url, timeout=60, trust_env=False) as http:
         code = http.post("/api/onboarding/users", json=person).json()["auth_code"]
@@ -120,7 +120,7 @@ def runs(folder: Path) -> Runs:
 
 @pytest.fixture(scope="module")
 def home(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Home Assistant, just installed, with both agents as conversation agents; `handy` may control it."""
+    """A fresh Home Assistant, with both agents as conversation agents; `handy` may control it."""
     config, port = tmp_path_factory.mktemp("home"), free_port()
     (config / "configuration.yaml").write_text(CONFIGURATION.format(port=port))
     ffmpeg = config / "bin" / "ffmpeg"
@@ -188,7 +188,7 @@ def test_an_error_is_no_answer_and_runs_the_agent_once(home: Home, runs: Runs) -
 
 
 def test_a_pipeline_of_assist_ends_at_the_agent(home: Home, runs: Runs) -> None:
-    """What the app does that one talks to: it asks a pipeline, which asks the conversation agent."""
+    """As the app does for spoken questions: run a pipeline, which calls the conversation agent."""
     stages: dict[str, Any] = {f"{kind}_{what}": None for kind in ("stt", "tts") for what in ("engine", "language")}
     pipeline = {"name": "Mine", "language": "en", "conversation_engine": "conversation.handy", **stages}
     spoken = {"conversation_language": "en", "tts_voice": None, "wake_word_entity": None, "wake_word_id": None}

@@ -1,7 +1,7 @@
-"""Open WebUI itself, in a browser, with agents served here. `nox -s open_webui` installs and runs it.
+"""The real Open WebUI, in a browser, with agents served here. `nox -s open_webui` installs and runs it.
 
-Its connections to the server, each with names of its own: by chat (`shop`), by the Responses API with headers made of templates
-(`r.shop`), by chat where a conversation is what was said (`b.shop`), and by Ollama's API (`shop:latest`).
+Its connections to the server have different model names: over chat (`shop`), over the Responses API with template headers
+(`r.shop`), over chat with conversations found by transcript (`b.shop`), and over Ollama's API (`shop:latest`).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def served(folder: Path, name: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def webui(server: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where Open WebUI is, without a login, and with nothing that it would fetch from elsewhere."""
+    """The URL of Open WebUI, without a login and without downloads."""
     url, home = f"http://127.0.0.1:{free_port()}", tmp_path_factory.mktemp("webui")
     headers = {"X-Conversation-Id": "{{CHAT_ID}}", "X-Task": "{{TASK}}"}
     with served(folder, "branching") as branching:
@@ -92,13 +92,13 @@ def webui(server: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -
             "OLLAMA_API_CONFIGS": json.dumps({"0": {"key": agents.KEY}}),
             "ENABLE_FORWARD_USER_INFO_HEADERS": "True",
             "ENABLE_DIRECT_CONNECTIONS": "True",
-            "BYPASS_EMBEDDING_AND_RETRIEVAL": "True",  # so that a document is in the message, whole
+            "BYPASS_EMBEDDING_AND_RETRIEVAL": "True",  # puts a document's whole text into the message
             "WEBUI_AUTH": "False",
             "WEBUI_SECRET_KEY": "secret",
             "ENABLE_PERSISTENT_CONFIG": "False",
             "OFFLINE_MODE": "True",
             "HF_HUB_OFFLINE": "1",
-            "RAG_EMBEDDING_ENGINE": "openai",  # or it would load a model
+            "RAG_EMBEDDING_ENGINE": "openai",  # avoids loading a model
             "ENABLE_VERSION_UPDATE_CHECK": "False",
             "ENABLE_EVALUATION_ARENA_MODELS": "False",
             "ANONYMIZED_TELEMETRY": "False",
@@ -111,7 +111,7 @@ def webui(server: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def http(webui: str) -> Iterator[httpx2.Client]:
-    """Open WebUI's own API, as its one user."""
+    """Open WebUI's own API, as its only user."""
     with httpx2.Client(base_url=webui, timeout=60, trust_env=False) as client:
         signed_in = client.post("/api/v1/auths/signin", json={"email": "", "password": ""}).json()
         client.headers["Authorization"] = f"Bearer {signed_in['token']}"
@@ -209,7 +209,7 @@ def test_a_picture_reaches_the_agent(page: WebuiPage, runs: Runs, tmp_path: Path
     page.attach(tmp_path / "dot.png")
     assert "1 messages and 1 pictures." in page.ask("what is this")
     (run,) = runs.begun
-    assert run["prompt"].startswith('<attached_files>\n<file type="file" id="')  # for its own tools
+    assert run["prompt"].startswith('<attached_files>\n<file type="file" id="')  # for Open WebUI's own tools
     assert run["prompt"].endswith("what is this")
 
 
@@ -241,7 +241,7 @@ def test_an_answer_can_be_made_anew(page: WebuiPage, runs: Runs, model: str) -> 
     page.click("Try Again")
     page.shows("2/2")
     page.answer()
-    # Where the server keeps the conversation, it is another message; where it does not, it is the same again.
+    # A server that keeps the conversation sees a second message; a stateless one sees the same message again.
     again = ["hello"] if model == OLLAMA else ["hello", "1 messages and 0 pictures.", "hello"]
     assert [run["said"] for run in runs.begun] == [["hello"], again]
 
@@ -342,10 +342,10 @@ def test_a_connection_of_the_browsers_own_needs_cors_and_shows_no_status(
     assert "look_up" not in answer
     page.say("hold on")
     page.shows("Holding.")
-    page.click("Stop")  # which it tells its own server, while the browser reads on
+    page.click("Stop")  # Open WebUI tells its own server, while the browser keeps reading
     runs.let("let go")
     eventually(lambda: [run["what"] for run in runs.all] == ["begun", "ended"] * 2)
-    assert {run["caller"] for run in runs.begun} == {"program"}  # it does not say whose browser it is
+    assert {run["caller"] for run in runs.begun} == {"program"}  # the request does not say whose browser it is
 
 
 def test_it_shows_an_agent_while_claude_code_and_a_client_of_ollamas_do(
@@ -377,7 +377,7 @@ def test_it_shows_an_agent_while_claude_code_and_a_client_of_ollamas_do(
     ):
         told = pool.submit(line.chat, "shop", [{"role": "user", "content": "hold this"}])
         eventually(lambda: {run["prompt"] for run in runs.begun} == {"hold on", "hold it", "hold this"})
-        assert [run for run in runs.all if run["what"] != "begun"] == []  # all at the same moment
+        assert [run for run in runs.all if run["what"] != "begun"] == []  # all three run at once
         runs.let("let go")
         assert "Holding. Let go." in page.answer()
         assert told.result().message.content == "Holding. Let go."

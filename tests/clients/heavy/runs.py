@@ -1,4 +1,4 @@
-"""What agents of `agents.py` have noted."""
+"""Reads the records of the agents in `agents.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Runs:
-    """What the agents have noted since the test began, in their folder."""
+    """Records of the agents since the test began, from their folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -25,5 +25,5 @@ class Runs:
         return [run for run in self.all if run["what"] == "begun"]
 
     def let(self, name: str) -> None:
-        """Let the agents go on that wait for it."""
+        """Release the agents that wait for the file `name`."""
         (self.folder / name).touch()

@@ -1,4 +1,4 @@
-"""Programs that a session of nox has installed: started for the tests, and stopped after them."""
+"""Programs installed by a nox session: started before the tests, and stopped after them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import httpx2
 import pytest
 
 PATIENCE = 60.0
-"""Seconds for what such a program does by itself, on a machine that is busy."""
+"""Seconds that a program may take for work of its own on a busy machine."""
 
 Find = Callable[[], Any]
 
 
 def program(variable: str, session: str) -> str:
-    """The path that the environment names. Skips where nothing is installed."""
+    """Path of the program, from an environment variable. Skips the tests if it is not installed."""
     found = os.environ.get(variable)
     if not found:
         pytest.skip(f"{variable} names no program: `nox -s {session}` installs it", allow_module_level=True)
@@ -29,14 +29,14 @@ def program(variable: str, session: str) -> str:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def eventually(find: Find, tell: Find = str, patience: float = PATIENCE) -> Any:
-    """What `find` comes to once that is something, within the patience; else `tell` says what there was instead."""
+    """The first true value that `find` returns, within `patience` seconds; on failure `tell` describes the state."""
     end = time.monotonic() + patience
     while not (found := find()):
         assert time.monotonic() < end, tell()
@@ -46,7 +46,7 @@ def eventually(find: Find, tell: Find = str, patience: float = PATIENCE) -> Any:
 
 @contextmanager
 def running(command: list[str], env: dict[str, str], folder: Path, alive: str) -> Iterator[None]:
-    """The program, from when `alive` answers with 200 until the end. What it says is in the file `said` of its folder."""
+    """Run the program; ready once the URL `alive` answers 200. Its output goes to the file `said` in its folder."""
     with (
         (folder / "said").open("w") as said,
         subprocess.Popen(command, env=env, cwd=folder, stdout=said, stderr=subprocess.STDOUT) as process,
