@@ -9,6 +9,6 @@ from tests.trust.loop import watched_loop
 
 @pytest.fixture(autouse=True)
 def no_step_of_the_loop_is_long() -> Iterator[None]:
-    """Whatever a test sends, no step of an asyncio event loop in this process holds up all others."""
+    """Fail if one step of an asyncio event loop in this process blocks all others, whatever a test sends."""
     with watched_loop():
         yield

@@ -1,7 +1,7 @@
-"""A matcher for regular expressions that tries what Python's does, in its order, and counts what it tries.
+"""A regular expression matcher that tries what Python's does, in the same order, and counts its steps.
 
-Time says little on a busy machine, and a good expression that is slow is no danger: what counts is how the number of
-steps grows with the text.
+Times say little on a busy machine, and a linear expression is harmless even if it is slow: the tests check how the number
+of steps grows with the text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Then = Callable[[int], bool]
 
 
 class TooManySteps(Exception):
-    """The count has gone over its bound."""
+    """The step count has exceeded its limit."""
 
 
 class Matcher:
-    """One expression, and the steps that it has taken."""
+    """One expression, and the number of its steps so far."""
 
     def __init__(self, pattern: str, flags: int = 0, most: int = 2_000_000) -> None:
         self.tree = _parser.parse(pattern, flags)
@@ -30,7 +30,7 @@ class Matcher:
         self._text = ""
 
     def search_all(self, text: str) -> None:
-        """Look for it from each position, as `sub`, `split` and `findall` do."""
+        """Search from each position, as `sub`, `split` and `findall` do."""
         self._text = text.lower() if self.ignores_case else text
         position = 0
         while position <= len(text):
@@ -39,7 +39,7 @@ class Matcher:
             position = max(ends[0], position + 1) if found else position + 1
 
     def match_whole(self, text: str) -> None:
-        """Try it from the beginning to the end, as `fullmatch` does."""
+        """Match the whole text, as `fullmatch` does."""
         self._text = text.lower() if self.ignores_case else text
         self._sequence(list(self.tree), 0, 0, lambda end: end == len(text))
 
@@ -107,7 +107,7 @@ def _is_in(kind: Any, value: Any, character: str) -> bool:
 
 
 def literals(pattern: str, flags: int = 0) -> list[str]:
-    """What its own text is made of: runs of literal characters, and a member of each class."""
+    """Text that the expression matches literally: runs of literal characters, and a member of each class."""
     found: list[str] = [""]
     for kind, value in _nodes(_parser.parse(pattern, flags)):
         if kind is sre.LITERAL:

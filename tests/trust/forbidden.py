@@ -1,4 +1,4 @@
-"""Nothing opened, nothing connected: Python tells what its code does with files and sockets."""
+"""Forbids files and sockets: Python's audit events report each one that code opens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OUTSIDE = frozenset(
 
 
 class _Watch:
-    """The hook cannot be taken away again, only told not to look."""
+    """An audit hook cannot be removed, only switched off."""
 
     def __init__(self) -> None:
         self.seen: list[str] | None = None
@@ -35,7 +35,7 @@ _watch = _Watch()
 
 @contextmanager
 def nothing_outside() -> Iterator[None]:
-    """What opens a file or a socket fails, and so does the test, even if somebody swallows the error."""
+    """Fail whatever opens a file or a socket, and the test too, even if the error is swallowed."""
     _watch.hook()
     _watch.seen = seen = []
     try:

@@ -1,8 +1,8 @@
-"""A watch over event loops: it fails the test when one step of one takes too long.
+"""A watchdog over event loops: fails the test if one step takes too long.
 
-What counts is the time that the thread itself was computing, so a busy machine changes nothing; it is compared to what a
-fixed piece of work takes on the same machine. What the collector does is not counted: when it runs is not the step's doing.
-Nor are steps that import a module, which they do once in the life of a process.
+It measures the thread's own CPU time, so a busy machine changes little, and compares it with a fixed piece of work on the
+same machine. Garbage collection is not counted, because no step decides when it runs. Steps that import a module are not
+counted either: each does so once per process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 LONGEST = 0.1
-"""Seconds that one step may take, on a machine that does `_work` in `USUAL` seconds."""
+"""Seconds allowed for one step, on a machine that does `_work` in `USUAL` seconds."""
 
 USUAL = 0.010
 
@@ -33,7 +33,7 @@ def _work() -> float:
 
 
 def _name(handle: Any) -> str:
-    # Not its `repr`, which may have a whole request in it: a watch around this one would count the time for that.
+    # Not its `repr`, which may contain a whole request: an outer watchdog would count the time for that.
     owner = getattr(handle._callback, "__self__", None)
     return owner.get_name() if isinstance(owner, asyncio.Task) else str(type(handle._callback))
 
@@ -54,7 +54,7 @@ class _Watch:
             took = time.thread_time() - start - watch._collecting.total
             if took > watch.longest[0] and len(sys.modules) == modules:
                 watch.longest = took, _name(handle)
-            handle = None  # as asyncio's own does: frames of exceptions lead here, and it leads to their task
+            handle = None  # as asyncio's own `_run` does: an exception's frames lead to the handle, and the handle to the task
 
         asyncio.events.Handle._run = timed
         gc.callbacks.append(self._collected)
@@ -73,7 +73,7 @@ class _Watch:
 
 @contextmanager
 def watched_loop(longest: float = LONGEST) -> Iterator[None]:
-    """Fails if any step of an asyncio event loop of this process takes longer. Others, such as trio's, are not seen."""
+    """Fail if a step of any asyncio event loop in this process takes longer. Other loops, such as trio's, are not watched."""
     watch = _Watch()
     watch.start()
     try:
@@ -86,6 +86,6 @@ def watched_loop(longest: float = LONGEST) -> Iterator[None]:
 
 
 def _slowness() -> float:
-    """How much slower this machine is now. Where many threads wait for a processor, their own times are told wrongly."""
+    """How much slower this machine is at the moment. With more threads than CPUs, thread times are reported too high."""
     crowded = os.getloadavg()[0] > (os.cpu_count() or 1)
     return max(1.0, max([_work() for _ in range(5)]) / USUAL) * (4 if crowded else 1)

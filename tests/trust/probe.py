@@ -1,4 +1,4 @@
-"""What the trust tests share: the error envelope, agents that can be watched, and waiting for a condition."""
+"""Shared by the trust tests: the error envelope, agents that can be watched, and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ JSON = {"content-type": "application/json"}
 
 
 def ask(**fields: Any) -> dict[str, Any]:
-    """A good chat request for the model "agent", with these fields beside."""
+    """A valid chat request for the model "agent", with these fields added."""
     return {"model": "agent", "messages": [{"role": "user", "content": "hi"}], **fields}
 
 
 def strict_json(data: bytes | str) -> Any:
-    """`data` decoded; NaN and infinities, which JSON does not have, raise ValueError."""
+    """Decode `data`; raises ValueError for NaN and infinities, which are not JSON."""
 
     def refuse(constant: str) -> NoReturn:
         raise ValueError(f"{constant} is not JSON")
@@ -34,7 +34,7 @@ def strict_json(data: bytes | str) -> Any:
 
 
 def error_of(response: httpx2.Response) -> tuple[int, str, str | None, str | None]:
-    """(status, type, code, param) of an error answer whose envelope is right."""
+    """(status, type, code, param) of an error answer, after checking its envelope."""
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"].startswith("req_")
     assert len(response.content) < 4096
@@ -46,7 +46,7 @@ def error_of(response: httpx2.Response) -> tuple[int, str, str | None, str | Non
 
 
 def frames(body: bytes | str) -> list[Any]:
-    """The data of a stream's events; "[DONE]" as it is, everything else decoded. Comments are skipped."""
+    """Data of a stream's events, decoded, except for "[DONE]". Comments are skipped."""
     text = body.decode() if isinstance(body, bytes) else body
     assert text.endswith("\n\n")
     data = [block.removeprefix("data: ") for block in text.split("\n\n")[:-1] if not block.startswith(":")]
@@ -54,18 +54,18 @@ def frames(body: bytes | str) -> list[Any]:
 
 
 def text_of(events: list[Any]) -> str:
-    """What a chat stream says."""
+    """The text of a chat stream."""
     chunks = [event for event in events if event != "[DONE]" and "choices" in event]
     return "".join([choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]])
 
 
 def in_process(server: Server) -> AbstractAsyncContextManager[httpx2.AsyncClient]:
-    """A client straight onto the server."""
+    """An in-process client of the server."""
     return reach(server, "in-process")
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10) -> None:
-    """Wait until the condition holds; fail after so many seconds. For threads: it blocks."""
+    """Wait until the condition holds, at most `seconds`. For threads: it blocks."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"still not so after {seconds:g} s"
@@ -80,7 +80,7 @@ async def soon(condition: Callable[[], Any], seconds: float = 10) -> None:
 
 
 class Counting:
-    """Answers "ok", and counts how often it was asked."""
+    """Answers "ok", and counts its runs."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -91,7 +91,7 @@ class Counting:
 
 
 class Endless:
-    """Says `pieces`, then waits for ever. Tells when it begins to wait and when its clean-up has run."""
+    """Says `pieces`, then waits forever. Reports when it begins to wait and when its clean-up has run."""
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = pieces

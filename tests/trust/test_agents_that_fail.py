@@ -1,4 +1,4 @@
-"""Agents that fail, in every way there is. Numbers are those of the list of faults (149-171 is a table in tests/turns)."""
+"""Agents that fail in every possible way. Numbers refer to the list of faults (149-171 is a table in tests/turns)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ app = create_app(Server({**agents, "good": lambda prompt: "still alive"}))
 
 
 def test_no_exception_of_an_agent_ends_the_server_process(tmp_path: Path) -> None:
-    """149-171, be-02: SystemExit and KeyboardInterrupt from a stream ended other servers' whole process"""
+    """149-171, be-02: SystemExit and KeyboardInterrupt from a stream killed the whole process of other servers"""
     with process(DEADLY, tmp_path) as (url, served), httpx2.Client(base_url=url, timeout=20) as client:
         models = [model["id"] for model in client.get("/v1/models").json()["data"]]
         assert len(models) == 4 * 7 + 1
@@ -220,7 +220,7 @@ def test_large_answers_arrive_whole(kind: str, chunks: int, size: int) -> None:
     assert len([piece for piece in pieces if piece]) == chunks
 
 
-# 182: what JSON does not have
+# 182: values that JSON does not have
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 1.5, True, "1", -1])
@@ -253,7 +253,7 @@ async def test_nan_in_an_agents_data_becomes_strict_json(stream: bool) -> None:
     events = frames(answer.content)[:-1] if stream else [strict_json(answer.content)]
     found = [token for event in events for c in event["choices"] if c["logprobs"] for token in c["logprobs"]["content"]]
     assert [token["logprob"] for token in found] == [None]
-    assert '{\\"a\\": NaN}' in answer.text  # arguments are text of the agent's, carried as they are
+    assert '{\\"a\\": NaN}' in answer.text  # arguments are the agent's text, passed on unchanged
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who may call, and what a refusal gives away. Numbers are those of the list of faults."""
+"""Authentication, and what a refusal reveals. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_odd_bytes_in_the_key_are_a_wrong_key_and_no_failure(value: bytes)
 
 @pytest.mark.parametrize("key", ["clé", "schlüssel-à-moi", "ключ", "🔑", "k" * 7_000])
 async def test_a_key_may_have_any_characters_as_utf_8(key: str) -> None:
-    """62, the other way: what is configured works"""
+    """62, the other way: a configured key works"""
     async with in_process(Server(Counting(), keys=key)) as client:
         answer = await client.post(CHAT, json=ask(), headers=[(b"authorization", b"Bearer " + key.encode())])
     assert answer.status_code == 200
@@ -150,7 +150,7 @@ async def test_a_wrong_key_is_refused_before_the_body_is_read(body_headers: dict
 
 
 def test_a_wrong_key_is_answered_over_a_socket_before_the_body_comes() -> None:
-    """65, seen by a client that has sent only the head of its 100 MiB"""
+    """65, as seen by a client that has sent only the head of its 100 MiB"""
     with uvicorn_socket(Server(Counting(), keys=KEY)) as url:
         address = urlsplit(url)
         with socket.create_connection((address.hostname, address.port or 0), timeout=10) as connection:
@@ -195,7 +195,7 @@ TRICKS = [
 
 
 def test_no_path_and_no_header_leads_around_the_key() -> None:
-    """66: paths as they are written on the wire, each with four tricks"""
+    """66: paths as written on the wire, each with four tricks"""
     agent = Counting()
     with uvicorn_socket(Server(agent, keys=KEY, bare_paths=True)) as url:
         connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
@@ -227,7 +227,7 @@ async def test_what_an_agent_raises_is_not_shown(stream: bool) -> None:
 
 
 async def test_what_an_agent_raises_in_a_stream_is_not_shown() -> None:
-    """67, once the stream has begun"""
+    """67, after the stream has begun"""
 
     async def agent(prompt: str) -> AsyncIterator[str]:
         yield "so far"
@@ -271,7 +271,7 @@ async def test_a_refused_value_is_not_echoed(fields: dict[str, object]) -> None:
     assert error_of(answer)[0] == 400
     assert len(answer.content) < 600
     at_fault = next(iter(fields))
-    if at_fault not in ("metadata", "logit_bias"):  # a key of theirs is at fault: `param` names it, cut short
+    if at_fault not in ("metadata", "logit_bias"):  # a key inside these is at fault: `param` names it, shortened
         assert SECRET not in answer.text
 
 
@@ -354,7 +354,7 @@ async def test_a_rotated_key_counts_from_the_next_request_on(tmp_path: Path, mon
 
 
 async def test_each_of_several_keys_opens() -> None:
-    """82: none of them is special by its place in the list"""
+    """82: the position in the list makes no key special"""
     async with in_process(Server(Counting(), keys=["one", "two", "three"])) as client:
         assert [await _status(client, key) for key in ("one", "two", "three", "four")] == [200, 200, 200, 401]
 

@@ -1,4 +1,4 @@
-"""What web pages can make a visitor's browser do to a server on that visitor's machine."""
+"""Requests that web pages can make a visitor's browser send to a server on the visitor's machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_a_foreign_page_gets_no_permission(origin: str, cors: Cors | None)
 
 
 async def test_no_origin_that_a_browser_could_not_send_can_be_allowed() -> None:
-    """70: "*" is not on offer"""
+    """70: "*" is not supported"""
     for origin in ("*", "app.example", "https://app.example/", "https://user@app.example"):
         with pytest.raises(ValueError, match="not an origin"):
             Cors([origin])
@@ -85,7 +85,7 @@ async def test_a_preflight_needs_no_key_and_runs_nothing() -> None:
 
 
 async def test_the_vary_header_is_there_for_callers_without_an_origin_too() -> None:
-    """71: a cache in between must not hand one page's answer to another"""
+    """71: a cache in between must not give one page's answer to another"""
     async with in_process(Server(Counting(), cors=Cors([APP]))) as client:
         answer = await client.post(CHAT, json=ask())
     assert answer.headers["vary"] == "Origin"
@@ -109,7 +109,7 @@ SIMPLE = [
 async def test_requests_that_any_page_may_send_unasked_run_nothing(
     content_type: str | None, page: dict[str, str]
 ) -> None:
-    """72: these content types need no preflight, so the page's request has come already"""
+    """72: these content types need no preflight, so the page's request arrives at once"""
     agent = Counting()
     async with in_process(Server(agent)) as client:
         headers = page if content_type is None else page | {"content-type": content_type}
@@ -122,7 +122,7 @@ async def test_requests_that_any_page_may_send_unasked_run_nothing(
 
 
 async def test_a_program_may_leave_the_content_type_that_curl_sets() -> None:
-    """72: no page is behind a request without Origin and Sec-Fetch-Site"""
+    """72: a request without Origin and Sec-Fetch-Site does not come from a page"""
     async with in_process(Server(Counting())) as client:
         form = {"content-type": "application/x-www-form-urlencoded"}
         assert (await client.post(CHAT, json=ask(), headers=form)).status_code == 200
@@ -148,7 +148,7 @@ async def test_a_program_may_leave_the_content_type_that_curl_sets() -> None:
     ],
 )
 async def test_without_a_key_the_server_answers_to_no_other_name(host: str) -> None:
-    """73: DNS rebinding makes the browser's Origin and Host agree; only the name itself gives it away"""
+    """73: after DNS rebinding the browser's Origin and Host agree; only the host name itself reveals it"""
     agent = Counting()
     async with in_process(Server(agent)) as client:
         answer = await client.post(CHAT, json=ask(), headers={"host": host})

@@ -1,4 +1,4 @@
-"""Commands as agents, and everything that can become of them. Number 181 of the list of faults, behind a server."""
+"""Commands as agents, and every way in which they can end. Number 181 of the list of faults, behind a server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ if sys.stdin.read() == "be well":
 def test_whatever_a_command_does_its_turn_ends_its_processes_are_gone_and_the_next_turn_is_right(
     tmp_path: Path, fate: str, stream: bool
 ) -> None:
-    """181: failed turns are no `stop`, and tell nothing of what was on stderr"""
+    """181: failed turns do not end with `stop`, and reveal nothing of stderr"""
     code, status = FATES[fate]
     (tmp_path / "command.py").write_text(PROLOGUE + code, "utf-8")
     command = [sys.executable, "-S", str(tmp_path / "command.py"), str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Many at once: everybody gets their own answer, all of it, and nothing else. Numbers are those of the list of faults."""
+"""Many requests at once: each client gets its own whole answer and nothing else. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PIECES = 40
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The server's loop is uvicorn's; what the clients run on makes no difference to it."""
+    """The server runs on uvicorn's loop, so the clients' loop does not matter."""
     return "asyncio"
 
 
 async def repeats(prompt: str) -> AsyncIterator[str]:
-    """Says the prompt many times, with the others' turns in between."""
+    """Repeats the prompt many times, and lets other turns run in between."""
     for number in range(PIECES):
         yield f"<{prompt} {number}>"
         await anyio.lowlevel.checkpoint()
@@ -91,7 +91,7 @@ async def test_two_hundred_answers_at_once_each_have_their_own_text_and_id() -> 
 
 
 async def test_clients_that_leave_leave_nothing_of_theirs_in_the_others_answers() -> None:
-    """127: 48 streams on a few connections, half of them left at some random point"""
+    """127: 48 streams on a few connections, half of them closed at a random point"""
     dice = random.Random(48)
     server = Server({"async": repeats, "thread": repeats_in_a_thread}, limits=Limits(slots=100))
     limits = httpx2.Limits(max_connections=12)

@@ -1,6 +1,6 @@
-"""Conversations and keys that are known to the server, used by many, at once, and by the wrong ones.
+"""Stored conversations and idempotency keys, used by many, at once, and by the wrong callers.
 
-Numbers are those of the list of faults. What a single turn leaves behind however it ends (130, 131) is stepped through
+Numbers refer to the list of faults. What a single turn leaves behind, however it ends (130, 131), is stepped through
 in tests/turns/test_every_step.py; idempotency keys (133-136) are in tests/api/test_idempotency.py.
 """
 
@@ -37,12 +37,12 @@ KEYS = {"key-a": Principal("alice"), "key-b": Principal("bob")}
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The openai SDK leaves generators to the collector, which trio reports: asyncio only."""
+    """The openai SDK leaves generators to the garbage collector, which trio reports: asyncio only."""
     return "asyncio"
 
 
 class Chronicler:
-    """Answers "re: PROMPT" with steps in between; knows what it was shown, and how many ran at once."""
+    """Answers "re: PROMPT" in several steps; records its conversations and how many ran at once."""
 
     def __init__(self) -> None:
         self.seen: list[list[str]] = []
@@ -76,11 +76,11 @@ def pairs(history: list[str]) -> list[tuple[str, str]]:
     return list(zip(history[::2], history[1::2], strict=True))
 
 
-# whose
+# ownership
 
 
 async def test_the_same_id_under_another_key_is_another_conversation() -> None:
-    """74, 76: and its own API does not know the other's"""
+    """74, 76: and the conversations API does not find the other caller's"""
     agent = Chronicler()
     async with in_process(Server(agent, keys=KEYS, conversations=Conversations())) as client:
         await client.post(CHAT, json=asking("alice's secret"), headers=as_who("key-a", "c"))
@@ -175,7 +175,7 @@ async def test_a_stored_completion_belongs_to_its_principal() -> None:
 
 
 async def test_nothing_in_a_body_makes_one_somebody_else() -> None:
-    """The owner is the key's, whatever `user` and its like say."""
+    """The API key decides the owner, whatever `user` and similar fields say."""
     agent = Chronicler()
     claims = {"user": "bob", "safety_identifier": "bob", "metadata": {"user_id": "bob"}, "principal": "bob"}
     async with in_process(Server(agent, keys=KEYS, conversations=Conversations())) as client:
@@ -185,11 +185,11 @@ async def test_nothing_in_a_body_makes_one_somebody_else() -> None:
     assert agent.seen == [["bob's secret"], ["mine"]]
 
 
-# many at once
+# concurrency
 
 
 async def test_twenty_turns_keep_their_order() -> None:
-    """132: streamed and plain in turn"""
+    """132: alternately streamed and plain"""
     agent = Chronicler()
     async with in_process(Server(agent, conversations=Conversations())) as client:
         for number in range(20):
@@ -201,7 +201,7 @@ async def test_twenty_turns_keep_their_order() -> None:
 
 
 async def test_four_turns_at_once_in_one_conversation_never_overlap() -> None:
-    """129: over connections of their own"""
+    """129: each over its own connection"""
     agent = Chronicler()
     statuses: list[int] = []
     with uvicorn_socket(Server(agent, conversations=Conversations())) as url:
@@ -264,12 +264,12 @@ async def test_two_openai_clients_racing_on_one_conversation_never_interleave(bu
     assert codes <= {"conversation_busy"} if busy == "reject" else len(told) == 100
 
 
-# leaving while waiting
+# leaving a queue
 
 
 @pytest.mark.parametrize("for_what", ["slot", "conversation"])
 async def test_a_place_in_a_queue_is_given_up_by_those_who_leave(for_what: str) -> None:
-    """147: neither a slot nor the conversation is ever granted to the dead"""
+    """147: neither a slot nor the conversation is ever granted to a client that has left"""
     runs: list[str] = []
     go_on = anyio.Event()
 
@@ -330,7 +330,7 @@ def test_one_who_hangs_up_while_queueing_is_not_served_later(caplog: pytest.LogC
     assert runs == ["first", "next"]
 
 
-# what is kept is bounded
+# stored data is bounded
 
 
 @pytest.mark.parametrize("what", ["x-conversation-id", "idempotency-key"])
@@ -359,4 +359,4 @@ async def test_two_thousand_of_them_take_no_more_memory_than_the_limit_allows(wh
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 1_000_000  # 100 of a few kB each are new since the start; 2,000 would be 6 MB
+    assert grown < 1_000_000  # 100 of a few kB each were added; 2,000 would be 6 MB

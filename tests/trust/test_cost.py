@@ -1,7 +1,7 @@
-"""What a request costs, counted: functions of ours that it enters, tasks, scopes, and objects that an open stream holds.
+"""Cost of a request in counts: our functions that it enters, tasks, scopes, and objects that an open stream holds.
 
-Counts are the same on every machine. A budget that is exceeded means that a feature has made every request dearer: make it
-cheaper, or raise the budget in the same change and say why.
+Counts are the same on every machine. A budget that is exceeded means that a feature has made every request more expensive:
+make it cheaper, or raise the budget in the same change and say why.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ async def idle(prompt: str) -> AsyncIterator[str]:
 
 @dataclass
 class Flow:
-    """What uvicorn shows of its transport: there is room."""
+    """uvicorn's flow control: it never blocks a write."""
 
     write_paused: bool = False
 
 
 @dataclass
 class Cycle:
-    """One request as uvicorn hands it over: `send` is a method of what has the flow control."""
+    """One request as uvicorn passes it on: `send` is a method of an object with the flow control."""
 
     body: bytes
     sent: list[Any] = field(default_factory=list[Any])
@@ -93,7 +93,7 @@ App = Callable[..., Coroutine[Any, Any, None]]
 
 
 def call(app: App, path: str, **fields: Any) -> tuple[Cycle, Coroutine[Any, Any, None]]:
-    """A request to the application, and what was sent for it."""
+    """Send a request to the application; returns the recorded answer and the running call."""
     cycle = Cycle(json.dumps({"model": "words", **fields}).encode())
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"authorization", b"Bearer x")]
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": headers}
@@ -106,11 +106,11 @@ def application() -> App:
 
 
 def counted(path: str, **fields: Any) -> Counter[str]:
-    """The functions that the second of two requests enters, by name. A coroutine is entered each time it goes on."""
+    """Functions that the second of two requests enters, by name. A coroutine is entered each time it resumes."""
     entered: Counter[str] = Counter()
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and "openai_compat" in frame.f_code.co_filename:  # not of Python, which has versions
+        if event == "call" and "openai_compat" in frame.f_code.co_filename:  # not Python's own, which vary
             entered[frame.f_code.co_qualname] += 1
 
     async def main() -> None:
@@ -198,16 +198,16 @@ def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget:
                 tasks.append(asyncio.create_task(work))
             while len(asyncio.all_tasks()) < 1 + 3 * len(
                 tasks
-            ):  # the request, the agent, who waits for the client to leave
+            ):  # the request, the agent, and the task that waits for a disconnect
                 await asyncio.sleep(0)
             gc.collect()
             return gc.get_objects()
 
-        earlier = len(ours_among(gc.get_objects()))  # of other tests, whose agents may go on
+        earlier = len(ours_among(gc.get_objects()))  # left by other tests, whose agents may still run
         before = len(await opened(10))
         objects = await opened(50)
         each = (len(objects) - before) / 50
-        # With 30 attributes an object has a dict of its own, and takes three times as long to make.
+        # With 30 attributes an object gets a dict of its own and takes three times as long to create.
         ours = ours_among(objects)
         assert 60 * 3 <= len(ours) <= 60 * 3 + earlier
         assert max([len(vars(one)) for one in ours]) < 30

@@ -1,4 +1,4 @@
-"""The client leaves: the agent is stopped, its clean-up runs, and nothing is left. Numbers: the list of faults."""
+"""After a disconnect the agent is stopped, its clean-up runs, and nothing is left. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAVE: list[Callable[[RawClient], None]] = [lambda client: client.socket.close()
 
 
 def settled(server: Server, url: str) -> None:
-    """No run is left, and the next request is answered right."""
+    """Wait until no run is left, and check that the next request is answered correctly."""
     eventually(lambda: server.services.live.slots.used == 0, 3)
     assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0, "store": "ok"}
 
@@ -40,7 +40,7 @@ def settled(server: Server, url: str) -> None:
 def test_an_agent_is_stopped_when_its_client_leaves(
     agent_type: type[Endless], pieces: tuple[str, ...], stream: bool, leave: Callable[[RawClient], None], loop: Loop
 ) -> None:
-    """138, and 145 for agents in threads: within 2 s, clean-up included"""
+    """138, and 145 for agents in threads: within 2 s, including clean-up"""
     agent = agent_type(*pieces)
     server = Server(agent)
     with uvicorn_socket(server, loop) as url:
@@ -58,7 +58,7 @@ def test_an_agent_is_stopped_when_its_client_leaves(
 def test_an_agent_is_stopped_when_its_client_leaves_in_the_middle_of_the_flow(
     leave: Callable[[RawClient], None],
 ) -> None:
-    """138: while pieces are on their way"""
+    """138: while pieces are being sent"""
     stopped = threading.Event()
 
     async def talkative(prompt: str) -> AsyncIterator[str]:
@@ -121,7 +121,7 @@ def test_no_agent_starts_for_a_client_that_leaves_while_it_sends() -> None:
 
 
 def test_an_agent_that_swallows_its_cancellation_hurts_nobody_else(caplog: pytest.LogCaptureFixture) -> None:
-    """141: it keeps its slot until it ends, which is logged; everybody else is served"""
+    """141: it keeps its slot until it ends, which is logged; all others are served"""
     swallowed, go = threading.Event(), threading.Event()
 
     async def stubborn(prompt: str) -> AsyncIterator[str]:
@@ -225,7 +225,7 @@ def test_the_log_says_that_the_client_left(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_connection_is_used_again_after_a_refused_and_after_a_failed_request() -> None:
-    """176: errors are answers like others, and the next request on the connection is right"""
+    """176: errors are ordinary answers, and the next request on the connection succeeds"""
     agent = Counting()
     with uvicorn_socket(Server(agent)) as url, RawClient(url) as client:
         for fields, status in (({"n": 0}, 400), ({}, 200), ({"model": "other"}, 404), ({}, 200)):
@@ -234,11 +234,11 @@ def test_a_connection_is_used_again_after_a_refused_and_after_a_failed_request()
     assert agent.runs == 2
 
 
-# 148: leaving at every step of the event loop
+# 148: disconnects at every step of the event loop
 
 
 class Flag:
-    """What the agents below have been through."""
+    """Records what the agents below went through."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -283,7 +283,7 @@ async def steps(number: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_request_may_be_cancelled_at_every_step(kind: str, stream: bool) -> None:
-    """148: whichever `await` it meets, the agent has ended and its slot is free"""
+    """148: at whichever `await` the cancellation arrives, the agent has ended and its slot is free"""
     flag = Flag()
     server = Server(getattr(flag, kind), limits=Limits(slots=1))
 
@@ -318,7 +318,7 @@ async def test_a_request_may_be_cancelled_at_every_step(kind: str, stream: bool)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_may_leave_at_every_step(kind: str, stream: bool) -> None:
-    """148: the same for the ASGI message, from the middle of the upload to the last byte"""
+    """148: the same for the ASGI disconnect message, from the middle of the upload to the last byte"""
     flag = Flag()
     server = Server(getattr(flag, kind), limits=Limits(slots=1))
     app = endpoint(server)

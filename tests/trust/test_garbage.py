@@ -1,7 +1,7 @@
-"""What a request leaves behind: nothing. Its objects are gone with it, without the help of the garbage collector.
+"""A request leaves nothing behind: reference counting frees its objects, without the garbage collector.
 
-The collector is off here. An object that waits for it keeps all that it refers to, a whole history for one, and a
-collector that has work holds up every other request.
+The collector is off here. An object that waits for it keeps everything it refers to alive, a whole history for example, and
+a busy collector delays every other request.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ pytestmark = pytest.mark.anyio
 MANY = 200
 """Requests of each kind, on asyncio's own loop."""
 FEW = 50
-"""Of each kind on the other loops, and of each further kind: as many show a cycle as well."""
+"""Requests of each kind on the other loops, and of each further kind: these show a reference cycle as well."""
 
 RESPONSES = "/v1/responses"
 WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
@@ -61,11 +61,11 @@ FUNCTION = {"type": "function", "function": WEATHER}
 RESPONSE_TOOL = {"type": "function", **WEATHER}
 
 Session: TypeAlias = Callable[[int], Awaitable[None]]
-"""Sends the request of this number."""
+"""Sends request `number`."""
 
 
 class Talker:
-    """Does what the prompt says, or answers that the tools have run."""
+    """Does what the prompt says, or reports that the tools have run."""
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         prompt = request.prompt if request.resume is None else ""
@@ -94,7 +94,7 @@ class Talker:
 
 
 class Shared(MemoryStore):
-    """Takes itself for one that is shared with other processes: requests have leases, and a deadline to begin."""
+    """Claims to be shared with other processes, so requests have leases and a start deadline."""
 
     shared = True
 
@@ -122,11 +122,11 @@ async def asks_a_tool(request: AgentRequest) -> AsyncIterator[Any]:
 
 def looping() -> ToolLoop:
     def weather() -> str:
-        """In a thread."""
+        """Runs in a thread."""
         return "rain"
 
     async def time() -> str:
-        """In the event loop."""
+        """Runs in the event loop."""
         raise RuntimeError("a bug of the tool's")
 
     model = as_backend(asks_a_tool, capabilities=Capabilities(client_tools=True))
@@ -170,13 +170,13 @@ def decided(probability: float, status: int) -> Any:
 
 
 def serving(options: Mapping[str, Any]) -> Server:
-    """A server for one test: what is given as a class, or made by a function, is its own."""
+    """A server for one test: `agent` and `store` are factories, so it shares neither."""
     made = {name: value() if name in ("agent", "store") else value for name, value in options.items()}
     return Server(made.pop("agent", None) or Talker(), **made)
 
 
 def cancelled(path: str, body: Mapping[str, Any], **server: Any) -> Any:
-    """The client leaves when it has read a piece, or, where it is to have the whole, when the agent waits."""
+    """The client disconnects after it has read a piece or, for a plain answer, while the agent waits."""
 
     def begin() -> Session:
         served = serving(server)
@@ -200,7 +200,7 @@ def cancelled(path: str, body: Mapping[str, Any], **server: Any) -> Any:
 
 
 def socket(path: str, frames: Callable[[int], list[Any]], last: set[str], **server: Any) -> Any:
-    """A connection for each request: frames are sent, what comes is read up to the last one."""
+    """One connection per request: send the frames, then read up to the last one."""
 
     def begin() -> Session:
         served = serving(server)
@@ -219,7 +219,7 @@ def socket(path: str, frames: Callable[[int], list[Any]], last: set[str], **serv
 
 
 def stopped() -> Session:
-    """The client says that it wants no more."""
+    """The client sends a stop frame."""
     server = Server(Talker(), chat_websocket=NO_REPLAY)
 
     async def once(number: int) -> None:
@@ -235,7 +235,7 @@ def stopped() -> Session:
 
 
 async def unused(server: Server) -> None:
-    """Return once all that a client has left behind is over."""
+    """Wait until everything that a client left behind has ended."""
     while server.services.live.slots.used or server.services.live.responses:
         await anyio.lowlevel.checkpoint()
 
@@ -250,7 +250,7 @@ SAID = {"message", "error", "tool_call"}
 TOOL = [FUNCTION]
 LATE = Deadlines(request=0.002)
 SHARED: dict[str, Any] = {"store": Shared}
-NO_REPLAY = ChatWebSocket(replay=0)  # else a thread keeps its frames for who comes back
+NO_REPLAY = ChatWebSocket(replay=0)  # with replay, a thread keeps its frames for a client that reconnects
 WAITING = ask(messages=[{"role": "user", "content": "wait"}], stream=True)
 
 KINDS: dict[str, Any] = {
@@ -379,7 +379,7 @@ FURTHER: dict[str, Any] = {
     "shared store, refused": chat(status=400, temperature="hot", headers={"idempotency-key": "k#"}, server=SHARED),
     "shared store, with a key": chat(headers={"idempotency-key": "k#"}, server=SHARED),
     "shared store, cancelled": cancelled(CHAT, WAITING, **SHARED),
-    # With a shared store the same time is for what comes before the agent, which on a busy machine takes more than 2 ms.
+    # With a shared store the deadline also covers the work before the agent, which takes over 2 ms on a busy machine.
     "shared store, too late": chat("wait", status=504, server={"deadlines": Deadlines(request=0.05), **SHARED}),
     "shared store, response in the background": respond(store=True, background=True, stream=True, server=SHARED),
     "shared store, response over a WebSocket": socket(
@@ -399,7 +399,7 @@ FURTHER: dict[str, Any] = {
 
 
 def ours(thing: object) -> str | None:
-    """A name for an object of ours, and for code of ours that has not come to its end; None for anything else."""
+    """The name of an object of ours, or of code of ours that is suspended; None for anything else."""
     code = None
     if isinstance(thing, FrameType):
         code = thing.f_code
@@ -413,21 +413,21 @@ def ours(thing: object) -> str | None:
         found = "openai_compat" in code.co_filename or code.co_filename == __file__
         return f"{type(thing).__name__} {code.co_qualname}" if found else None
     kind = type(thing)
-    module = str(kind.__module__)  # of types written in C it may be anything
+    module = str(kind.__module__)  # may be anything for types written in C
     return f"{module}.{kind.__qualname__}" if module.startswith(("openai_compat", __name__)) else None
 
 
 def alive() -> Counter[str]:
-    """How many objects of ours there are, but for what a store keeps, and how it counts that."""
+    """Number of our objects by name, without those of a store, which keeps and counts its data."""
     names = filter(None, map(ours, gc.get_objects()))
     return Counter([name for name in names if not name.startswith("openai_compat.stores.")])
 
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Nothing is logged meanwhile: pytest keeps what is, with the exceptions."""
+    """Turn the collector off, and logging too: pytest keeps log records and their exceptions."""
     gc.collect()
-    gc.freeze()  # what is there already need not be looked at, here or by the next of these tests
+    gc.freeze()  # objects that exist already need no inspection, here or in the next of these tests
     gc.disable()
     logging.disable()
     try:
@@ -440,7 +440,7 @@ def collector_off() -> Iterator[None]:
 
 
 def garbage() -> Counter[str]:
-    """What of ours only the collector can take away."""
+    """Objects of ours that only the collector can free."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     gc.collect()
     return Counter(filter(None, map(ours, gc.garbage)))
@@ -452,13 +452,13 @@ async def test_requests_leave_nothing_behind(anyio_backend: Any, kind: str) -> N
     if anyio_backend == "trio" and kind == "chat with a tool over a WebSocket" and sys.version_info >= (3, 13):
         pytest.skip("contextlib's __aexit__ keeps trio's cancellation, which leads to its frame from Python 3.13 on")
     once, numbers = (KINDS | FURTHER)[kind](), itertools.count()
-    for _ in range(3):  # what is made once
+    for _ in range(3):  # warm-up: creates what is created once
         await once(next(numbers))
     with collector_off():
         before = alive()
         for _ in range(MANY if kind in KINDS and anyio_backend == "asyncio" else FEW):
             await once(next(numbers))
-        for _ in range(50):  # what the last one still has to give back
+        for _ in range(50):  # let the last request release everything
             await anyio.lowlevel.checkpoint()
         left, grown = garbage(), alive() - before
     assert not left

@@ -1,4 +1,4 @@
-"""Bodies that are wrong, odd, or made to hurt. Numbers are those of the list of faults."""
+"""Bodies that are wrong, odd, or hostile. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ USER = {"role": "user", "content": "hi"}
 
 
 async def post(body: bytes | str, path: str = CHAT, agent: Any = None) -> httpx2.Response:
-    """The answer to this very body."""
+    """The answer to exactly this body."""
     async with in_process(Server(agent or Counting())) as client:
         return await client.post(path, content=body, headers=JSON)
 
 
 async def chat(agent: Any = None, **fields: Any) -> httpx2.Response:
-    """The answer to a good request with these fields beside."""
+    """The answer to a valid request with these fields added."""
     return await post(json.dumps(ask(**fields)), agent=agent)
 
 
@@ -104,7 +104,7 @@ async def test_numbers_that_json_does_not_have_are_refused(number: str, field: s
 
 @pytest.mark.parametrize("field", ["seed", "n", "max_tokens", "temperature", "unknown", "logit_bias"])
 async def test_integers_of_five_thousand_digits_are_refused(field: str) -> None:
-    """89: Python itself refuses to read them, which must not become a 500"""
+    """89: Python itself refuses to parse them, which must not become a 500"""
     value = "9" * 5_000
     answer = await post(f'{GOOD[:-1]}, "{field}": {value if field != "logit_bias" else f"""{{"1": {value}}}"""}}}')
     assert error_of(answer)[:2] == (400, "invalid_request_error")
@@ -374,7 +374,7 @@ async def seeing_tools(request: AgentRequest) -> str:
     ],
 )
 async def test_tools_made_to_hurt_are_refused_or_handed_over_unread(tools: Any, statuses: set[int]) -> None:
-    """99: the server neither resolves nor compiles what is in a tool's schema"""
+    """99: the server neither resolves references nor compiles patterns in a tool's schema"""
     with anyio.fail_after(3):
         answer = await chat(seeing_tools, tools=tools)
     assert answer.status_code in statuses
@@ -444,13 +444,13 @@ def said_in(answer: httpx2.Response) -> str:
     """The text of a chat answer, plain or streamed."""
     if not answer.text.startswith("data: "):
         return str(answer.json()["choices"][0]["message"]["content"])
-    chunks = [frame for frame in frames(answer.content) if isinstance(frame, dict)]  # all but the end mark
+    chunks = [frame for frame in frames(answer.content) if isinstance(frame, dict)]  # all but the end marker
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     return "".join([choice["delta"].get("content") or "" for choice in choices])
 
 
 async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
-    """101: in text, in names, in ids and in errors; the answer is complete and strict JSON"""
+    """101: in text, names, ids and errors; the answer is complete and strict JSON"""
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         if request.prompt == "fail":
@@ -462,7 +462,7 @@ async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
 
     for stream in (False, True):
         answer = await chat(agent, stream=stream)
-        said = said_in(answer)  # the half waits for the next piece, which may bring the other one
+        said = said_in(answer)  # half a pair waits for the next piece, which may bring the other half
         assert said == "plain \ufffdevent \ufffd"
         answer = await chat(agent, stream=stream, tools=[tool("f")])
         assert "call_\ufffd" in answer.text
@@ -473,7 +473,7 @@ async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
 
 @contextmanager
 def canary() -> Iterator[tuple[int, Any]]:
-    """A port that nobody must connect to, and a function that tells whether somebody did."""
+    """A port that nobody may connect to, and a function that reports a connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
 
@@ -508,7 +508,7 @@ URLS = [
 
 
 async def test_no_url_in_a_request_is_fetched_and_no_file_is_read() -> None:
-    """102: the agent gets what was sent, as it was sent"""
+    """102: the agent gets the request unchanged"""
     seen: list[AgentRequest] = []
 
     async def agent(request: AgentRequest) -> str:
@@ -565,7 +565,7 @@ async def test_a_hostile_conversation_id_does_nothing(value: bytes) -> None:
 
 
 async def everything(request: AgentRequest) -> str:
-    """Takes all a request may have, and tells which fields the server did not know."""
+    """Accepts everything that a request may have, and returns the names of the fields that the server does not know."""
     return json.dumps(sorted(request.extra))
 
 
@@ -590,7 +590,7 @@ async def test_unknown_fields_at_every_level_are_harmless() -> None:
 
 
 async def test_of_a_field_that_is_there_twice_one_is_taken_whole() -> None:
-    """104: the checks look at the value that is used"""
+    """104: the value that is checked is the value that is used"""
     for first, last in ((1, 99), (99, 1)):
         answer = await post(f'{GOOD[:-1]}, "temperature": {first}, "temperature": {last}}}')
         assert answer.status_code == (200 if last == 1 else 400)
@@ -613,7 +613,7 @@ app = create_app(Server(Counting()))
 
 
 def test_big_bodies_of_tiny_messages_do_not_hold_up_others(tmp_path: Path) -> None:
-    """105: four of 1 MiB at once, while the list of models is asked for. Seconds are for a machine that is busy."""
+    """105: four of 1 MiB at once, while another client lists the models. The time limits allow for a busy machine."""
     body = json.dumps(ask(messages=[{"role": "user", "content": "x"}] * 32_000))
     assert len(body) > 1024 * 1024
     with process(COUNTING, tmp_path) as (url, _), httpx2.Client(base_url=url, timeout=30) as client:
@@ -635,7 +635,7 @@ def test_big_bodies_of_tiny_messages_do_not_hold_up_others(tmp_path: Path) -> No
 
 
 def mutated(dice: random.Random, body: bytes) -> bytes:
-    """The body with a few bytes changed, lost, repeated or swapped for something nasty."""
+    """The body with a few bytes changed, dropped, repeated or replaced by something nasty."""
     nasty = [b'"', b"{", b"[", b"\\", b"\x00", b"\xff", b"null", b"1e999", b"-", b",", b":", b"\\u0000", b"[]", b"{}"]
     data = bytearray(body)
     for _ in range(dice.randint(1, 4)):
@@ -646,7 +646,7 @@ def mutated(dice: random.Random, body: bytes) -> bytes:
 
 
 async def test_no_mutation_of_a_good_body_makes_the_server_fail() -> None:
-    """106: 300 of them, always the same ones"""
+    """106: 300 of them, always the same"""
     dice = random.Random(2026)
     whole = ask(
         messages=[

@@ -1,4 +1,4 @@
-"""Conversations, files and embeddings that are asked for in nasty ways. Numbers are those of the list of faults."""
+"""Hostile requests for conversations, files and embeddings. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EXTRA = ("id", "type", "status", "metadata", "items", "content", "output", "x\ud
 
 
 def changed(dice: random.Random, value: Any, depth: int = 0) -> Any:
-    """The same with some of its values swapped for others, lost, or repeated."""
+    """The value with some of its parts replaced, dropped or repeated."""
     if dice.random() < 0.2 or depth > 5:
         return dice.choice(NASTY)
     if isinstance(value, dict):
@@ -42,7 +42,7 @@ def embed(texts: list[str], tokens: list[list[int]], dimensions: int = 2, user: 
 
 
 def requests(conversation: str, file: str) -> list[tuple[str, dict[str, Any]]]:
-    """Good requests, as paths and bodies."""
+    """Valid requests, as paths and bodies."""
     parts = [
         {"type": "input_text", "text": "hi"},
         {"type": "input_image", "file_id": file, "detail": "low"},
@@ -73,7 +73,7 @@ def requests(conversation: str, file: str) -> list[tuple[str, dict[str, Any]]]:
 async def test_no_change_of_a_good_body_makes_the_server_fail_or_a_conversation_unreadable(
     store: Callable[[Path], str | None], tmp_path: Path
 ) -> None:
-    """106: 400 of them, always the same ones"""
+    """106: 400 of them, always the same"""
     dice = random.Random(2026)
     statuses: set[int] = set()
     server = Server(
@@ -97,7 +97,7 @@ async def test_no_change_of_a_good_body_makes_the_server_fail_or_a_conversation_
 
 
 async def read_all(client: Any, conversation: str) -> None:
-    """Every item that a conversation lists can be read by its id."""
+    """Check that every item that a conversation lists can be read by its id."""
     listed = await client.get(f"/v1/conversations/{conversation}/items", params={"limit": 100})
     for item in strict_json(listed.content)["data"]:
         path = f"/v1/conversations/{conversation}/items/{quote(item['id'], safe='')}"

@@ -1,4 +1,4 @@
-"""No path but the open ones is answered to who is nobody: every route of every API, by every method, however written."""
+"""Without a principal, only the open paths answer: every route of every API, every method, every spelling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.trust.probe import Counting
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Nothing is waited for here: one event loop is as good as another."""
+    """No test here waits for anything, so one event loop is enough."""
     return "asyncio"
 
 
@@ -58,7 +58,7 @@ SERVERS = {
     "program": served(authenticate=ApiKeys({"sk-1": "ann"})),
 }
 PATHS = sorted({path for route in SERVERS["keys"]._routes.all() for path in (route.path, *route.aliases)})
-"""Templates of all that is served."""
+"""Templates of all paths that are served."""
 
 NOTHING = st.sampled_from(
     [
@@ -132,7 +132,7 @@ def test_whoever_asks_for_the_api_description_first_keeps_nobody_waiting() -> No
 
 
 class Refused:
-    """A channel of a WebSocket that is to be refused before anything else happens."""
+    """A WebSocket channel that must be refused before anything else happens."""
 
     status = 0
 

@@ -1,4 +1,4 @@
-"""No work grows faster than the text that strangers and agents send: regular expressions, and what is done by hand."""
+"""Work grows no faster than the text of clients and agents: regular expressions, and string handling by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("_cli/chat/markdown_blocks", r" {0,3}#{1,6}( |$)"): "whole",
     ("_cli/chat/markdown_blocks", r" {0,3}([-*+]|1[.)]) +\S"): "whole",
 }
-"""Expressions that meet text of clients or agents, and how they are used."""
+"""Expressions that are applied to text of clients or agents, and how they are used."""
 
 INSIDE: dict[tuple[str, str], str] = {
     ("policies/auth", r"\S+"): OURS,
@@ -86,7 +86,7 @@ INSIDE: dict[tuple[str, str], str] = {
     ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
     ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?"): OURS,
 }
-"""All others, and why they cannot hurt."""
+"""All other expressions, and why they are harmless."""
 
 FLAGS = {
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): re.DOTALL,
@@ -98,7 +98,7 @@ FLAGS = {
 
 
 def expressions_in(root: Path) -> Iterator[tuple[str, str]]:
-    """Each expression in the source, and the module that it is in."""
+    """Each expression in the source, with its module."""
     for path in sorted(root.rglob("*.py")):
         module = path.relative_to(root).with_suffix("").as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
@@ -153,7 +153,7 @@ def test_an_expression_takes_twice_the_steps_for_twice_the_text(listed: tuple[st
 
 
 def test_the_matcher_tells_an_expression_that_grows_faster() -> None:
-    """What it is for: the one that was once used on history stopped the server for a megabyte of `<details `."""
+    """An expression once used on history, which stopped the server for a megabyte of `<details `: the matcher must catch it."""
     tag = r"<details[^>]*type="
     few, more = Matcher(tag), Matcher(tag)
     few.search_all("<details " * 20)
@@ -164,7 +164,7 @@ def test_the_matcher_tells_an_expression_that_grows_faster() -> None:
 
 
 class Counted(str):
-    """Text that counts how many of its characters are looked at."""
+    """A string that counts how many of its characters are read."""
 
     looked = 0
 
@@ -230,7 +230,7 @@ def test_folded_blocks_are_what_one_would_write_as_an_expression(text: str) -> N
 
 
 class Said:
-    """A request that says one thing."""
+    """A request with a single prompt."""
 
     def __init__(self, prompt: str) -> None:
         self.prompt = prompt

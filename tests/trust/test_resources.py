@@ -1,4 +1,4 @@
-"""Clients and agents that want too much, or take too long. Numbers are those of the list of faults."""
+"""Clients and agents that use too much, or take too long. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_body_announced_as_too_long_is_refused_before_it_is_sent() -> None:
         client.head("Content-Length: 1001")
         status, body = client.answer()
         assert (status, body["error"]["code"]) == (413, "request_too_large")
-        assert client.read_to_end() == b""  # and the connection is closed: what follows is no request
+        assert client.read_to_end() == b""  # and the connection is closed: the bytes that follow are not a request
     assert agent.runs == 0
 
 
@@ -89,7 +89,7 @@ async def test_an_endless_chunked_body_is_not_read_much_further_than_the_limit()
 
 
 def test_an_endless_chunked_body_is_refused_over_a_socket() -> None:
-    """108: the client gets the answer, or is cut off; it never gets to send ten times the limit"""
+    """108: the client gets the answer, or is cut off; it can never send ten times the limit"""
     agent = Counting()
     with uvicorn_socket(Server(agent, limits=Limits(body=100_000))) as url, RawClient(url) as client:
         client.head("Transfer-Encoding: chunked", "Content-Type: application/json")
@@ -116,7 +116,7 @@ async def test_a_body_just_within_the_limit_is_taken(chunked: bool) -> None:
 
 
 def test_a_body_that_stops_coming_is_given_up() -> None:
-    """19: and no agent is run"""
+    """19: and no agent runs"""
     agent = Counting()
     with uvicorn_socket(Server(agent, deadlines=Deadlines(body=0.3))) as url, RawClient(url) as client:
         client.head("Content-Length: 100")
@@ -126,11 +126,11 @@ def test_a_body_that_stops_coming_is_given_up() -> None:
     assert agent.runs == 0
 
 
-# 110-111: clients that do not read
+# 110-111: slow readers
 
 
 class Firehose:
-    """Says 262 MB in large pieces; counts what the server took of it."""
+    """Says 262 MB in large pieces, and counts how much the server has consumed."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -172,7 +172,7 @@ class ThreadFirehose(Firehose):
 @pytest.mark.parametrize("size", [20, 65_536, 2_000_000])
 @pytest.mark.parametrize("kind", [Firehose, EventFirehose, MediaFirehose, ThreadFirehose])
 def test_a_client_that_does_not_read_holds_the_agent_up_and_is_cut_off(kind: type[Firehose], size: int) -> None:
-    """110, 111: little is made in advance, whatever its form; after the write deadline nothing of the run is left"""
+    """110, 111: in any form, little is produced in advance; after the write deadline nothing of the run is left"""
     agent, before = kind(size), resident()
     server = Server(agent, deadlines=Deadlines(write=0.2))
     with uvicorn_socket(server) as url, RawClient(url) as client:
@@ -183,7 +183,7 @@ def test_a_client_that_does_not_read_holds_the_agent_up_and_is_cut_off(kind: typ
         eventually(lambda: server.services.live.slots.used == 0)
         received = client.read_to_end()
     assert b"[DONE]" not in received
-    assert not received.endswith(b"0\r\n\r\n")  # cut, not ended
+    assert not received.endswith(b"0\r\n\r\n")  # cut off, not ended
 
 
 # 112-114: agents that take too long
@@ -192,7 +192,7 @@ def test_a_client_that_does_not_read_holds_the_agent_up_and_is_cut_off(kind: typ
 @pytest.mark.parametrize("agent_type", [Endless, EndlessThread])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_silent_agent_is_stopped_at_the_deadline(agent_type: type[Endless], stream: bool) -> None:
-    """112: a stream that has not begun gets the status too"""
+    """112: a stream that has not begun gets a 504, too"""
     agent = agent_type()
     server = Server(agent, deadlines=Deadlines(request=0.2, head=5))
     async with in_process(server) as client:
@@ -221,7 +221,7 @@ async def test_a_silent_agent_whose_stream_has_begun_gets_an_error_event() -> No
     "pause", [partial(anyio.sleep, 0.001), anyio.lowlevel.checkpoint, None], ids=["sleeping", "yielding", "never"]
 )
 async def test_a_chatty_agent_is_stopped_at_the_deadline_too(pause: Callable[[], Awaitable[None]] | None) -> None:
-    """114: also one that never waits for anything"""
+    """114: even one that never awaits anything"""
 
     async def chatty(prompt: str) -> AsyncIterator[str]:
         while True:
@@ -240,7 +240,7 @@ async def test_a_chatty_agent_is_stopped_at_the_deadline_too(pause: Callable[[],
 
 
 async def test_an_agent_that_goes_on_after_its_end_without_ever_waiting_is_stopped() -> None:
-    """114: such a loop must not take the event loop with it"""
+    """114: this loop must not block the event loop"""
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         yield "all"
@@ -262,7 +262,7 @@ async def test_an_agent_that_goes_on_after_its_end_without_ever_waiting_is_stopp
 
 
 class Gauge:
-    """Counts how many runs there are at once; they end when the gate opens."""
+    """Counts concurrent runs, which end when the gate opens."""
 
     def __init__(self) -> None:
         self.running = self.most = self.runs = 0
@@ -313,7 +313,7 @@ async def test_choices_take_a_slot_each_all_or_none() -> None:
 
 
 async def test_slots_come_back_from_every_kind_of_end() -> None:
-    """116: errors, timeouts, refusals and clients that leave, three times each, with a single slot"""
+    """116: errors, timeouts, refusals and disconnects, three times each, with a single slot"""
 
     async def agent(prompt: str) -> AsyncIterator[str]:
         if prompt == "fail at once":
@@ -414,7 +414,7 @@ def test_four_hundred_idle_connections_are_no_trouble() -> None:
         eventually(lambda: open_files() <= files)
 
 
-# 121-122: agents that block, and answers without end
+# 121-122: agents that block, and endless answers
 
 
 def test_a_plain_function_that_blocks_holds_nobody_else_up() -> None:
@@ -456,7 +456,7 @@ def media() -> Any:
 @pytest.mark.parametrize("make", [text, text_event, reasoning, media])
 @pytest.mark.parametrize("fields", [{}, {"stop": ["y"]}], ids=["plain", "stop"])
 async def test_a_plain_answer_without_end_fails_at_a_limit(make: Callable[[], Any], fields: dict[str, Any]) -> None:
-    """122, whatever it is made of"""
+    """122, whatever events it consists of"""
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         while True:
@@ -501,7 +501,7 @@ async def test_max_tokens_ends_an_answer_without_end() -> None:
 
 
 def test_the_command_lines_server_delays_no_small_packets() -> None:
-    """Nagle's algorithm kept the second write of every answer back for 40 ms; connections inherit the setting."""
+    """Nagle's algorithm delayed the second write of every answer by 40 ms; connections inherit TCP_NODELAY."""
     with serve.listen(Server(Counting()), "127.0.0.1", 0) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:

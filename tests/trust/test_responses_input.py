@@ -1,4 +1,4 @@
-"""The list of faults in bodies, applied to the Responses API as it is served. Numbers are those of the list."""
+"""Faulty bodies sent to the Responses API. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ WHOLE: dict[str, Any] = {
 
 
 async def post(body: bytes | str, agent: Any = None, path: str = RESPONSES) -> httpx2.Response:
-    """The answer to this very body."""
+    """The answer to exactly this body."""
     async with in_process(Server(agent or Counting())) as client:
         return await client.post(path, content=body, headers=JSON)
 
 
 async def ask(agent: Any = None, **fields: Any) -> httpx2.Response:
-    """The answer to a good request with these fields beside."""
+    """The answer to a valid request with these fields added."""
     return await post(json.dumps({"model": "agent", "input": "hi", **fields}), agent)
 
 
@@ -154,7 +154,7 @@ async def test_unknown_fields_and_items_are_kept_and_have_no_power() -> None:
 
 
 async def test_no_mutation_of_a_good_body_makes_the_server_fail() -> None:
-    """106: 300 of them, always the same ones; plain and streamed"""
+    """106: 300 of them, always the same; plain and streamed"""
     dice = random.Random(2026)
     body = json.dumps(WHOLE).encode()
     streamed = json.dumps({**copy.deepcopy(WHOLE), "stream": True}).encode()

@@ -1,4 +1,4 @@
-"""JSON Schemas from strangers, through every door that takes one: nothing outside is asked, and no check is without end."""
+"""JSON Schemas from strangers, in every field that accepts one: nothing external is fetched, and every check is bounded."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Door: TypeAlias = Callable[[Server, Any], Awaitable[Answer]]
 
 
 class Answering:
-    """Says what it was made with, and counts."""
+    """Answers with a fixed text, and counts its runs."""
 
     capabilities = Capabilities(repairs_output=True)
 
@@ -222,10 +222,10 @@ WRONG = [*outside(), *nowhere()]
 async def test_a_reference_that_leads_out_or_to_nothing_is_refused_before_an_agent_runs(door: Door, param: str) -> None:
     agent = Answering()
     server = Server(agent, chat_websocket=ChatWebSocket())
-    await door(server, {"type": "object"})  # whatever is imported late is there now
-    await anyio.wait_all_tasks_blocked()  # one in the background is begun after the answer
+    await door(server, {"type": "object"})  # triggers every late import
+    await anyio.wait_all_tasks_blocked()  # a background response begins after the answer
     agent.runs = 0
-    wrong = [*WRONG, *in_circles()] if "format" in door.__name__ else WRONG  # tools are handed over, and not checked
+    wrong = [*WRONG, *in_circles()] if "format" in door.__name__ else WRONG  # tools are passed on unchecked
     with nothing_outside(), watched_loop():
         answers = {name: await door(server, schema) for name, schema in wrong}
     assert answers == dict.fromkeys(answers, (400, "invalid_json_schema", param))
@@ -348,7 +348,7 @@ KEYWORDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def some(keywords: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """A schema with up to three of these."""
+    """A schema with up to three of these keywords."""
     return st.lists(
         st.sampled_from(sorted(keywords)).flatmap(lambda k: st.tuples(st.just(k), keywords[k])), max_size=3
     ).map(dict)
@@ -387,7 +387,7 @@ def test_values_fit_the_schemas_that_jsonschema_says_they_fit(
     try:
         ours = Schema(whole)
     except InvalidSchema:
-        return  # in circles
+        return  # circular references
     theirs = jsonschema.Draft202012Validator(whole)
     for value in values:
         assert (ours.problem(value, 100_000) is None) == theirs.is_valid(value), value

@@ -1,7 +1,7 @@
-"""What one caller's key has made, no other key can see, use or change: every object, by every API that names it.
+"""No key can see, use or change what another caller's key has created: every object, by every API that names it.
 
-Three tables, and each is held against the code: what the store keeps, the paths with an id in them, and everything else
-that can name an object. Somebody who adds to one of them has to say here what a stranger gets.
+Three tables are compared with the code: objects in the store, paths with an id in them, and every other place that can name
+an object. An addition to one of them needs an entry here that says what a stranger gets.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
     "idempotency key": frozenset(["claim", "settle"]),
     "agent's state": frozenset(["pause", "use_pause", "return_pause", "end_pause"]),  # tests/api/test_agent_state.py
 }
-"""What the store keeps for callers, by the methods that know it."""
+"""Objects that the store keeps for callers, with the store methods that access them."""
 
 NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "allow", "sweep", "check", "aclose"]).union(
     [
@@ -90,12 +90,12 @@ NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "all
         "take_signals",
     ]
 )
-"""Methods that know no object by an id that a client could send."""
+"""Methods that access no object by an id that a client could send."""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The ids of all that Ann has."""
+    """The ids of everything that Ann owns."""
 
     conversation: str
     item: str
@@ -112,12 +112,12 @@ class Kept:
     grant: str
 
     def __getitem__(self, placeholder: str) -> str:
-        """The id that stands for a path's placeholder."""
+        """The id for a path's placeholder."""
         return str(getattr(self, placeholder.removesuffix("_id")))
 
 
 async def echo(request: AgentRequest) -> str:
-    """Says back all that it was told, so that whatever leaks is seen."""
+    """Returns everything in its request, so that any leak is visible."""
     files = [part for message in request.messages for part in getattr(message, "parts", ()) if hasattr(part, "file_id")]
     return json.dumps([request.raw_messages, [str(file) for file in files]])
 
@@ -143,7 +143,7 @@ async def made(client: httpx2.AsyncClient, path: str, status: int = 200, /, **bo
 
 
 async def keep(client: httpx2.AsyncClient) -> Kept:
-    """Make one of everything."""
+    """Create one object of each kind."""
     user = [{"role": "user", "content": SECRET}]
     conversation = (await made(client, "/v1/conversations", items=user)).json()["id"]
     item = (await client.get(f"/v1/conversations/{conversation}/items", headers=ANN)).json()["data"][0]["id"]
@@ -152,7 +152,7 @@ async def keep(client: httpx2.AsyncClient) -> Kept:
     response = (await made(client, "/v1/responses", model="agent", input=SECRET)).json()["id"]
     background = (await made(client, "/v1/responses", model="agent", input=SECRET, background=True)).json()["id"]
 
-    await client.get(f"/v1/responses/{background}?stream=true", headers=ANN)  # ends with it
+    await client.get(f"/v1/responses/{background}?stream=true", headers=ANN)  # the stream ends with the response
     completion = (await made(client, CHAT, model="agent", messages=user, store=True)).json()["id"]
     asked_in = (await made(client, f"{REST}/conversations", 201, title=SECRET)).json()["conversation"]["id"]
     buying = {"content": SECRET, "model": "shop"}
@@ -179,7 +179,7 @@ async def keep(client: httpx2.AsyncClient) -> Kept:
 
 
 async def seen_by_ann(client: httpx2.AsyncClient, kept: Kept) -> dict[str, Any]:
-    """All that Ann can read, to be the same after whatever a stranger has tried."""
+    """Everything that Ann can read; it must be unchanged after a stranger's attempts."""
     paths = [
         f"/v1/conversations/{kept.conversation}",
         f"/v1/conversations/{kept.conversation}/items",
@@ -200,7 +200,7 @@ async def seen_by_ann(client: httpx2.AsyncClient, kept: Kept) -> dict[str, Any]:
     return {path: answer.text for path, answer in found.items()}
 
 
-# by the path
+# named in the path
 
 BODIES: Mapping[str, Any] = {
     "POST /v1/chat/completions/{completion_id}": {"metadata": {"a": "b"}},
@@ -213,7 +213,7 @@ BODIES: Mapping[str, Any] = {
     "POST /api/chat/conversations/{conversation_id}/fork": {},
 }
 SERVED = ("{model}", "{provider}")
-"""What is the server's own, and no caller's."""
+"""Objects of the server itself, which belong to no caller."""
 
 
 def paths_with_ids() -> list[str]:
@@ -250,14 +250,14 @@ def test_every_method_of_the_store_is_about_an_object_of_the_table_or_about_none
     assert methods == NOBODYS.union(*OBJECTS.values())
 
 
-# by a body or a header
+# named in a body or a header
 
 ASK = [{"role": "user", "content": "hi"}]
 DECIDED = {"decision": "allow-once"}
 
 
 def named_elsewhere(kept: Kept) -> dict[str, tuple[str, Any, dict[str, str]]]:
-    """Requests that name an object of Ann's in a body or a header."""
+    """Requests that name one of Ann's objects in a body or a header."""
     say = {"model": "agent", "messages": ASK}
     answer = {
         "model": "shop",
@@ -321,7 +321,7 @@ async def test_a_body_or_header_with_anothers_id_is_refused_and_changes_nothing(
 
 
 NAMED_IN_A_MESSAGE = {(400, "file_not_found"), (400, "previous_response_not_found")}
-"""What stands in a body, and is not there, is a mistake of the body: 400 with its place, as OpenAI has it."""
+"""A missing object named in a body is an error of the body: 400 with its place, as OpenAI answers."""
 
 
 @requirement("tenants.all")
@@ -350,7 +350,7 @@ async def test_lists_tell_only_ones_own() -> None:
 
 @requirement("tenants.all")
 async def test_names_that_clients_choose_are_each_callers_own() -> None:
-    """A conversation's id in a header, and an Idempotency-Key: the same text is another object for another caller."""
+    """A conversation id in a header, and an Idempotency-Key: the same text names another object for another caller."""
     say = {"model": "agent", "messages": ASK}
     async with in_process(server()) as client:
         kept = await keep(client)
@@ -372,7 +372,7 @@ async def test_names_that_clients_choose_are_each_callers_own() -> None:
 
 
 def listed(answer: httpx2.Response) -> Any:
-    """What a list has, whatever it calls it."""
+    """The entries of a list, whatever the API calls that field."""
     fields: dict[str, Any] = answer.json()
     return next(fields[name] for name in ("data", "conversations", "approvals", "grants") if name in fields)
 

@@ -1,4 +1,4 @@
-"""How many values a body may hold, through every door that takes JSON; others are answered meanwhile."""
+"""Limits on the number of values in a body, in every field that accepts JSON; other requests are answered meanwhile."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_the_bound_is_a_setting_of_the_server() -> None:
 
 
 def full(each: Any, **fields: Any) -> Callable[[str], bytes]:
-    """A body with as many of these as the bounds allow, in the field that is told."""
+    """A body with as many copies of `each` as the limits allow, in the named field."""
     number = min(9_990, (MANY - 100) // count(each))
     return lambda name: json.dumps({"model": "agent", **fields, name: [each] * number}).encode()
 

@@ -1,4 +1,4 @@
-"""What the vendors' own clients make of failures, on either side of the server. Numbers: the list of faults."""
+"""How the vendors' own clients handle failures, before and behind the server. Numbers refer to the list of faults."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HI: Any = [{"role": "user", "content": "hi"}]
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The vendors' clients are driven on asyncio."""
+    """The vendors' clients run on asyncio."""
     return "asyncio"
 
 
@@ -71,7 +71,7 @@ FAILURES: dict[str, BaseException] = {
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("failure", FAILURES)
 async def test_a_failed_run_is_not_repeated_by_the_sdk(failure: str, stream: bool) -> None:
-    """178, 179: by default it tries 409, 429 and 5xx three times, and the agent may have done things"""
+    """178, 179: by default the SDK retries 409, 429 and 5xx, three tries in all, and the agent may have had side effects"""
     runs = 0
 
     async def agent(prompt: str) -> str:
@@ -107,7 +107,7 @@ async def ok(prompt: str) -> str:
 
 
 async def test_a_request_refused_before_its_run_is_repeated_by_the_sdk() -> None:
-    """179: nothing has happened yet, so the SDK's default is right"""
+    """179: nothing has run yet, so the SDK's default is right"""
     server = Server(ok, limits=Limits(slots=1))
     refused = anyio.Event()
 
@@ -131,7 +131,7 @@ async def test_a_request_refused_before_its_run_is_repeated_by_the_sdk() -> None
 
 
 def upstream(status: int, body: dict[str, Any], headers: dict[str, str]) -> httpx2.AsyncClient:
-    """An HTTP client for which the model's API always answers this."""
+    """An HTTP client whose every request gets this answer from the model's API."""
     answer = httpx2.MockTransport(lambda request: httpx2.Response(status, json=body, headers=headers))
     return httpx2.AsyncClient(transport=answer)
 
@@ -178,7 +178,7 @@ async def test_errors_of_the_model_behind_the_agent_are_mapped(
     expected: tuple[Any, ...],
     retry_after: str | None,
 ) -> None:
-    """180: their 401 is never ours, which would be a word about the client's own key"""
+    """180: the vendor's 401 is never passed on: it would be a statement about the client's own key"""
 
     async def agent(prompt: str) -> str:
         async with upstream(status, {"error": {"type": "t", "message": message}}, headers) as http_client:

@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/1.1 by hand, so that it can misbehave, and servers in processes of their own."""
+"""An HTTP/1.1 client written by hand, so that it can misbehave, and servers in separate processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.trust.probe import CHAT, ask
 
 
 class RawClient:
-    """One connection. Nothing is read unless asked for, and leaving has two ways: FIN and RST."""
+    """One connection. It reads only when told to, and can disconnect in two ways: FIN and RST."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -48,7 +48,7 @@ class RawClient:
         self.socket.sendall(b"%x\r\n%b\r\n" % (len(data), data))
 
     def read_until(self, mark: bytes) -> bytes:
-        """Read until `mark` has come, or the server has closed."""
+        """Read until `mark` has arrived or the server has closed."""
         data = b""
         while mark not in data:
             piece = self.socket.recv(65536)
@@ -58,7 +58,7 @@ class RawClient:
         return data
 
     def read_to_end(self) -> bytes:
-        """Everything until the server closes or cuts the connection."""
+        """Read everything until the server closes or resets the connection."""
         data = b""
         try:
             while piece := self.socket.recv(65536):
@@ -74,14 +74,14 @@ class RawClient:
         return response.status, json.loads(response.read())
 
     def reset(self) -> None:
-        """Leave by RST: what a killed process or a dropped network looks like."""
+        """Disconnect with RST, as after a killed process or a dropped network."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
 
 @contextmanager
 def process(source: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A process in which uvicorn serves the `app` that `source` makes; yields its URL and the process."""
+    """Run uvicorn in a process with the `app` that `source` defines; yields its URL and the process."""
     (folder / "served.py").write_text(source, "utf-8")
     with listen() as listener, (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "uvicorn", "served:app", "--http", "h11", "--log-level", "warning"]
@@ -101,10 +101,10 @@ def process(source: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[b
 
 
 def open_files() -> int:
-    """How many file descriptors this process has."""
+    """Number of open file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def resident() -> int:
-    """The memory this process has, in bytes."""
+    """Resident memory of this process, in bytes."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
