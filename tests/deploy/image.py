@@ -1,6 +1,6 @@
-"""An image without Docker: the steps of a Dockerfile, each in a root directory of its own, by `bwrap`.
+"""An image without Docker: runs each step of a Dockerfile in its own root directory, with `bwrap`.
 
-What a base image would bring, an operating system and `python`, is this machine's, and cannot be written to.
+The contents of a base image, an operating system and `python`, come from this machine, read-only.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import pytest
 from tests.clients.programs import need
 
 THEIRS = ("app", "dev", "proc", "sys", "tmp", "venv")
-"""Directories that are not taken from this machine."""
+"""Directories that are not shared from this machine."""
 FOR_UV = re.compile(r"UV_\w+|\w+_proxy|SSL_CERT_FILE", re.IGNORECASE)
 BASE = "/base-image/bin"
 
 
 @dataclass
 class Stage:
-    """One `FROM` of a Dockerfile, as far as it was built."""
+    """One `FROM` of a Dockerfile, as far as it is built."""
 
     root: Path
     env: dict[str, str] = field(default_factory=lambda: {"PATH": f"{BASE}:/usr/bin:/bin", "HOME": "/tmp"})
@@ -37,9 +37,9 @@ class Stage:
     entrypoint: list[str] = field(default_factory=list)
 
     def command(self, argv: list[str], *, shown: Path | None = None, **env: str) -> list[str]:
-        """`argv` in this root: with its user's rights and no others, in its environment and directory.
+        """The command that runs `argv` in this root, with only its user's rights, in its environment and directory.
 
-        While it is built its root can be written to, and the folder `shown` is there.
+        During the build the root is writable, and the folder `shown` is visible.
         """
         uid, gid = self.user.split(":")
         words = ["bwrap", "--bind" if shown else "--ro-bind", str(self.root), "/"]
@@ -54,7 +54,7 @@ class Stage:
 
 
 def build(folder: Path, target: Path, *, wheels: Path) -> Stage:
-    """Run the steps of `folder`'s Dockerfile below `target`, where uv finds `wheels` too. Returns the last stage."""
+    """Run the steps of `folder`'s Dockerfile below `target`; uv also searches `wheels`. Returns the last stage."""
     need("bwrap")
     if subprocess.run(["bwrap", "--ro-bind", "/", "/", "--unshare-user", "true"], check=False).returncode:
         pytest.skip("'bwrap' may not make namespaces here")
@@ -96,7 +96,7 @@ def _set(stage: Stage, name: str, words: str) -> None:
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """What a Dockerfile says: each instruction with its words."""
+    """Instructions of a Dockerfile, each with its arguments."""
     lines = [line for line in dockerfile.read_text("utf-8").splitlines() if line and not line.startswith("#")]
     whole = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(name, rest.strip()) for name, _, rest in [line.partition(" ") for line in whole]]
@@ -117,7 +117,7 @@ def _copy(folder: Path, stages: dict[str, Stage], stage: Stage, words: list[str]
 
 
 def uv() -> str:
-    """This machine's uv."""
+    """Path of this machine's uv."""
     beside = Path(sys.executable).with_name("uv")
     if beside.exists():
         return str(beside)
@@ -134,7 +134,7 @@ def _machine() -> list[Path]:
 
 
 def _new_root(root: Path) -> Path:
-    """A root with the places that this machine's directories are shown at, and a `python`."""
+    """A root with mount points for this machine's directories, and a `python`."""
     for name in ("dev", "proc", "tmp"):
         (root / name).mkdir(parents=True)
     for path in _machine():

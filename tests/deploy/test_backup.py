@@ -1,4 +1,4 @@
-"""A copy that is made while the server works, and what goes on from it on another machine."""
+"""A backup of the store made while the server runs, and a second server that continues from it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 @pytest.fixture
 def sqlite_copied(tmp_path: Path) -> Engine:
     async def copied() -> str:
-        """By the command of the page 'Back up and restore'."""
+        """Copy with the command from the page 'Back up and restore'."""
         command = "import sqlite3; sqlite3.connect('state.db').execute('vacuum into \\'copy.db\\'')"
         await anyio.run_process([sys.executable, "-c", command], cwd=tmp_path)
         return f"sqlite:///{tmp_path}/copy.db"
@@ -105,7 +105,7 @@ async def test_a_copy_that_was_made_while_turns_ran_goes_on_where_they_were(engi
         assert await say(client, "talk", "milk") == "tea milk"
         assert question.startswith("May I run pay")
         assert await say(client, "bill", "yes") == "paid Bob"
-        assert await say(client, "bill", "yes") != "paid Bob"  # once
+        assert await say(client, "bill", "yes") != "paid Bob"  # the decision counts once
         with anyio.fail_after(20):
             while (lost := await client.responses.retrieve(running.id)).status in ("queued", "in_progress"):
                 await anyio.sleep(0.05)

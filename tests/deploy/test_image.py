@@ -18,7 +18,7 @@ from tests.clients.programs import need
 from tests.deploy.image import Stage, build, uv
 from tests.docs.served import EXAMPLES, PATIENCE, ROOT, Program, free_port
 
-pytestmark = pytest.mark.timeout(240)  # it installs packages
+pytestmark = pytest.mark.timeout(240)  # installs packages
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_image_serves_as_a_normal_user_from_a_tree_that_is_read_only(
 
 
 def test_sigterm_reaches_the_server_of_the_image_and_not_a_shell_before_it(port: int, program: Program) -> None:
-    # It listens before it serves; what comes in between waits.
+    # The server listens before it serves; requests wait meanwhile.
     urlopen(f"http://127.0.0.1:{port}/healthz", timeout=PATIENCE).close()
     (first,) = Path(f"/proc/{program.pid}/task/{program.pid}/children").read_text().split()
     os.kill(int(first), signal.SIGTERM)

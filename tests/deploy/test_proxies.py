@@ -1,4 +1,4 @@
-"""The shipped configurations of reverse proxies, with their programs and real clients."""
+"""The shipped reverse proxy configurations, with the real proxies and real clients."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ http {{
 """
 
 Proxy: TypeAlias = Callable[[str, str, Path], AbstractContextManager[httpx2.URL]]
-"""Runs a proxy before two hosts, in a folder; yields its address."""
+"""Runs a proxy in front of two hosts, in a folder; yields its address."""
 
 
 def configuration(name: str, first: str, second: str, **instead: str) -> str:
-    """A shipped file, for these hosts, and with some of its words exchanged."""
+    """A shipped file, with these hosts and with some words replaced."""
     text = (DEPLOY / name).read_text("utf-8")
     for written, used in {"10.0.0.1:8083": first, "10.0.0.2:8083": second, **instead}.items():
         assert written in text, written
@@ -48,7 +48,7 @@ def configuration(name: str, first: str, second: str, **instead: str) -> str:
 
 @contextmanager
 def nginx(first: str, second: str, folder: Path) -> Iterator[httpx2.URL]:
-    """With TLS, by a certificate of its own."""
+    """Run nginx with TLS and a self-signed certificate."""
     need("nginx", "openssl")
     port, options = free_port(), ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *options]
@@ -64,13 +64,13 @@ def nginx(first: str, second: str, folder: Path) -> Iterator[httpx2.URL]:
 
 @contextmanager
 def caddy(first: str, second: str, folder: Path) -> Iterator[httpx2.URL]:
-    """Without TLS: it would ask an authority for a certificate."""
+    """Run Caddy without TLS: it would request a certificate from an authority."""
     need("caddy")
     port = free_port()
     instead = {"agents.example.com": f"http://127.0.0.1:{port}"}
     version = subprocess.run(["caddy", "version"], check=True, capture_output=True, text=True).stdout
     if version.removeprefix("v").startswith(("2.4.", "2.5.", "2.6.2")):
-        instead["request_buffers 32MiB"] = "buffer_requests"  # its name before 2.6.3, and that of Debian 12's
+        instead["request_buffers 32MiB"] = "buffer_requests"  # the option's name before 2.6.3 and in Debian 12
     rest = configuration("Caddyfile", first, second, **instead)
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n\n{rest}", "utf-8")
     with running([str(shutil.which("caddy")), "run"], port, folder):
@@ -96,7 +96,7 @@ def proxy(request: pytest.FixtureRequest) -> Proxy:
 
 @pytest.fixture
 def trusted_nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    """Its certificate is one that clients trust."""
+    """Make clients trust nginx's certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "agents.pem"))
     return nginx
 
@@ -119,7 +119,7 @@ async def agent(prompt: str):
 
 @pytest.fixture
 def client(proxy: Proxy, tmp_path: Path) -> Iterator[openai.OpenAI]:
-    """A client of the proxy, and one server behind it."""
+    """A client of the proxy, with one server behind it."""
     stopped.clear()
     go_on.clear()
     server = Server(agent, deadlines=Deadlines(head=0.1, heartbeat=0.1))
@@ -206,7 +206,7 @@ def test_two_who_have_logged_in_at_the_proxy_see_nothing_of_each_other(tmp_path:
             bob.responses.retrieve(kept.id)
         with pytest.raises(openai.AuthenticationError):
             client("ann", "wrong").models.list()
-        # from another address than the proxy's, with what the proxy would send
+        # directly, from another address, with the header that the proxy would send
         with httpx2.Client(transport=httpx2.HTTPTransport(local_address="127.0.0.2")) as direct:
             found = direct.get(f"http://127.0.0.1:{behind}/v1/models", headers={"X-Forwarded-User": "ann"})
         assert (found.status_code, found.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -227,7 +227,7 @@ def test_several_hosts_behind_a_proxy_are_as_one_also_when_one_of_them_is_gone(p
     with ExitStack() as second, uvicorn_socket(host("first")) as first_url:
         second_url = second.enter_context(uvicorn_socket(host("second")))
         with proxy(first_url.removeprefix("http://"), second_url.removeprefix("http://"), tmp_path) as address:
-            # Caddy says 502 once for a host that it cannot connect to: see the Caddyfile.
+            # Caddy answers 502 once for a host that it cannot connect to: see the Caddyfile.
             retries = 2 if proxy is caddy else 0
             client = openai.OpenAI(base_url=f"{address}/v1", api_key="sk-alpha", max_retries=retries)
             previous, said = None, []
@@ -240,10 +240,10 @@ def test_several_hosts_behind_a_proxy_are_as_one_also_when_one_of_them_is_gone(p
                 previous = answer.id
 
             turn()
-            while not all(told.values()) and len(said) < 60:  # which host a proxy takes is its own business
+            while not all(told.values()) and len(said) < 60:  # the proxy decides which host gets a turn
                 turn()
             assert all(told.values())
-            with client.responses.connect() as connection:  # the proxy passes WebSockets on
+            with client.responses.connect() as connection:  # the proxy forwards WebSockets
                 connection.response.create(model="agent", input="over a socket", previous_response_id=previous)
                 completed = next(event for event in connection if event.type == "response.completed")
             assert completed.response.output_text == " ".join([*said, "over a socket"])

@@ -1,4 +1,4 @@
-"""What the shipped files set exists, and fits together; the unit's command serves."""
+"""Settings in the shipped files exist and are consistent; the unit's command serves."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_units_command_serves_with_a_key_and_a_file_and_ends_with_its_worker
         with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-alpha", timeout=PATIENCE) as client:
             first = client.responses.create(model="assistant", input="tea")
             second = client.responses.create(model="assistant", input="milk", previous_response_id=first.id)
-        os.kill(program.pid, signal.SIGTERM)  # as KillMode=mixed does
+        os.kill(program.pid, signal.SIGTERM)  # what KillMode=mixed does
         assert program.ended() == 0
     finally:
         program.stop()

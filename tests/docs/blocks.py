@@ -1,18 +1,18 @@
-"""The code blocks of a page, and what it takes to run them as a reader would: in order, in one folder.
+"""Runs the code blocks of a page as a reader would: in order, in one folder.
 
-    ```python                     runs; the names it makes are there for the blocks after it
+    ```python                     runs; its names are available to the blocks after it
     ```python title="agent.py"    is also written to the folder
-    ```sh                         its commands run there, unless they are for ELSEWHERE
-    ```text title="prints"        what the block before it prints, where … stands for anything; without one, that is nothing
-    ```json, ```toml              has to parse; toml with a title is also written to the folder
+    ```sh                         its commands run in the folder, unless they match ELSEWHERE
+    ```text title="prints"        the output of the block before it, where … matches anything; without it, there must be none
+    ```json, ```toml              must parse; toml with a title is also written to the folder
     ```text                       a drawing
-    ```nginx, ```dockerfile, ```ini, ```yaml    files of examples/deploy, see tests/deploy, or parts of such
-    ```js                         has to parse, where there is a node to parse it
+    ```nginx, ```dockerfile, ```ini, ```yaml    files of examples/deploy, or parts of them: see tests/deploy
+    ```js                         must parse, if node is installed
 
-`postgresql://agents@db.internal/agents` is replaced by a database of the tests' own.
-Python that imports a package of OPTIONAL only has to compile where that is not installed, and so has what builds on it.
-A command that serves is a block of its own, and goes on running beside the blocks after it. Ports are replaced by free ones.
-`--8<-- "file"` is the file's text, as mkdocs puts it there.
+`postgresql://agents@db.internal/agents` is replaced by a test database.
+Python that imports a package of OPTIONAL only has to compile if that is not installed; so do the blocks that build on it.
+A command that serves is a block on its own, and keeps running beside the blocks after it. Ports are replaced by free ones.
+`--8<-- "file"` is the file's text, as mkdocs inserts it.
 """
 
 from __future__ import annotations
@@ -65,21 +65,21 @@ ELSEWHERE = re.compile(
     r"^(?:\.?\w*venv/|\.nox/|(?:pip|uv|uvx|npm|npx|nox|docker|kubectl|python3|pg_dump|claude|codex) )|^[^#\n]+   *# ",
     re.MULTILINE,
 )
-"""Installs, checks and foreign programs, see test_commands.py; and commands with a comment behind them, which are a choice."""
+"""Installations, checks and foreign programs (see test_commands.py), and alternatives: commands followed by a comment."""
 SAYS_ITS_CODE = 'echo "exit code $?"'
-"""The end of a command that serves nothing: it is refused."""
+"""The end of a command that serves nothing because it is refused."""
 ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000|11434)\b")
 DATABASE = "postgresql://agents@db.internal/agents"
 DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "8000", "flask": "5000"}
-"""Programs that serve, with the port that they take when they are told none."""
+"""Programs that serve, with their default ports."""
 OLLAMAS_PORT = "11434"
 LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
-"""How they are told, where it is not by `--port`."""
+"""Options that set the port of programs without `--port`."""
 LISTENS = re.compile(r"(?:--port |(?:--listen|-l|--bind) \S*?:)(\d+)\b")
 
 
 class Page:
-    """A folder with what the blocks of one page put there, and the programs they started."""
+    """A folder with the files that the blocks of one page write, and the programs that they start."""
 
     def __init__(self, folder: Path, database: str = DATABASE) -> None:
         self.folder = folder
@@ -95,7 +95,7 @@ class Page:
             program.stop()
 
     def parse(self, document: Document) -> Iterable[Region]:
-        """Every block is an example: one of a language that is not known here fails."""
+        """Every block is an example; a block in an unknown language fails."""
         before: Region | None = None
         for region in RawFencedCodeBlockLexer(INFO)(document):
             region.parsed = region.lexemes["source"]
@@ -132,7 +132,7 @@ class Page:
         title = _title(example.region)
         if title:
             (self.folder / title).write_text(source)
-        if title and INCLUDE.search(str(example.parsed)):  # the source of its functions is not in the page
+        if title and INCLUDE.search(str(example.parsed)):  # the source of its functions is not on the page
             code = compile(source, str(self.folder / title), "exec", dont_inherit=True)
         else:
             code = compile("\n" * (example.line + 1) + source, example.path, "exec", dont_inherit=True)
@@ -143,9 +143,9 @@ class Page:
             return
         self.names["__name__"] = Path(title).stem if title else "page"
         name = self.names["__name__"]
-        before, sys.modules[name] = sys.modules.get(name), self._module  # some look their functions' module up
+        before, sys.modules[name] = sys.modules.get(name), self._module  # some packages look up their functions' module
         try:
-            exec(code, self.names)  # what it imports stays imported, so only this name is put back
+            exec(code, self.names)  # imported modules stay in sys.modules, so only this name is restored
         finally:
             del sys.modules[name]
             if before is not None:
@@ -178,7 +178,7 @@ class Page:
             ["bash", "-c", command],
             cwd=self.folder,
             env=environment(COLUMNS="80"),
-            timeout=4 * PATIENCE,  # some run a suite of tests
+            timeout=4 * PATIENCE,  # some run a test suite
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -214,24 +214,24 @@ class Page:
 
 
 def _is_missing(package: str) -> bool:
-    if package == "google":  # a namespace, which other packages make too
+    if package == "google":  # a namespace package that other packages share
         package = "google.adk"
     return package.partition(".")[0] in OPTIONAL and find_spec(package) is None
 
 
 def _names(code: CodeType, operation: str) -> set[str]:
-    """The names of a module that it makes (STORE_NAME) or uses (LOAD_NAME) itself."""
+    """Names that the code of a module binds (STORE_NAME) or uses (LOAD_NAME)."""
     return {step.argval for step in dis.get_instructions(code) if step.opname == operation}
 
 
 def _title(region: Region) -> str:
-    """The block's, or an empty one."""
+    """The block's title, or an empty string."""
     title = TITLE.search(region.lexemes["attributes"])
     return title[1] if title else ""
 
 
 def _program(command: str) -> str:
-    """The command without the variables that are set in front of it."""
+    """The command without the variable assignments in front of it."""
     return re.sub(r"^(\w+=\S* +)+", "", command)
 
 

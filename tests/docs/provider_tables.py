@@ -1,4 +1,4 @@
-"""Writes the tables of providers, and of the keys of a team file, from the code that holds them.
+"""Writes the tables of providers and of team file keys from the code that defines them.
 
 python -m tests.docs.provider_tables        writes them into their page
 """
@@ -46,7 +46,7 @@ TABLES = {
 
 
 def written(page: str) -> str:
-    """The page with its tables as they should be."""
+    """The page with up-to-date tables."""
     for name, lines in TABLES.items():
         begin = BEGIN.format(name)
         assert begin in page, name

@@ -1,4 +1,4 @@
-"""What the anthropic SDK talks to in the tests: one scripted answer, streamed."""
+"""A fake Anthropic API for the anthropic SDK: one scripted answer, streamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that serve, in a process of their own, as a reader of the documentation would start them."""
+"""Server programs in separate processes, started as a reader of the documentation would start them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 PATIENCE = 30
-"""Seconds to start or to stop."""
+"""Seconds allowed to start or to stop."""
 
 
 def free_port() -> int:
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This interpreter's programs first in PATH, and nothing that would point an SDK elsewhere."""
+    """An environment with this interpreter's programs first in PATH, and no variable that would redirect an SDK."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI_", "PYTEST_"))}
     path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
     return kept | {"PATH": path, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | more
@@ -70,11 +70,11 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """For signals to the program alone: `stop` tells those that it has started too."""
+        """For signals to this program alone: `stop` also signals its children."""
         return self._process.pid
 
     def ended(self) -> int:
-        """Wait for its end by itself; the exit code."""
+        """Wait until the program ends on its own; returns the exit code."""
         return self._process.wait(PATIENCE)
 
     def stop(self) -> None:
@@ -90,7 +90,7 @@ class Program:
             self._log.close()
 
     def _wait_for_group(self) -> None:
-        """Workers may end after the program that started them."""
+        """Wait for workers, which may end after the program that started them."""
         deadline = time.monotonic() + PATIENCE
         with suppress(ProcessLookupError):
             while time.monotonic() < deadline:
@@ -100,7 +100,7 @@ class Program:
 
 @contextmanager
 def served(*command: str, cwd: Path = EXAMPLES, **env: str) -> Iterator[str]:
-    """`command`, in which PORT stands for a free port; yields `http://127.0.0.1:PORT` once it listens."""
+    """Run `command`, with PORT replaced by a free port; yields `http://127.0.0.1:PORT` once it listens."""
     port = free_port()
     program = Program([part.replace("PORT", str(port)) for part in command], port, cwd, environment(**env))
     try:

@@ -1,4 +1,4 @@
-"""The page about the architecture shows the code as it is: its files are there, and a request goes through them."""
+"""The architecture page matches the code: its files exist, and a request goes through them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ ELSEWHERE = (
     "state/conversation_locks.py",
     "adapters/openai_compat_adapters/starlette.py",
 )
-"""Read at start; for requests with a key, and work that goes on without its client; for streams with a log, answers with
-more than text, and plain ones; where conversations are kept; of another transport than the one that is watched."""
+"""Files on the page that the watched request does not enter: read at start; for keys and for work without its client; for logged
+streams, answers with more than text, and plain ones; for stored conversations; for transports other than the watched one.
+"""
 SENDING = {
     "http.py",
     "adapters/openai_compat_adapters/transport.py",
     "adapters/openai_compat_adapters/_in_process_call.py",
 }
-"""What the client in this process enters, in place of an ASGI server."""
+"""Files that the in-process client enters in place of an ASGI server."""
 
 
 def test_every_path_on_the_page_is_there() -> None:

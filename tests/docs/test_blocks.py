@@ -19,7 +19,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 def test_the_blocks_of_a_page_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # what a page keeps in a file is not to stay
+    monkeypatch.chdir(tmp_path)  # keeps files that a page writes out of the repository
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-is-sent")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-nothing-is-sent")
     monkeypatch.setenv("ANTHROPIC_MODEL", "none-is-asked")

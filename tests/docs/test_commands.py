@@ -1,4 +1,4 @@
-"""The commands for a fresh machine name what exists, and CI runs the same ones."""
+"""The setup commands for a fresh machine name things that exist, and CI runs the same commands."""
 
 from __future__ import annotations
 
@@ -52,6 +52,6 @@ def test_shell_blocks_that_are_not_run_name_only_what_exists() -> None:
 
 @pytest.mark.parametrize("script", ["run.py", "knee.py", "house.py"])
 def test_the_benchmarks_start(script: str) -> None:
-    """Nothing else imports them: what they use of the library may have moved."""
+    """No other test imports the benchmarks, so they would miss a rename in the library."""
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / script, "--help"], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -1,4 +1,4 @@
-"""The diagrams of the documentation are those of the tables in the code."""
+"""The diagrams of the documentation match the tables in the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every example runs, in a process of its own, and is asked over a real socket."""
+"""Every example runs in its own process and answers requests over a real socket."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(*command: str) -> str:
 
 
 WITH_FRAMEWORKS = {"langgraph_open_webui": ROOT / "tests/frameworks/langgraph_cases.py"}
-"""Examples that run where their framework is installed."""
+"""Examples that run only with their framework installed."""
 
 
 def test_every_example_is_tested_here() -> None:
@@ -69,7 +69,7 @@ def test_every_example_is_tested_here() -> None:
 
 
 def test_every_example_says_first_what_it_is_and_how_to_run_it() -> None:
-    shown_in_full = {"hello", "library"}  # with the command below it
+    shown_in_full = {"hello", "library"}  # together with their command
 
     for path in EXAMPLES.glob("*.py"):
         text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
@@ -184,7 +184,7 @@ def test_example_draining_mount() -> None:
 
 
 def check_mount(*command: str) -> None:
-    """Streamed and plain below the prefix, the description of it, and the parent's own page."""
+    """Check streaming and plain answers below the prefix, openapi.json, and the parent's own page."""
     with served(PYTHON, "-m", *command) as url, client_of(f"{url}/ai/v1") as client:
         pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, "echo", "Ada", stream=True)]
         plain = ask(client, "echo", "Ada").choices[0].message.content

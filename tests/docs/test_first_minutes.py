@@ -1,4 +1,4 @@
-"""The recording of the first minutes: what is typed there does what is shown. Without the installation, which takes long."""
+"""The recorded first minutes: the typed commands print what is shown. Without the installation, which takes long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of what works with which framework is that of the cases, which tests/frameworks/run.py runs."""
+"""The table of framework features matches the test cases that tests/frameworks/run.py runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TABLE = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")]
 BACKENDS = {framework.backend.partition(":")[0] for framework in FRAMEWORKS if framework.backend}
 PROTOCOLS = {"acp", "a2a"}
-"""Backends of programs and of addresses, which are no objects that could be recognised."""
+"""Backends for programs and addresses: no object exists by which they could be recognised."""
 
 
 def test_every_backend_of_a_framework_has_its_cases_its_page_and_its_extra() -> None:

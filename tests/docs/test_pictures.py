@@ -1,4 +1,4 @@
-"""The pictures of the documentation: small, referring to nothing, and of what the program shows today."""
+"""The pictures of the documentation are small, refer to no other file, and show the program's current output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.docs.served import ROOT
 
 IMAGES = ROOT / "docs" / "img"
 MOST = 150_000
-"""Bytes of a picture: a reader waits for all of a page."""
+"""Size limit of a picture, in bytes: a reader waits for the whole page."""
 
 
 def test_pictures_are_small() -> None:

@@ -1,4 +1,4 @@
-"""The reference says what the code does: nothing is missing from it, and nothing is left that is gone."""
+"""The reference matches the code: nothing is missing, and nothing removed is left."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ FIXTURE = type(pytest_plugin.served)
 
 
 def table(page: str, heading: str, which: int = 0) -> list[list[str]]:
-    """The rows, as cells, of a table on `page` whose head begins with `heading`, the first one unless told."""
+    """Rows, as cells, of table number `which` on `page` whose head begins with `heading`."""
     lines = iter((REFERENCE / page).read_text().splitlines())
     for _ in range(which + 1):
         assert any(line.startswith(f"| {heading} |") for line in lines), f"{page} has no table '{heading}'"
@@ -93,7 +93,7 @@ def table(page: str, heading: str, which: int = 0) -> list[list[str]]:
 
 
 def words(page: str) -> str:
-    """A page as one line."""
+    """The text of a page on one line."""
     return " ".join((ROOT / page).read_text().split())
 
 
@@ -107,7 +107,7 @@ def name(cell: str) -> str:
 
 
 def shown() -> set[str]:
-    """The identifiers that mkdocstrings renders."""
+    """Identifiers that mkdocstrings renders."""
     return {
         line.removeprefix("::: ").strip()
         for path in REFERENCE.glob("*.md")
@@ -117,7 +117,7 @@ def shown() -> set[str]:
 
 
 def test_every_public_name_has_an_entry() -> None:
-    public = {f"openai_compat.{name}" for name in openai_compat.__all__ if name != "AgentEvent"}  # a union of them all
+    public = {f"openai_compat.{name}" for name in openai_compat.__all__ if name != "AgentEvent"}  # a union of them
 
     assert public <= shown()
 
@@ -163,7 +163,7 @@ def test_every_entry_exists() -> None:
     backends = names()
     for path in shown():
         module, _, name = path.rpartition(".")
-        # Backends of frameworks can be imported only where these are.
+        # Framework backends can be imported only if their framework is installed.
         if module.rpartition(".")[2] in backends:
             path = ROOT / module.replace(".", "/")
             files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
@@ -179,7 +179,7 @@ def test_every_backend_of_a_framework_has_an_entry() -> None:
     assert {f"openai_compat.backends.{name}" for name in backends} <= shown()
 
 
-# options: the reference shows the docstrings, so they have to be complete
+# options: the reference shows the docstrings, so they must be complete
 
 
 def described(documented: Any, section: str) -> set[str]:
@@ -286,27 +286,27 @@ def test_every_error_is_in_the_table_as_it_is() -> None:
 
 
 def test_every_error_code_of_the_core_is_in_the_table() -> None:
-    """The rooms that the core never imports (backends, testing) have pages of their own."""
+    """Packages that the core never imports (backends, testing) have pages of their own."""
     listed = {code for row in table("errors.md", "code") for code in re.findall(r"`([^`]+)`", row[0])}
     core = ROOT / "openai_compat"
     leaves = (core / "backends", core / "testing")
     sources = [path.read_text() for path in core.rglob("*.py") if not any(map(path.is_relative_to, leaves))]
-    sources.append((ROOT / "adapters/openai_compat_adapters/oauth.py").read_text())  # raises them for the core
+    sources.append((ROOT / "adapters/openai_compat_adapters/oauth.py").read_text())  # raises them on the core's behalf
     raised = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
-    chosen = {"invalid_type", "missing_required_parameter"}  # of an expression
+    chosen = {"invalid_type", "missing_required_parameter"}  # chosen in an expression
     examples = {"calendar_closed"}
     defaults = {
         "conflict",
         "forbidden",
         "not_found",
         "service_unavailable",
-    }  # every place that raises these classes names a code
+    }  # every raise of these classes names a code
 
     assert listed == (raised | chosen) - examples - defaults
 
 
 def test_every_error_code_of_the_backends_is_in_their_table() -> None:
-    """Beside those that come from the core's own functions."""
+    """Except for those that the core's own functions raise."""
     listed = {name(row[0]): row[1] for row in table("backends.md", "code")}
     sources = [path.read_text() for path in (ROOT / "openai_compat" / "backends").rglob("*.py")]
     raised = {
@@ -419,7 +419,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "top_logprobs": {"logprobs": True},
     "modalities": {"audio": {"format": "wav", "voice": "a"}},
 }
-"""What has to be there before a parameter means anything."""
+"""Other fields that a parameter needs to have any effect."""
 SAMPLES: dict[str, Any] = {
     "messages": [{"role": "user", "content": "hello"}],
     "model": "other",
@@ -463,13 +463,13 @@ EVERYTHING = Capabilities(audio_output=True, logprobs=True, web_search=True, pre
 
 
 def parsed(parameter: str | None = None, *, sent: str) -> ParsedChat:
-    """A request with `parameter`, or the same without it, with all that `sent` needs beside."""
+    """A request with `parameter`, or without any, plus the fields that `sent` needs."""
     body = BASE | NEEDED.get(sent, {}) | ({parameter: SAMPLES[parameter]} if parameter else {})
     return parse_chat(dumps(body))
 
 
 def effect(chat: ParsedChat) -> tuple[Any, ...]:
-    """What a request comes to: for the agent, and for the form of the answer."""
+    """The effect of a request: on the agent, and on the form of the answer."""
     return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage, chat.store)
 
 
@@ -544,7 +544,7 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
         0.5,
         0.1,
         2,
-    )  # twice, ten times a second; two seconds
+    )  # twice, ten times per second; two seconds
     assert (memory["max_items"].default, memory["ttl"].default) == (1000, 1800)  # half an hour
     assert f"{PostgresOptions('').timeout:g} seconds for a statement" in text
     assert f"{sqlite.PATIENCE:g} for a locked file and {sqlite.STUCK:g} for a disk" in text

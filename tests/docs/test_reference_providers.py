@@ -1,4 +1,4 @@
-"""The reference of the providers and of team files says what the code does."""
+"""The reference of the providers and of team files matches the code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_public_name_has_an_entry() -> None:
 
 @pytest.mark.parametrize("settings", [ProviderSettings, ProviderType])
 def test_every_setting_is_described(settings: Any) -> None:
-    fields = {field.name for field in dataclasses.fields(settings)} - {"api_key"}  # is told in the first line
+    fields = {field.name for field in dataclasses.fields(settings)} - {"api_key"}  # described in the first line
 
     assert described(settings, "Attributes") == fields
 

@@ -1,6 +1,6 @@
-"""The built documentation: it loads nothing from elsewhere, its search finds what people look for, its mistakes are errors.
+"""The built documentation: it loads nothing external, its search finds common queries, and mistakes fail the build.
 
-Runs in `nox -s docs`, which installs what builds it.
+Runs in `nox -s docs`, which installs the build tools.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ WORDS = {
     "webhook": "how-to/webhooks",
     "websocket": "how-to/websocket",
 }
-"""What people type, and a page that should be among the first that they see."""
+"""Search queries, each with a page that must be among the first results."""
 SEEN = 5
 FAULTS = {
     "a page that is not there": ("other.md", "[x](nothing.md)"),
@@ -121,7 +121,7 @@ def build(root: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pages, built by the settings of all."""
+    """A site of two pages, built with the settings of the real one."""
     root = tmp_path_factory.mktemp("small")
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
     (root / "mkdocs.yml").write_text(yaml.safe_dump(config | {"nav": ["index.md", "other.md"]}), "utf-8")
@@ -152,7 +152,7 @@ def test_a_mistake_ends_the_build(small: Path, tmp_path: Path, fault: str) -> No
 
 
 class Loaded(HTMLParser):
-    """What a page loads by itself."""
+    """URLs that a page loads on its own."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,12 +186,12 @@ def test_people_find_what_they_look_for(site: Path) -> None:
 
 
 def _pages(places: list[str]) -> list[str]:
-    """Each page once, in the order in which they are found."""
+    """Each page once, in order of appearance."""
     return list(dict.fromkeys(place.partition("#")[0].strip("/") or "index" for place in places))
 
 
 def test_the_changelog_is_a_page_whose_links_lead_to_others(site: Path) -> None:
-    """The builder looks at the links of pages, and not of what they include."""
+    """The build checks the links of pages, but not those of included files."""
     page = (site / "changelog" / "index.html").read_text("utf-8")
     article = page[page.index("<article") : page.index("</article>")]
     places = [link.partition("#") for link in re.findall(r'href="(\.\./[^"]*)"', article)]

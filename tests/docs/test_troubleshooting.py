@@ -1,4 +1,4 @@
-"""The page about error messages has those of the code."""
+"""Messages on the troubleshooting page match those of the code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEADINGS = re.findall(r"^### `+ ?(.+?) ?`+$", (ROOT / "docs/troubleshooting.md")
 
 
 def texts() -> list[str]:
-    """All texts of the code, with … for what is put into them."""
+    """All string literals of the code, with … for interpolated values."""
     found: list[str] = []
     for folder in ("openai_compat", "adapters"):
         for path in (ROOT / folder).rglob("*.py"):

@@ -1,4 +1,4 @@
-"""What the adapters give fits where users put it. Checked by mypy and pyright, never run."""
+"""The adapters' return types fit where users put them. Checked by mypy and pyright, never run."""
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What users write as agents is accepted, and what they get is typed. Checked by mypy and pyright, never run."""
+"""Agents as users write them are accepted, and the objects they get are typed. Checked by mypy and pyright, never run."""
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Agent:
 
 
 class Backend:
-    """Satisfies the port by its shape alone."""
+    """Satisfies the AgentBackend protocol structurally."""
 
     capabilities = Capabilities(vision=False)
 
@@ -71,7 +71,7 @@ class Backend:
 
 
 class Property:
-    """The capabilities may be a property, and the events plain text."""
+    """Capabilities may be a property, and events plain text."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -82,7 +82,7 @@ class Property:
 
 
 class Synchronous:
-    """`run` has to return an async iterator."""
+    """Rejected: `run` must return an async iterator."""
 
     capabilities = Capabilities()
 
@@ -91,7 +91,7 @@ class Synchronous:
 
 
 class Undeclared:
-    """A backend has to say what it can take."""
+    """Rejected: a backend must declare its capabilities."""
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[str]:
         raise NotImplementedError

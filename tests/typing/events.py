@@ -1,4 +1,4 @@
-"""The union of events is closed: a match that leaves one out does not pass. Checked by mypy and pyright, never run."""
+"""The union of events is closed: a match that omits one is an error. Checked by mypy and pyright, never run."""
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 from __future__ import annotations

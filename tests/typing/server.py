@@ -1,4 +1,4 @@
-"""How a server is made and driven. Checked by mypy and pyright, never run."""
+"""Creating and driving a server. Checked by mypy and pyright, never run."""
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true
 from __future__ import annotations
