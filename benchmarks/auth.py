@@ -1,9 +1,9 @@
-"""What it costs to know who calls, in microseconds of CPU for each check, without a socket.
+"""CPU cost of authentication: microseconds per check, without a socket.
 
-    python benchmarks/auth.py            some 5 seconds
+    python benchmarks/auth.py            about 5 seconds
 
-Each figure is of the fastest of many small lots: other programs on the machine only ever make a lot slower. They are scaled
-to the machine that the bounds are meant for, by a loop that is measured in turn with them: see machine.py.
+Each figure is that of the fastest of many small batches: other programs on the machine can only slow a batch down. Figures are
+scaled to the reference machine of the targets, by a calibration loop that runs between the measurements: see machine.py.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ machine = Machine()
 
 
 async def measure(check: Callable[[HttpRequest], Awaitable[Principal]], sent: HttpRequest, times: int) -> float:
-    """Microseconds of a check, by lots of a millisecond at most."""
+    """Microseconds per check, in batches of at most a millisecond."""
     lots: list[float] = []
     size = max(times // LOTS, 1)
     for _ in range(LOTS):
@@ -65,12 +65,12 @@ async def measure(check: Callable[[HttpRequest], Awaitable[Principal]], sent: Ht
 def keys_file(keys: list[str]) -> Path:
     with tempfile.NamedTemporaryFile("w", delete=False) as file:
         file.write("\n".join(keys))
-    os.utime(file.name, (1, 1))  # not changed a moment ago
+    os.utime(file.name, (1, 1))  # an old timestamp, so that the file does not look freshly changed
     return Path(file.name)
 
 
 def tokens() -> tuple[dict[str, str], dict[str, Any]]:
-    """A token for each algorithm, and the JWKS of all."""
+    """A token for each algorithm, and a JWKS with all keys."""
     signed, published = {}, []
     for algorithm, (kind, make) in KINDS.items():
         key = make()
@@ -82,7 +82,7 @@ def tokens() -> tuple[dict[str, str], dict[str, Any]]:
 
 
 async def rows() -> list[tuple[str, float, float]]:
-    """Name, microseconds, and what it is to cost at most, on a machine with nothing else to do."""
+    """Name, microseconds and target, for a machine that is otherwise idle."""
 
     def agent(prompt: str) -> str:
         return prompt
@@ -117,7 +117,7 @@ async def rows() -> list[tuple[str, float, float]]:
 
 
 def by_hand(key: jwt.PyJWK, algorithm: str) -> Callable[[HttpRequest], Awaitable[Principal]]:
-    """What no check of a token can do without."""
+    """The minimum that any token check must do."""
     found = Principal("ann")
 
     async def principal(request: HttpRequest) -> Principal:

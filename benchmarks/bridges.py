@@ -1,8 +1,8 @@
 """CPU time that a framework's backend adds to each piece of text: `python benchmarks/bridges.py pydantic_ai …`.
 
-The double of `tests/frameworks` says PIECES pieces. It is run by the framework alone, its events iterated by hand, and then by
-the backend, in turns. Prints microseconds of this process for a piece: the best of several rounds of each, and the difference.
-Run it in an environment that has the framework (`nox -s frameworks` makes one for each in `.nox/frameworks`).
+The test double of `tests/frameworks` says PIECES pieces. It runs alternately in the framework alone, with its events iterated
+by hand, and in the backend. Prints this process's microseconds per piece: the best of several rounds of each, and the
+difference. Run it in an environment that has the framework (`nox -s frameworks` makes one for each in `.nox/frameworks`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Iterate: TypeAlias = Callable[[Any], AsyncIterator[Any]]
 
 
 class Talks(Model):
-    """Says the pieces, whatever it sees."""
+    """Says the pieces, whatever its input."""
 
     async def answer(self, seen: Seen) -> AsyncIterator[Any]:
-        """The pieces."""
+        """Yield the pieces."""
         for _ in range(PIECES):
             yield Say("token ")
 
 
 async def a2a(url: str) -> AsyncIterator[Any]:
-    """What a remote agent sends."""
+    """Events from a remote agent."""
     client, helpers, types = _modules("a2a.client", "a2a.helpers", "a2a.types")
     httpx: Any = importlib.import_module("httpx")
     async with httpx.AsyncClient() as http:
@@ -53,7 +53,7 @@ async def a2a(url: str) -> AsyncIterator[Any]:
 
 
 async def acp(command: list[str]) -> AsyncIterator[Any]:
-    """What a program says."""
+    """Updates from an agent program."""
     [sdk] = _modules("acp")
     said: list[Any] = []
 
@@ -62,7 +62,7 @@ async def acp(command: list[str]) -> AsyncIterator[Any]:
             said.append(update)
 
         def on_connect(self, agent: Any) -> None:
-            """Nothing is asked of it."""
+            """Required by the SDK."""
 
     async with sdk.spawn_agent_process(Client(), *command) as (agent, _):
         await agent.initialize(protocol_version=sdk.PROTOCOL_VERSION)
@@ -73,19 +73,19 @@ async def acp(command: list[str]) -> AsyncIterator[Any]:
 
 
 async def agent_framework(agent: Any) -> AsyncIterator[Any]:
-    """Its updates."""
+    """Updates of an Agent Framework agent."""
     async for update in agent.run(PROMPT, stream=True):
         yield update
 
 
 async def agno(agent: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of an Agno agent."""
     async for event in agent.arun(PROMPT, stream=True, stream_events=True):
         yield event
 
 
 async def claude_agent_sdk(options: Any) -> AsyncIterator[Any]:
-    """Its messages, the model's events among them."""
+    """Messages of the Claude Agent SDK, with the model's events."""
     [sdk] = _modules("claude_agent_sdk")
     options.include_partial_messages = True
     async for message in sdk.query(prompt=PROMPT, options=options):
@@ -93,7 +93,7 @@ async def claude_agent_sdk(options: Any) -> AsyncIterator[Any]:
 
 
 async def google_adk(agent: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of a Google ADK agent."""
     config, runners, types = _modules("google.adk.agents.run_config", "google.adk.runners", "google.genai.types")
     runner = runners.InMemoryRunner(agent, app_name="talks")
     session = await runner.session_service.create_session(app_name="talks", user_id="u")
@@ -107,7 +107,7 @@ async def google_adk(agent: Any) -> AsyncIterator[Any]:
 
 
 async def haystack(agent: Any) -> AsyncIterator[Any]:
-    """Its chunks."""
+    """Chunks of a Haystack agent."""
     [data] = _modules("haystack.dataclasses")
     said: list[Any] = []
 
@@ -120,7 +120,7 @@ async def haystack(agent: Any) -> AsyncIterator[Any]:
 
 
 async def langgraph(graph: Any) -> AsyncIterator[Any]:
-    """Its messages, and what a server needs of it as well: what a node has changed."""
+    """Messages of a LangGraph graph, and the node updates, which a server needs as well."""
     thread = {"configurable": {"thread_id": str(uuid4())}}
     given = {"messages": [("user", PROMPT)]}
     async for part in graph.astream(given, thread, stream_mode=["messages", "updates"], subgraphs=True):
@@ -128,7 +128,7 @@ async def langgraph(graph: Any) -> AsyncIterator[Any]:
 
 
 async def llama_index(agent: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of a LlamaIndex agent."""
     handler = agent.run(user_msg=PROMPT)
     async for event in handler.stream_events():
         yield event
@@ -136,21 +136,21 @@ async def llama_index(agent: Any) -> AsyncIterator[Any]:
 
 
 async def openai_agents(agent: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of the OpenAI Agents SDK."""
     [sdk] = _modules("agents")
     async for event in sdk.Runner.run_streamed(agent, PROMPT).stream_events():
         yield event
 
 
 async def pydantic_ai(agent: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of a Pydantic AI agent."""
     async with agent.run_stream_events(PROMPT) as events:
         async for event in events:
             yield event
 
 
 async def smolagents(make: Any) -> AsyncIterator[Any]:
-    """Its deltas, as FastAPI would stream them from a framework that blocks."""
+    """Deltas of a smolagents agent, iterated in a thread as FastAPI would stream a blocking framework."""
     [loggers] = _modules("smolagents.monitoring")
     agent = make()
     agent.stream_outputs, agent.logger = True, loggers.AgentLogger(loggers.LogLevel.OFF)
@@ -159,7 +159,7 @@ async def smolagents(make: Any) -> AsyncIterator[Any]:
 
 
 async def strands(make: Any) -> AsyncIterator[Any]:
-    """Its events."""
+    """Events of a Strands agent."""
     async for event in make().stream_async(PROMPT):
         yield event
 
@@ -182,7 +182,7 @@ BY_HAND: dict[str, Iterate] = {
         strands,
     )
 }
-"""The events of each framework's agent, without us."""
+"""Each framework's own events, without openai-compat."""
 
 
 def _modules(*names: str) -> list[Any]:
@@ -190,7 +190,7 @@ def _modules(*names: str) -> list[Any]:
 
 
 def agents_of(name: str) -> tuple[Any, Any]:
-    """What is served, and what is run by hand."""
+    """The agent to serve, and the one to run by hand."""
     module: Any = importlib.import_module(f"tests.frameworks.{name}")
     model = Talks()
     agent = module.agents(model)["instructed"]
@@ -202,7 +202,7 @@ def agents_of(name: str) -> tuple[Any, Any]:
 
 
 async def microseconds(events: AsyncIterator[Any]) -> float:
-    """CPU time of one piece."""
+    """CPU time per piece."""
     began, pieces = time.process_time(), 0
     async for _ in events:
         pieces += 1

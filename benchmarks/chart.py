@@ -1,4 +1,4 @@
-"""Curves as SVG: lines, axes and names in colours that can be read on light and on dark pages."""
+"""Draws curves as SVG: lines, axes and labels in colours that are readable on light and dark pages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from xml.sax.saxutils import escape
 COLOURS = ("#2f80ed", "#e8590c", "#2b9a66", "#9b6bdf")
 INK = "#7d8590"
 WIDTH, HEIGHT = 430, 280
-"""Of a panel."""
+"""Size of a panel."""
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 46, 42
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A diagram. Each line has a name and a value for each `x`, or None where there is nothing to show."""
+    """A chart. Each line has a name and a value for each `x`, or None to leave a gap."""
 
     title: str
     unit: str
@@ -26,7 +26,7 @@ class Panel:
 
 
 def drawn(panels: Sequence[Panel], below: str) -> str:
-    """An SVG picture of the panels side by side; `below` names their x axis."""
+    """An SVG picture of the panels side by side; `below` labels their x axis."""
     width = WIDTH * len(panels)
     titles = "; ".join([f"{panel.title}: {', '.join(panel.lines)}" for panel in panels])
     parts = [
@@ -79,13 +79,13 @@ def _text(x: float, y: float, text: str, anchor: str = "start", colour: str = IN
 
 
 def _steps(highest: float) -> list[float]:
-    """About five round numbers from 0 to at least the highest."""
+    """About five round numbers, from 0 up to at least the highest value."""
     power = 10 ** math.floor(math.log10(max(highest, 1e-9) / 4))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10, 20) if power * factor * 6 >= highest)
     return [step * number for number in range(math.ceil(highest / step) + 1)]
 
 
 def _powers(values: Sequence[float]) -> list[float]:
-    """The powers of ten around the values, which are more than 0."""
+    """The powers of ten around the values, which must be positive."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return [10.0**power for power in range(low, max(high, low + 1) + 1)]

@@ -1,4 +1,4 @@
-"""What is measured of the chat WebSocket and of the tool loop, how, and what is to be reached."""
+"""Measures of the chat WebSocket and of the tool loop, with their targets."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def streaming(scale: Scale, *, by_cpu: bool) -> Iterator[tuple[str, float]]:
 
 
 async def _events(port: int, scale: Scale) -> int:
-    """Of several turns at once, begun again and again."""
+    """Count the events of several concurrent turns, repeated until the time is up."""
     said, until = sockets.say("burst", scale.burst_events), time.perf_counter() + scale.seconds
     count = 0
     while time.perf_counter() < until:
@@ -55,10 +55,10 @@ async def _events(port: int, scale: Scale) -> int:
 
 
 def idle(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Memory in kB for each open socket on which nothing was said yet, beyond that of a server that has some."""
+    """Memory in kB per open socket without a message, beyond that of a server with a few sockets."""
     for _ in range(scale.rounds):
         for name, start in STARTED.items():
-            with start() as server:  # memory is not given back: a new process for each figure
+            with start() as server:  # freed memory stays with the process: start a new one for each figure
                 yield name, load.run(_kilobytes(server, scale.idle_sockets))
 
 
@@ -76,7 +76,7 @@ async def _kilobytes(server: Running, count: int) -> float:
 
 
 class Caller:
-    """A model that calls a tool so many times in each of so many answers, and then says something."""
+    """A model that makes `calls` tool calls in each of `roundtrips` answers, and then answers with text."""
 
     capabilities = Capabilities(client_tools=True)
 
@@ -101,7 +101,7 @@ async def weather(city: str) -> str:
 
 
 def tools(scale: Scale, *, roundtrips: int, calls: int) -> Iterator[tuple[str, float]]:
-    """CPU in milliseconds for a roundtrip of the loop. The model's own is not taken off: it is next to nothing."""
+    """CPU milliseconds per roundtrip of the loop. The model's own share is included: it is negligible."""
     for number in range(scale.rounds + 1):
         figure = asyncio.run(_roundtrips(roundtrips, calls, scale.seconds))
         if number:

@@ -1,4 +1,4 @@
-"""The engines that are measured: their stores' URLs, and how quick the disk below them is."""
+"""The measured storage engines: URLs of their stores, and the speed of the disk below them."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-sys.path.insert(1, str(Path(__file__).parent.parent))  # PostgreSQL is started as the tests start theirs
+sys.path.insert(1, str(Path(__file__).parent.parent))  # PostgreSQL is started with the tests' helper
 
 from tests.stores.postgres_cluster import Cluster, programs
 
 ENGINES = ("memory", "sqlite", "postgresql")
 SHARED = ENGINES[1:]
-"""Those that outlive their process."""
+"""Engines whose data outlives the process."""
 
 _running = ExitStack()
 _clusters: list[Cluster] = []
 
 
 def available() -> tuple[str, ...]:
-    """The engines that can be measured here."""
+    """Engines that can be measured on this machine."""
     return ENGINES if programs() is not None else ENGINES[:2]
 
 
 @contextmanager
 def store_url(engine: str) -> Iterator[str]:
-    """The URL of a new, empty store."""
+    """URL of a new, empty store."""
     if engine == "memory":
         yield "memory:"
     elif engine == "sqlite":
@@ -43,7 +43,7 @@ def store_url(engine: str) -> Iterator[str]:
 
 
 def cluster() -> Cluster:
-    """A PostgreSQL as durable as it is out of the box, in a directory of its own, for the whole benchmark."""
+    """A PostgreSQL with its default durability, in its own directory, for the whole benchmark."""
     if not _clusters:
         found = programs()
         assert found is not None, "PostgreSQL is not installed"
@@ -55,12 +55,12 @@ def cluster() -> Cluster:
 
 
 def stop() -> None:
-    """Stop what was started."""
+    """Stop everything that was started."""
     _running.close()
 
 
 def syncs_per_second(seconds: float = 0.5) -> float:
-    """How often the disk can be made to keep 4 kB, one write after the other: what durable commits wait for."""
+    """How many consecutive 4 kB writes per second the disk makes durable; durable commits wait for these."""
     with tempfile.TemporaryFile() as file:
         count, began = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - began) < seconds:

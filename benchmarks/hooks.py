@@ -1,9 +1,10 @@
-"""What it costs to watch turns: CPU time of a chat request in this process, with each kind of hook.
+"""Cost of watching turns: CPU time of a chat request in this process, with each kind of hook.
 
     python benchmarks/hooks.py [--rounds 400]
 
-Prints microseconds for a plain answer and for a stream of 200 pieces, how much more that is than without a hook, and what is
-wanted of that. Each figure is that of the fastest lots of many small ones, which take turns: what disturbs can only make a lot slower. `more` is scaled to the machine that the targets are meant for, by a loop that is measured in turn with them: see machine.py.
+Prints microseconds for a plain answer and for a stream of 200 pieces, how much more they are than without a hook, and the
+target. Each figure is that of the fastest of many small alternating batches: interference can only slow a batch down. `more` is
+scaled to the reference machine of the targets, by a calibration loop that runs between the measurements: see machine.py.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ from openai_compat_adapters.telemetry import OpenTelemetry
 
 PIECES = 200
 PLAIN, STREAMS = 6, 3
-"""Requests of a lot: about a millisecond, which is rarely interrupted."""
+"""Requests per batch: about a millisecond, which is rarely interrupted."""
 
 WARM = 2
-"""Requests before those of a lot, not measured: a server does not serve six other kinds of requests in between, after which what
-is special to one kind has to come from memory again."""
+"""Unmeasured requests before each batch: a real server does not serve six other kinds of requests in between, which would evict
+the data of this kind from the CPU cache.
+"""
 
 
 class Empty(Hooks):
-    """Is told of everything, and does nothing."""
+    """Receives every event, and does nothing."""
 
     def started(self, turn: TurnInfo) -> None:
         pass
@@ -52,10 +54,10 @@ class Empty(Hooks):
 
 
 class Dropped(SpanProcessor):
-    """Takes spans as an exporter would, without sending them."""
+    """Receives spans as an exporter would, without sending them."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 async def agent(prompt: str) -> AsyncIterator[str]:
@@ -64,7 +66,7 @@ async def agent(prompt: str) -> AsyncIterator[str]:
 
 
 def sampled() -> OpenTelemetry:
-    """With the SDK: spans that are recorded, and metrics."""
+    """With the SDK: recorded spans, and metrics."""
     tracers = TracerProvider(shutdown_on_exit=False)
     tracers.add_span_processor(Dropped())
     return OpenTelemetry(
@@ -74,9 +76,9 @@ def sampled() -> OpenTelemetry:
 
 @dataclass
 class Case:
-    """A server, what its turns may cost more than without hooks, and how its access log is written, if it is.
+    """A server, the extra cost allowed for its turns, and the format of its access log, if any.
 
-    `plain` and `piece` are microseconds: of a plain answer, and of each piece of a stream beside those.
+    `plain` and `piece` are microseconds more than without hooks: for a plain answer, and on top for each piece of a stream.
     """
 
     name: str
@@ -87,9 +89,9 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Each kind of hook, and of log line.
+    """One case for each kind of hook and of log line.
 
-    The lines are those of the server without hooks, and measured right behind it: so nothing but the line is different.
+    The log lines use the server without hooks and run right after it, so that only the line differs.
     """
     plain = Server(agent)
     return [
@@ -104,7 +106,7 @@ def cases() -> list[Case]:
 
 
 async def one(server: Server, *, stream: bool) -> None:
-    """A request, answered."""
+    """Send a request, and check its answer."""
     said = "stream" if stream else "plain"
     body = json.dumps({"model": "agent", "stream": stream, "messages": [{"role": "user", "content": said}]}).encode()
     got = 0
@@ -125,7 +127,7 @@ async def one(server: Server, *, stream: bool) -> None:
 
 
 async def lot(case: Case, log: logging.Handler, *, stream: bool) -> float:
-    """Microseconds of a request."""
+    """Microseconds per request."""
     logging.getLogger("openai_compat").setLevel("WARNING" if case.line is None else "INFO")
     log.setFormatter(case.line)
     calls = STREAMS if stream else PLAIN
@@ -140,7 +142,7 @@ async def lot(case: Case, log: logging.Handler, *, stream: bool) -> float:
 
 
 async def measure(rounds: int) -> None:
-    """Print the table."""
+    """Measure all cases, and print the table."""
     log = LineHandler(io.StringIO())
     logging.getLogger("openai_compat").addHandler(log)
     logging.getLogger("openai_compat").propagate = False
@@ -154,7 +156,7 @@ async def measure(rounds: int) -> None:
             for case in tried:
                 for stream in (False, True):
                     took = await lot(case, log, stream=stream)
-                    if number:  # the first warms up
+                    if number:  # the first round warms up
                         lots.setdefault((case.name, stream), []).append(took)
     best = {key: fast(found) for key, found in lots.items()}
     print(machine)

@@ -2,39 +2,39 @@
 
     python benchmarks/house.py                    everything, in a few seconds
     python benchmarks/house.py --only shape       no requests
-    python benchmarks/house.py --only shape --files       the same, and which functions are counted as short
+    python benchmarks/house.py --only shape --files       the same, and the functions that count as short
     python benchmarks/house.py --only chat --files        one flow, and the files it enters, with their calls
-    python benchmarks/house.py --draw 10          ten files at random: does each tell by path and name what it holds?
-    python benchmarks/house.py --json before.json         the figures, to compare two states of the code
+    python benchmarks/house.py --draw 10          ten random files: do path and name tell what each contains?
+    python benchmarks/house.py --json before.json         write the figures, to compare two states of the code
 
 flows: the second of two identical requests, in this process, without a socket
-  chat        a streamed chat completion in two pieces, nothing kept
-  responses   a plain response that continues another, kept in SQLite
+  chat        a streamed chat completion in two pieces, nothing stored
+  responses   a plain response that continues another, stored in SQLite
   socket      a turn on the chat WebSocket in which the client runs one tool
-  approve     POST /tools/approve of the chat REST API, upon which a turn goes on
-  fallback    a plain chat completion whose model cannot be used, so that another one answers
+  approve     POST /tools/approve of the chat REST API, which resumes a turn
+  fallback    a plain chat completion whose first model is unavailable, so that another one answers
 
-figures of a flow, of the files of openai_compat and openai_compat_adapters alone
+figures of a flow, for the files of openai_compat and openai_compat_adapters only
   files       files of which at least one function was entered
   functions   functions, each counted once
-  calls       how often one was entered; a coroutine or generator is entered each time it goes on
-  switches    how often the function entered was of another file than the one entered before, in the same thread
+  calls       function entries; a coroutine or generator is entered each time it resumes
+  switches    function entries whose file differs from that of the previous entry, in the same thread
 
-figures of the shape, of the same files
+figures of the shape, for the same files
   root        modules at the root of openai_compat
   layers      layers of the import contract in pyproject.toml
-  lines, files; over 450 lines: the files that are
-  functions   how many; lines of their bodies, docstrings aside: median, nine tenths have at most, the longest
-  short       private functions of at most 3 such lines that are called at one place; one that is handed over, as a callback or
-              in a table, has no place to be written into
+  lines, files; over 450 lines: the files that are longer
+  functions   their number; lines of their bodies without docstrings: the median, the 90th percentile, the longest
+  short       private functions of at most 3 lines with a single call; a function that is passed on, as a callback or in a
+              table, is not counted, because it cannot be inlined
   partials    uses of functools.partial
-  twice       public names of classes that are defined in two places or more
-  comments    lines that have a comment, of all lines with something on them
+  twice       public class names that are defined in two places or more
+  comments    lines with a comment, of all lines that are not empty
   docstrings  those of at most 4 words
   what        those, also of constants and fields, that begin with "What" or "Whether" and so do not say what a thing is
 
-Another checkout of this repository is measured with PYTHONPATH=PATH:PATH/adapters.
-The same code gives the same figures, but for some calls of SQLite's thread: nothing is timed. Needs the extra `test`.
+To measure another checkout of this repository, set PYTHONPATH=PATH:PATH/adapters.
+The same code gives the same figures, except for some calls of SQLite's thread: nothing is timed. Needs the extra `test`.
 """
 
 from __future__ import annotations
@@ -124,13 +124,13 @@ def main() -> None:
 
 @dataclass
 class Walk:
-    """What one request has entered, by thread."""
+    """Functions that one request entered, by thread."""
 
     entered: defaultdict[int, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     counting: bool = False
 
     def look(self, frame: FrameType, event: str, _: object) -> None:
-        """The profiler: note the functions of the library that are entered."""
+        """Profiler callback: record each library function that is entered."""
         if event == "call" and self.counting:
             code = frame.f_code
             if code.co_filename.startswith(LIBRARY):
@@ -138,7 +138,7 @@ class Walk:
                 self.entered[threading.get_ident()].append((code.co_filename, function))
 
     def changes(self) -> Iterator[str]:
-        """The files, each time another one is entered."""
+        """The path at each switch from one file to another."""
         for calls in self.entered.values():
             before = calls[0][0]
             for path, _ in calls[1:]:
@@ -157,7 +157,7 @@ class Walk:
         }
 
     def by_file(self) -> list[tuple[Path, int, int]]:
-        """Each file with its calls, and how often it was entered from another one; the most entered first."""
+        """Each file with its calls and its switches from other files; the most entered first."""
         calls = Counter([path for thread in self.entered.values() for path, _ in thread])
         entered = Counter(self.changes())
         rows = [(Path(path).relative_to(ROOT), calls[path], entered[path]) for path in calls]
@@ -165,15 +165,15 @@ class Walk:
 
 
 async def walked(flow: Flow) -> Walk:
-    """The second request of a flow."""
+    """Profile the second request of a flow."""
     walk = Walk()
-    # Set before the server is made: the threads of a store have to know it too, and have to be there already.
+    # Set before the server exists: the store's threads need the profiler, too, and start with the server.
     threading.setprofile(walk.look)
     try:
         async with flow() as ask:
             with anyio.fail_after(20):
                 await ask()
-            await anyio.sleep(0.05)  # what the first request leaves to be done
+            await anyio.sleep(0.05)  # lets the first request finish its background work
             sys.setprofile(walk.look)
             walk.counting = True
             with anyio.fail_after(20):
@@ -298,7 +298,7 @@ async def fallback() -> AsyncIterator[Ask]:
         raise AgentError("The model cannot be used.", status=503, code="upstream_unavailable")
         yield prompt
 
-    # No pause: the one that failed is asked first again, so that the second request is refused as the first one was.
+    # No cooldown: the failed model is tried first again, so both requests take the same way.
     agents = {"first": as_backend(refused), "second": as_backend(two_pieces)}
     async with client_of(Server(Fallback(agents, cooldown=0))) as client:
 
@@ -323,7 +323,7 @@ FLOWS: dict[str, Flow] = {
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the library, by its name and the lines of its body."""
+    """A function of the library, with the number of lines of its body."""
 
     path: Path
     name: str
@@ -331,8 +331,8 @@ class Function:
 
 
 def sources() -> list[Path]:
-    """The library's files."""
-    # What `openai-compat init` writes is users' code.
+    """All source files of the library."""
+    # Templates of `openai-compat init` are users' code.
     return sorted([path for package in PACKAGES for path in package.rglob("*.py") if path.parent.name != "templates"])
 
 
@@ -375,7 +375,7 @@ def shape() -> dict[str, Any]:
 
 
 def print_shape(figures: dict[str, Any], *, listed: bool) -> None:
-    """One figure to a line; of a list, how many and which; the short functions if they are to be `listed`."""
+    """Print one figure per line; for a list, its length and its entries; with `listed`, the short functions, too."""
     for name, value in figures.items():
         shown = value
         if isinstance(value, list):
@@ -393,7 +393,7 @@ def layers() -> int:
 
 
 def functions_of(path: Path, tree: ast.Module) -> Iterator[Function]:
-    """All functions and methods, also those inside others."""
+    """All functions and methods, including nested ones."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if docstring(node) is not None else node.body
@@ -402,7 +402,7 @@ def functions_of(path: Path, tree: ast.Module) -> Iterator[Function]:
 
 
 def bare_strings(tree: ast.Module) -> Iterator[str]:
-    """All docstrings, and the strings below constants and fields."""
+    """All docstrings, including those below constants and fields."""
     for node in ast.walk(tree):
         match node:
             case ast.Expr(value=ast.Constant(value=str(text))):
@@ -416,7 +416,7 @@ def docstring(node: ast.AST) -> str | None:
 
 
 def short_helpers(functions: list[Function], texts: dict[Path, str]) -> list[Function]:
-    """Private functions of few lines that their own file names once beside the definition, to call them."""
+    """Private functions of few lines that their file names only twice: at the definition and at one call."""
     named = {path: Counter(re.findall(r"\w+", text)) for path, text in texts.items()}
     called = {path: Counter(re.findall(r"(\w+)\(", text)) for path, text in texts.items()}
     return [
@@ -435,7 +435,7 @@ def partials(tree: ast.Module) -> int:
 
 
 def commented(text: str) -> tuple[int, int]:
-    """Lines that have a comment, `noqa` and the like aside, and lines that have anything."""
+    """Lines with a comment (without `noqa` and the like), and lines that are not empty."""
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     comments = [token for token in tokens if token.type == tokenize.COMMENT]
     said = [token for token in comments if not re.match(r"#\s*(noqa|type:|pyright:|pragma)", token.string)]

@@ -1,7 +1,7 @@
 """CPU time of a Responses request in this process, without a socket: `python in_process.py plain|streamed CALLS`.
 
-Prints microseconds for a request: the best of several lots, since what disturbs can only make a lot slower. A program of
-its own, so that nothing else is in its memory.
+Prints microseconds per request: the best of several batches, since interference can only slow a batch down. It is a separate
+program, so that nothing else is in its memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PIECES = 20
 
 
 def scope(size: int) -> dict[str, Any]:
-    """That of a request with so large a body."""
+    """The ASGI scope of a request with a body of `size` bytes."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -42,7 +42,7 @@ def scope(size: int) -> dict[str, Any]:
 
 
 class Client:
-    """Sends its body once, and stays until it is answered."""
+    """Sends its body once, and stays connected until it is answered."""
 
     def __init__(self, body: bytes) -> None:
         self.answer = b""

@@ -1,24 +1,24 @@
-"""Load that does not wait for the server: from a tenth of what it can do to three times as much.
+"""Open-loop load, from a tenth of the server's capacity to three times as much: where is the knee of the curve?
 
     python benchmarks/knee.py                                  about eight minutes
     python benchmarks/knee.py --quick                          few loads, short: good for a look, not for a claim
     python benchmarks/knee.py --only streams                   one of plain, streams, plain-sqlite, streams-sqlite, working
     python benchmarks/knee.py --pictures docs/explanation      draw the curves: knee-plain.svg and so on
-    python benchmarks/knee.py --markdown                       the tables as the documentation has them, at the end
+    python benchmarks/knee.py --markdown                       print the tables for the documentation, at the end
 
-The server has its bounds as they come: 128 turns at once, the others get 429. A plain answer waits for 0.2 s, as for a
-model; a stream says 20 pieces, 50 a second; of both, it is the slots that end first. A working agent keeps the CPU for 1 ms
-and answers: there it is the CPU. Without a store these are chat completions, with SQLite responses that are stored. What the
-server can do, 100 %, is measured first, by as many clients as there are slots that ask again once they were answered. Then
-requests come at random times, so many a second on average, each over a connection that is free, or a new one. Latency counts
-from when a request was due: to the answer, or to a stream's first token.
+The server has its default limits: 128 turns at once, the others get 429. A plain answer waits for 0.2 s, as for a model; a
+stream says 20 pieces, 50 per second; for both, the slots run out first. A working agent keeps the CPU busy for 1 ms and
+answers: there the CPU runs out first. Without a store these are chat completions, with SQLite stored responses.
+The capacity, 100 %, is measured first, by as many clients as there are slots, each of which sends its next request once it was
+answered. Then requests arrive at random times, at a given average rate, each over a free connection or a new one. Latency
+counts from the time when a request was due to its answer, or to a stream's first token.
 
-After each load all answers are awaited; answered/s is the speed at which they come, also those that come late. On the
-highest load, half of what the server can do follows at once: how long until nobody is refused and the median is what it
-was before? Then comes the highest load once more: does the server need more memory than the first time?
+After each load all answers are awaited; answered/s is the rate at which they arrive, late ones included. Half of the capacity
+follows directly on the highest load: how long until nothing is refused and the median is back to normal? Then the highest
+load is repeated: does the server need more memory than the first time?
 
-What is to be: nothing lost (each request gets a whole answer, or 429 with Retry-After; what was stored is there), no more
-memory the second time (a tenth at most), all as before within 2 s.
+Targets: nothing lost (each request gets a whole answer, or 429 with Retry-After; stored responses exist), no more memory the
+second time (at most a tenth), back to normal within 2 s.
 
 The server has one core, this program another. Linux only. Needs the extra `test` and the dependency group `bench`.
 """
@@ -56,19 +56,19 @@ TITLES = {
     "working": "agents that compute",
 }
 RECOVERY = 50
-"""Percent of the load that follows on the highest."""
+"""Load after the highest one, in percent of the capacity."""
 WINDOW = 0.25
-"""Seconds by which the time after the highest load is cut up."""
+"""Length of the windows into which the time after the highest load is divided, in seconds."""
 SLOWER = 1.5
-"""Times the median before, which a window's may be."""
+"""A window counts as slow above this multiple of the earlier median."""
 LATE = 5.0
-"""Milliseconds: if more than 1 % of the requests are begun later than that, this program was too slow."""
+"""Milliseconds. If more than 1 % of the requests are sent later than this, the client was too slow."""
 _ID = re.compile(rb'"(resp_\w+)"')
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Loads in percent, and how long each is kept up."""
+    """Loads in percent of the capacity, and the seconds that each lasts."""
 
     loads: tuple[int, ...] = (10, 25, 50, 75, 90, 100, 110, 125, 150, 200, 250, 300)
     seconds: float = 5.0
@@ -79,7 +79,7 @@ QUICK = Scale((25, 50, 100, 300), 1.5)
 
 @dataclass(frozen=True)
 class Point:
-    """What came of one load. Rates are per second, latencies in milliseconds, memory in MB."""
+    """Results of one load. Rates are per second, latencies in milliseconds, memory in MB."""
 
     percent: float
     asked: float
@@ -91,22 +91,22 @@ class Point:
     refusal_p99: float | None
     memory: float
     late: float
-    """99 of 100 requests were begun no later than that, in milliseconds after they were due."""
+    """99th percentile of the client's delay in sending a request, in milliseconds after it was due."""
 
 
 @dataclass
 class Curve:
-    """All points of one kind of request, and what was seen after the last."""
+    """All points of one kind of request, and the results after the last."""
 
     name: str
     capacity: float
     points: list[Point]
     recovery: float
-    """Seconds until all was as before, or as long as was looked."""
+    """Seconds until the server was back to normal, or the length of the observation."""
     again: Point
-    """The highest load once more."""
+    """The highest load, repeated."""
     missing: int
-    """Responses that were given out and are not in the store, and requests that were lost after the highest load."""
+    """Responses that are missing in the store, plus requests lost after the highest load."""
 
     @property
     def lost(self) -> int:
@@ -133,9 +133,9 @@ def _server(name: str, start: Callable[..., AbstractContextManager[Running]]) ->
 
 
 async def curve(name: str, server: Running, scale: Scale) -> Curve:
-    """Load a server that has served nobody."""
+    """Load a fresh server."""
     client, chance = Client(server.port, _message(name)), random.Random(1)
-    await client.in_turn(Limits().slots, 1)  # what comes first is slow
+    await client.in_turn(Limits().slots, 1)  # warm-up: the first requests are slow
     capacity = await client.in_turn(Limits().slots, scale.seconds)
     points: list[Point] = []
     given: list[str] = []
@@ -183,12 +183,12 @@ def _lost(exchanges: Sequence[Exchange]) -> int:
 
 
 def _cut_short(exchange: Exchange) -> bool:
-    """It is a stream without all of its pieces."""
+    """True if a stream lacks some of its pieces."""
     return exchange.answered and b"text/event-stream" in exchange.answer and exchange.answer.count(load.TOKEN) < PIECES
 
 
 def _recovery(after: Sequence[Exchange], calm: float) -> float:
-    """Seconds until the end of the last window with refusals, or with a median well above the calm one."""
+    """Seconds until the end of the last window with refusals or with a median well above the calm one."""
     began = after[0].due
     windows: dict[int, list[Exchange]] = {}
     for exchange in after:
@@ -202,14 +202,14 @@ def _recovery(after: Sequence[Exchange], calm: float) -> float:
 
 
 def _stored(exchanges: Sequence[Exchange]) -> list[str]:
-    """The ids of some of the responses that were given out."""
+    """Ids of a sample of the returned responses."""
     answered = [exchange.answer for exchange in exchanges if exchange.answered]
     found = [_ID.search(answer) for answer in answered[:: max(len(answered) // 50, 1)]]
     return [match[1].decode() for match in found if match]
 
 
 def _missing(server: Running, identifiers: Sequence[str]) -> int:
-    """How many of the responses are not in the store."""
+    """Number of these responses that are not in the store."""
     connection = HTTPConnection("127.0.0.1", server.port, timeout=10)
     missing = 0
     for identifier in identifiers:
@@ -240,7 +240,7 @@ def _print(curve: Curve) -> None:
 
 
 def _verdicts(curve: Curve) -> list[tuple[str, str, str]]:
-    """What is to be, what is, and whether that will do."""
+    """Target, result and verdict of each check."""
     most = max([point.answered for point in curve.points])
 
     def verdict(reached: bool) -> str:
@@ -284,7 +284,7 @@ def _picture(curve: Curve) -> str:
 
 
 def main() -> None:
-    """Measure, and print a table for each kind of request as soon as it is there."""
+    """Measure each kind of request, and print its table at once."""
     options = _options()
     scale = QUICK if options.quick else Scale()
     if sys.platform != "linux":

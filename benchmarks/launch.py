@@ -1,4 +1,4 @@
-"""Starts a server as a process of its own, and reads what it costs from /proc (Linux)."""
+"""Starts a server in a separate process, and reads its CPU time and memory from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import TypeAlias
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
-"""Seconds a server may take to start."""
+"""Seconds that a server may take to start."""
 
 PROGRAM = {"--http": "httptools", "--loop": "uvloop"}
-"""What uvicorn runs on."""
+"""uvicorn's HTTP parser and event loop."""
 UVICORN = ("--workers", "1", "--no-access-log", "--log-level", "warning")
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
@@ -29,14 +29,14 @@ _server_cores = _ALL_CORES
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options for what uvicorn runs on."""
+    """Add options for uvicorn's HTTP parser and event loop."""
     parser.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="uvicorn's event loop")
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that takes requests."""
+    """A server that accepts requests."""
 
     name: str
     port: int
@@ -48,13 +48,13 @@ class Running:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def memory(self) -> int:
-        """Resident bytes."""
+        """Resident memory in bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
 
 
 @contextmanager
 def cores_apart() -> Iterator[None]:
-    """Servers run on the first core while the block lasts, and this process, which makes the load, on the last."""
+    """Pin servers to the first core, and this process, which makes the load, to the last, while the block lasts."""
     global _server_cores  # noqa: PLW0603  (one for the process)
     _server_cores = _ALL_CORES[:1]
     os.sched_setaffinity(0, _ALL_CORES[-1:])
@@ -67,7 +67,7 @@ def cores_apart() -> Iterator[None]:
 
 @contextmanager
 def running(name: str, **environment: str) -> Iterator[Running]:
-    """Run `servers/<name>.py` in uvicorn while the block lasts, with variables added to its environment."""
+    """Run `servers/<name>.py` in uvicorn while the block lasts, with extra environment variables."""
     port = _free_port()
     program = [word for option in PROGRAM.items() for word in option]
     command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN, *program]
@@ -77,13 +77,13 @@ def running(name: str, **environment: str) -> Iterator[Running]:
 
 @contextmanager
 def served(name: str, **environment: str) -> Iterator[Running]:
-    """Run `server` of `servers/<name>.py` in `openai-compat serve` in the same way."""
+    """Run `server` of `servers/<name>.py` in `openai-compat serve` while the block lasts."""
     port = _free_port()
     program = str(Path(sys.executable).with_name("openai-compat"))
     command = [program, "serve", f"servers.{name}:server", "--listen", f"127.0.0.1:{port}", "--log-level", "error"]
     with _process(
         f"{name} (serve)", port, command, environment, stderr=subprocess.DEVNULL
-    ) as server:  # it greets people
+    ) as server:  # hides the banner
         yield server
 
 
@@ -95,14 +95,14 @@ SERVERS: dict[str, Start] = {name: partial(running, name) for name in ("floor", 
 def _process(
     name: str, port: int, command: list[str], environment: dict[str, str], stderr: int | None = None
 ) -> Iterator[Running]:
-    # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
+    # `python -m` searches the working directory first: it must not be another checkout of this code.
     with subprocess.Popen(command, cwd=HERE, env=os.environ | environment, stderr=stderr) as process:
         os.sched_setaffinity(process.pid, _server_cores)
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)
         finally:
-            process.kill()  # nothing in it is worth an orderly end, and open streams would hold that up
+            process.kill()  # no orderly shutdown, which open streams would delay
 
 
 def _free_port() -> int:

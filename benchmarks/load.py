@@ -1,4 +1,4 @@
-"""The client: bare asyncio protocols that count what comes back and understand no more of it than they must."""
+"""The load client: bare asyncio protocols that count what arrives and parse as little as possible."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from servers.agents import PIECE
 
 EVENT = b"data: "
 TAIL = len(EVENT) - 1
-"""Bytes kept from one read to the next: an event's mark may be cut in two, but is never counted twice."""
+"""Bytes kept between reads: an event's mark may be split across two reads, but must not be counted twice."""
 LAST_CHUNK = b"0\r\n\r\n"
 TIMEOUT = 120.0
-"""Seconds after which an answer that has not ended is taken for a fault."""
+"""Seconds after which an unfinished answer counts as an error."""
 
 TOKEN = PIECE.encode()
 
 Messages = Sequence[dict[str, Any]]
 
 run = uvloop.run
-"""Runs a client: the quicker its loop, the sooner it is the server that is measured."""
+"""Runs a client. With a faster loop, the server is the bottleneck and not the client."""
 
 
 def request(model: str, messages: Messages, *, stream: bool = False) -> bytes:
-    """The bytes of a chat request. The query string is for the floor, which reads no JSON."""
+    """The bytes of a chat request. The query string is for the floor server, which reads no JSON."""
     number = messages[-1]["content"] if stream else ""
     body = {"model": model, "messages": messages, "stream": stream}
     return post(f"/v1/chat/completions?{model}&{number}", body)
 
 
 def response_request(events: int, model: str = "burst", **more: object) -> bytes:
-    """The bytes of a request for a streamed response; the query string, again, is for the floor."""
+    """The bytes of a request for a streamed response; the query string is for the floor server."""
     body = {"model": model, "input": str(events), "stream": True, **more}
     return post(f"/v1/responses?responses&{events}", body)
 
@@ -49,7 +49,7 @@ def post(target: str, value: object) -> bytes:
 
 
 class Stream(asyncio.Protocol):
-    """One streamed answer. `first` is set with its first event, `done` with its end."""
+    """One streamed answer. `first` is set at its first event, `done` at its end."""
 
     def __init__(self, message: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ class Stream(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from asyncio's
         self._transport.write(self._message)
 
     def data_received(self, data: bytes) -> None:
@@ -81,7 +81,7 @@ class Stream(asyncio.Protocol):
         for future in (self.first, self.done):
             if not future.done():
                 future.set_exception(ConnectionError("the answer was cut short"))
-                future.exception()  # those that nobody waits for are no news
+                future.exception()  # marks the exception as retrieved: asyncio would log it if nobody awaits the future
 
     def close(self) -> None:
         self._transport.abort()
@@ -90,21 +90,21 @@ class Stream(asyncio.Protocol):
 class KeptAlive(asyncio.Protocol):
     """Sends one request after another over one connection until `until`, and counts the answers.
 
-    `ask` is given the body of the last answer, empty at first, and returns the next request.
+    `ask` maps the body of the last answer (empty at first) to the next request.
     """
 
     def __init__(self, ask: Callable[[bytes], bytes], until: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answers = 0
         self.seconds: list[float] = []
-        """How long each answer took."""
+        """Duration of each answer."""
         self._ask = ask
         self._until = until
         self._received = b""
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from asyncio's
         self._sent = time.perf_counter()
         self._transport.write(self._ask(b""))
 
@@ -131,7 +131,7 @@ class KeptAlive(asyncio.Protocol):
 
 
 class FirstToken(asyncio.Protocol):
-    """Asks for one stream after the other over one connection until `until`, and times the first token of each."""
+    """Requests one stream after another over one connection until `until`, and times the first token of each."""
 
     def __init__(self, message: bytes, until: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,7 +140,7 @@ class FirstToken(asyncio.Protocol):
         self._until = until
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from asyncio's
         self._next()
 
     def _next(self) -> None:
@@ -185,7 +185,7 @@ def fetched(port: int, path: str) -> bytes:
 
 
 async def open_streams(port: int, message: bytes, count: int) -> list[Stream]:
-    """Open `count` streams, each of which has sent its first event."""
+    """Open `count` streams, and wait for the first event of each."""
     loop = asyncio.get_running_loop()
     streams: list[Stream] = []
     for _ in range(count):
@@ -197,20 +197,20 @@ async def open_streams(port: int, message: bytes, count: int) -> list[Stream]:
 
 
 async def ended(streams: Sequence[Stream]) -> None:
-    """Wait until all of them have ended."""
+    """Wait until all streams have ended."""
     async with asyncio.timeout(TIMEOUT):
         await asyncio.gather(*[stream.done for stream in streams])
 
 
 async def requests_per_second(port: int, message: bytes, *, connections: int, seconds: float) -> float:
-    """Answers per second over `connections` kept-alive connections, each with one request at a time."""
+    """Answers per second over `connections` keep-alive connections, each with one request at a time."""
     began = time.perf_counter()
     clients = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
     return sum([client.answers for client in clients]) / (time.perf_counter() - began)
 
 
 async def latencies(port: int, message: bytes, *, connections: int, seconds: float) -> list[float]:
-    """Seconds that each answer takes, over connections of the same kind."""
+    """Duration of each answer in seconds, over the same kind of connections."""
     clients = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
     return [taken for client in clients for taken in client.seconds]
 
@@ -226,7 +226,7 @@ async def first_tokens(port: int, message: bytes, *, seconds: float) -> list[flo
 
 
 async def turns_per_second(ports: Sequence[int], *, clients: int, turns: int, seconds: float) -> float:
-    """Turns per second of clients that talk to one server after the other: see Conversation."""
+    """Turns per second of several clients, distributed over the servers: see Conversation."""
     began = time.perf_counter()
     conversations = [Conversation(turns) for _ in range(clients)]
     await _kept_alive([ports[n % len(ports)] for n in range(clients)], conversations, seconds)
@@ -236,7 +236,7 @@ async def turns_per_second(ports: Sequence[int], *, clients: int, turns: int, se
 async def _kept_alive(
     ports: Sequence[int], asks: Sequence[Callable[[bytes], bytes]], seconds: float
 ) -> list[KeptAlive]:
-    """Let clients ask, one connection for each, until the time is over."""
+    """Run one client per connection until the time is up."""
     loop, until = asyncio.get_running_loop(), time.perf_counter() + seconds
     clients: list[KeptAlive] = []
     for port, ask in zip(ports, asks, strict=True):
@@ -248,7 +248,7 @@ async def _kept_alive(
 
 
 class Conversation:
-    """What a client says that makes a conversation, has `length` turns in it, and makes the next. Counts the turns."""
+    """Requests of a client that creates a conversation, takes `length` turns in it, and creates the next. Counts the turns."""
 
     def __init__(self, length: int) -> None:
         self.turns = 0
@@ -257,7 +257,7 @@ class Conversation:
         self._id = ""
 
     def __call__(self, answer: bytes) -> bytes:
-        """The next request."""
+        """The next request, given the last answer."""
         if not self._left:
             self.turns += bool(self._id)
             self._left, self._id = self._length, ""

@@ -1,10 +1,10 @@
-"""How fast this machine is at the moment: what a fixed piece of Python takes, in CPU time.
+"""How fast this machine is at the moment: the CPU time of a fixed piece of Python.
 
     python benchmarks/machine.py
 
-Machines differ, and one that others use too is now twice as fast as in a minute. So the benchmarks of single requests take
-this loop in turn with what they measure, and print beside each figure what it would be where the loop takes `REFERENCE`.
-Their targets are meant for such a machine: on it a plain chat request took 185 us in the process when they were set.
+Machines differ, and a shared one may be twice as fast a minute later. So the benchmarks of single requests run this
+calibration loop between their measurements, and scale each figure to a machine on which the loop takes `REFERENCE`.
+The targets are meant for that machine: a plain in-process chat request took 185 us on it when they were set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 REFERENCE = 620.0
-"""Microseconds of the loop on the machine that the targets are meant for."""
+"""Microseconds of the loop on the reference machine of the targets."""
 
 STEPS = 2000
 
@@ -29,23 +29,23 @@ class _Counter:
 
 
 def fast(found: Sequence[float]) -> float:
-    """What was measured where nothing disturbed: the slowest of the fastest twentieth. The very fastest is chance, too."""
+    """An estimate without interference: the 5th percentile. The very fastest sample is chance, too."""
     return sorted(found)[len(found) // 20]
 
 
 class Machine:
-    """How long the loop took, each time that somebody looked."""
+    """Durations of the calibration loop, one for each `look`."""
 
     def __init__(self) -> None:
         self._looks: list[float] = []
 
     @property
     def loop(self) -> float:
-        """Microseconds."""
+        """Microseconds of the loop."""
         return fast(self._looks)
 
     def look(self) -> None:
-        """Take the time of the loop: to be called in turn with what is measured."""
+        """Time the loop once; call it between the measurements."""
         began = time.process_time()
         counter = _Counter()
         for number in range(STEPS):
@@ -55,7 +55,7 @@ class Machine:
         self._looks.append((time.process_time() - began) * 1e6)
 
     def scaled(self, microseconds: float) -> float:
-        """What it would take on the machine that the targets are meant for."""
+        """The time on the reference machine of the targets."""
         return microseconds * REFERENCE / self.loop
 
     def __str__(self) -> str:

@@ -1,11 +1,11 @@
-"""How many users a number of hosts and one PostgreSQL carry: measured costs of a turn, and a simulation with them.
+"""How many users several hosts and one PostgreSQL can carry: measured costs of a turn, and a simulation with them.
 
     python benchmarks/many_hosts.py              measure here, about a minute, then simulate
     python benchmarks/many_hosts.py --assumed    simulate with the costs in docs/explanation/many-hosts.md
 
-A user says something, waits for the answer, and thinks. A turn takes CPU of a worker and of PostgreSQL at its beginning and
-at its end, and a commit; while its agent speaks, each event takes CPU of the worker, and of PostgreSQL where it is logged.
-Workers have a core each. Commits that come while the disk writes go with its next write.
+A user sends a message, waits for the answer, and thinks. A turn uses CPU of a worker and of PostgreSQL at its beginning and at
+its end, and a commit; while its agent streams, each event uses CPU of the worker, and of PostgreSQL if it is logged.
+Each worker has its own core. Commits that arrive during a disk write share the next one.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from tests.stores.postgres_cluster import Cluster
 
 @dataclass(frozen=True)
 class Costs:
-    """What a turn costs: seconds of CPU, statements, and bytes.
+    """Cost of a turn: seconds of CPU, statements, and bytes.
 
     Attributes:
-        worker, database: CPU of a turn in a conversation that is stored, without its events.
-        statements: to PostgreSQL.
-        log, kept: bytes that PostgreSQL writes to its log, and by which its files grow.
-        event, logged: CPU of a worker for an event that is streamed, and what a log of it adds.
+        worker, database: CPU of a turn in a stored conversation, without its events.
+        statements: SQL statements sent to PostgreSQL.
+        log, kept: bytes of PostgreSQL's write-ahead log, and growth of its files.
+        event, logged: CPU of a worker for a streamed event, and the extra CPU for logging it.
         event_database, event_log: CPU of PostgreSQL, and bytes of its log, for a logged event.
     """
 
@@ -68,14 +68,14 @@ class Plan:
     """Hosts and users.
 
     Attributes:
-        workers: processes, with a core each.
-        database_cores: of each database.
-        databases: between which callers are divided.
-        syncs: writes a second that a database's disk can make durable.
-        disk: bytes a second that it can write.
-        agent, think: seconds that an agent speaks, and that a user thinks.
-        events: of an agent, a second.
-        logged: the share of turns that have an event log.
+        workers: processes, each with its own core.
+        database_cores: cores of each database.
+        databases: number of databases, over which callers are distributed.
+        syncs: durable disk writes per second of a database.
+        disk: bytes per second that a database's disk can write.
+        agent, think: seconds that an agent streams, and that a user thinks.
+        events: events per second of an agent.
+        logged: share of the turns that have an event log.
     """
 
     workers: int = 16
@@ -89,14 +89,14 @@ class Plan:
     logged: float = 0.1
 
 
-# What it costs
+# Cost of a turn
 
 
 def measured() -> Costs:
-    """The costs on this machine."""
+    """Measure the costs on this machine."""
     with engines.store_url("postgresql") as url, running("stateful", STORE=url) as server:
         database = url.rpartition("/")[2]
-        _turns(server, 2)  # warm
+        _turns(server, 2)  # warm-up
         turns, used = _used(server, database, lambda: _turns(server, 8))
         plain, _ = _streamed(server, database, background=False)
         logged, of_log = _streamed(server, database, background=True)
@@ -112,7 +112,7 @@ def _turns(server: Running, seconds: float) -> float:
 
 
 def _streamed(server: Running, database: str, *, background: bool) -> tuple[float, dict[str, float]]:
-    """What an event of 100 streams costs the worker, and PostgreSQL, at a model's speed."""
+    """Cost of an event to the worker and to PostgreSQL, for 100 streams at a model's speed."""
     events, streams = 300, 100
     message = load.response_request(events, model="paced", background=background)
 
@@ -125,10 +125,10 @@ def _streamed(server: Running, database: str, *, background: bool) -> tuple[floa
 
 
 def _used(server: Running, database: str, work: Callable[[], float]) -> tuple[float, dict[str, float]]:
-    """What `work` returns, and what was used meanwhile."""
+    """The result of `work`, and the resources used meanwhile."""
     before = _read(server, database)
     done = work()
-    time.sleep(1.5)  # PostgreSQL counts what its connections have done once a second
+    time.sleep(1.5)  # PostgreSQL updates its statistics once per second
     return done, {name: value - before[name] for name, value in _read(server, database).items()}
 
 
@@ -143,23 +143,23 @@ def _read(server: Running, database: str) -> dict[str, float]:
 
 
 def _cpu(cluster: Cluster) -> float:
-    """CPU seconds of PostgreSQL and of all that it has started and that still runs."""
+    """CPU seconds of PostgreSQL and of its running child processes."""
     used = 0
     for process in cluster.processes:
-        with suppress(OSError):  # it has just ended
+        with suppress(OSError):  # the process has just ended
             stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
             used += int(stat[11]) + int(stat[12])
     return used / os.sysconf("SC_CLK_TCK")
 
 
-# What it carries
+# Simulation
 
 BEGINNING = 0.4
-"""The share of a turn's CPU that is used before its agent speaks."""
+"""Share of a turn's CPU that is used before its agent streams."""
 
 
 class Servers:
-    """Some servers with one queue. `speed` is what is left of each for what queues."""
+    """Servers with one shared queue. `speed` is the share of each that is left for queued work."""
 
     def __init__(self, number: int, speed: float, clock: Clock) -> None:
         self._free = number
@@ -168,7 +168,7 @@ class Servers:
         self._queue: deque[tuple[float, Callable[[], None]]] = deque()
 
     def take(self, seconds: float, then: Callable[[], None]) -> None:
-        """Queue for so much work."""
+        """Queue work of `seconds` CPU seconds."""
         self._queue.append((seconds, then))
         self._serve()
 
@@ -185,7 +185,7 @@ class Servers:
 
 
 class Disk:
-    """Writes what has come meanwhile in one write."""
+    """Writes all commits that arrived during one write in the next."""
 
     def __init__(self, syncs: float, clock: Clock) -> None:
         self._seconds = 1 / syncs
@@ -194,7 +194,7 @@ class Disk:
         self._busy = False
 
     def commit(self, then: Callable[[], None]) -> None:
-        """Wait for the disk."""
+        """Call `then` once the disk has written."""
         self._waiting.append(then)
         self._write()
 
@@ -212,7 +212,7 @@ class Disk:
 
 
 class Clock:
-    """Calls what is due, in order of time."""
+    """Runs due callbacks in order of time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -220,18 +220,18 @@ class Clock:
         self._number = count()
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Have `call` called later."""
+        """Schedule `call` after `seconds` of simulated time."""
         heapq.heappush(self._due, (self.now + seconds, next(self._number), call))
 
     def run(self, until: float) -> None:
-        """Let the time pass."""
+        """Advance the time to `until`."""
         while self._due and self._due[0][0] < until:
             self.now, _, call = heapq.heappop(self._due)
             call()
 
 
 def loads(costs: Costs, plan: Plan, users: int) -> dict[str, float]:
-    """The share of each part that is in use, if all turns are served in time; above 1 they are not."""
+    """Utilization of each part if all turns are served in time; above 1 they are not."""
     turns = users / (plan.agent + plan.think)
     events = turns * plan.agent * plan.events
     logged = events * plan.logged
@@ -243,7 +243,7 @@ def loads(costs: Costs, plan: Plan, users: int) -> dict[str, float]:
 
 
 def waits(costs: Costs, plan: Plan, users: int, seconds: float = 3.0) -> tuple[float, float]:
-    """Seconds that a turn waits for everything but its agent: the median, and the 99th percentile."""
+    """Seconds that a turn waits for everything except its agent: the median, and the 99th percentile."""
     dice, clock, waited = random.Random(1), Clock(), list[float]()
     speaking = loads(replace(costs, worker=0.0, database=0.0), plan, users)
     workers = Servers(plan.workers, max(0.02, 1 - speaking["workers"]), clock)
@@ -275,7 +275,7 @@ def waits(costs: Costs, plan: Plan, users: int, seconds: float = 3.0) -> tuple[f
         commit = partial(cores.take, costs.database * (1 - BEGINNING), partial(disk.commit, ended))
         workers.take(costs.worker * (1 - BEGINNING), commit)
 
-    for user in range(users):  # in the middle of what they do
+    for user in range(users):  # start users at a random point of their cycle
         if dice.random() < plan.agent / (plan.agent + plan.think):
             speak(user, 0.0)
         else:
@@ -288,7 +288,7 @@ def waits(costs: Costs, plan: Plan, users: int, seconds: float = 3.0) -> tuple[f
 
 
 def carried(costs: Costs, plan: Plan) -> dict[str, int]:
-    """The users with whom each part is in use for 70 % of the time."""
+    """Number of users at which each part is busy 70 % of the time."""
     return {part: int(0.7 / share * 1000) for part, share in loads(costs, plan, 1000).items()}
 
 
@@ -305,7 +305,7 @@ ROW = "{:28} {:>9} {:>9} {:>10} {:>9} {:>9} {:>14} {:>9}"
 
 
 def main() -> None:
-    """Print what a turn costs, what one of each part carries, and what turns wait for with some numbers of hosts."""
+    """Print the cost of a turn, the users that one unit of each part carries, and the waits for several numbers of hosts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assumed", action="store_true", help="do not measure")
     assumed: bool = parser.parse_args().assumed

@@ -1,6 +1,6 @@
-"""What a measure is: a figure for each of several subjects, taken in rounds, and what is to be reached.
+"""A measure: one figure for each of several subjects, taken in rounds, and its targets.
 
-Subjects take turns (A B C, A B C, …) and ratios are taken within a round, so that a slow spell of the machine hits all.
+Subjects take turns (A B C, A B C, …) and ratios are taken within a round, so that a slow phase of the machine hits all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from launch import Running, Start
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything there is to be."""
+    """Size of each measurement."""
 
     rounds: int
     seconds: float = 2.0
@@ -44,9 +44,9 @@ QUICK = Scale(rounds=1, seconds=1.0, imports=3, calls=300, longest=300, samples=
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the figure of one subject: absolute, or as a multiple of that of another, or of the better of several.
+    """A bound on one subject's figure: absolute, or a multiple of another subject's figure, or of the better of several.
 
-    With `above` it is a bound on the difference.
+    With `above` it bounds the difference instead.
     """
 
     sign: Literal[">=", "<="]
@@ -57,14 +57,14 @@ class Target:
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The subjects that the figure is compared with."""
+        """Subjects that the figure is compared with."""
         return (self.beside,) if isinstance(self.beside, str) and self.beside else tuple(self.beside)
 
     def reached(self, value: float) -> bool:
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
     def verdict(self, value: float) -> str:
-        """Whether it is reached, or by which part of the bound it is missed."""
+        """Return "reached", or "MISSED" with the distance as a percentage of the bound."""
         return "reached" if self.reached(value) else f"MISSED by {abs(value - self.bound) / self.bound:.0%}"
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Target:
 
 @dataclass
 class Measure:
-    """One line of a table. `samples` holds a figure for each round of each subject."""
+    """One row of a table. `samples` holds the figures of each subject, one per round."""
 
     name: str
     title: str
@@ -95,9 +95,9 @@ class Measure:
         return statistics.median(self.samples[subject]) if subject in self.samples else None
 
     def value(self, target: Target) -> float | None:
-        """What the target is about: a figure, or the median of the rounds' ratios or differences.
+        """The value to compare with the target: a figure, or the median of the rounds' ratios or differences.
 
-        Of several others, the one counts that is the hardest to reach.
+        Of several other subjects, the hardest to reach counts.
         """
         if target.of not in self.samples or not target.others:
             return self.figure(target.of)
@@ -109,13 +109,13 @@ class Measure:
 
 
 starved: list[str] = []
-"""Servers that were to work as fast as they can, and had less than `ENOUGH` of a CPU, once for each round."""
+"""Names of servers that should have run at full speed but got less than `ENOUGH` of a CPU, one entry per round."""
 ENOUGH = 0.9
 
 
 @contextmanager
 def at_full_speed(server: Running) -> Iterator[None]:
-    """Notes when something else took the CPU away, or the client was too slow: the figure is then not the server's."""
+    """Record a server that did not use a full CPU: another process or a slow client limited it, so the figure is not its own."""
     began, before = time.perf_counter(), server.cpu()
     yield
     if server.cpu() - before < ENOUGH * (time.perf_counter() - began):
@@ -123,14 +123,14 @@ def at_full_speed(server: Running) -> Iterator[None]:
 
 
 def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which so many parts of a hundred are."""
+    """The `part`-th percentile of the values."""
     return sorted(values)[min(int(len(values) * part / 100), len(values) - 1)]
 
 
 def each_round(
     servers: Mapping[str, Start], rounds: int, one: Callable[[Running], float]
 ) -> Iterator[tuple[str, float]]:
-    """Start the servers and let them take turns. The first round warms them up and does not count."""
+    """Start the servers and let them take turns. The first round is a warm-up and does not count."""
     with ExitStack() as stack:
         started = {name: stack.enter_context(start()) for name, start in servers.items()}
         for number in range(rounds + 1):

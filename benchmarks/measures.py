@@ -1,4 +1,4 @@
-"""What is measured of streams and plain answers, how, and what is to be reached."""
+"""Measures of streams and plain answers, with their targets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VENDORS = ("openai", "anthropic", "httpx", "httpx2", "google.genai", "mistralai"
 
 
 def check() -> None:
-    """All servers must say the same before their speed is worth anything."""
+    """Check that all servers give the same answers: otherwise their speeds cannot be compared."""
     for name, start in WITH_SERVE.items():
         with start() as server:
             for model, messages in (("plain", _prompt("hello")), ("history", LONG), ("history", LONGER)):
@@ -37,7 +37,7 @@ def check() -> None:
 
 
 def _size_of_response(start: Start) -> int:
-    """Bytes of so long a stream that only its deltas count."""
+    """Bytes of a stream that is so long that only its deltas matter."""
     with start() as server:
         return len(_post(server, load.response_request(20_000)))
 
@@ -73,7 +73,7 @@ def _long_history() -> load.Messages:
 
 
 def _longer_history() -> load.Messages:
-    """About 1 MB in 2,001 messages, of which 500 call a tool and 500 are its results."""
+    """About 1 MB in 2,001 messages, of which 500 are tool calls and 500 their results."""
     messages: list[dict[str, Any]] = []
     for number in range(500):
         call = {"id": f"call_{number}", "type": "function", "function": {"name": "look_up", "arguments": '{"page": 1}'}}
@@ -107,7 +107,7 @@ def _streams(scale: Scale, servers: Mapping[str, Start], message: bytes) -> Iter
 
 
 async def events_per_second(server: Running, message: bytes, scale: Scale) -> float:
-    """Of several streams at once, begun again and again."""
+    """Events per second of several concurrent streams, repeated until the time is up."""
     events, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < scale.seconds:
         streams = await load.open_streams(server.port, message, scale.burst_streams)
@@ -136,7 +136,7 @@ def _requests(
 
 
 def history_p99(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Milliseconds, at the load at which the requests per second are counted."""
+    """Milliseconds, at the load of the requests-per-second measure."""
     message = load.request("history", LONG)
 
     def one(server: Running) -> float:
@@ -151,7 +151,7 @@ FEW = load.request("burst", _prompt(20), stream=True)
 
 
 def first_token(scale: Scale) -> Iterator[tuple[str, float]]:
-    """The median, in milliseconds, of one client that has a connection already."""
+    """The median in milliseconds, for one client with an open connection."""
 
     def one(server: Running) -> float:
         return statistics.median(load.run(load.first_tokens(server.port, FEW, seconds=scale.seconds))) * 1000
@@ -160,7 +160,7 @@ def first_token(scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 def first_token_p99(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Of the same, with our median (`p50`) beside it."""
+    """The 99th percentile of the same, together with our median (`p50`)."""
     medians: list[float] = []
 
     def one(server: Running) -> float:
@@ -175,7 +175,7 @@ def first_token_p99(scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 def paced(scale: Scale) -> Iterator[tuple[str, float]]:
-    """CPU per event in microseconds, of whole streams: what opening and ending them takes is in it."""
+    """Microseconds of CPU per event of whole streams, including their start and end."""
     message = load.request("paced", _prompt(scale.paced_events), stream=True)
 
     async def of_streams(server: Running) -> float:
@@ -188,7 +188,7 @@ def paced(scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the_end: bool = False) -> float:
-    """In microseconds, in a stretch of time in which all streams are open and none ends."""
+    """Microseconds of CPU per event, while all streams are open and none ends."""
     streams = await load.open_streams(server.port, message, scale.paced_streams)
     began, before = server.cpu(), sum([stream.events for stream in streams])
     await asyncio.sleep(scale.seconds)
@@ -198,14 +198,14 @@ async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the
         await load.ended(streams)
     for stream in streams:
         stream.close()
-    await asyncio.sleep(0.5)  # the server notices that they have left
+    await asyncio.sleep(0.5)  # gives the server time to notice the disconnects
     return used / (after - before) * 1e6
 
 
 def idle(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Memory in kB for each open stream that says nothing, beyond that of a server that has some.
+    """Memory in kB per open, silent stream, beyond that of a server with a few streams.
 
-    The first ones go where importing has left room, and seem to cost less.
+    The first streams reuse memory freed after the imports, and would seem cheaper.
     """
     message = load.request("idle", _prompt(1), stream=True)
 
@@ -220,7 +220,7 @@ def idle(scale: Scale) -> Iterator[tuple[str, float]]:
 
     for _ in range(scale.rounds):
         for name, start in SERVERS.items():
-            with start() as server:  # memory is not given back: a new process for each figure
+            with start() as server:  # freed memory stays with the process: start a new one for each figure
                 yield name, load.run(kilobytes_per_stream(server))
 
 
@@ -235,11 +235,11 @@ IMPORTED = {
     "peer": "import fastapi_openai_compat",
     "ours": "import openai_compat",
 }
-"""Ours, what its two dependencies cost alone, which is the least that a program with them can take, and the others."""
+"""Import statements: ours, our two dependencies alone, which are the minimum, and the peers."""
 
 
 def imports(scale: Scale) -> Iterator[tuple[str, float]]:
-    """CPU seconds of an interpreter that does nothing else. The first round compiles the files, and does not count."""
+    """CPU seconds of an interpreter that only imports. The first round compiles the files, and does not count."""
     for number in range(scale.imports + 1):
         for name, code in IMPORTED.items():
             seconds, *loaded = _python("-c", IMPORT % code).split()
@@ -250,13 +250,13 @@ def imports(scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 def in_process(scale: Scale, *, kind: str) -> Iterator[tuple[str, float]]:
-    """CPU in microseconds for a request of the Responses API that is not stored: see in_process.py."""
+    """Microseconds of CPU per unstored Responses request: see in_process.py."""
     for _ in range(scale.rounds):
         yield "ours", float(_python("in_process.py", kind, str(scale.calls)))
 
 
 def _python(*arguments: str) -> str:
-    # a program that may not keep what it compiled would compile everything each time
+    # without bytecode files, each run would compile everything again
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=HERE, env=kept, check=True, capture_output=True, text=True, timeout=60).stdout

@@ -1,4 +1,4 @@
-"""A client that asks when it is time to, and not when it was answered: what people do who know nothing of each other."""
+"""An open-loop client: sends requests when they are due, not when the last one was answered, as independent users do."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import cast
 from load import LAST_CHUNK, TOKEN
 
 PATIENCE = 30.0
-"""Seconds after which a request is lost."""
+"""Seconds after which a request counts as lost."""
 KEPT = 2.0
-"""Seconds for which a connection is used again. Servers close those that are older, maybe just when one asks."""
+"""Seconds for which a connection is reused. Servers close older ones, perhaps just as a request is sent."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: *\d", re.IGNORECASE)
@@ -25,13 +25,13 @@ _WHOLE_STREAM = (b"data: [DONE]", b"event: response.completed")
 
 @dataclass
 class Exchange:
-    """A request, when it was due and begun, and what came of it. Times are those of `time.perf_counter`."""
+    """A request, its timing, and its result. Times are those of `time.perf_counter`."""
 
     due: float
     begun: float
-    """When it was sent, or a connection for it begun."""
+    """Time when it was sent, or its connection was opened."""
     first: float = 0.0
-    """The first token, or the whole of a plain answer."""
+    """Time of the first token, or of the whole plain answer."""
     end: float = 0.0
     answer: bytes = b""
     error: str = "not answered"
@@ -43,7 +43,7 @@ class Exchange:
 
     @property
     def refused(self) -> bool:
-        """With 429, and told when to come again."""
+        """True for a 429 with Retry-After."""
         return not self.error and self.answer.startswith(b"HTTP/1.1 429 ") and bool(_RETRY_AFTER.search(self.answer))
 
     @property
@@ -52,17 +52,17 @@ class Exchange:
 
 
 class Connection(asyncio.Protocol):
-    """Carries one exchange at a time; `free` is called after each."""
+    """Carries one exchange at a time; calls `free` after each."""
 
     def __init__(self, free: Callable[[Connection], None]) -> None:
         self.open = False
         self.since = 0.0
-        """When it became free."""
+        """Time when it became free."""
         self._free = free
         self._exchange: Exchange | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from asyncio's
         self.open = True
 
     def ask(self, message: bytes, exchange: Exchange) -> None:
@@ -106,7 +106,7 @@ def _whole(answer: bytes) -> bool:
 
 
 class Client:
-    """Sends the same request again and again, over as many connections as it takes."""
+    """Sends the same request repeatedly, over as many connections as needed."""
 
     def __init__(self, port: int, message: bytes) -> None:
         self._port = port
@@ -116,7 +116,7 @@ class Client:
         self._connecting: set[asyncio.Task[None]] = set()
 
     async def at(self, rate: float, seconds: float, chance: random.Random) -> list[Exchange]:
-        """Ask so many times a second, at times that do not depend on each other. Waits for no answer."""
+        """Send `rate` requests per second at independent random times, without waiting for answers."""
         began = time.perf_counter()
         exchanges: list[Exchange] = []
         due = began + chance.expovariate(rate)
@@ -129,7 +129,7 @@ class Client:
         return exchanges
 
     async def in_turn(self, clients: int, seconds: float) -> float:
-        """Answers per second, if so many ask again whenever they were answered or refused."""
+        """Answers per second of `clients` clients that each send a request as soon as the last one was answered or refused."""
         until = time.perf_counter() + seconds
 
         async def one() -> int:
@@ -146,7 +146,7 @@ class Client:
         now = time.perf_counter()
         exchange = Exchange(due, now)
         while self._free:
-            connection = self._free.pop()  # the one that was used last
+            connection = self._free.pop()  # the most recently used one
             if connection.open and now - connection.since < KEPT:
                 connection.ask(self._message, exchange)
                 return exchange
@@ -157,7 +157,7 @@ class Client:
         return exchange
 
     async def _ask_anew(self, exchange: Exchange) -> None:
-        """Over a new connection."""
+        """Send the request over a new connection."""
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_connection(lambda: Connection(self._free.append), "127.0.0.1", self._port)
@@ -174,7 +174,7 @@ class Client:
 
 
 async def over(exchanges: Sequence[Exchange]) -> None:
-    """Wait until all are answered or refused, or have had their time."""
+    """Wait until all are answered or refused, or PATIENCE is over."""
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             for exchange in exchanges:

@@ -1,9 +1,9 @@
-"""What a webhook costs the turn that it tells of: CPU time of a commit in SQLite, with and without its notice.
+"""Cost of a webhook to the turn that it reports: CPU time of a commit in SQLite, with and without its notice.
 
     python benchmarks/outbox.py [--rounds 400]
 
-Both take turns, in one file. One notice is less than what disturbs, so a commit has twenty, and each is a twentieth of what
-they take. Scaled to the machine that the targets are meant for: see machine.py.
+Commits with and without notices alternate in one file. A single notice is below the noise, so a commit has twenty, and the
+figure is a twentieth of their cost. It is scaled to the reference machine of the targets: see machine.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from openai_compat.stores.records import WebhookNotice
 
 NOTICES = 20
 TURNS = 3
-"""Turns of a lot."""
+"""Turns per batch."""
 
 BODY = json.dumps({"id": "evt_" + "0" * 32, "type": "response.completed", "data": {"id": "resp_" + "0" * 32}})
 
@@ -39,7 +39,7 @@ async def turn(store: Store, notices: int) -> None:
 
 
 async def measure(rounds: int) -> None:
-    """Print what there is."""
+    """Measure, and print the result."""
     machine, lots = Machine(), {0: list[float](), NOTICES: list[float]()}
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(f"sqlite:///{folder}/outbox.db")

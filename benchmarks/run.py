@@ -1,66 +1,66 @@
-"""Our server beside three others: what an ASGI server can do at all, what people write by hand, and a package.
+"""Our server compared with three others: the ASGI server's own limit, a hand-written server, and a package.
 
     python benchmarks/run.py                      everything, about twenty minutes
     python benchmarks/run.py --quick              one short round of everything: good for a look, not for a claim
     python benchmarks/run.py --only burst         one measure; can be given several times
-    python benchmarks/run.py --markdown           the tables as the documentation has them, at the end
-    python benchmarks/run.py --json before.json   the figures of every round too, to compare two states of the code
+    python benchmarks/run.py --markdown           print the tables for the documentation, at the end
+    python benchmarks/run.py --json before.json   also write the figures of every round, to compare two states of the code
 
 measures
-  plain       small requests, 8 connections kept alive: answers per second; serve is `openai-compat serve`
+  plain       small requests, 8 keep-alive connections: answers per second; serve is `openai-compat serve`
   history     201 messages, 100 kB, 4 connections: answers per second
-  history-p99 99 of 100 answers take no longer, at that load
-  long        2,001 messages, 1 MB, among them 500 calls of tools and their results: answers per second
+  history-p99 99th percentile of the latency at that load
+  long        2,001 messages, 1 MB, 500 of them tool calls and 500 their results: answers per second
   burst       agents that never pause: events per second over 4 streams of 20,000 short texts
   responses   the same over the Responses API; the floor writes the same bytes
-  paced       200 streams, 50 events a second each, 180 events: CPU time of the server for one event
-  idle        500 more streams that have said one thing and wait, on a new server that has 250: memory of it for one
+  paced       200 streams, 50 events per second each, 180 events: the server's CPU time per event
+  idle        500 more streams that have said one thing and wait, on a new server that has 250: its memory per stream
   ttft, ttft-p99
-              from a request to the first token, one stream after the other on one connection: median, and 99 of 100;
+              time to first token, one stream after the other on one connection: median and 99th percentile;
               the target of the second is a multiple of our median (p50)
   import      CPU time of a Python that runs `import openai_compat`, which must load no vendor SDK and no web framework;
               floor is pydantic and anyio alone, handwritten FastAPI and the openai package's types
   in-process, in-process-stream
-              CPU time of a request of the Responses API that is not stored, 20 pieces, without a socket: see in_process.py
+              CPU time of an unstored request of the Responses API, 20 pieces, without a socket: see in_process.py
 
 measures of stored turns, on each engine
   turn            one client, the store alone: lock a conversation, read it, commit a question and an answer; disk: how
-                  often a second the disk keeps 4 kB, which a durable commit waits for
-  turn-cpu        CPU time of that
+                  many 4 kB writes per second the disk makes durable, which a durable commit waits for
+  turn-cpu        CPU time of such a turn
   turns           32 clients
   http-turn, http-turn-cpu, http-turns
-                  the same over HTTP: plain responses in a conversation, stored, of an agent that answers at once
+                  the same over HTTP: stored plain responses in a conversation, of an agent that answers at once
   http-turns-16   16 clients
-  store-thread    share of the time for which the thread that writes to the SQLite file is busy then
-  curve           a turn at the end of a conversation of 10,000 to one of the first, without the reading of the history;
-                  below the table, what turn n takes
-  log             streams of agents that never pause, with an event log (background) to those without
-  log-cpu         CPU time for an event of 200 paced streams, with a log to those without
-  workers         two processes on one PostgreSQL to one, 32 clients; needs a CPU for each of the two, one for PostgreSQL
-                  and one for the client
-  workers-cpu     CPU time of a turn with four to that with one
+  store-thread    share of the time for which the thread that writes to the SQLite file is busy at that load
+  curve           a turn at the end of a conversation of 10,000, relative to one of the first, without reading the history;
+                  below the table, the cost of turn n
+  log             streams of agents that never pause, with an event log (background) relative to those without
+  log-cpu         CPU time per event of 200 paced streams, with a log relative to those without
+  workers         two processes on one PostgreSQL relative to one, 32 clients; needs a CPU for each process, one for
+                  PostgreSQL and one for the client
+  workers-cpu     CPU time of a turn with four processes relative to that with one
 
 measures of the chat WebSocket, with `ours` in uvicorn and in `openai-compat serve`, and of the tool loop
   socket      agents that never pause: events per second over 4 sockets, 20,000 short texts each
-  socket-cpu  the same for a second of the server's CPU time
-  idle-socket 1,000 sockets on which nothing was said: memory of the server for one
-  tools       CPU time for a roundtrip of the tool loop, in this process, with a model that costs nothing: one call each,
+  socket-cpu  events per second of the server's CPU time
+  idle-socket 1,000 sockets without any message: the server's memory per socket
+  tools       CPU time per roundtrip of the tool loop, in this process, with a model that costs nothing: one call each,
               five in a turn
   tools-many  the same with four calls each, 20 in a turn
 
 servers (benchmarks/servers/), each alone in a uvicorn process: httptools and uvloop unless --http and --loop say otherwise
-  floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
+  floor         raw ASGI, precomputed bytes, one send per event; reads no JSON
   handwritten   FastAPI and the types of the openai package
   peer          FastAPI and the package fastapi-openai-compat
   ours          Server and create_app, as in the README
-  stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
+  stateful      the same with a store; PostgreSQL is started for the benchmark, with its default settings
   bare_socket   a Starlette WebSocket that sends the same frames one by one, with json.dumps
   chat_websocket   ours with a chat WebSocket; also in `openai-compat serve`
 
-The server has one core and what makes the load another, except for stored turns, where PostgreSQL needs one as well.
-Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
-over to other machines; figures do not. `better peer` is the better of handwritten and peer in that row.
-Nothing fails for being slow: the exit status is 0 unless something breaks.
+The server has one core and the load client another, except for stored turns, where PostgreSQL needs one as well.
+Figures are medians of rounds in which the servers take turns. The targets are about ratios, which carry over to other
+machines; the figures do not. `better peer` is the better of handwritten and peer in that row.
+No result fails the run: the exit status is 0 unless something breaks.
 Linux only (CPU time and memory are read from /proc). Needs the extra `test` and the dependency group `bench`.
 """
 
@@ -111,7 +111,7 @@ TABLES = (
 
 
 def main() -> None:
-    """Measure, and print a line for each measure as soon as it is there."""
+    """Take each measure, and print its row at once."""
     options = _options()
     launch.PROGRAM |= {"--http": options.http, "--loop": options.loop}
     scale = QUICK if options.quick else FULL
@@ -175,7 +175,7 @@ def _print_markdown(tables: Sequence[Table]) -> None:
 
 
 def _markdown_verdicts(measure: Measure) -> tuple[str, str, str]:
-    """The cells for what the targets are about, the targets, and whether they are reached."""
+    """Table cells: the values that the targets are about, the targets, and the verdicts."""
     judged = [(measure.value(target), target) for target in measure.targets]
     rows = [(f"{value:.3g}", str(target), target.verdict(value)) for value, target in judged if value is not None]
     figures, targets, verdicts = zip(*rows, strict=True) if rows else ((), (), ())
@@ -211,7 +211,7 @@ def _verdicts(measure: Measure) -> list[str]:
     verdicts: list[str] = []
     for target in measure.targets:
         value = measure.value(target)
-        if value is None:  # what it is about is not installed
+        if value is None:  # the subject is not installed
             continue
         verdicts.append(f"{value:.3g} ({target}: {target.verdict(value)})")
     return verdicts

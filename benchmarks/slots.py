@@ -1,17 +1,16 @@
-"""What turns cost that are open at once: what to choose `Limits.slots`, or `--max-concurrency`, by.
+"""Cost of concurrent turns, as a guide to `Limits.slots`, or `--max-concurrency`.
 
     python benchmarks/slots.py            about two minutes; prints a table in Markdown
 
-For 64, 256 and 1,000 streams, each on a new server: its memory beyond that of one which has served a single stream, and
-how much of a core it takes while all streams go on.
+For 64, 256 and 1,000 streams, each on a new server: its memory beyond that of a server that has served a single stream, and
+the share of a core that it uses while all streams run.
 
   idle          an async agent that has said one thing and waits
-  remembering   the same, each with a history of 100 kB, as long conversations have
-  paced         an async agent that says 50 pieces a second
-  threaded      a plain generator that does, in a thread of its own (1,000 threads leave the event loop next to nothing)
+  remembering   the same, each with a history of 100 kB, as in long conversations
+  paced         an async agent that says 50 pieces per second
+  threaded      a plain generator that does the same in its own thread (1,000 threads starve the event loop)
 
-`pieces` is how many a second reach each client: fewer than 50 mean that the core is too slow for so many.
-
+`pieces` is the number per second that reaches each client: fewer than 50 mean that the core is too slow for this load.
 The server has one core, this program another. Linux only. Needs the extra `test` and the dependency group `bench`.
 """
 
@@ -37,7 +36,7 @@ def _message(agent: str) -> bytes:
 
 
 async def cost(server: Running, agent: str, count: int) -> tuple[float, float, float]:
-    """MB, cores, pieces a second and stream."""
+    """MB, share of a core, and pieces per second and stream."""
     first = await load.open_streams(server.port, _message(agent), 1)
     before = server.memory()
     streams = first + await load.open_streams(server.port, _message(agent), count - 1)
@@ -59,7 +58,7 @@ def _events(streams: Sequence[load.Stream]) -> int:
 
 
 def main() -> None:
-    """Measure, and print a row of the table as soon as it is there."""
+    """Measure each load, and print its row at once."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| agents | streams | memory, MB | for each, kB | of a core | pieces/s |")
     print("|---|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""The client of the chat WebSocket: it makes its frames by hand, and counts what comes back without reading it."""
+"""The chat WebSocket client: writes frames by hand, and counts those that arrive without parsing them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from load import TIMEOUT
 
 CHUNK = b'"content_type"'
 LAST = b'"role"'
-"""Only the frame with the whole message, a turn's last, has one."""
+"""A key that only the last frame of a turn has, the whole message."""
 TAIL = len(CHUNK) - 1
 MASK = bytes(4)
 HANDSHAKE = (
@@ -22,14 +22,14 @@ HANDSHAKE = (
 
 
 def say(model: str, events: int) -> bytes:
-    """The frame that asks for so many pieces."""
+    """The message frame that requests `events` pieces."""
     payload = json.dumps({"role": "user", "content": str(events), "model": model}).encode()
     assert len(payload) < 126
     return struct.pack("!BB", 0x81, 0x80 | len(payload)) + MASK + payload
 
 
 class Socket(asyncio.Protocol):
-    """One connection, and one turn if `said` is not empty. `open` is set with the handshake, `done` with the turn."""
+    """One connection, with one turn if `said` is not empty. `open` is set at the handshake, `done` at the turn's end."""
 
     def __init__(self, said: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class Socket(asyncio.Protocol):
         self._ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from asyncio's
         self._transport.write(HANDSHAKE)
 
     def data_received(self, data: bytes) -> None:
@@ -62,14 +62,14 @@ class Socket(asyncio.Protocol):
         for future in (self.open, self.done):
             if not future.done():
                 future.set_exception(ConnectionError("the connection was cut"))
-                future.exception()  # those that nobody waits for are no news
+                future.exception()  # marks the exception as retrieved: asyncio would log it if nobody awaits the future
 
     def close(self) -> None:
         self._transport.abort()
 
 
 async def opened(port: int, count: int, said: bytes = b"") -> list[Socket]:
-    """Open `count` connections, and say the same on each."""
+    """Open `count` connections, and send the same frame on each."""
     loop = asyncio.get_running_loop()
     sockets: list[Socket] = []
     for _ in range(count):

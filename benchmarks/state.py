@@ -1,4 +1,4 @@
-"""What is measured of turns that are stored, how, and what is to be reached."""
+"""Measures of stored turns, with their targets."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from openai_compat.stores.sql_conversations import LOCK
 from openai_compat.stores.sql_text import owned
 
 Figure: TypeAlias = Callable[[float, float, int], float]
-"""Makes a figure of seconds, seconds of CPU, and turns."""
+"""Computes a figure from seconds, CPU seconds, and turns."""
 
 PRINCIPAL = "bench"
 POINTS = (1, 10, 100, 300, 1000, 3000, 10_000)
-"""Turns whose cost is shown."""
+"""Turn numbers whose cost is shown."""
 EARLY = 10
-"""The one that the last is compared with."""
+"""The turn number that the last one is compared with."""
 
 
 def item(role: str, text: str) -> Item:
-    """A message, as it is stored."""
+    """A message in its stored form."""
     identifier = "msg_" + secrets.token_hex(16)
     content = [{"type": "output_text" if role == "assistant" else "input_text", "text": text}]
     return Item(identifier, json.dumps({"id": identifier, "type": "message", "role": role, "content": content}))
 
 
 def outcome(conversation: str, token: str) -> TurnCommit:
-    """What a turn leaves behind: a question and an answer."""
+    """The commit of a turn with a question and an answer."""
     said = (item("user", "Hello there."), item("assistant", "The quick brown fox jumps over the lazy dog."))
     return TurnCommit(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
 
@@ -66,7 +66,7 @@ def store_turns(scale: Scale, *, clients: int, figure: Figure) -> Iterator[tuple
 
 
 async def _talk(url: str, clients: int, scale: Scale) -> tuple[float, float, int]:
-    """Seconds, seconds of CPU, turns."""
+    """Returns seconds, CPU seconds, turns."""
     store = open_store(url)
     await _converse(store, 1, 0)
     began, before = time.perf_counter(), time.process_time()
@@ -101,14 +101,14 @@ def cpu_milliseconds(seconds: float, cpu: float, turns: int) -> float:
 
 @contextmanager
 def _stateful(engine: str, number: int = 1) -> Iterator[list[Running]]:
-    """So many server processes on one new store."""
+    """`number` server processes on one new store."""
     with ExitStack() as stack:
         url = stack.enter_context(store_url(engine))
         yield [stack.enter_context(running("stateful", STORE=url)) for _ in range(number)]
 
 
 def http_turns(scale: Scale, *, clients: int, figure: Figure) -> Iterator[tuple[str, float]]:
-    """Responses in conversations of ten turns, which are stored too. What making the conversations takes counts."""
+    """Stored responses in conversations of ten turns. The time to create the conversations counts."""
     with ExitStack() as stack:
         servers = {engine: stack.enter_context(_stateful(engine)) for engine in available()}
         for number in range(scale.rounds + 1):
@@ -127,7 +127,7 @@ def _http_talk(servers: list[Running], clients: int, scale: Scale) -> tuple[floa
 
 
 def store_thread(scale: Scale, *, clients: int) -> Iterator[tuple[str, float]]:
-    """The share of the time, in per cent, for which the thread that writes to the SQLite file is busy."""
+    """Percentage of the time for which the thread that writes to the SQLite file is busy."""
     with _stateful("sqlite") as servers:
         for number in range(scale.rounds + 1):
             before = load.fetched(servers[0].port, "/busy")
@@ -138,7 +138,7 @@ def store_thread(scale: Scale, *, clients: int) -> Iterator[tuple[str, float]]:
 
 
 def workers(scale: Scale, *, number: int, figure: Figure) -> Iterator[tuple[str, float]]:
-    """A figure of so many processes on one PostgreSQL, as a multiple of that of one."""
+    """A figure of `number` processes on one PostgreSQL, as a multiple of that of one process."""
     if "postgresql" not in available():
         return
     with _stateful("postgresql", number) as servers:
@@ -153,7 +153,7 @@ def workers(scale: Scale, *, number: int, figure: Figure) -> Iterator[tuple[str,
 
 
 def log_burst(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Events per second of streams that are logged, as a share of those that are not, by the same server."""
+    """Events per second of logged streams, as a share of those of unlogged streams on the same server."""
     plain, logged = (
         load.response_request(scale.burst_events),
         load.response_request(scale.burst_events, background=True),
@@ -169,7 +169,7 @@ def log_burst(scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 def log_paced(scale: Scale) -> Iterator[tuple[str, float]]:
-    """CPU for an event of logged streams at a model's speed, as a multiple of that without a log, by the same server."""
+    """CPU per event of logged streams at a model's speed, as a multiple of that of unlogged ones on the same server."""
     events = int(EVENTS_PER_SECOND * (scale.seconds + 4))
     plain = load.response_request(events, model="paced")
     logged = load.response_request(events, model="paced", background=True)
@@ -186,11 +186,11 @@ def log_paced(scale: Scale) -> Iterator[tuple[str, float]]:
 # Long conversations
 
 curves: dict[str, dict[int, tuple[float, float]]] = {}
-"""Milliseconds that turn n takes for itself (lock and commit) and for reading the history, on each engine."""
+"""Milliseconds that turn n takes for its own work (lock and commit) and for reading the history, on each engine."""
 
 
 def curve(scale: Scale) -> Iterator[tuple[str, float]]:
-    """The last turn of a long conversation, without the reading of its history, as a multiple of an early one."""
+    """The last turn of a long conversation, without reading its history, as a multiple of an early one."""
     points = [n for n in POINTS if n <= scale.longest]
     for engine in SHARED:
         if engine in available():
@@ -204,10 +204,10 @@ def curve(scale: Scale) -> Iterator[tuple[str, float]]:
 async def _long_conversations(
     url: str, points: Sequence[int], samples: int
 ) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
-    """What turn n takes, and what reading does, for all of them in turn, so that they meet the same machine.
+    """Time turn n and the reading of its history, for all n alternately, so that they meet the same machine.
 
-    Each conversation is new for the early ones; a long one grows a little around the number. They are read after that,
-    one by one: what is read has to be thrown away as well, which counts for whatever comes next.
+    The early turns use a new conversation each; a long one grows a little around n. Histories are read afterwards, one by one,
+    because freeing them slows whatever is measured next.
     """
     store = open_store(url)
     assert isinstance(store, SqlStore)
@@ -231,7 +231,7 @@ async def _milliseconds(work: Awaitable[object]) -> float:
 
 
 async def _grown(store: SqlStore, turns: int) -> Key:
-    """A conversation that has had so many turns."""
+    """A conversation with `turns` turns."""
     key = Key(PRINCIPAL, "conv_" + secrets.token_hex(16))
     await store.create(PRINCIPAL, key.id, {}, [])
     for _ in range(turns):
@@ -240,14 +240,14 @@ async def _grown(store: SqlStore, turns: int) -> Key:
 
 
 async def _turn(store: SqlStore, key: Key) -> None:
-    """A turn that reads nothing."""
+    """A turn that does not read the history."""
     token = secrets.token_hex(16)
     await store.engine.run(Autocommit(partial(_lock, key, token), durable=False))
     assert await store.commit(outcome(key.id, token))
 
 
 def _lock(key: Key, token: str) -> Transaction[Sequence[Row]]:
-    """What `begin` does before it reads the history."""
+    """The lock that `begin` takes before it reads the history."""
     rows = yield LOCK, (*owned(key), token, LEASE)
     return rows
 

@@ -1,4 +1,4 @@
-"""The agents that are measured: the same ones behind the hand-written server and behind ours."""
+"""The measured agents: the same ones behind the hand-written server and behind ours."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ async def plain(prompt: str) -> str:
 
 
 async def history(messages: list[dict[str, object]]) -> str:
-    """Is given a long conversation, and answers at once."""
+    """Ignores a long conversation, and answers at once."""
     return ANSWER

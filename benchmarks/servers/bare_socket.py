@@ -1,4 +1,4 @@
-"""A bare Starlette WebSocket that sends the frames of a chat turn one by one, as people write it."""
+"""A bare Starlette WebSocket that sends the frames of a chat turn one by one, as in hand-written servers."""
 
 from __future__ import annotations
 

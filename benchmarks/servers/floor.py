@@ -1,6 +1,6 @@
-"""What an ASGI server can do at all: the body is read and thrown away, ready-made bytes go out, one send per event.
+"""The ASGI server's own limit: the body is read and discarded, precomputed bytes go out, one send per event.
 
-Not an API: what to do is taken from the query string (`?burst&20000`), so that no JSON is touched.
+Not an API: the query string (`?burst&20000`) selects the answer, so that no JSON is parsed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _chunk(model: str, delta: str, reason: str = "null") -> bytes:
 
 
 class Stream:
-    """The ready-made parts of one model's stream."""
+    """Precomputed parts of one model's stream."""
 
     def __init__(self, model: str) -> None:
         self.piece = _chunk(model, f'{{"content":"{PIECE}"}}')
@@ -42,7 +42,7 @@ def _event(kind: str, rest: str) -> bytes:
 
 
 class ResponsesStream:
-    """The same for the Responses API, which repeats the text at the end of the part, the item and the response."""
+    """The same for the Responses API, which repeats the text at the end of the part, of the item and of the response."""
 
     def __init__(self) -> None:
         place = f'"item_id":"{MESSAGE_ID}","output_index":0,"content_index":0'

@@ -1,6 +1,6 @@
-"""The server that people write themselves in an afternoon: FastAPI, and the openai package's own types.
+"""A server as people write it in an afternoon: FastAPI, and the openai package's own types.
 
-It knows text and nothing else: no error envelope, no client tools, no time-outs, no keys.
+It handles text only: no error envelope, no client tools, no timeouts, no keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""openai-compat with its bounds as they come, and agents that wait and work. With the store at the URL in $STORE, if any."""
+"""openai-compat with its default limits, and agents that wait or work. Uses the store at the URL in $STORE, if any."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from openai_compat import Server
 from openai_compat_adapters.starlette import create_app
 
 WAIT, WORK = 0.2, 0.001
-"""Seconds for which an answer waits, as for a model, or for which it keeps the CPU."""
+"""Seconds for which an answer waits, as for a model, or keeps the CPU busy."""
 
 
 async def waiting(prompt: str) -> str:
-    """Answers when it has waited."""
+    """Answers after a wait."""
     await asyncio.sleep(WAIT)
     return agents.ANSWER
 
 
 async def working(prompt: str) -> str:
-    """Answers when it has worked."""
+    """Answers after some CPU work."""
     until = time.thread_time() + WORK
     while time.thread_time() < until:
         pass

@@ -1,4 +1,4 @@
-"""openai-compat as its users write it, with slots for every stream that is measured."""
+"""openai-compat as users set it up, with slots for every measured stream."""
 
 from servers import agents
 

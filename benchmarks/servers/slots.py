@@ -1,4 +1,4 @@
-"""openai-compat with agents that stream for as long as one looks, for `slots.py`."""
+"""openai-compat for `slots.py`, with agents that stream as long as the measurement lasts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from openai_compat_adapters.starlette import create_app
 
 
 def threaded(prompt: str) -> Iterator[str]:
-    """Says pieces at the speed of a model. A plain generator, which has a thread of its own."""
+    """Says pieces at the speed of a model. A plain generator, which runs in its own thread."""
     for _ in range(int(prompt)):
         time.sleep(1 / agents.EVENTS_PER_SECOND)
         yield agents.PIECE
 
 
 async def remembering(messages: list[dict[str, object]]) -> AsyncIterator[str]:
-    """Says one piece, then thinks, with the history in hand."""
+    """Says one piece, then waits with the history in memory."""
     yield agents.PIECE
     await asyncio.sleep(agents.FOREVER)
 

@@ -1,6 +1,6 @@
 """openai-compat with the store at the URL in $STORE.
 
-`GET /busy` tells for how many seconds the store's thread has worked, which only SQLite has.
+`GET /busy` returns the seconds that the store's thread, which only SQLite has, has worked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _app = create_app(
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """The server, and what the benchmark asks it."""
+    """The server, plus the benchmark's own path."""
     if scope.get("path") != "/busy":
         await _app(scope, receive, send)
         return
