@@ -27,7 +27,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, and which module may import which."""
+    """Check style and import rules."""
     session.install("-e", ".", *GROUPS["lint"])
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -36,7 +36,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types with mypy and pyright, both strict, and what users' code sees of them."""
+    """Check the types with mypy and pyright, both strict, and the types that users' code gets."""
     session.install("-e", ".[test]", *GROUPS["types"])
     session.run("mypy")
     session.run("pyright")
@@ -46,17 +46,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into site/, where a broken link is an error, and test what it finds and loads."""
+    """Build the documentation into site/, where a broken link is an error, and test its search and what it loads."""
     session.install("-e", ".[test]", *GROUPS["docs"])
     session.run("python", "-m", "pytest", "-n0", "tests/docs/test_site.py", *session.posargs)
 
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build a release twice, look at it as PyPI would, install its wheel where nothing else is, and serve with it."""
+    """Build a release twice, check it as PyPI would, install its wheel into a clean environment, and serve with it."""
     session.install(*GROUPS["wheel"])
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as again:
-        for outdir in (folder, again):  # an sdist, and the wheel from that
+        for outdir in (folder, again):  # builds an sdist, and the wheel from it
             session.run("python", "-m", "build", "--outdir", outdir, silent=True)
         session.run("twine", "check", "--strict", *[str(built) for built in Path(folder).iterdir()])
         session.run("python", "tests/release_check.py", folder, again)
@@ -69,13 +69,13 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def deploy(session: nox.Session) -> None:
-    """Check the files of examples/deploy with the programs that they are for; tests/deploy runs what can be run."""
+    """Check the files of examples/deploy with the programs that read them; tests/deploy runs what can be run."""
     session.install(*GROUPS["deploy"])
     folder, made = Path("examples/deploy"), Path(session.create_tmp())
     session.run("hadolint", str(folder / "Dockerfile"))
     session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(folder / "compose.yaml"))
     session.run("kubernetes-validate", "--strict", "-k", "1.33", str(folder / "kubernetes.yaml"))
-    # Its program has to be there, and its certificate.
+    # systemd-analyze wants the unit's program to exist, and nginx its certificate.
     unit = (folder / "agents.service").read_text("utf-8").replace("/opt/agents/venv/bin/openai-compat", sys.executable)
     (made / "agents.service").write_text(unit, "utf-8")
     for arguments in (["verify"], ["security", "--offline=true", "--threshold=20", "--no-pager"]):
@@ -89,7 +89,7 @@ def deploy(session: nox.Session) -> None:
 
 
 def _run_if_installed(session: nox.Session, program: str, *arguments: str) -> None:
-    """What is missing is an error in CI, and told elsewhere."""
+    """Run a program. A missing one is an error in CI, and elsewhere a warning."""
     if shutil.which(program) is not None or os.environ.get("CI") == "true":
         session.run(program, *arguments, external=True, silent=True)
     else:
@@ -98,25 +98,25 @@ def _run_if_installed(session: nox.Session, program: str, *arguments: str) -> No
 
 @nox.session
 def frameworks(session: nox.Session) -> None:
-    """Run the acceptance cases of the agent frameworks, each in an environment of its own; arguments go to run.py."""
+    """Run the acceptance cases of the agent frameworks, each in its own environment; arguments go to run.py."""
     session.install("uv")
     session.run("python", "tests/frameworks/run.py", *session.posargs)
 
 
 @nox.session
 def open_webui(session: nox.Session) -> None:
-    """Run Open WebUI itself with agents served here; arguments go to pytest. It takes a gigabyte, so CI does not."""
+    """Run the real Open WebUI with agents served here; arguments go to pytest. It takes a gigabyte, so CI does not."""
     _with_program(session, "open_webui", "open-webui", python="3.11")
 
 
 @nox.session
 def home_assistant(session: nox.Session) -> None:
-    """Run Home Assistant itself with agents served here, likewise."""
+    """Run the real Home Assistant with agents served here; arguments go to pytest. CI does not."""
     _with_program(session, "home_assistant", "hass", python="3.13")
 
 
 def _with_program(session: nox.Session, name: str, command: str, *, python: str) -> None:
-    """Install the program into an environment of its own, and run its tests. OPEN_WEBUI_PYTHON and so on name its Python."""
+    """Install the program into its own environment, and run its tests. OPEN_WEBUI_PYTHON and the like set its Python version."""
     session.install("-e", ".[test]", *GROUPS["heavy"])
     folder, here = Path(session.create_tmp()).resolve() / name, "tests/clients/heavy"
     wanted = os.environ.get(f"{name.upper()}_PYTHON", python)
@@ -131,9 +131,9 @@ def _with_program(session: nox.Session, name: str, command: str, *, python: str)
 def bench(session: nox.Session) -> None:
     """Measure against a raw ASGI floor, a hand-written server and a peer; arguments go to benchmarks/run.py.
 
-    `knee` as the first goes to benchmarks/knee.py, which loads a server beyond what it can do.
+    With `knee` first, arguments go to benchmarks/knee.py, which overloads a server.
     """
-    session.install("-e", ".[test]", *GROUPS["bench"])  # PostgreSQL is started as the tests start it
+    session.install("-e", ".[test]", *GROUPS["bench"])  # the tests' helper starts PostgreSQL
     script, arguments = "run.py", session.posargs
     if arguments[:1] == ["knee"]:
         script, arguments = "knee.py", arguments[1:]

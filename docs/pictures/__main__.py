@@ -2,8 +2,8 @@
 
     uv run --with pillow --with-editable '.[test]' python -m docs.pictures diagrams page terminal
 
-`page` needs Chromium; `states` makes pictures of all that the page can look like, to be looked at; `metrics` and
-`traces` need what their files say.
+`page` needs Chromium; `states` makes pictures of every state of the page, for review only; `metrics` and `traces` need what
+their files say.
 """
 
 from __future__ import annotations

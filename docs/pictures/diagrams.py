@@ -1,8 +1,8 @@
-"""Draws the diagrams of docs/img/*.svg from the tables that the code itself has.
+"""Draws the diagrams of docs/img/*.svg from tables in the code.
 
 - `events-*.svg`: which event of a Responses stream may follow which, from `wire/responses/event_order.py`
 - `layers.svg`: which module may import which, from the contract in `pyproject.toml`
-- `request.svg`: the way of a request, as `explanation/architecture.md` walks it
+- `request.svg`: the way of a request, as described in `explanation/architecture.md`
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WAY = (
 
 
 def events(name: str, table: Table) -> str:
-    """A state machine whose states are events, without their `response.`."""
+    """A state machine whose states are events, named without `response.`."""
     nodes = [Node(event, () if event == START else (event.removeprefix("response."),)) for event in _in_order(table)]
     edges = [Edge(before, after) for before in _in_order(table) for after in _in_order(table) if after in table[before]]
     edges += [Edge(event, END) for event, following in table.items() if not following]
@@ -55,7 +55,7 @@ def _in_order(table: Table) -> list[str]:
 
 
 def layers() -> str:
-    """One row for each layer, the modules of one row side by side."""
+    """One row per layer, with its modules side by side."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     rows = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     width, height, gap = 560.0, 28.0, 6.0
@@ -70,7 +70,7 @@ def layers() -> str:
 
 
 def diagrams() -> dict[str, str]:
-    """Each by the name of its file."""
+    """All diagrams, by file name."""
     drawn = {f"events-{name.replace('_', '-')}.svg": events(name, table) for name, table in SEQUENCES.items()}
     return {
         **drawn,

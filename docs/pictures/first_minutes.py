@@ -1,7 +1,7 @@
-"""A recording of the first minutes in an empty folder, as text: docs/img/first_minutes.txt.
+"""Records the first minutes in an empty folder, as text: docs/img/first_minutes.txt.
 
-It builds the wheel, installs it into a fresh environment, and types what the documentation says; what fails ends it. The seconds of
-each command go to stderr.
+It builds the wheel, installs it into a fresh environment, and types the documented commands; a failed command ends the
+recording. The seconds of each command go to stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PORT = "8083"
 PATIENCE = 300
-"""Seconds for a command; installing takes longest."""
+"""Timeout of a command in seconds; installing takes longest."""
 
 SHOWN_FOLDER = "/home/you/agents"
 ASK = """curl -s http://127.0.0.1:8083/v1/chat/completions -H 'Content-Type: application/json' \\
@@ -30,7 +30,7 @@ ASK = """curl -s http://127.0.0.1:8083/v1/chat/completions -H 'Content-Type: app
 
 
 class Recorder:
-    """Runs commands as somebody types them in `folder`, with the programs of `bin_folder`, and keeps what they print."""
+    """Runs commands in `folder`, as if typed, with the programs of `bin_folder`, and records their output."""
 
     def __init__(self, folder: Path, bin_folder: Path) -> None:
         self.text = ""
@@ -38,12 +38,12 @@ class Recorder:
         foreign = ("OPENAI", "ANTHROPIC", "PYTHON", "VIRTUAL_ENV", "UV_", "PYTEST")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         self._environment = {**kept, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1"}
-        self._environment |= {"PIP_QUIET": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # what it says differs by machine
+        self._environment |= {"PIP_QUIET": "2", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}  # pip's messages vary
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self._port = str(listener.getsockname()[1])
 
     def type(self, command: str, expect: str = "") -> None:
-        """Run a command to its end. Raises RuntimeError if it fails, or does not print what is expected."""
+        """Run a command to its end. Raises RuntimeError if it fails or does not print `expect`."""
         began = time.monotonic()
         done = subprocess.run(
             ["bash", "-c", self._real(command)],
@@ -62,13 +62,13 @@ class Recorder:
 
     @contextmanager
     def serving(self, command: str, shown: str) -> Iterator[None]:
-        """Run a command that serves, beside those that are typed meanwhile."""
+        """Run a server command in the background while the block lasts."""
         began = time.monotonic()
         with tempfile.TemporaryFile("w+b") as log:
             real = self._real(command).split()
             with subprocess.Popen(real, cwd=self._folder, env=self._environment, stdout=log, stderr=log) as program:
                 try:
-                    # It listens before it says so.
+                    # The server listens before it prints its URL.
                     while not self._listens() or b"/v1" not in os.pread(log.fileno(), 100_000, 0):
                         if program.poll() is not None or time.monotonic() - began > PATIENCE:
                             raise RuntimeError(
@@ -97,7 +97,7 @@ class Recorder:
 
 
 def first_steps(recorder: Recorder) -> None:
-    """What is typed once it is installed."""
+    """The commands to type after the installation."""
     with recorder.serving(f"openai-compat demo --port {PORT}", "openai-compat demo"):
         recorder.type(ASK.replace("MODEL", "echo"), '"content":"Good morning"')
     recorder.type("openai-compat init", "openai-compat serve agent.py")

@@ -1,7 +1,7 @@
-"""Lays a small directed graph out from top to bottom, and writes it as SVG in the colour of the text around it.
+"""Lays out a small directed graph from top to bottom, and writes it as SVG in the colour of the surrounding text.
 
-Sugiyama's method: layers by the longest way from the start, an order in each layer by the mean of the neighbours, edges over
-several layers through points of their own. The same graph is always the same picture.
+Sugiyama's method: layers by the longest path from the start, the order within a layer by the mean of the neighbours, edges
+across several layers through dummy nodes. The same graph always gives the same picture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SWEEPS = 12
 
 
 class Node(NamedTuple):
-    """A box with a first line, and perhaps smaller ones; a dot without any, with a ring around it at the end."""
+    """A box with a first line and optional smaller ones; without lines a dot, with a ring if it is an end."""
 
     name: str
     lines: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Node(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """From one node to another; `dashed`, or with a head at `both` ends."""
+    """An arrow between two nodes; `dashed`, or with heads at `both` ends."""
 
     source: str
     target: str
@@ -38,7 +38,7 @@ class Edge(NamedTuple):
 
 
 def draw(nodes: Sequence[Node], edges: Sequence[Edge], title: str) -> str:
-    """The picture as one `svg` element without an empty line, so that it may stand in Markdown."""
+    """The picture as one `svg` element without empty lines, so that it can stand in Markdown."""
     at = {node.name: node for node in nodes}
     back = _back_edges(list(at), edges)
     forward = [edge for edge in edges if edge not in back and edge.source != edge.target]
@@ -72,7 +72,7 @@ def rectangle(x: float, y: float, width: float, height: float) -> str:
 
 
 def _back_edges(names: Sequence[str], edges: Sequence[Edge]) -> list[Edge]:
-    """Those that lead to a node that the walk is still below."""
+    """Edges to a node that is still on the path of the depth-first search."""
     found: list[Edge] = []
     done: set[str] = set()
 
@@ -120,7 +120,7 @@ Sizes = Mapping[str, tuple[float, float]]
 def _places(
     layers: Sequence[Sequence[str]], routes: Mapping[Edge, list[str]], sizes: Sizes
 ) -> tuple[Places, float, float]:
-    """The middle of each node. Rows stand in the middle, and are then drawn towards what they are joined with."""
+    """The centre of each node. Rows start centred, and then move towards their neighbours."""
     x: dict[str, float] = {}
     for layer in layers:
         left = -sum(sizes[name][0] + GAP for name in layer) / 2
@@ -130,7 +130,7 @@ def _places(
     pairs = [pair for route in routes.values() for pair in pairwise(route)]
     above = {name: [a for a, b in pairs if b == name] for name in x}
     below = {name: [b for a, b in pairs if a == name] for name in x}
-    for sweep in range(2 * SWEEPS + 1):  # the last one goes down
+    for sweep in range(2 * SWEEPS + 1):  # the last sweep goes down
         near = below if sweep % 2 else above
         for layer in layers[::-1] if sweep % 2 else layers:
             wish = {}
@@ -177,13 +177,13 @@ def _route(
 
 
 def _share(edge: Edge, siblings: Sequence[Edge], width: float, places: Places) -> float:
-    """Where an edge leaves its box, so that several do not leave at one point."""
+    """Horizontal offset at which an edge leaves its box, so that several edges do not start at one point."""
     order = sorted(siblings, key=lambda sibling: places[sibling.target][0])
     return (order.index(edge) - (len(order) - 1) / 2) * min(16.0, width / (len(order) + 1))
 
 
 def _return(edge: Edge, number: int, width: float, places: Places, sizes: Sizes) -> str:
-    """Upwards, on the right of everything."""
+    """A path upwards, on the right of everything."""
     (x, y), (to_x, to_y) = places[edge.source], places[edge.target]
     x, to_x, far = x + sizes[edge.source][0] / 2, to_x + sizes[edge.target][0] / 2 + 1, width + 22 * (number + 1)
     to_y += 4

@@ -1,8 +1,8 @@
-"""Makes docs/img/metrics.png: four workers as Prometheus sees them, of which one is killed on the way.
+"""Makes docs/img/metrics.png: four workers as Prometheus sees them, one of which is killed on the way.
 
     uv run --with-editable '.[serve,prometheus]' python docs/pictures/metrics.py
 
-Needs Prometheus (Debian: `prometheus`) and Chromium. It takes two minutes, in which there is something to see.
+Needs Prometheus (Debian: `prometheus`) and Chromium. It takes two minutes, to collect enough data.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def ask(model: str) -> None:
 
 
 def user(until: float) -> None:
-    """Asks one agent or the other, with pauses; whose worker is killed asks again."""
+    """Sends requests to either agent, with pauses; continues after its worker is killed."""
     while time.monotonic() < until:
         with suppress(OSError):
             ask(random.choice(["shop", "weather", "weather"]))
@@ -130,7 +130,7 @@ def main(into: Path = FOLDER) -> None:
 
 
 def graph(expression: str) -> dict[str, str]:
-    """What Prometheus' page takes for one graph."""
+    """Query parameters of Prometheus' page for one graph."""
     return {"expr": expression, "tab": "0", "range_input": "2m", "step_input": "1"}
 
 

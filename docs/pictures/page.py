@@ -1,6 +1,6 @@
-"""Makes docs/img/page-*.png: what `openai-compat demo` shows in Chromium.
+"""Makes docs/img/page-*.png: screenshots of `openai-compat demo` in Chromium.
 
-The times in them differ from run to run, so they are not the same to the byte as those of the run before.
+The times in them differ from run to run, so the files are not reproducible to the byte.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tests.clients.browser import Page, chromium
 QUESTION = "How do I get from Oslo to Bergen?"
 TOOLS = [{"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}]
 COLOURS = 64
-"""Of a picture: a page of text needs no more, and takes a third of the bytes then."""
+"""Colours per picture: enough for a page of text, at a third of the size."""
 
 ENDED = "document.querySelector('.turn:last-child .foot')"
 
 
 class Camera:
-    """The page in a window of some size, for somebody with some wishes about colours and motion."""
+    """The page in a window of a given size, for a user with given preferences about colours and motion."""
 
     def __init__(self, page: Page, url: str, folder: Path) -> None:
         self.page = page
@@ -33,7 +33,7 @@ class Camera:
         self.folder = folder
 
     def open(self, width: int = 1000, height: int = 720, **wishes: str) -> None:
-        """The page anew; `wishes` are media features of CSS, such as `prefers_color_scheme="dark"`."""
+        """Reload the page; `wishes` are CSS media features, such as `prefers_color_scheme="dark"`."""
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in wishes.items()]
         phone = width < 500
         self.page.do("Emulation.setEmulatedMedia", features=features)
@@ -47,7 +47,7 @@ class Camera:
         self.wait("document.querySelector('#model option')")
 
     def wait(self, condition: str) -> None:
-        """Until the condition holds and is drawn."""
+        """Wait until the condition holds and is drawn."""
         self.page.evaluate(f"""new Promise((done) => {{
             const drawn = () => requestAnimationFrame(() => requestAnimationFrame(done));
             const look = () => {condition} ? drawn() : setTimeout(look, 10);

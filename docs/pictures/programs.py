@@ -1,4 +1,4 @@
-"""Programs that the pictures are of."""
+"""Runs the program for the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A terminal's screen: reads what a program writes to it, and draws it as SVG, which refers to nothing outside itself."""
+"""A terminal screen: interprets a program's output, and draws it as SVG that refers to nothing external."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 TOKEN = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # a title, a link: not shown
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # a title or a link: not shown
     r"|\x1b\[(?P<mode>[?>=]?)(?P<numbers>[\d;]*)[ ]?(?P<end>[@-~])"
     r"|\x1b[()].|\x1b."
     r"|(?P<control>[\x00-\x1f])"
@@ -17,7 +17,7 @@ TOKEN = re.compile(
     re.DOTALL,
 )
 STEP, LINE, EDGE, BAR = 8.43, 19, 16, 34
-"""Of a letter, a line, the room around them, and the bar above: in dots."""
+"""Letter width, line height, padding, and height of the title bar, in pixels."""
 
 COLOURS = ("#586069", "#e5534b", "#57ab5a", "#c69026", "#539bf5", "#b083f0", "#39c5cf", "#d5d9e0")
 BRIGHT = ("#8b949e", "#ff938a", "#6bc46d", "#daaa3f", "#6cb6ff", "#dcbdfb", "#56d4dd", "#ffffff")
@@ -26,7 +26,7 @@ INK, PAPER = "#d5d9e0", "#1c2128"
 
 
 class Look(NamedTuple):
-    """How a letter is drawn; colours as SVG has them."""
+    """The style of a letter; colours in SVG syntax."""
 
     colour: str = INK
     paper: str = ""
@@ -57,11 +57,11 @@ SWITCHES: dict[int, dict[str, Any]] = {
         for number in range(8)
     },
 }
-"""What the codes of `ESC [ … m` change."""
+"""Effects of the codes of `ESC [ … m`."""
 
 
 class Screen:
-    """What is seen of a program's output, in a window that is as high as need be."""
+    """A program's visible output, in a window of unlimited height."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -70,7 +70,7 @@ class Screen:
         self._look = Look()
 
     def write(self, output: str) -> None:
-        """Take what a program has written: letters, colours, and movements of the cursor."""
+        """Interpret a program's output: letters, colours, and cursor movements."""
         for token in TOKEN.finditer(output):
             if token["words"]:
                 for letter in token["words"]:
@@ -82,11 +82,11 @@ class Screen:
 
     @property
     def text(self) -> str:
-        """The letters that are seen, without trailing spaces."""
+        """The visible text, without trailing spaces."""
         return "\n".join(["".join([letter for letter, _ in row]).rstrip() for row in self._rows]).rstrip()
 
     def rewrite(self, pattern: str, instead: Sequence[str]) -> None:
-        """Put each of `instead` where the pattern is found next."""
+        """Replace the successive matches of the pattern by `instead`."""
         left = iter(instead)
         for row in self._rows:
             places = list(re.finditer(pattern, "".join([letter or " " for letter, _ in row])))
@@ -155,7 +155,7 @@ class Screen:
             self._look = look
 
     def svg(self, title: str) -> str:
-        """The screen as a picture; `title` is in its bar, and what it is called by those who cannot see it."""
+        """The screen as a picture; `title` is shown in its bar and is its label for screen readers."""
         rows = len(self.text.split("\n"))
         width, height = round(self.columns * STEP + 2 * EDGE), rows * LINE + EDGE + BAR
         size, label = f'width="{width}" height="{height}"', f'role="img" aria-label="{escape(title)}"'
@@ -170,7 +170,7 @@ class Screen:
         return "\n".join([*parts, "</svg>"]) + "\n"
 
     def _drawn(self, number: int) -> list[str]:
-        """A row: its letters as runs of the same look, each as wide as its columns are."""
+        """SVG of one row: runs of letters with the same style, each as wide as its columns."""
         row, top = self._rows[number], BAR + number * LINE
         parts: list[str] = []
         begin = 0
@@ -205,7 +205,7 @@ def _style(look: Look) -> str:
 
 
 def _colour(kind: int, codes: Iterator[int]) -> str:
-    """One of 256 colours, or one by its red, green and blue."""
+    """A colour of the 256-colour palette, or one given by red, green and blue."""
     if kind == 2:
         return "#" + "".join([f"{next(codes):02x}" for _ in range(3)])
     number = next(codes)

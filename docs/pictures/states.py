@@ -1,4 +1,4 @@
-"""Every state of the page, for those who change it: to be looked at, not to be kept."""
+"""Screenshots of every state of the page, for those who change it: for review, not to be committed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WISHES: dict[str, dict[str, str]] = {
 
 
 def answers(camera: Camera, look: str) -> None:
-    """A turn of the researcher from beginning to end, and its decision."""
+    """A turn of the researcher from beginning to end, with a decision."""
     camera.shoot(f"{look}-empty")
     camera.say(QUESTION, until="document.querySelector('.think')")
     camera.shoot(f"{look}-thinking")
@@ -47,7 +47,7 @@ def answers(camera: Camera, look: str) -> None:
 
 
 def failures(camera: Camera, look: str) -> None:
-    """What goes wrong, and what the user stops."""
+    """Failures, and an answer that the user stops."""
     camera.say("Book a room", "broken")
     camera.say("And a flight", "hidden", until="document.querySelectorAll('.foot').length === 2")
     camera.shoot(f"{look}-errors")
@@ -60,7 +60,7 @@ def failures(camera: Camera, look: str) -> None:
 
 
 def more(camera: Camera, look: str) -> None:
-    """Settings, a tool of the client's, pictures."""
+    """Settings, a client tool, and pictures."""
     camera.click("#settings-open")
     camera.page.evaluate(f"document.querySelector('[name=tools]').value = {json.dumps(json.dumps(TOOLS))}")
     camera.shoot(f"{look}-settings")
@@ -84,7 +84,7 @@ def more(camera: Camera, look: str) -> None:
 
 
 def main(images: Path) -> None:
-    """Make them in a folder of their own, which is told."""
+    """Make the pictures in a temporary folder, and print its path."""
     del images
     seen = Path(tempfile.mkdtemp(prefix="page-"))
     everybody = {**agents, **AGENTS, "researcher": agents["researcher"]}

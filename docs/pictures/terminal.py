@@ -1,6 +1,6 @@
-"""Draws docs/img/terminal-*.svg: `openai-compat` in a terminal, as somebody types it.
+"""Draws docs/img/terminal-*.svg: `openai-compat` in a terminal, as if typed.
 
-The port is the one that is documented, and times are those of the pace of the demo's agents: two runs give the same files.
+The port is the documented one, and the times are fixed to the pace of the demo's agents: two runs give the same files.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PROMPT = "\x1b[32m$\x1b[0m "
 
 
 class Terminal:
-    """A program in a terminal of its own."""
+    """A program in its own pseudo-terminal."""
 
     times: Sequence[str] = ()
-    """What is shown instead of the times that were taken, one after the other: seconds."""
+    """Seconds to show in place of the measured times, in order."""
 
     def __init__(self, arguments: Sequence[str], *, shown: str) -> None:
         self.screen = Screen(COLUMNS)
@@ -49,7 +49,7 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def wait(self, pattern: str) -> None:
-        """Until what is seen has this in it."""
+        """Wait until the screen matches the pattern."""
         end = time.monotonic() + PATIENCE
         while not re.search(pattern, self.screen.text):
             assert select.select([self._here], [], [], end - time.monotonic())[0], (
@@ -68,7 +68,7 @@ class Terminal:
         self.screen.write(steady(self._decoder.decode(output)))
 
     def end(self, title: str) -> str:
-        """Stop the program, and draw what is seen."""
+        """Stop the program, and draw the screen."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self._here)
@@ -77,19 +77,19 @@ class Terminal:
 
 
 def steady(output: str) -> str:
-    """The output with the port that is documented, and the same Python everywhere."""
+    """The output with the documented port, and a fixed Python version."""
     return re.sub(r"Python \d+\.\d+\.\w+", "Python 3.13.9", re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8083", output))
 
 
 def banner() -> str:
-    """What `openai-compat demo` says."""
+    """The output of `openai-compat demo`."""
     terminal = Terminal(["demo", "--port", "0"], shown="openai-compat demo")
     terminal.wait("Ctrl-C")
     return terminal.end("openai-compat demo")
 
 
 def chat() -> str:
-    """A question to the researcher, and an answer to its own."""
+    """A question to the researcher, and a decision on its request."""
     with demo() as url:
         arguments = ["chat", "--url", f"{url}/v1", "--model", "researcher", "--no-history"]
         terminal = Terminal(arguments, shown="openai-compat chat --url http://127.0.0.1:8083/v1 --model researcher")
@@ -103,7 +103,7 @@ def chat() -> str:
 
 
 def pictures() -> dict[str, str]:
-    """Each by the name of its file."""
+    """All pictures, by file name."""
     return {"terminal-demo.svg": banner(), "terminal-chat.svg": chat()}
 
 

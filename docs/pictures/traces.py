@@ -88,7 +88,7 @@ def ask(model: str) -> None:
 
 
 def span_of(name: str) -> dict[str, Any]:
-    """The newest span with this name, once Phoenix has it."""
+    """The newest span with this name, once Phoenix has stored it."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with urllib.request.urlopen(f"{PHOENIX}/v1/projects/default/spans?limit=100") as answer:
