@@ -12,7 +12,7 @@ from ..agent_request import AgentRequest, Resume
 from ..backend import AgentBackend, Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import EVENT_TYPES, AgentEvent
-from ..wire.json import same_json
+from ..wire.json import is_same_json
 from .describe import describe, first_line
 from .frameworks import framework_backend
 from .signatures import arguments_of, bare_function
@@ -212,7 +212,7 @@ def _refuse_edits(backend: AgentBackend, resume: Resume | None) -> None:
         if not decision.approved or decision.arguments is None:
             continue
         asked = resume.calls.get(call_id)
-        if asked is None or not same_json(decision.arguments, asked.arguments):
+        if asked is None or not is_same_json(decision.arguments, asked.arguments):
             text = "This agent can run the call only as it has asked about it."
             raise InvalidRequest(text, code="arguments_not_editable")
 

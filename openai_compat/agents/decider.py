@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, cast
 
 from ..errors import AgentError
 from ..wire.decisions.questions import DecisionInput, DecisionQuestion
-from ..wire.decisions.serialize import Decided
+from ..wire.decisions.serialize import Probabilities
 from .describe import describe
 from .function_call import FunctionCaller, by_name, others, parameters_of
 
@@ -44,7 +44,7 @@ class Decider:
         self._caller = FunctionCaller(function)
         self.takes = frozenset(named)
 
-    async def decide(self, asked: DecisionInput) -> list[Decided]:
+    async def decide(self, asked: DecisionInput) -> list[Probabilities]:
         """Return one answer to each question.
 
         Raises AgentError (500 `invalid_decision`) for any other return value; the function's exceptions pass through.
@@ -60,7 +60,7 @@ class Decider:
             raise AgentError(text, code="invalid_decision") from error
 
 
-def _decided(question: DecisionQuestion, answer: Any) -> Decided:
+def _decided(question: DecisionQuestion, answer: Any) -> Probabilities:
     """The probability of each option. Raises ValueError, or any exception of an unexpected object."""
     if answer is None:
         return None

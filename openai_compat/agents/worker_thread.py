@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 
 from ..aio.background import Failure, from_threads
-from ..wire.reducer import LARGE, size_of
+from ..wire.reducer import LARGE_ITEM, size_of
 
 BUFFER = 64
 """Number of items that a plain generator may be ahead of its reader."""
@@ -104,7 +104,7 @@ class ThreadRun:
             self._items.append(item)
             # Back-pressure: a generator that is ahead waits in its thread. One large item fills the buffer, or large
             # items would pile up in memory.
-            self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE
+            self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE_ITEM
         self._wake()
 
     def _wake(self) -> None:

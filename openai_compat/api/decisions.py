@@ -6,8 +6,8 @@ import functools
 from collections.abc import Sequence
 
 from ..aio.off_loop import off_loop
-from ..wire.decisions.parse import check_decided_about, parse_decision
-from ..wire.decisions.serialize import Decided, decision
+from ..wire.decisions.parse import check_decision_input, parse_decision
+from ..wire.decisions.serialize import Probabilities, encode_decision
 from ..wire.json import is_quick
 from .exchange import Exchange
 from .function_run import run_function
@@ -20,10 +20,10 @@ async def create(services: Services, exchange: Exchange) -> None:
     model, asked = await off_loop(parse_decision, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, decider = services.models.decider(model, exchange.principal)
-    check_decided_about(asked, decider.takes)
+    check_decision_input(asked, decider.takes)
 
-    async def answer(decided: Sequence[Decided]) -> None:
-        await exchange.answer(200, decision(model, asked, decided))
+    async def answer(decided: Sequence[Probabilities]) -> None:
+        await exchange.answer(200, encode_decision(model, asked, decided))
 
     call = functools.partial(decider.decide, asked)
     await run_function(services, exchange, model=name, kind="decide function", call=call, answer=answer)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
-from ..wire.json import KEEP_ALIVE_BESIDE_IDS
+from ..wire.json import KEEP_ALIVE_WITH_IDS
 from .answer_form import SSE
 from .exchange import Exchange
 
@@ -74,7 +74,7 @@ class StreamedAnswer(_Logged):
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
         super().__init__(exchange, log)
         beside_ids = log is not None and log.ids and exchange.framing is SSE
-        self._comment = KEEP_ALIVE_BESIDE_IDS if beside_ids else exchange.framing.keep_alive
+        self._comment = KEEP_ALIVE_WITH_IDS if beside_ids else exchange.framing.keep_alive
         self._end_mark = end_mark
 
     @property

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from ..aio.off_loop import off_loop
-from ..wire.embeddings import Vector, check_taken, embedding_list, parse_embedding, tokens_read
+from ..wire.embeddings import Vector, check_embedding_parameters, count_input_tokens, embedding_list, parse_embedding
 from ..wire.json import is_quick
 from .exchange import Exchange
 from .function_run import run_function
@@ -19,11 +19,11 @@ async def create(services: Services, exchange: Exchange) -> None:
     parsed = await off_loop(parse_embedding, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
-    check_taken(parsed.asked, embedder.takes)
+    check_embedding_parameters(parsed.asked, embedder.takes)
 
     async def answer(vectors: Sequence[Vector]) -> None:
         # OpenAI's SDKs request base64 unless their caller says otherwise.
-        told = embedding_list(parsed.model, vectors, tokens_read(parsed.asked), as_base64=parsed.base64)
+        told = embedding_list(parsed.model, vectors, count_input_tokens(parsed.asked), as_base64=parsed.base64)
         await exchange.answer(200, told)
 
     call = functools.partial(embedder.embed, parsed.asked)

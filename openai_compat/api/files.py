@@ -9,7 +9,7 @@ from ..policies.content import check_form
 from ..state.ids import new_id
 from ..stores.port import Store
 from ..stores.records import Key, StoredFile
-from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
+from ..wire.files import FORM_OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
@@ -26,7 +26,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     # Before the body is read, since it may be long.
     await _check_room(services.state.store, exchange.principal.id, limits.files)
     form = upload_form(request.header(b"content-type") or "", limits.file)
-    await exchange.feed_body(limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
+    await exchange.feed_body(limits.file + FORM_OVERHEAD, services.settings.deadlines.body, form.feed)
     upload = parse_upload(form.parts())
     created = now()
     file = StoredFile(

@@ -23,7 +23,7 @@ from ..wire.decisions.request_types import DecisionRequest
 from ..wire.decisions.serialize import DecisionResult
 from ..wire.embeddings import EmbeddingList, EmbeddingRequest
 from ..wire.errors import ErrorEnvelope
-from ..wire.files import EXPIRY, PURPOSES, DeletedFile, File, FilePage
+from ..wire.files import EXPIRY_RANGE, PURPOSES, DeletedFile, File, FilePage
 from ..wire.json import dumps
 from ..wire.models import Model, ModelList
 from ..wire.responses.event_types import StreamEvent
@@ -54,7 +54,7 @@ FORM: Final[Content] = {
                 "file": {"type": "string", "format": "binary", "minLength": 1},
                 "purpose": {"enum": list(PURPOSES)},
                 "expires_after[anchor]": {"const": "created_at"},
-                "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY[0], "maximum": EXPIRY[-1]},
+                "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY_RANGE[0], "maximum": EXPIRY_RANGE[-1]},
             },
             "required": ["file", "purpose"],
             "dependentRequired": {

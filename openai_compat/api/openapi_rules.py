@@ -9,8 +9,8 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from ..policies.limits import Limits
-from ..wire.items.types import ONLY_ASKED, VALIDATED_TYPES
-from ..wire.misplaced_parameters import NOT_OF_COMPLETIONS, NOTHING_ASKED, OF_CHAT, OF_RESPONSES
+from ..wire.items.types import ACTION_TYPES, VALIDATED_TYPES
+from ..wire.misplaced_parameters import CHAT_PARAMETERS, NO_OP_VALUES, NON_COMPLETION_PARAMETERS, RESPONSES_PARAMETERS
 from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from ..wire.responses.request_types import CHOICES, ResponseRequest
 from ..wire.responses.tool_types import CHECKED_TOOLS
@@ -38,7 +38,7 @@ def _at_least_one(*names: str) -> Schema:
 
 def _misplaced_parameters(names: Iterable[str]) -> Mapping[str, Schema]:
     """Parameters of another API: only values that request nothing are allowed."""
-    return {name: {"properties": {name: {"enum": [None, *NOTHING_ASKED.get(name, ())]}}} for name in names}
+    return {name: {"properties": {name: {"enum": [None, *NO_OP_VALUES.get(name, ())]}}} for name in names}
 
 
 def _unknown_type(known: Iterable[str]) -> Schema:
@@ -62,7 +62,7 @@ def _input_of(fields: Container[str]) -> Schema:
 
 
 _ITEM: Schema = {
-    "properties": {"type": {"not": {"enum": ["item_reference", *sorted(ONLY_ASKED)]}}},
+    "properties": {"type": {"not": {"enum": ["item_reference", *sorted(ACTION_TYPES)]}}},
     "anyOf": [_required("role"), _required("type")],
 }
 _ITEMS: Schema = {"dependentSchemas": {"items": {"properties": {"items": {"items": _ITEM}}}}}
@@ -75,12 +75,12 @@ RULES: Mapping[str, Schema] = {
             "modalities": {
                 "anyOf": [{"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}}, _required("audio")]
             },
-            **_misplaced_parameters(OF_RESPONSES),
+            **_misplaced_parameters(RESPONSES_PARAMETERS),
         },
     },
     "CompletionRequest": {
         "properties": {"suffix": NULL, "logprobs": NULL, "best_of": {"enum": [None, 1]}, "prompt": TEXTS},
-        "dependentSchemas": _misplaced_parameters(NOT_OF_COMPLETIONS),
+        "dependentSchemas": _misplaced_parameters(NON_COMPLETION_PARAMETERS),
     },
     "ResponseRequest": {
         **_input_of(ResponseRequest.model_fields),
@@ -93,7 +93,7 @@ RULES: Mapping[str, Schema] = {
                     {"properties": {"store": {"enum": [None, True]}}},
                 ]
             },
-            **_misplaced_parameters(OF_CHAT),
+            **_misplaced_parameters(CHAT_PARAMETERS),
         },
     },
     "CompactRequest": _input_of(COMPACT_FIELDS),

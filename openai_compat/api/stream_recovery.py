@@ -14,7 +14,7 @@ from ..state.conversation_locks import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
 from ..wire.errors import error_frame
-from ..wire.json import KEEP_ALIVE_BESIDE_IDS
+from ..wire.json import KEEP_ALIVE_WITH_IDS
 from .exchange import Exchange
 from .follow import CHAT, stream_events, write_followed
 from .services import Services, now
@@ -76,5 +76,5 @@ async def recover_stream(services: Services, exchange: Exchange, last_event: str
     key = Key(exchange.principal.id, identifier)
     if not identifier.startswith(CHAT) or await services.state.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
-    await write_followed(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
+    await write_followed(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_WITH_IDS)
     await exchange.end()

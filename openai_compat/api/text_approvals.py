@@ -33,7 +33,7 @@ from ..state.approvals import (
 from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
 from ..wire.json import dumps
-from ..wire.presentation import QUESTION, approval_question
+from ..wire.presentation import QUESTION_PREFIX, approval_question
 from ..wire.reducer import Item
 from ..wire.serialize_messages import chat_message
 from .services import now
@@ -153,7 +153,7 @@ def _cut(text: str, asked: Mapping[str, Approval]) -> str:
     questions = [approval_question(PendingCall(a.call_id, a.tool, a.arguments)) for a in asked.values()]
     exact = [place for question in questions if (place := text.find(question)) >= 0]
     # A client may have wrapped its lines.
-    start = min(exact) if exact else text.rfind(QUESTION, 0, min(marks))
+    start = min(exact) if exact else text.rfind(QUESTION_PREFIX, 0, min(marks))
     return text[: max(start, 0)].rstrip()
 
 

@@ -11,7 +11,7 @@ from ..agent_request import AgentRequest
 from ..agents.setting_types import check_fields
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
-from ..wire.presentation import ACTIVITY_MARK, without_activity
+from ..wire.presentation import ACTIVITY_MARK, remove_activity
 from ..wire.serialize_messages import chat_message
 
 
@@ -89,7 +89,7 @@ def _may_have_drawings(text: str) -> bool:
 
 def without_drawings(text: str) -> str:
     """Return assistant text without activity lines and folded blocks."""
-    return without_activity(_without_blocks(text)) if _may_have_drawings(text) else text
+    return remove_activity(_without_blocks(text)) if _may_have_drawings(text) else text
 
 
 def _without_blocks(text: str) -> str:

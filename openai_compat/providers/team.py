@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from ..agents.adapt import as_backend
 from ..backend import AgentBackend
 from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
-from ..wire.json import in_words
+from ..wire.json import describe_error
 from .fallback import Fallback
 from .port import ProviderSettings
 from .registry import Providers
@@ -92,7 +92,7 @@ def _first(error: ValidationError) -> str:
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] != "extra_forbidden":
-        return f"{key}: {in_words(detail) or 'it cannot be used'}"
+        return f"{key}: {describe_error(detail) or 'it cannot be used'}"
     secret = key.endswith(".api_key")
     return f"{key}: there is no such setting" + (
         ", since keys stand in the environment: 'api_key_env'" if secret else ""

@@ -17,7 +17,7 @@ from ..errors import Conflict, InvalidRequest, NotFound
 from ..events import PendingCall
 from ..stores.port import Store
 from ..stores.records import Approval, Grant, Key
-from ..wire.json import dumps, from_stored_json, is_json_object, same_json, stored_json
+from ..wire.json import dumps, from_stored_json, is_json_object, is_same_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
 """Seconds until an approval expires."""
@@ -121,7 +121,7 @@ def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
     for identifier, decision in answers.decisions.items():
         edited, asked = decision.arguments, answers.approvals[identifier].arguments
         # Programs send the displayed arguments back with every decision.
-        if not decision.approved or edited is None or edited == asked or same_json(edited, asked):
+        if not decision.approved or edited is None or edited == asked or is_same_json(edited, asked):
             continue
         if can.approvals != "edit":
             text = (

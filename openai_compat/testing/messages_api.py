@@ -92,16 +92,16 @@ class MessageTurn(TurnPlan[bytes]):
     def _written(self, item: Item) -> bytes:
         match item:
             case str():
-                return self._in("text") + self._blocks.texts([item])
+                return self._in("text") + self._blocks.add_texts([item])
             case TextDelta(text=text):
-                return self._in("text") + self._blocks.texts([text])
+                return self._in("text") + self._blocks.add_texts([text])
             case ReasoningDelta(text=text):
-                return self._in("thinking") + self._blocks.delta("thinking_delta", "thinking", text)
+                return self._in("thinking") + self._blocks.add_delta("thinking_delta", "thinking", text)
             case ToolCallStarted(call_id=call_id, name=name):
                 closed, self._open = self._end(), "tool_use"
                 return closed + self._blocks.start({"type": "tool_use", "id": call_id, "name": name, "input": {}})
             case ToolCallDelta(arguments=arguments):
-                return self._blocks.delta("input_json_delta", "partial_json", arguments)
+                return self._blocks.add_delta("input_json_delta", "partial_json", arguments)
             case ToolCallReady():
                 return self._end()
             case UsageReported():

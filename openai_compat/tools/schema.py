@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Validation
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from ..agents.describe import describe
-from ..wire.json import in_words
+from ..wire.json import describe_error
 from .docstring import read_docstring
 from .tool_error import ToolError
 
@@ -106,7 +106,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)
     lines = [
-        f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {in_words(problem) or problem['msg']}"
+        f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {describe_error(problem) or problem['msg']}"
         for problem in found
     ]
     more = [f"… and {len(lines) - PROBLEMS} more"] if len(lines) > PROBLEMS else []

@@ -32,7 +32,7 @@ from ..events import AgentEvent, Paused, PendingCall
 from ..messages import ToolMessage
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id
-from ..wire.reducer import LARGE, Item, Texts, size_of
+from ..wire.reducer import LARGE_ITEM, Item, Texts, size_of
 from .awaited_calls import AwaitedCall, brought_before
 from .event_contract import BROKEN, EventContract
 from .hooked_run import HookedRun, cancelled_by
@@ -352,7 +352,7 @@ class AgentRun:
                     queue.append(item)
                     if self._hooked is not None:
                         self._hooked.event(item)
-                    if size >= LARGE:
+                    if size >= LARGE_ITEM:
                         self._full = True
                     if len(queue) == 1:
                         self._wake.offer()
@@ -393,7 +393,7 @@ class AgentRun:
             if self._contract.finished:  # no later item would have to wait for room
                 self._wake.set()
             else:
-                self._full = self._full or max(map(size_of, marked), default=0) >= LARGE
+                self._full = self._full or max(map(size_of, marked), default=0) >= LARGE_ITEM
                 self._wake.offer()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:

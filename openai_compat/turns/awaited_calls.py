@@ -8,7 +8,7 @@ from ..agent_request import AgentRequest, Decision, Resume
 from ..aio.timers import new_waiter
 from ..events import PendingCall
 from ..messages import AssistantMessage, ToolCall, ToolMessage
-from ..wire.json import same_json
+from ..wire.json import is_same_json
 
 
 class AwaitedCall:
@@ -56,7 +56,7 @@ def brought_before(request: AgentRequest, call: PendingCall, used: list[str]) ->
         return None
     answers = _answers(resume, call)
     for call_id, asked in resume.calls.items() if call.waits_for == "approval" else _calls(request):
-        same = asked.name == call.name and same_json(asked.arguments, call.arguments)
+        same = asked.name == call.name and is_same_json(asked.arguments, call.arguments)
         if same and call_id in answers and call_id not in used:
             used.append(call_id)
             return answers[call_id]

@@ -37,7 +37,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..wire.json import same_json
+from ..wire.json import is_same_json
 from ..wire.utf16 import HalfJoiner, has_halves, join_event_texts, join_halves
 from .event_fields import declared_fields
 from .stop_sequences import StopScanner
@@ -355,7 +355,7 @@ class EventContract:
             raise _order("The agent told of one tool call that it is two different ones.")
         sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
         whole = whole if whole.isascii() else join_halves(whole)
-        if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
+        if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not is_same_json(sent, whole):
             raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 
     def _client_calls(self) -> list[tuple[str, _OpenCall]]:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from ..errors import InvalidRequest
 from .chat.request_types import Metadata, WireModel
 from .items.parse import NewId, input_items
-from .items.types import ONLY_ASKED, ItemInput
+from .items.types import ACTION_TYPES, ItemInput
 from .json import check_length, parse_object, validate
 
 MAX_ITEMS = 20
@@ -96,7 +96,7 @@ def _to_items(sent: list[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any]
         if item["type"] == "item_reference":
             text = "Items are added as they are, not by reference."
             raise InvalidRequest(text, param=f"items[{index}].type", code="invalid_value")
-        if item["type"] in ONLY_ASKED:
+        if item["type"] in ACTION_TYPES:
             text = f"A '{item['type']}' asks something of a response, and is no part of a conversation."
             raise InvalidRequest(text, param=f"items[{index}].type", code="invalid_value")
     return items

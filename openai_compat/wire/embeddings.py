@@ -87,7 +87,7 @@ def parse_embedding(body: bytes) -> ParsedEmbedding:
     return ParsedEmbedding(wire.model, asked, wire.encoding_format == "base64")
 
 
-def check_taken(asked: EmbeddingInput, takes: frozenset[str]) -> None:
+def check_embedding_parameters(asked: EmbeddingInput, takes: frozenset[str]) -> None:
     """Raise InvalidRequest for a sent parameter that the embed function does not accept."""
     if asked.tokens and "tokens" not in takes:
         text = "This model takes texts, not tokens."
@@ -155,7 +155,7 @@ class EmbeddingInput:
         return len(self.texts) or len(self.tokens)
 
 
-def tokens_read(asked: EmbeddingInput) -> int:
+def count_input_tokens(asked: EmbeddingInput) -> int:
     """Return the number of input tokens: exact for token lists, estimated for texts."""
     texts = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in asked.texts])
     return texts + sum(map(len, asked.tokens))

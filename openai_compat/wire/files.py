@@ -17,7 +17,7 @@ Purpose = Literal["assistants", "batch", "fine-tune", "vision", "user_data", "ev
 PURPOSES: tuple[str, ...] = get_args(Purpose)
 
 DAY = 24 * 3600
-EXPIRY = range(3600, 30 * DAY + 1)
+EXPIRY_RANGE = range(3600, 30 * DAY + 1)
 """Allowed lifetimes of a file, in seconds."""
 
 
@@ -52,7 +52,7 @@ class DeletedFile(TypedDict):
     deleted: Literal[True]
 
 
-OVERHEAD = 64 * 1024
+FORM_OVERHEAD = 64 * 1024
 """Bytes that a form may have in addition to the file."""
 
 MAX_FIELD = 1024
@@ -104,8 +104,8 @@ def _expires_after(parts: Mapping[str, FormPart]) -> int | None:
         raise InvalidRequest("Files can expire after 'created_at' only.", param=anchor, code="invalid_value")
     sent = _require_part(parts, seconds).text
     # `isdigit` alone accepts digits of other scripts, and `int` would be slow on a million digits.
-    if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY:
-        text = f"Files can expire after {EXPIRY[0]} to {EXPIRY[-1]} seconds."
+    if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY_RANGE:
+        text = f"Files can expire after {EXPIRY_RANGE[0]} to {EXPIRY_RANGE[-1]} seconds."
         raise InvalidRequest(text, param=seconds, code="invalid_value")
     return int(sent)
 

@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_VALUES = 100_000
 """Maximum number of values in one message, nested ones included. A text is one value of any length; object keys do not count."""
 
-QUICK = 5_000
+QUICK_VALUES = 5_000
 QUICK_BYTES = 1 << 20
 """JSON with at most this many values and bytes is decoded on the event loop, since that blocks it only briefly."""
 
@@ -45,7 +45,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 """An SSE comment: clients skip lines that begin with a colon (WHATWG HTML). The blank line serves clients that read
 block by block."""
 
-KEEP_ALIVE_BESIDE_IDS = b": keep-alive\n"
+KEEP_ALIVE_WITH_IDS = b": keep-alive\n"
 """The keep-alive of streams whose events have ids. After the first id, openai-python takes every further blank line for the
 end of an event, here one without data, and fails."""
 
@@ -107,7 +107,7 @@ _LENGTH_WORDINGS: Mapping[str, tuple[str, str]] = {
 def is_quick(data: bytes) -> bool:
     """True if the JSON decodes in negligible time. An estimate, made for each request; a wrong one does no harm."""
     # A value takes at least two bytes.
-    return len(data) <= 2 * QUICK or (len(data) <= QUICK_BYTES and data.count(b",") <= QUICK)
+    return len(data) <= 2 * QUICK_VALUES or (len(data) <= QUICK_BYTES and data.count(b",") <= QUICK_VALUES)
 
 
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
@@ -240,7 +240,7 @@ def _to_invalid_request(detail: ErrorDetails, param: str) -> InvalidRequest:
     if kind == "too_short" and param == "messages":  # treated like messages without one from the user
         return InvalidRequest("No user message found in 'messages'.", param=shown)
     code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
-    message = in_words(detail) or "it cannot be used"
+    message = describe_error(detail) or "it cannot be used"
     return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
 
 
@@ -263,7 +263,7 @@ def _error_path(detail: ErrorDetails, value: Any) -> str:
     return path.lstrip(".")
 
 
-def in_words(detail: ErrorDetails) -> str | None:
+def describe_error(detail: ErrorDetails) -> str | None:
     """Describe the error in plain words; None for error types that JSON values cannot cause."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _LENGTH_WORDINGS:
@@ -400,7 +400,7 @@ def is_json_object(text: str) -> bool:
         return False
 
 
-def same_json(one: str, other: str) -> bool:
+def is_same_json(one: str, other: str) -> bool:
     """True if two texts are equal as JSON, regardless of formatting."""
     try:
         return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)

@@ -44,7 +44,7 @@ def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
     Also raises for extension types, keys that are not text, more than `MAX_DEPTH` levels, or more than `values` values.
     Without the `msgpack` package, the code is `msgpack_not_installed`.
     """
-    package = check_installed()
+    package = import_msgpack()
     _check_limits(data, values)
     size = len(data)
     # Not `max_buffer_size`: it is an option of Unpacker and makes `unpackb` fail on every message.
@@ -58,7 +58,7 @@ def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def check_installed() -> Any:
+def import_msgpack() -> Any:
     """Import the `msgpack` package. Raises InvalidRequest (`msgpack_not_installed`)."""
     try:
         return importlib.import_module("msgpack")

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 
-OF_CHAT: Mapping[str, str] = {
+CHAT_PARAMETERS: Mapping[str, str] = {
     "messages": "Responses take 'input'.",
     "response_format": "Responses take 'text.format'.",
     "max_tokens": "Responses take 'max_output_tokens'.",
@@ -27,7 +27,7 @@ OF_CHAT: Mapping[str, str] = {
 }
 """Chat parameters, each with its equivalent in the Responses API."""
 
-OF_RESPONSES: Mapping[str, str] = {
+RESPONSES_PARAMETERS: Mapping[str, str] = {
     "input": "Chat completions take 'messages'.",
     "instructions": "Chat completions take a message with the role 'developer' in 'messages'.",
     "max_output_tokens": "Chat completions take 'max_completion_tokens'.",
@@ -37,14 +37,14 @@ OF_RESPONSES: Mapping[str, str] = {
 }
 """Responses parameters, each with its equivalent in chat."""
 
-NOT_OF_COMPLETIONS: Mapping[str, str] = {
+NON_COMPLETION_PARAMETERS: Mapping[str, str] = {
     "max_completion_tokens": "Completions take 'max_tokens'.",
     "max_output_tokens": "Completions take 'max_tokens'.",
     "response_format": "Completions have no form: use POST /v1/chat/completions.",
     "tools": "Completions have no tools: use POST /v1/chat/completions.",
 }
 
-NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
+NO_OP_VALUES: Mapping[str, tuple[Any, ...]] = {
     "background": (False,),
     "logprobs": (False,),
     "modalities": (["text"],),
@@ -60,6 +60,6 @@ def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None
     for name, advice in instead.items():
         value = raw.get(name)
         # Some clients send every parameter they know, set to the value that changes nothing.
-        if value is not None and value not in NOTHING_ASKED.get(name, ()):
+        if value is not None and value not in NO_OP_VALUES.get(name, ()):
             text = f"'{name}' is not a parameter here. {advice}"
             raise InvalidRequest(text, param=name, code="unsupported_parameter")

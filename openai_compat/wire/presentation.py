@@ -35,7 +35,7 @@ from .reducer import BETWEEN_MESSAGES, Item, Texts
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 """Where users see the agent's activity: in a status line (drawn by Open WebUI), nowhere, or in the answer."""
 
-TOOL = "tool"
+TOOL_KIND = "tool"
 """The `kind` of Progress events about the agent's own tools; their id is the call's id."""
 
 ACTIVITY_MARK = "\N{GEAR}"
@@ -132,11 +132,11 @@ class Presentation:
             return ()
         if isinstance(item, ToolResult):
             name = self._tool_names.get(item.call_id, "tool")
-            return self._show_activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
+            return self._show_activity(Progress(TOOL_KIND, item.call_id, tool_ended_line(item, name), done=True))
         if item.call_id not in self._tool_names:  # the client's own tools
             return (item,) if self._call_order is None else self._call_order.show(item)
         if isinstance(item, ToolCallReady):
-            return self._show_activity(Progress(TOOL, item.call_id, tool_running(item.name)))
+            return self._show_activity(Progress(TOOL_KIND, item.call_id, tool_running_line(item.name)))
         return ()
 
     def _show_activity(self, progress: Progress) -> Sequence[Item]:
@@ -153,7 +153,7 @@ class Presentation:
                 assert_never(self._visibility)
 
 
-def without_activity(text: str) -> str:
+def remove_activity(text: str) -> str:
     """Remove activity lines from the text of replayed history. Linear: each character is scanned a few times at most."""
     kept: list[str] = []
     end = 0
@@ -173,21 +173,21 @@ def without_activity(text: str) -> str:
     return "".join([*kept, text[end:]])
 
 
-def tool_running(name: str) -> str:
+def tool_running_line(name: str) -> str:
     """Return the status line for a running tool."""
     return f"Running {name} …"
 
 
-def tool_ended(result: ToolResult, name: str) -> str:
+def tool_ended_line(result: ToolResult, name: str) -> str:
     """Return the status line for a finished tool."""
     outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
     return f"{name} {outcome}"
 
 
-QUESTION = "May I run "
+QUESTION_PREFIX = "May I run "
 """Prefix of every approval question in text."""
 
 
 def approval_question(call: PendingCall) -> str:
     """Return an approval question as text, for clients with no other way to ask users."""
-    return f"{QUESTION}{call.name} with {call.arguments}? Answer yes, no or always."
+    return f"{QUESTION_PREFIX}{call.name} with {call.arguments}? Answer yes, no or always."

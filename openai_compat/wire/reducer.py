@@ -35,7 +35,7 @@ Item: TypeAlias = AgentEvent | str
 BETWEEN_MESSAGES = "\n\n"
 """Separator between two messages of an agent in formats that have only one message."""
 
-LARGE = 4096
+LARGE_ITEM = 4096
 """Size of an item that fills a buffer on its own: a buffer must not hold 256 pictures."""
 
 

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat.agents.worker_thread import BUFFER, ThreadRun
-from openai_compat.wire.reducer import LARGE
+from openai_compat.wire.reducer import LARGE_ITEM
 from tests.support.stepping import agent_threads, eventually
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ async def test_a_large_item_fills_the_buffer_by_itself() -> None:
     def pictures() -> Generator[str]:
         for _ in range(20):
             made[0] += 1
-            yield "x" * LARGE
+            yield "x" * LARGE_ITEM
 
     read = 0
     async for _ in ThreadRun(pictures).items():

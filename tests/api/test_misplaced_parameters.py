@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from openai_compat.wire.misplaced_parameters import NOT_OF_COMPLETIONS, OF_CHAT, OF_RESPONSES
+from openai_compat.wire.misplaced_parameters import CHAT_PARAMETERS, NON_COMPLETION_PARAMETERS, RESPONSES_PARAMETERS
 from tests.connecting import Http, in_process
 from tests.requirements import requirement
 from tests.support.agents import Says
@@ -77,5 +77,5 @@ async def test_what_asks_for_nothing_more_is_taken(http: Http, path: str, harmle
 
 async def test_every_parameter_of_the_tables_is_tried_here() -> None:
     tried: dict[str, set[str]] = {path: {name for at, name, _, _ in TOLD if at == path} for path in BODIES}
-    tables = (OF_CHAT, OF_RESPONSES, NOT_OF_COMPLETIONS)
+    tables = (CHAT_PARAMETERS, RESPONSES_PARAMETERS, NON_COMPLETION_PARAMETERS)
     assert [tried[path] for path in BODIES] == [set(table) for table in tables]

@@ -52,7 +52,7 @@ def parsed(**fields: Any) -> ParsedResponse:
 def kept(item: Json) -> tuple[Json, ...]:
     """The input that is stored for an item; empty if the item has an empty part."""
     try:
-        return parsed(input=[item]).kept
+        return parsed(input=[item]).conversation_items
     except InvalidRequest as error:
         if NOTHING_IN_THEM not in error.message:
             raise
@@ -102,7 +102,7 @@ def repeated(request: ParsedResponse) -> None:
 def test_a_trigger_is_for_the_agent_and_no_part_of_the_conversation() -> None:
     request = with_context(parsed(input=[{"role": "user", "content": "hi"}, {"type": "compaction_trigger"}]), [])
     assert [item["type"] for item in request.request.raw_items or ()] == ["message", "compaction_trigger"]
-    assert [item["type"] for item in request.kept] == ["message"]
+    assert [item["type"] for item in request.conversation_items] == ["message"]
 
 
 @pytest.mark.anyio

@@ -41,7 +41,7 @@ from openai_compat import (
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
 from openai_compat.messages import ToolMessage, UserMessage
-from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
+from openai_compat.wire.anthropic_messages.conversation import EMPTY_ANSWER_TEXT
 from openai_compat.wire.anthropic_messages.serialize import FILTERED
 from openai_compat_adapters.testing import listening
 from tests.clients.programs import need_terminal_programs
@@ -220,7 +220,7 @@ def test_an_agent_that_finds_fault_with_a_request_runs_once(serve: Serve, claude
 @pytest.mark.parametrize(
     ("item", "shown"),
     [
-        (ReasoningDelta("Hm."), NOTHING_SAID),
+        (ReasoningDelta("Hm."), EMPTY_ANSWER_TEXT),
         (RefusalDelta("I will not."), "I will not."),
         (Finished("content_filter"), FILTERED),
     ],

@@ -61,7 +61,7 @@ from openai_compat.stores import sql_turns, sqlite
 from openai_compat.stores.postgres import Options as PostgresOptions
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
-from openai_compat.wire.chat.parse import FOR_AGENTS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
+from openai_compat.wire.chat.parse import EXTRA_PARAMETERS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
 from openai_compat.wire.chat.request_types import ChatCompletionRequest
 from openai_compat.wire.json import dumps
 from openai_compat.wire.responses.event_order import ITEMS, RESPONSE, SPEECH, START
@@ -394,7 +394,7 @@ def test_every_endpoint_is_in_the_table() -> None:
 def test_extra_is_where_the_table_says_what_means_nothing_to_the_server_is() -> None:
     rows = {name(row[0]) for row in table("http.md", "parameter") if row[2] == "in `extra`"}
 
-    assert rows == set(FOR_AGENTS)
+    assert rows == set(EXTRA_PARAMETERS)
 
 
 def test_the_endpoints_of_kept_objects_take_what_their_tables_say() -> None:

@@ -18,7 +18,7 @@ from openai_compat.backends.subprocess.redaction import Redaction
 from openai_compat.policies.housekeeping import _user_says
 from openai_compat.policies.messages import without_drawings
 from openai_compat.turns.stop_sequences import StopScanner
-from openai_compat.wire.presentation import without_activity
+from openai_compat.wire.presentation import remove_activity
 from tests.requirements import requirement
 from tests.trust.expressions import Matcher, TooManySteps, literals
 
@@ -190,7 +190,7 @@ def looked_at(work: Callable[[str], str], text: str) -> int:
 
 
 @requirement("text.linear")
-@pytest.mark.parametrize("work", [without_drawings, without_activity])
+@pytest.mark.parametrize("work", [without_drawings, remove_activity])
 @given(
     before=st.lists(st.sampled_from(DRAWN), max_size=3).map("".join),
     again=st.lists(st.sampled_from(DRAWN), min_size=1, max_size=4).map("".join),
@@ -211,7 +211,7 @@ BLOCK = re.compile(
 
 @given(st.lists(st.sampled_from(DRAWN), max_size=12).map("".join))
 def test_lines_of_activity_are_what_one_would_write_as_an_expression(text: str) -> None:
-    assert without_activity(text) == ACTIVITY.sub("", text)
+    assert remove_activity(text) == ACTIVITY.sub("", text)
 
 
 TAGS = [

@@ -15,7 +15,7 @@ from openai_compat.agents.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.aio.timers import asyncio_loop, new_wake_event
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.turns.agent_run import BUFFER
-from openai_compat.wire.reducer import LARGE
+from openai_compat.wire.reducer import LARGE_ITEM
 from tests.loops import anyio_backend as anyio_backend
 from tests.support.exchanges import Recorder, answer, chat
 from tests.support.stepping import agent_threads, eventually, tasks
@@ -86,7 +86,9 @@ async def test_a_plain_generator_is_never_further_ahead_either() -> None:
     assert texts(sent) == "x" * 3000
 
 
-@pytest.mark.parametrize("large", ["x" * LARGE, TextDelta("x" * LARGE), MediaDelta(b"x" * LARGE, "image/png")])
+@pytest.mark.parametrize(
+    "large", ["x" * LARGE_ITEM, TextDelta("x" * LARGE_ITEM), MediaDelta(b"x" * LARGE_ITEM, "image/png")]
+)
 async def test_large_items_do_not_pile_up(large: Any) -> None:
     made = 0
 

@@ -16,12 +16,12 @@ from ...state.agent_state import resume_state
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...turns.slots import NoSlot
-from ...wire.anthropic_messages.asked_again import AskedFor
+from ...wire.anthropic_messages.asked_again import WantedAnswer
 from ...wire.anthropic_messages.parse import (
     ParsedMessages,
-    check_can,
+    check_messages_capabilities,
     parse_messages_request,
-    refuse_server_tools,
+    resolve_server_tools,
 )
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json import is_quick
@@ -59,7 +59,7 @@ class MessagesEndpoint:
         form = self._form(services, exchange.request, parsed, refuses=session is None)
         if request.sampling.max_tokens == 0:  # warms the prompt cache, which is up to the model
             services.models.check(request.model, exchange.principal)
-            await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty())
+            await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty_response())
             return
         task = None if housekeeping is None else task_of(exchange.request, request)
         if housekeeping is not None and task is not None:
@@ -172,7 +172,7 @@ class _Answering:
         return draft
 
 
-async def _tell_again(turn: SentTurn, exchange: Exchange, asked: AskedFor, form: MessageForm) -> None:
+async def _tell_again(turn: SentTurn, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
     """Answer a repeated request, whose first answer may have been lost."""
     try:
         await turn.tell(exchange, asked, form)
@@ -192,10 +192,10 @@ async def _checked(
         conversation.check_complete()
     else:  # calls without a result have theirs in the stored conversation
         conversation.check_end()
-    check_can(parsed, can)
+    check_messages_capabilities(parsed, can)
     request = parsed.request
     if parsed.server_tools:
-        request = refuse_server_tools(parsed, await own_tool_names(backend, request), can)
+        request = resolve_server_tools(parsed, await own_tool_names(backend, request), can)
     if parsed.tool_places:
         await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
     if draft is not None:

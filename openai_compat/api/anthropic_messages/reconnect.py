@@ -19,7 +19,7 @@ from ...errors import Conflict, OpenAICompatError
 from ...http import ResponseBody
 from ...policies.disconnect import Disconnect
 from ...state.event_log import EventLog
-from ...wire.anthropic_messages.asked_again import AskedFor, RestOfAnswer, asked_for, whole_answer
+from ...wire.anthropic_messages.asked_again import RestOfAnswer, WantedAnswer, fold_answer, wanted_answer
 from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.parse import ParsedMessages
 from ...wire.anthropic_messages.serialize import MessageForm
@@ -153,7 +153,7 @@ class SentTurn:
             return False
         return exchange.failed if exchange.status >= 400 else self._error is not None or exchange.complete
 
-    async def tell(self, exchange: Exchange, asked: AskedFor, form: MessageForm) -> None:
+    async def tell(self, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
         """Answer a repeated request, from the beginning or after the part that its client still has."""
         self._followers += 1
         if self._work is not None:
@@ -189,7 +189,7 @@ class SentTurn:
         elif streams:
             await exchange.end()
         else:
-            good, body = whole_answer(frames)
+            good, body = fold_answer(frames)
             await exchange.answer(200 if good else 500, body, *([] if good else [("X-Should-Retry", "false")]))
 
 
@@ -208,12 +208,12 @@ class SentTurns:
 
     async def asked(
         self, exchange: Exchange, session: str, parsed: ParsedMessages, *, long: bool
-    ) -> tuple[SentKey, AskedFor] | None:
+    ) -> tuple[SentKey, WantedAnswer] | None:
         """Identify a request of Claude Code. None if replay is off, or a thread or an idempotency key identifies it already."""
         http = exchange.request
         if not self.seconds or parsed.thread is not None or http.header(b"idempotency-key") is not None:
             return None
-        asked = await off_loop(asked_for, parsed.body, long=long)
+        asked = await off_loop(wanted_answer, parsed.body, long=long)
         return SentKey(exchange.principal.id, session, http.header(BESIDE) or "", asked.digest), asked
 
     def find(self, services: Services, key: SentKey, *, streams: bool) -> SentTurn | None:

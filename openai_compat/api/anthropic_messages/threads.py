@@ -18,7 +18,7 @@ from ...messages import Message
 from ...state.conversation_locks import stored_items
 from ...state.ids import new_id
 from ...stores.port import AgentState, Key, Replay, StoredResponse
-from ...wire.anthropic_messages.parse import ParsedMessages, continued
+from ...wire.anthropic_messages.parse import ParsedMessages, with_history
 from ...wire.items.parse import parse_items
 from ...wire.json import from_stored_json, stored_json
 from ...wire.reducer import FinalMessage
@@ -101,7 +101,7 @@ async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> An
     before = await off_loop(
         lambda: parse_items([from_stored_json(item.body) for item in chain.items]), long=len(chain.items) > MANY
     )
-    whole = await off_loop(continued, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
+    whole = await off_loop(with_history, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
     return AnsweredThread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
 
 

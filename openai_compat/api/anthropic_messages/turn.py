@@ -106,7 +106,7 @@ class AnthropicTurn(TurnPlan[bytes]):
 
     def not_committed(self) -> None:
         """Take back the end of the answer: an error follows."""
-        self.writer.take_back_end()
+        self.writer.undo_end()
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation has to be unlocked first."""
@@ -117,7 +117,7 @@ class AnthropicTurn(TurnPlan[bytes]):
 
 async def fail_message(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
     """Answer with an error that does not make Claude Code run the agent again."""
-    closing = turn.writer.broken() if turn is not None and exchange.streaming else b""
+    closing = turn.writer.events_before_error() if turn is not None and exchange.streaming else b""
     await exchange.fail(as_told(exchange, error), closing)
 
 

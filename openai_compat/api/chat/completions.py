@@ -261,7 +261,7 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     def whole(self) -> bytes:
         """The body of a whole answer, with all shown choices."""
-        return self._form.whole(list(map(Reducer.message, self._shown)))
+        return self._form.whole_response(list(map(Reducer.message, self._shown)))
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation or the log has to be released first."""
@@ -361,4 +361,4 @@ async def answer_with_text(exchange: Exchange, form: ChatForm | CompletionForm, 
     else:
         reducer = Reducer()
         reducer.feed(items)
-        await exchange.answer(200, form.whole([reducer.message()]))
+        await exchange.answer(200, form.whole_response([reducer.message()]))

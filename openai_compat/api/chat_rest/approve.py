@@ -19,9 +19,9 @@ from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...stores.port import Store
 from ...stores.records import Approval, Key
-from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
+from ...wire.chat_rest.forms import DeltaForm, FinishedTurn, TurnForm, WholeForm
 from ...wire.chat_rest.serialize import TurnRecord
-from ...wire.chat_rest.serialize_agentic import Agentic
+from ...wire.chat_rest.serialize_agentic import AgenticForm
 from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
 from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
@@ -124,11 +124,11 @@ async def _go_on(
 def _form(models: Models, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
     answer = partial(_answer, asked, found)
     if not asked.stream:
-        return Whole(answer)
-    return Agentic(session_of(models, work, "", None)) if agentic else Pieces(answer)
+        return WholeForm(answer)
+    return AgenticForm(session_of(models, work, "", None)) if agentic else DeltaForm(answer)
 
 
-def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAnswer:
+def _answer(asked: ApproveRequest, found: Approval, turned: FinishedTurn) -> ApproveAnswer:
     call = turned.record.calls.get(found.call_id)
     return {
         "success": True,

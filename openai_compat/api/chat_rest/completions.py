@@ -7,9 +7,9 @@ from typing import Any
 
 from ...messages import TextPart, UserMessage
 from ...stores.records import Key
-from ...wire.chat_rest.forms import Pieces, Turned, Whole
-from ...wire.chat_rest.parse import said
-from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion
+from ...wire.chat_rest.forms import DeltaForm, FinishedTurn, WholeForm
+from ...wire.chat_rest.parse import to_message
+from ...wire.chat_rest.types import CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion, TurnRequest
 from ..exchange import Exchange
 from ..services import Services
 from .lookup import unknown_conversation
@@ -37,13 +37,13 @@ async def quick(services: Services, exchange: Exchange) -> None:
 
     async def answer(asked: QuickRequest) -> None:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
-        await run_and_answer(services, exchange, work, Whole(_quick_answer), stream=False)
+        await run_and_answer(services, exchange, work, WholeForm(_quick_answer), stream=False)
 
     await handle_turn_request(services, exchange, QuickRequest, answer)
 
 
 async def _complete(services: Services, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
-    messages = tuple([said(message) for message in asked.messages])
+    messages = tuple([to_message(message) for message in asked.messages])
     async with AsyncExitStack() as stack:
         draft = None
         if asked.conversation_id is not None:
@@ -51,16 +51,18 @@ async def _complete(services: Services, exchange: Exchange, asked: CompletionsRe
             draft = await stack.enter_async_context(await services.state.locks.lock(key, unknown_conversation))
         work = await prepare_turn(services, exchange, asked, messages, draft)
 
-        def more(turned: Turned) -> dict[str, Any]:
+        def more(turned: FinishedTurn) -> dict[str, Any]:
             return _more(asked, work, turned, smart=smart)
 
         form = (
-            Pieces(more) if asked.stream else Whole(lambda turned: {**_answer(exchange, work, turned), **more(turned)})
+            DeltaForm(more)
+            if asked.stream
+            else WholeForm(lambda turned: {**_answer(exchange, work, turned), **more(turned)})
         )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
-def _quick_answer(turned: Turned) -> QuickAnswer:
+def _quick_answer(turned: FinishedTurn) -> QuickAnswer:
     return {
         "content": turned.assistant["content"],
         "model": turned.model,
@@ -69,7 +71,7 @@ def _quick_answer(turned: Turned) -> QuickAnswer:
     }
 
 
-def _answer(exchange: Exchange, work: PreparedTurn, turned: Turned) -> RestCompletion:
+def _answer(exchange: Exchange, work: PreparedTurn, turned: FinishedTurn) -> RestCompletion:
     return {
         "id": work.id,
         "provider": turned.provider,
@@ -81,7 +83,7 @@ def _answer(exchange: Exchange, work: PreparedTurn, turned: Turned) -> RestCompl
     }
 
 
-def _more(asked: Asked, work: PreparedTurn, turned: Turned, *, smart: bool) -> dict[str, Any]:
+def _more(asked: TurnRequest, work: PreparedTurn, turned: FinishedTurn, *, smart: bool) -> dict[str, Any]:
     """The optional fields of an answer."""
     found: dict[str, Any] = {}
     if work.conversation is not None:

@@ -11,8 +11,8 @@ from ...state.approvals import withdraw
 from ...state.conversation_locks import stored_items
 from ...state.ids import new_id
 from ...stores.records import Key
-from ...wire.chat_rest.parse import cursor, labels, parse_list
-from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
+from ...wire.chat_rest.parse import encode_cursor, labels, parse_list
+from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso_time, message_id
 from ...wire.chat_rest.types import (
     ConversationAnswer,
     ConversationExport,
@@ -54,7 +54,7 @@ async def list_conversations(services: Services, exchange: Exchange) -> None:
     answer: ConversationList = {
         "conversations": [shown(one) for one in found],
         "total": shelf.total,
-        "nextCursor": cursor(found[-1].touched, found[-1].id) if more else None,
+        "nextCursor": encode_cursor(found[-1].touched, found[-1].id) if more else None,
     }
     await exchange.answer(200, dumps(answer))
 
@@ -159,7 +159,7 @@ async def export(services: Services, exchange: Exchange, conversation: str) -> N
         text = ("\n\n".join(parts) + "\n").encode("utf-8", "replace")
         await exchange.answer(200, text, ("Content-Type", "text/markdown; charset=utf-8"), named)
         return
-    whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
+    whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso_time(now())}
     await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
 
 

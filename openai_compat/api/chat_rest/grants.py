@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import NotFound
 from ...stores.records import Key
-from ...wire.chat_rest.serialize import iso
+from ...wire.chat_rest.serialize import iso_time
 from ...wire.chat_rest.types import GrantEntry
 from ...wire.json import dumps, from_stored_json
 from ..exchange import Exchange
@@ -20,7 +20,7 @@ async def list_grants(services: Services, exchange: Exchange) -> None:
             agent=grant.agent,
             tool=grant.tool,
             allow=from_stored_json(grant.body),
-            createdAt=iso(grant.created),
+            createdAt=iso_time(grant.created),
         )
         for grant in found
     ]

@@ -11,7 +11,7 @@ from ...state.conversation_locks import Draft
 from ...stores.port import Store
 from ...stores.records import Approval, Conversation, Item, Key
 from ...tools import Toolbox
-from ...wire.chat_rest.serialize import conversation_of, decode_arguments, iso, messages_of, title_from
+from ...wire.chat_rest.serialize import conversation_of, decode_arguments, iso_time, messages_of, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
 from ..services import logger
@@ -42,7 +42,7 @@ def shown(found: Conversation) -> RestConversation:
 
 def shown_messages(found: Conversation) -> list[Message]:
     """The API's representation of a conversation's stored items."""
-    return messages_of(found.id, read_items(found.items), iso(found.created))
+    return messages_of(found.id, read_items(found.items), iso_time(found.created))
 
 
 def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
@@ -67,8 +67,8 @@ def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> Pe
         "conversationId": approval.conversation,
         "securityLevel": "dangerous" if dangerous else "moderate",
         "status": "pending",
-        "createdAt": iso(approval.created),
-        "expiresAt": iso(approval.expires),
+        "createdAt": iso_time(approval.created),
+        "expiresAt": iso_time(approval.expires),
     }
 
 

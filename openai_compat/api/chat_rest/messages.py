@@ -8,8 +8,8 @@ from typing import Any
 from ...errors import OpenAICompatError
 from ...messages import TextPart, UserMessage
 from ...stores.records import Key
-from ...wire.chat_rest.forms import Pieces, Turned, Whole
-from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
+from ...wire.chat_rest.forms import DeltaForm, FinishedTurn, WholeForm
+from ...wire.chat_rest.serialize_agentic import AgenticForm, AgenticSession, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
 from ..exchange import Exchange
 from ..services import Models, Services
@@ -44,14 +44,14 @@ async def _message(services: Services, exchange: Exchange, conversation: str, as
     async with await services.state.locks.lock(Key(exchange.principal.id, conversation), unknown_conversation) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = (
-            Pieces(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
+            DeltaForm(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
             if asked.stream
-            else Whole(lambda turned: {**_answer(turned), **_more(asked, work, turned)})
+            else WholeForm(lambda turned: {**_answer(turned), **_more(asked, work, turned)})
         )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
-def _answer(turned: Turned) -> MessageAnswer:
+def _answer(turned: FinishedTurn) -> MessageAnswer:
     return {
         "userMessage": turned.user,
         "assistantMessage": turned.assistant,
@@ -61,7 +61,7 @@ def _answer(turned: Turned) -> MessageAnswer:
     }
 
 
-def _ids(turned: Turned) -> dict[str, Any]:
+def _ids(turned: FinishedTurn) -> dict[str, Any]:
     """The fields of a stream's last piece: the client has the texts already."""
     return {
         "messageId": turned.assistant["id"],
@@ -70,7 +70,7 @@ def _ids(turned: Turned) -> dict[str, Any]:
     }
 
 
-def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
+def _more(asked: MessageRequest, work: PreparedTurn, turned: FinishedTurn) -> dict[str, Any]:
     """The fields about the agent's tools; always present for requests to `/with-tools`."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
@@ -95,13 +95,13 @@ async def _agentic(services: Services, exchange: Exchange, conversation: str, as
     key = Key(exchange.principal.id, conversation)
     async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
-        form = Agentic(session_of(services.models, work, asked.content, asked))
+        form = AgenticForm(session_of(services.models, work, asked.content, asked))
         await run_and_answer(services, exchange, work, form, stream=True, failed=failed)
 
 
-def session_of(models: Models, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
+def session_of(models: Models, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> AgenticSession:
     """The session of an agentic turn, before the turn begins."""
-    return Session(
+    return AgenticSession(
         id=work.id,
         conversation=work.conversation or "",
         goal=goal,

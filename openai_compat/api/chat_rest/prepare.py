@@ -19,8 +19,8 @@ from ...state.approvals import Binding, settings_of, superseded
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...wire.chat_rest.parse import LABELS, agent_request
-from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of
-from ...wire.chat_rest.types import Asked, ToolMessageRequest
+from ...wire.chat_rest.serialize import TurnRecord, iso_time, messages_of
+from ...wire.chat_rest.types import ToolMessageRequest, TurnRequest
 from ...wire.conversation_rules import check_conversation
 from ...wire.serialize_messages import chat_message
 from ..exchange import Exchange
@@ -70,7 +70,7 @@ def agent_for(models: Models, principal: Principal, model: str) -> str | None:
 
 
 async def prepare_turn(
-    services: Services, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
+    services: Services, exchange: Exchange, asked: TurnRequest, said: tuple[TypedMessage, ...], draft: Draft | None
 ) -> PreparedTurn:
     """The turn for a request. Raises OpenAICompatError if the request is invalid."""
     caller = services.settings.caller(exchange.principal, exchange.request)
@@ -100,7 +100,7 @@ async def prepare_turn(
     instructions = [*_system_prompt(services.settings.messages, asked), *await _context(services.settings, request)]
     long = draft is not None and draft.long
     request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
-    record, time = TurnRecord(new_id), iso(now())
+    record, time = TurnRecord(new_id), iso_time(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)
     return PreparedTurn(
@@ -119,7 +119,7 @@ async def prepare_turn(
     )
 
 
-def _check_enforced(asked: Asked, can: Capabilities) -> None:
+def _check_enforced(asked: TurnRequest, can: Capabilities) -> None:
     """Raise InvalidRequest for a restriction of the agent's tools that the agent does not enforce."""
     off = isinstance(asked, ToolMessageRequest) and asked.enable_tools is False
     param = "enableTools" if off else "securityMode" if asked.security_mode is not None else None
@@ -129,7 +129,7 @@ def _check_enforced(asked: Asked, can: Capabilities) -> None:
         raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
-def _system_prompt(policy: MessagePolicy, asked: Asked) -> list[str]:
+def _system_prompt(policy: MessagePolicy, asked: TurnRequest) -> list[str]:
     """The client's own instructions, if the message policy allows any."""
     if not asked.system_prompt or policy.system == "ignore":
         return []

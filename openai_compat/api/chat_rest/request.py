@@ -11,7 +11,7 @@ from ...aio.background import let_go
 from ...aio.off_loop import off_loop
 from ...errors import OpenAICompatError
 from ...wire.chat_rest.forms import TurnForm
-from ...wire.chat_rest.parse import parse, query_of
+from ...wire.chat_rest.parse import parse_body, parse_query
 from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
 from ...wire.json import is_quick
@@ -29,12 +29,12 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The validated body, and its bytes. Raises InvalidRequest."""
     body = await exchange.read_body(settings.limits, settings.deadlines)
-    return await off_loop(parse, model, body, long=not is_quick(body)), body
+    return await off_loop(parse_body, model, body, long=not is_quick(body)), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:
     """The parameters of the query string."""
-    return query_of(exchange.request.query)
+    return parse_query(exchange.request.query)
 
 
 async def handle_turn_request(

@@ -15,8 +15,8 @@ from ...state.event_log import EventLogWriter
 from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit
 from ...turns.plan import Delivery, Requester, Taken, TurnPlan
-from ...wire.chat_rest.forms import Turned, TurnForm
-from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
+from ...wire.chat_rest.forms import FinishedTurn, TurnForm
+from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso_time, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message
 from ...wire.reducer import FinalMessage
 from ...wire.serialize_messages import reply_message
@@ -141,7 +141,7 @@ class RestTurn(TurnPlan[bytes]):
 
     def _kept(self, final: FinalMessage) -> _KeptTurn:
         work = self._prepared
-        record, identifier, time = work.record, work.conversation or "", iso(now())
+        record, identifier, time = work.record, work.conversation or "", iso_time(now())
         usage = usage_of(final.usage)
         about = {
             "createdAt": time,
@@ -161,7 +161,7 @@ class RestTurn(TurnPlan[bytes]):
         assistant = messages_of(identifier, reply, time)[-1]
         # The reply after a decision belongs to the message that asked, and has that message's id.
         assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
-        turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending, usage)
+        turned = FinishedTurn(record, work.request.model, work.provider, work.user, assistant, pending, usage)
         return _KeptTurn(turned, [*work.user_items, *reply], asked)
 
     def _questions(self) -> tuple[Approval, ...]:
@@ -178,6 +178,6 @@ class RestTurn(TurnPlan[bytes]):
 class _KeptTurn:
     """A finished turn: the summary for the client, and the items and approvals to store."""
 
-    turned: Turned
+    turned: FinishedTurn
     items: Sequence[dict[str, Any]]
     asked: tuple[Approval, ...]

@@ -22,21 +22,21 @@ from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import (
     ApprovalFrame,
+    ChatCommand,
     Command,
     ListTurnsFrame,
     ManifestFrame,
     PingFrame,
     ResumeFrame,
-    Say,
     SetModeFrame,
     StopFrame,
     ToolResultFrame,
-    decision,
     parse_frame,
+    to_decision,
 )
 from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
 from ...wire.json import QUICK_FRAME
-from ...wire.messagepack import check_installed
+from ...wire.messagepack import import_msgpack
 from ..attachments import message_places
 from ..request_hooks import report_refused_frame
 from ..services import Services, check_tool_names, logger
@@ -204,7 +204,7 @@ class ChatConnection:
             return
         await self._connection.authenticate()  # keys can be revoked
         match command:
-            case Say():
+            case ChatCommand():
                 await self._say(command, binary=binary)
             case StopFrame():
                 await self._stop(command, binary=binary)
@@ -224,7 +224,7 @@ class ChatConnection:
 
     def _set_mode(self, frame: SetModeFrame) -> None:
         if frame.mode == "binary":
-            check_installed()
+            import_msgpack()
         self._fixed = frame.mode == "binary"
         self.post({"type": "set_mode", "mode": frame.mode}, binary=self._fixed)
 
@@ -237,12 +237,12 @@ class ChatConnection:
 
     # turns
 
-    async def _say(self, say: Say, *, binary: bool) -> None:
+    async def _say(self, say: ChatCommand, *, binary: bool) -> None:
         await self._admit()
         thread = say.frame.thread_id or new_id("thread_")
         agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
-        body = {**say.body, "model": model, "tools": say.offered(self._tools) or None}
+        body = {**say.body, "model": model, "tools": say.offered_tools(self._tools) or None}
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
@@ -344,7 +344,7 @@ class ChatConnection:
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
-        answers = await load_pending(store, bound, {approval.id: decision(frame)})
+        answers = await load_pending(store, bound, {approval.id: to_decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
         # A turn whose last frame was sent has ended for its client; the new turn waits for the lock.

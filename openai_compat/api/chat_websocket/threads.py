@@ -21,7 +21,7 @@ from ...policies.chat_websocket import ChatWebSocket
 from ...state.conversation_locks import ConversationLocks
 from ...stores.bounded_tables import VALUE_SIZE, Shares, Table, size_of_value
 from ...stores.records import Key
-from ...wire.reducer import LARGE
+from ...wire.reducer import LARGE_ITEM
 
 if TYPE_CHECKING:
     from .shared_threads import SharedThreads
@@ -218,12 +218,12 @@ class ThreadDelivery:
         """Append frames, unless the turn has to wait for its followers."""
         if self._large or not self.log.has_room():
             return False
-        self._large = self.log.append(*frames) > LARGE
+        self._large = self.log.append(*frames) > LARGE_ITEM
         return True
 
     async def write(self, frames: list[Fields]) -> None:
         """Append frames; returns once no follower is too far behind."""
-        large = self.log.append(*frames) > LARGE or self._large
+        large = self.log.append(*frames) > LARGE_ITEM or self._large
         self._large = False
         await self.log.room(0 if large else AHEAD)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...aio.off_loop import off_loop
-from ...wire.embeddings import EmbeddingInput, Vector, check_taken, tokens_read
+from ...wire.embeddings import EmbeddingInput, Vector, check_embedding_parameters, count_input_tokens
 from ...wire.json import dumps, is_quick
 from ...wire.ollama.parse import parse_embed, parse_old_embed
 from ..exchange import Exchange
@@ -39,7 +39,7 @@ async def _embed(
     model, asked = await off_loop(parse, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(own_name(services.models, model), exchange.principal)
-    check_taken(asked, embedder.takes)
+    check_embedding_parameters(asked, embedder.takes)
 
     async def answer(vectors: Sequence[Vector]) -> None:
         await exchange.answer(200, dumps(build_answer(model, asked, vectors, int(exchange.seconds * 1e9))))
@@ -57,7 +57,7 @@ def _embed_answer(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], 
         "embeddings": [vector.tolist() for vector in vectors],
         "total_duration": nanoseconds,
         "load_duration": 0,
-        "prompt_eval_count": tokens_read(asked),
+        "prompt_eval_count": count_input_tokens(asked),
     }
 
 

@@ -16,7 +16,7 @@ from ...policies.housekeeping import task_of
 from ...state.agent_state import resume_state
 from ...turns.slots import NoSlot
 from ...wire.json import is_quick
-from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
+from ...wire.ollama.parse import ParsedQuestion, check_ollama_capabilities, parse_generate, parse_ollama_chat
 from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
 from ...wire.reducer import Usage
 from ..answer_form import NDJSON, Framing
@@ -64,10 +64,10 @@ class OllamaEndpoint:
             most=services.settings.limits.answer,
             estimate=lambda: tokens_of(request),
         )
-        exchange.framing = Framing(NDJSON.content_type, form.silence)
+        exchange.framing = Framing(NDJSON.content_type, form.keep_alive)
         if parsed.only is not None:
             services.models.check(parsed.request.model, exchange.principal)
-            await _send_answer(exchange, form, form.without_agent(parsed.only))
+            await _send_answer(exchange, form, form.empty_response(parsed.only))
             return
         housekeeping = services.settings.housekeeping
         task = None if housekeeping is None else task_of(exchange.request, parsed.request)
@@ -115,7 +115,7 @@ class _QuestionHandler:
     async def _prepare_request(self, backend: AgentBackend) -> AgentRequest:
         """The request as the agent gets it. Raises InvalidRequest if the agent cannot handle it."""
         parsed, request = self.parsed, self.parsed.request
-        check_ollama_request(parsed, backend.capabilities)
+        check_ollama_capabilities(parsed, backend.capabilities)
         if parsed.tool_places:
             await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         long = self.long or len(request.messages) > MANY

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from ...aio.off_loop import off_loop
 from ...errors import OpenAICompatError
 from ...wire.json import dumps, is_quick
-from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed, shown_model
+from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed_model, shown_model
 from ...wire.ollama.parse import parse_model
 from ..exchange import Exchange
 from ..services import Models, Services
@@ -27,7 +27,7 @@ async def list_models(services: Services, exchange: Exchange) -> None:
     """`GET /api/tags`: the models that the caller may use, in the order they were given."""
     models = services.models
     names = [name for name in models.names if exchange.principal.may_use(name)]
-    await exchange.answer(200, dumps({"models": [listed(name, _created_at(models)) for name in names]}))
+    await exchange.answer(200, dumps({"models": [listed_model(name, _created_at(models)) for name in names]}))
 
 
 async def list_running(services: Services, exchange: Exchange) -> None:

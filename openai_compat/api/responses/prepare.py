@@ -22,7 +22,7 @@ from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Item, Key, StoredResponse
 from ...turns.plan import Requester
 from ...wire.json import from_stored_json, stored_json
-from ...wire.responses.continuation import is_answers
+from ...wire.responses.continuation import is_from_assistant
 from ...wire.responses.parse.request import ParsedResponse, check_response_capabilities, with_context
 from ...wire.responses.parse.tools import tool_place
 from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
@@ -127,7 +127,7 @@ class PreparedResponse:
     def stored(self) -> StoredResponse:
         """The response in its current state, as it is stored."""
         parsed, stream = self.parsed, self.stream
-        given = [*self.before, *parsed.kept] if self.rootless else parsed.kept
+        given = [*self.before, *parsed.conversation_items] if self.rootless else parsed.conversation_items
         response = self.last_stored = stream.response()
         return StoredResponse(
             id=self.id,
@@ -328,7 +328,7 @@ async def _in_context(
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     """The items after the last answer. Raises InvalidRequest if there are none."""
-    start = max([index + 1 for index, item in enumerate(items) if is_answers(item)], default=0)
+    start = max([index + 1 for index, item in enumerate(items) if is_from_assistant(item)], default=0)
     if start == len(items):
         text = "Nothing new: a request in a known conversation needs something from the user."
         raise InvalidRequest(text, param="input")

@@ -159,7 +159,7 @@ class ResponseTurn(TurnPlan[bytes]):
 
     def not_committed(self) -> None:
         """Take back the last event: the outcome was not stored, but everything before it stands."""
-        self.work.stream.take_back()
+        self.work.stream.undo_end()
         # Drop the last event, which reports success; the failure gets its number.
         self._held = self._last.rpartition(b"event: ")[0]
 
@@ -195,7 +195,7 @@ class ResponseTurn(TurnPlan[bytes]):
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
-            said = [*work.parsed.kept, *stream.response()["output"]]
+            said = [*work.parsed.conversation_items, *stream.response()["output"]]
             items = await off_loop(stored_items, said) if many else stored_items(said)
             turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)

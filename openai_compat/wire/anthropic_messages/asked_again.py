@@ -38,7 +38,7 @@ ID_FIELDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class AskedFor:
+class WantedAnswer:
     """The answer that a request wants, equal for an original request and its retries.
 
     Attributes:
@@ -50,7 +50,7 @@ class AskedFor:
     survived: tuple[Block, ...] = ()
 
 
-def asked_for(body: Mapping[str, Any]) -> AskedFor:
+def wanted_answer(body: Mapping[str, Any]) -> WantedAnswer:
     """Return the answer that a request wants. `body` must be validated."""
     said = [_plain_message(message) for message in body["messages"]]
     survived = _remove_cut_offs(said)
@@ -59,7 +59,7 @@ def asked_for(body: Mapping[str, Any]) -> AskedFor:
     texts = [block.get("text") for block in instructions if not str(block.get("text")).startswith(BILLING)]
     tools = [tool.get("name") for tool in body.get("tools") or ()]
     wanted = [body.get("model"), texts, tools, body.get("tool_choice"), body.get("output_config"), said]
-    return AskedFor(hashlib.sha256(dumps(wanted)).hexdigest(), survived)
+    return WantedAnswer(hashlib.sha256(dumps(wanted)).hexdigest(), survived)
 
 
 def _plain_message(message: Mapping[str, Any]) -> PlainMessage:
@@ -153,7 +153,7 @@ def _is_same(block: Block, survived: Block) -> bool:
     return str(block.get(name)).strip() == str(survived.get(name)).strip()
 
 
-def whole_answer(frames: bytes) -> tuple[bool, bytes]:
+def fold_answer(frames: bytes) -> tuple[bool, bytes]:
     """Fold events into the body of a whole response. The flag is False if they end with an error."""
     message: dict[str, Any] = {}
     fold = BlockFold()
@@ -184,7 +184,7 @@ def fold_event(fold: BlockFold, data: Mapping[str, Any]) -> None:
         case "content_block_delta":
             delta = data["delta"]
             (field,) = [name for name in delta if name != "type"]
-            fold.delta(delta["type"], field, delta[field])
+            fold.add_delta(delta["type"], field, delta[field])
         case "content_block_stop":
             fold.stop()
         case _:

@@ -42,7 +42,7 @@ from .request_types import (
 )
 from .signatures import open_seal
 
-NOTHING_SAID = "(The agent said nothing.)"
+EMPTY_ANSWER_TEXT = "(The agent said nothing.)"
 """The text of an answer that would be empty: Claude Code resends a request whose answer shows nothing."""
 
 BILLING = "x-anthropic-billing-header:"
@@ -261,7 +261,7 @@ class ConversationReader:
             match block.get("type"):
                 case "text":
                     text = validate(TextBlockParam, block, place).text
-                    parts += [TextPart(text)] if text and text != NOTHING_SAID else []
+                    parts += [TextPart(text)] if text and text != EMPTY_ANSWER_TEXT else []
                 case "thinking":
                     param = validate(ThinkingBlockParam, block, place)
                     thinking += [param.thinking] if param.thinking else []

@@ -24,11 +24,11 @@ class BlockWriter(Protocol):
         """Begin a block, as in `content_block_start`: without the content that follows in deltas."""
         ...
 
-    def texts(self, texts: Sequence[str]) -> bytes:
+    def add_texts(self, texts: Sequence[str]) -> bytes:
         """Append texts to a text block."""
         ...
 
-    def delta(self, kind: str, field: str, value: Any) -> bytes:
+    def add_delta(self, kind: str, field: str, value: Any) -> bytes:
         """Add a delta to the open block: `kind` is its type, `field` the key of `value`."""
         ...
 
@@ -58,11 +58,11 @@ class BlockEvents:
         self._between = b"}}\n\n" + self._before
         return event("content_block_start", index=self.index, content_block=block)
 
-    def texts(self, texts: Sequence[str]) -> bytes:
+    def add_texts(self, texts: Sequence[str]) -> bytes:
         """Return one `content_block_delta` of type `text_delta` per text."""
         return self._before + self._between.join(dump_texts(list(texts))) + b"}}\n\n"
 
-    def delta(self, kind: str, field: str, value: Any) -> bytes:
+    def add_delta(self, kind: str, field: str, value: Any) -> bytes:
         """Return a `content_block_delta` with `value` in `field`."""
         return event("content_block_delta", index=self.index, delta={"type": kind, field: value})
 
@@ -88,12 +88,12 @@ class BlockFold:
         self._pieces = {}
         return b""
 
-    def texts(self, texts: Sequence[str]) -> bytes:
+    def add_texts(self, texts: Sequence[str]) -> bytes:
         """Collect texts, joined at the end of the block."""
         self._pieces.setdefault("text", []).extend(texts)
         return b""
 
-    def delta(self, kind: str, field: str, value: Any) -> bytes:
+    def add_delta(self, kind: str, field: str, value: Any) -> bytes:
         """Collect a delta of any field."""
         del kind
         self._pieces.setdefault(field, []).append(value)

@@ -38,10 +38,10 @@ from .request_types import (
 MAX_MESSAGES = 10_000
 """A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
-FOR_AGENTS = ("thinking", "top_k")
+EXTRA_PARAMETERS = ("thinking", "top_k")
 """Documented parameters without meaning to the server: an agent that calls a model may pass them on."""
 
-NOT_FOR_AGENTS = ("cache_control",)
+NON_EXTRA_FIELDS = ("cache_control",)
 
 MODES: Mapping[str, Literal["none", "auto", "required"]] = {"auto": "auto", "any": "required", "none": "none"}
 
@@ -89,7 +89,7 @@ def parse_messages_request(body: bytes, caller: Caller) -> ParsedMessages:
     return _parse_messages_request(raw, caller)
 
 
-def continued(parsed: ParsedMessages, before: Sequence[Message], tools: list[Block] | None) -> ParsedMessages:
+def with_history(parsed: ParsedMessages, before: Sequence[Message], tools: list[Block] | None) -> ParsedMessages:
     """Return the request with the thread's history, and with the tools that the thread began with."""
     request = parsed.request
     caller = Caller(request.principal, request.headers)
@@ -136,7 +136,7 @@ def _to_parsed(
     choice = _tool_choice(wire, tools)
     chosen = wire.tool_choice
     known = MessagesRequest.model_fields.keys()
-    extra = {name: value for name, value in raw.items() if name not in known and name not in NOT_FOR_AGENTS}
+    extra = {name: value for name, value in raw.items() if name not in known and name not in NON_EXTRA_FIELDS}
     request = AgentRequest(
         model=wire.model,
         messages=tuple(conversation.messages),
@@ -149,7 +149,7 @@ def _to_parsed(
         principal=caller.principal,
         headers=caller.headers,
         resume=resume_of(conversation.messages),
-        extra=extra | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
+        extra=extra | {name: raw[name] for name in EXTRA_PARAMETERS if raw.get(name) is not None},
     )
     return ParsedMessages(
         request=request,
@@ -172,7 +172,7 @@ def resume_of(messages: list[Message]) -> Resume | None:
     return Resume({result.call_id: result for result in reversed(results)}) if results else None
 
 
-def check_can(parsed: ParsedMessages, can: Capabilities) -> None:
+def check_messages_capabilities(parsed: ParsedMessages, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently."""
     param = None
     if parsed.request.response_format is not None and not can.structured_output:
@@ -187,7 +187,7 @@ def check_can(parsed: ParsedMessages, can: Capabilities) -> None:
         raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
 
 
-def refuse_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabilities) -> AgentRequest:
+def resolve_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabilities) -> AgentRequest:
     """Return the request, with web search enabled if it is requested and the agent supports it.
 
     Raises InvalidRequest for a tool that Anthropic would run and that this agent does not have. A tool that the agent has needs

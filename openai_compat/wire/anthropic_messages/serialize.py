@@ -32,9 +32,9 @@ from ...events import (
 )
 from ...messages import ToolCall
 from ..json import dumps
-from ..presentation import ACTIVITY, ACTIVITY_END, tool_ended, tool_running
+from ..presentation import ACTIVITY, ACTIVITY_END, tool_ended_line, tool_running_line
 from ..reducer import Item, Texts, Usage
-from .conversation import NOTHING_SAID
+from .conversation import EMPTY_ANSWER_TEXT
 from .events import PING, BlockEvents, BlockFold, BlockWriter, event
 from .parse import Thinking
 from .signatures import seal_signature
@@ -129,11 +129,11 @@ class AnswerWriter:
         if self._reason == "refusal" and not self._refusal and not self._form.refuses:
             data += self._write_text_block(FILTERED)
         if not self._spoke and not calls and not may_be_silent:
-            data += self._write_text_block(NOTHING_SAID)
+            data += self._write_text_block(EMPTY_ANSWER_TEXT)
         for call in calls:
             data += self._blocks.start({"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}})
             # All of the input in a delta: Claude Code ignores the input in `content_block_start`.
-            data += self._blocks.delta("input_json_delta", "partial_json", dumps(call.input).decode())
+            data += self._blocks.add_delta("input_json_delta", "partial_json", dumps(call.input).decode())
             data += self._blocks.stop()
         reason = self._stop_reason(calls)
         counts = self._counts(usage)
@@ -142,11 +142,11 @@ class AnswerWriter:
         delta = {"stop_reason": reason, "stop_sequence": self._stop_sequence, **self._stop_details(reason)}
         return data + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
-    def take_back_end(self) -> None:
+    def undo_end(self) -> None:
         """Undo the last events, which were not sent: the blocks that they closed are open again."""
         self._begun, self._open, self._closed_any, self._events.index = self._before_end
 
-    def empty(self) -> bytes:
+    def empty_response(self) -> bytes:
         """Return the response to a request that wants no answer (`max_tokens: 0`), for which no agent ran."""
         counts = {"input_tokens": self._form.estimate(), "output_tokens": 0}
         if not self._form.streams:
@@ -154,7 +154,7 @@ class AnswerWriter:
         delta = {"stop_reason": "max_tokens", "stop_sequence": None}
         return self.begin() + event("message_delta", delta=delta, usage=counts) + event("message_stop")
 
-    def broken(self) -> bytes:
+    def events_before_error(self) -> bytes:
         """Return the events to send before an error in a stream.
 
         If a stream fails before any of its blocks is complete, Claude Code resends the request without streaming.
@@ -216,8 +216,8 @@ class AnswerWriter:
             self._spoke = any([text.strip() for text in texts])
         self._said += sum(map(len, texts))
         if self._open == "text":
-            return self._blocks.texts(texts)
-        return self._start_block({"type": "text", "text": ""}) + self._blocks.texts(texts)
+            return self._blocks.add_texts(texts)
+        return self._start_block({"type": "text", "text": ""}) + self._blocks.add_texts(texts)
 
     def _start_block(self, block: dict[str, Any]) -> bytes:
         closed = self._close_block()
@@ -229,7 +229,9 @@ class AnswerWriter:
             return b""
         data = b""
         if self._open == "thinking":
-            data = self._blocks.delta("signature_delta", "signature", seal_signature(self._form.model, self._signature))
+            data = self._blocks.add_delta(
+                "signature_delta", "signature", seal_signature(self._form.model, self._signature)
+            )
             self._signature, self._signed = None, False
         self._open, self._closed_any = "", True
         return data + self._blocks.stop()
@@ -303,7 +305,7 @@ class AnswerWriter:
         if self._open != "thinking" or (self._signed and item.text):
             data = self._start_block({"type": "thinking", "thinking": "", "signature": ""})
         if item.text and self._form.thinking == "shown":
-            data += self._blocks.delta("thinking_delta", "thinking", item.text)
+            data += self._blocks.add_delta("thinking_delta", "thinking", item.text)
         if item.signature is not None:
             self._signature, self._signed = item.signature, True
         return data
@@ -317,7 +319,7 @@ class AnswerWriter:
             "encrypted_index": "",
         }
         started = b"" if self._open == "text" else self._start_block({"type": "text", "text": ""})
-        return started + self._blocks.delta("citations_delta", "citation", location)
+        return started + self._blocks.add_delta("citations_delta", "citation", location)
 
     # tool calls
 
@@ -336,14 +338,14 @@ class AnswerWriter:
             self._calls[item.call_id] = call
             return b""
         if self._form.own_tools != "blocks":
-            return self._write_activity(tool_running(item.name))
+            return self._write_activity(tool_running_line(item.name))
         # All input goes in the start, unlike a client's: Claude Code fails on a delta here. Never a `tool_use`: it would run it.
         block = {"type": "mcp_tool_use", "id": item.call_id, "name": item.name, "server_name": SERVER_NAME}
         return self._write_block({**block, "input": call.input})
 
     def _write_result(self, item: ToolResult) -> bytes:
         if self._form.own_tools != "blocks":
-            return self._write_activity(tool_ended(item, self._names.get(item.call_id, "tool")))
+            return self._write_activity(tool_ended_line(item, self._names.get(item.call_id, "tool")))
         if item.call_id not in self._names:
             return b""  # of a call that was never shown
         content = [{"type": "text", "text": item.output}]

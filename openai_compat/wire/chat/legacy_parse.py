@@ -9,8 +9,8 @@ from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import TextPart, UserMessage
 from ..json import parse_object, validate
-from ..misplaced_parameters import NOT_OF_COMPLETIONS, refuse_misplaced
-from .parse import NOBODY, stop_sequences
+from ..misplaced_parameters import NON_COMPLETION_PARAMETERS, refuse_misplaced
+from .parse import ANONYMOUS, stop_sequences
 from .request_types import CompletionRequest
 
 
@@ -29,11 +29,11 @@ class ParsedCompletion:
         return options is not None and options.include_usage is True
 
 
-def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
+def parse_completion(body: bytes, caller: Caller = ANONYMOUS) -> ParsedCompletion:
     """Parse `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
-    if not NOT_OF_COMPLETIONS.keys().isdisjoint(raw):
-        refuse_misplaced(raw, NOT_OF_COMPLETIONS)
+    if not NON_COMPLETION_PARAMETERS.keys().isdisjoint(raw):
+        refuse_misplaced(raw, NON_COMPLETION_PARAMETERS)
     wire = validate(CompletionRequest, raw)
     _refuse_unsupported(wire)
     prompts = _prompts(wire)

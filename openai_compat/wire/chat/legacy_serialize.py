@@ -64,7 +64,7 @@ class CompletionForm:
             return DONE
         return sse({**self.part([]), "usage": usage_object(usage)}) + DONE
 
-    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+    def whole_response(self, messages: Sequence[FinalMessage]) -> bytes:
         """Return a whole response with one choice per message."""
         usage = Usage()
         for message in messages:

@@ -30,7 +30,7 @@ from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
 from ..conversation_rules import parse_messages
 from ..json import check_finite, check_length, check_tools, decode_object, parse_schema, validate
-from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
+from ..misplaced_parameters import RESPONSES_PARAMETERS, refuse_misplaced
 from .request_types import (
     ChatCompletionRequest,
     ChatCustomToolParam,
@@ -45,8 +45,8 @@ from .request_types import (
 MAX_MESSAGES = 10_000
 """A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
-NOBODY = Caller()
-FOR_AGENTS = (
+ANONYMOUS = Caller()
+EXTRA_PARAMETERS = (
     "moderation",
     "prompt_cache_key",
     "prompt_cache_options",
@@ -91,7 +91,7 @@ class ParsedChat:
     custom_tools: frozenset[str] = NO_NAMES
 
 
-def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
+def parse_chat(body: bytes, caller: Caller = ANONYMOUS) -> ParsedChat:
     """Parse `body`. Raises InvalidRequest with the `param` at fault.
 
     The caller must still check that the messages form a conversation (`check_conversation`), since the earlier messages may
@@ -120,14 +120,14 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
     return ParsedChat(request=request, body=raw, tool_places={})  # the default factory takes ten times as long
 
 
-def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
+def parse_chat_object(raw: dict[str, Any], caller: Caller = ANONYMOUS) -> ParsedChat:
     """Parse any decoded body."""
     # Checked before validation, which takes time for each message.
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     plain = _are_plain(raw.get("messages"))
     check_finite([value for name, value in raw.items() if name != "messages"] if plain else raw)
-    if not OF_RESPONSES.keys().isdisjoint(raw):
-        refuse_misplaced(raw, OF_RESPONSES)
+    if not RESPONSES_PARAMETERS.keys().isdisjoint(raw):
+        refuse_misplaced(raw, RESPONSES_PARAMETERS)
     wire = _validate_request(raw, plain=plain)
     _refuse_deprecated(wire)
     options = wire.stream_options
@@ -171,7 +171,8 @@ def _build_request(
         metadata=wire.metadata or {},
         user=wire.user,
         resume=resume_of(messages),
-        extra=(wire.__pydantic_extra__ or {}) | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
+        extra=(wire.__pydantic_extra__ or {})
+        | {name: raw[name] for name in EXTRA_PARAMETERS if raw.get(name) is not None},
     )
 
 

@@ -26,7 +26,7 @@ from ...events import (
     UsageReported,
 )
 from ..json import DONE, dump_texts, dumps, sse
-from ..presentation import TOOL
+from ..presentation import TOOL_KIND
 from ..reducer import FinalMessage, Item, Texts, Usage
 from ..usage import usage_object
 from .response_types import (
@@ -100,7 +100,7 @@ class ChatForm:
             return DONE
         return sse({**self.chunk_fields(), "choices": [], "usage": usage_object(usage)}) + DONE
 
-    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+    def whole_response(self, messages: Sequence[FinalMessage]) -> bytes:
         """Return a whole response with one choice per message."""
         if len(messages) == 1 and messages[0].is_only_text:
             return self._text_response(messages[0])
@@ -246,7 +246,7 @@ class ChatStream:
 
     def _progress_chunk(self, item: Progress) -> bytes:
         """Return the status chunk. Open WebUI shows only the last line, so tools that run at once share one."""
-        if item.kind != TOOL:
+        if item.kind != TOOL_KIND:
             return self._status_chunk(item.status, done=item.done)
         if all([tool.done for tool in self._at_once.values()]):
             self._at_once.clear()

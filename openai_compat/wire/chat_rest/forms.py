@@ -15,7 +15,7 @@ from .types import Artifact, Message, PendingApproval, TokenUsage
 
 
 @dataclass(frozen=True, slots=True)
-class Turned:
+class FinishedTurn:
     """The outcome of a turn.
 
     Attributes:
@@ -53,16 +53,16 @@ class TurnForm(Protocol):
         """Return the frames for the agent's items; `shown` are these items as shown in a single message."""
         ...
 
-    def end(self, turned: Turned) -> bytes:
+    def end(self, turned: FinishedTurn) -> bytes:
         """Return the last frames, or the whole response."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeForm:
     """One JSON object at the end, built by `answer`."""
 
-    answer: Callable[[Turned], Mapping[str, Any]]
+    answer: Callable[[FinishedTurn], Mapping[str, Any]]
 
     def begin(self) -> bytes:
         return b""
@@ -70,15 +70,15 @@ class Whole:
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
         return b""
 
-    def end(self, turned: Turned) -> bytes:
+    def end(self, turned: FinishedTurn) -> bytes:
         return dumps(self.answer(turned))
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class DeltaForm:
     """`{"content"}` per text delta, `{"thinking"}` per reasoning delta, then `{"done": true}` with the rest."""
 
-    summary: Callable[[Turned], Mapping[str, Any]]
+    summary: Callable[[FinishedTurn], Mapping[str, Any]]
 
     def begin(self) -> bytes:
         return b""
@@ -89,7 +89,7 @@ class Pieces:
         frames = sse({"thinking": thought}) if thought else b""
         return frames + (sse({"content": text}) if text else b"")
 
-    def end(self, turned: Turned) -> bytes:
+    def end(self, turned: FinishedTurn) -> bytes:
         reason = turned.record.finish_reason
         return sse({"done": True, "usage": turned.usage, "finishReason": reason, **self.summary(turned)})
 

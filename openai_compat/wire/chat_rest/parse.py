@@ -19,28 +19,28 @@ from .types import (
     DEFAULT_STEPS,
     MAX_MESSAGES,
     AgenticRequest,
-    Asked,
     CamelModel,
     ChatMessage,
     RestNewConversation,
     ToolMessageRequest,
+    TurnRequest,
 )
 
 Model = TypeVar("Model", bound=CamelModel)
 
-PAGE, MOST = 20, 100
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 LABELS = ("taskId", "ticketId", "projectId", "presetId")
 """The labels that a conversation can have, and by which it can be found."""
 
 
-def parse(model: type[Model], body: bytes) -> Model:
+def parse_body(model: type[Model], body: bytes) -> Model:
     """Parse the body as `model`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     return validate(model, raw)
 
 
-def said(message: ChatMessage) -> Message:
+def to_message(message: ChatMessage) -> Message:
     """Convert a message to the typed message that agents receive."""
     match message.role:
         case "user":
@@ -51,7 +51,7 @@ def said(message: ChatMessage) -> Message:
             return SystemMessage(message.content)
 
 
-def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
+def agent_request(asked: TurnRequest, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
     """Return the agent's request, without the client's system prompt."""
     return AgentRequest(
         model=model,
@@ -69,13 +69,13 @@ def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, calle
     )
 
 
-def labels(asked: Asked | RestNewConversation) -> dict[str, str]:
+def labels(asked: TurnRequest | RestNewConversation) -> dict[str, str]:
     """Return the ids in a request, by their names on the wire."""
     sent = asked.model_dump(by_alias=True)
     return {name: sent[name] for name in LABELS if sent.get(name) is not None}
 
 
-def _turn_limits(asked: Asked) -> dict[str, Any]:
+def _turn_limits(asked: TurnRequest) -> dict[str, Any]:
     """Return the extra fields that limit a turn of the tool loop."""
     extra: dict[str, Any] = {}
     if asked.security_mode is not None:
@@ -102,21 +102,21 @@ class ListQuery:
 
 def parse_list(query: str) -> ListQuery:
     """Parse the query string of a listing. Raises InvalidRequest."""
-    sent = query_of(query)
+    sent = parse_query(query)
     return ListQuery(
-        _parse_number(sent, "limit", PAGE, 1, MOST),
+        _parse_number(sent, "limit", DEFAULT_LIMIT, 1, MAX_LIMIT),
         _parse_number(sent, "offset", 0, 0, 1_000_000_000),
         {name: sent[name] for name in LABELS if name in sent},
         _decode_cursor(sent["cursor"]) if sent.get("cursor") else None,
     )
 
 
-def query_of(query: str) -> dict[str, str]:
+def parse_query(query: str) -> dict[str, str]:
     """Parse a query string's fields; the last value of a name wins."""
     return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
 
 
-def cursor(touched: float, identifier: str) -> str:
+def encode_cursor(touched: float, identifier: str) -> str:
     """Return the `cursor` of the next page."""
     return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
 

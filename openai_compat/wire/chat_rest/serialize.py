@@ -177,7 +177,7 @@ def usage_of(usage: Usage) -> TokenUsage:
     }
 
 
-def iso(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
     """Format a unix time as ISO 8601 in milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -194,8 +194,8 @@ def conversation_of(identifier: str, metadata: Mapping[str, str], created: float
         "id": identifier,
         "title": metadata.get("title", UNTITLED),
         "presetId": metadata.get("presetId"),
-        "createdAt": iso(created),
-        "updatedAt": iso(touched),
+        "createdAt": iso_time(created),
+        "updatedAt": iso_time(touched),
     }
     for name in ("taskId", "ticketId", "projectId"):
         if name in metadata:

@@ -29,7 +29,7 @@ from ..errors import envelope
 from ..json import sse
 from ..presentation import Presentation
 from ..reducer import Item
-from .forms import Turned, text_in
+from .forms import FinishedTurn, text_in
 from .serialize import decode_arguments, status_of
 from .types import Message
 
@@ -60,7 +60,7 @@ EVENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class AgenticSession:
     """The data of an agentic turn before it begins. `clock` returns milliseconds."""
 
     id: str
@@ -78,10 +78,10 @@ class Session:
 
 
 @dataclass(slots=True)
-class Agentic:
+class AgenticForm:
     """Serializes one turn of an agentic session as stream frames."""
 
-    session: Session
+    session: AgenticSession
     _thinking: bool = False
     _step: int = 0
     _fallbacks: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
@@ -127,7 +127,7 @@ class Agentic:
         frames.append(self._write_text(text))
         return b"".join(frames)
 
-    def end(self, turned: Turned) -> bytes:
+    def end(self, turned: FinishedTurn) -> bytes:
         """Return the closing frames."""
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
@@ -139,7 +139,7 @@ class Agentic:
         closing.append(self._write("message_saved", {"id": saved["id"]}))
         return b"".join(closing)
 
-    def _completion_data(self, turned: Turned, reason: str) -> Mapping[str, Any]:
+    def _completion_data(self, turned: FinishedTurn, reason: str) -> Mapping[str, Any]:
         session, usage = self.session, turned.usage
         return {
             "sessionId": session.id,

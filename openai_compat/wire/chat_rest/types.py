@@ -39,7 +39,7 @@ class ChatMessage(CamelModel):
     content: str
 
 
-class Asked(CamelModel):
+class TurnRequest(CamelModel):
     """Fields shared by all requests that run an agent."""
 
     model: Name | None = None
@@ -53,7 +53,7 @@ class Asked(CamelModel):
     ticket_id: Name | None = None
 
 
-class CompletionsRequest(Asked):
+class CompletionsRequest(TurnRequest):
     """The body of `POST /completions` and `/smart`."""
 
     messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
@@ -61,7 +61,7 @@ class CompletionsRequest(Asked):
     conversation_id: Name | None = None
 
 
-class QuickRequest(Asked):
+class QuickRequest(TurnRequest):
     """The body of `POST /quick`."""
 
     prompt: Text
@@ -90,7 +90,7 @@ class ForkRequest(CamelModel):
     title: Title | None = None
 
 
-class MessageRequest(Asked):
+class MessageRequest(TurnRequest):
     """The body of `POST /conversations/{id}/messages`."""
 
     content: Text
@@ -103,7 +103,7 @@ class ToolMessageRequest(MessageRequest):
     enable_tools: bool | None = None
 
 
-class AgenticRequest(Asked):
+class AgenticRequest(TurnRequest):
     """The body of `POST /conversations/{id}/messages/agentic`. `max_budget` is in tokens."""
 
     content: Text

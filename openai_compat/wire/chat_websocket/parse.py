@@ -151,7 +151,7 @@ NODETOOL_MEDIA_TYPES = {"image": "image/png", "audio": "audio/wav", "document": 
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class ChatCommand:
     """A chat message, converted to the body of a chat completion request.
 
     `names` are the client's tools that may be called; None allows all. `size` is the length of the frame.
@@ -162,7 +162,7 @@ class Say:
     names: frozenset[str] | None
     size: int
 
-    def offered(self, manifest: Sequence[Fields]) -> list[Fields]:
+    def offered_tools(self, manifest: Sequence[Fields]) -> list[Fields]:
         """Return the client's tools for this message: those that it describes, and those of the manifest."""
         described = cast("list[Fields]", self.body["tools"])
         called = [tool for tool in manifest if self.names is None or tool["function"]["name"] in self.names]
@@ -172,7 +172,7 @@ class Say:
 
 
 Command: TypeAlias = (
-    Say
+    ChatCommand
     | StopFrame
     | PingFrame
     | ManifestFrame
@@ -215,7 +215,7 @@ def _unwrap_frame(fields: Fields) -> tuple[Any, Fields]:
     return fields["command"], cast("Fields", data)
 
 
-def decision(frame: ApprovalFrame) -> Decision:
+def to_decision(frame: ApprovalFrame) -> Decision:
     """Return the decision in an `approval_response`."""
     arguments = frame.arguments
     return Decision(
@@ -233,14 +233,14 @@ def tool_output(frame: ToolResultFrame) -> str:
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 
 
-def _to_chat_command(frame: MessageFrame, fields: Fields, size: int) -> Say:
+def _to_chat_command(frame: MessageFrame, fields: Fields, size: int) -> ChatCommand:
     names, offered = _split_tools(frame.tools)
     message = {name: fields[name] for name in MESSAGE_FIELDS if fields.get(name) is not None}
     if isinstance(frame.content, list):
         message["content"] = [_to_chat_part(part, f"content[{index}]") for index, part in enumerate(frame.content)]
     others = {k: v for k, v in fields.items() if k not in NON_CHAT_FIELDS and k not in MESSAGE_FIELDS and v is not None}
     body = {**_without_bytes(others), "messages": [message], "stream": True, "tools": offered}
-    return Say(frame, body, names, size)
+    return ChatCommand(frame, body, names, size)
 
 
 def _split_tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:

@@ -32,7 +32,7 @@ from ...http import Frame
 from ..errors import envelope
 from ..json import dumps
 from ..messagepack import packb
-from ..presentation import tool_ended, tool_running
+from ..presentation import tool_ended_line, tool_running_line
 from ..reducer import BETWEEN_MESSAGES, Item, Usage
 from ..usage import usage_object
 
@@ -168,7 +168,7 @@ class TurnFrames:
             ok = not (item.is_error or item.denied)
             outcome = {"result": _decode_value(item.output)} if ok else {"error": item.output, "denied": item.denied}
             frame = {"type": "tool_result", "tool_call_id": item.call_id, "name": name, "ok": ok, **outcome}
-            return ({**frame, "message": tool_ended(item, name)},)
+            return ({**frame, "message": tool_ended_line(item, name)},)
         if item.executor == "client":
             return ()
         self._names[item.call_id] = item.name
@@ -176,7 +176,7 @@ class TurnFrames:
         if isinstance(item, ToolCallStarted):
             return ()
         call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
-        return ({**call, "args": _decode_value(item.arguments), "message": tool_running(item.name)},)
+        return ({**call, "args": _decode_value(item.arguments), "message": tool_running_line(item.name)},)
 
     def _progress_frame(self, item: Progress) -> Fields:
         kind = WORKFLOW_FRAMES.get(item.kind, "log_update")

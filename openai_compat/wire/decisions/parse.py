@@ -39,7 +39,7 @@ def parse_decision(body: bytes) -> tuple[str, DecisionInput]:
     return wire.model, asked
 
 
-def check_decided_about(asked: DecisionInput, takes: frozenset[str]) -> None:
+def check_decision_input(asked: DecisionInput, takes: frozenset[str]) -> None:
     """Raise InvalidRequest if the input has images but the decide function accepts only text."""
     if "messages" not in takes and asked.has_pictures:
         raise InvalidRequest("This model takes texts, not pictures.", param="input", code="unsupported_value")

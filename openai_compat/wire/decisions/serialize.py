@@ -11,7 +11,7 @@ from ...backend import CHARACTERS_PER_TOKEN
 from ..json import dumps
 from .questions import DecisionInput, DecisionQuestion
 
-Decided: TypeAlias = Sequence[float] | None
+Probabilities: TypeAlias = Sequence[float] | None
 """The probability of each option or, for a predicate, of its truth; None if the question was not answered."""
 
 
@@ -96,7 +96,7 @@ class DecisionResult(TypedDict):
     usage: DecisionUsage
 
 
-def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> bytes:
+def encode_decision(model: str, asked: DecisionInput, decided: Sequence[Probabilities]) -> bytes:
     """Encode the response, with one decision per question in the same order."""
     texts = asked.text, *[question.instructions for question in asked.questions]
     read = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in texts])
@@ -116,7 +116,7 @@ def decision(model: str, asked: DecisionInput, decided: Sequence[Decided]) -> by
 
 
 def _answer(
-    question: DecisionQuestion, decided: Decided
+    question: DecisionQuestion, decided: Probabilities
 ) -> PredicateAnswer | ChoiceAnswer | ScoreAnswer | RefusedAnswer:
     if decided is None:
         return {"type": "refusal", "name": question.name}

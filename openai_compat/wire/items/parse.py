@@ -144,7 +144,7 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     return conversation.messages()
 
 
-def qualified(name: str, namespace: str | None) -> str:
+def qualified_name(name: str, namespace: str | None) -> str:
     """Return the name by which agents know a tool of a namespace."""
     return f"{namespace}__{name}" if namespace else name
 
@@ -152,7 +152,7 @@ def qualified(name: str, namespace: str | None) -> str:
 def tool_of(item: Fields) -> str:
     """Return the name by which agents know the tool of a call or result; empty if unknown."""
     name = _text_field(item, "name") or _FOREIGN_CALLS.get(_text_field(item, "type"), ("", ""))[0]
-    return qualified(name, _optional_text(item, "namespace")) if name else ""
+    return qualified_name(name, _optional_text(item, "namespace")) if name else ""
 
 
 def summary_of(item: Fields) -> str | None:

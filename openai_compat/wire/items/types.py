@@ -59,7 +59,7 @@ DEFAULT_FIELDS: Mapping[str, Mapping[str, str]] = {
 }
 """Fields that items of these types always have in the server's output, although a client may omit them."""
 
-ONLY_ASKED = frozenset(["compaction_trigger"])
+ACTION_TYPES = frozenset(["compaction_trigger"])
 """Types of items that are not part of a conversation: they request a one-time action."""
 
 

@@ -34,7 +34,7 @@ def capabilities_of(can: Capabilities | None, *, embeds: bool) -> list[str]:
     return [*found, *(["embedding"] if embeds else [])]
 
 
-def listed(name: str, modified_at: str) -> dict[str, Any]:
+def listed_model(name: str, modified_at: str) -> dict[str, Any]:
     """Return a model as listed."""
     return {
         "name": tagged_name(name),

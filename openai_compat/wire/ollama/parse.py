@@ -27,7 +27,9 @@ from .request_types import (
 MAX_MESSAGES = 10_000
 """A body within its size limit may hold millions of messages; reading them would block the event loop."""
 
-NOT_FOR_AGENTS = frozenset({"model", "messages", "prompt", "system", "images", "tools", "stream", "format", "options"})
+NON_EXTRA_FIELDS = frozenset(
+    {"model", "messages", "prompt", "system", "images", "tools", "stream", "format", "options"}
+)
 """Fields with a place of their own in AgentRequest. All others, such as `keep_alive` and `think`, are passed on unchanged."""
 
 UNSUPPORTED_FIELDS = {
@@ -88,7 +90,7 @@ def parse_generate(body: bytes, caller: Caller) -> ParsedQuestion:
     return _to_question(wire, raw, caller, conversation)
 
 
-def check_ollama_request(parsed: ParsedQuestion, can: Capabilities) -> None:
+def check_ollama_capabilities(parsed: ParsedQuestion, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs a capability that the agent has not declared: nothing is ignored silently.
 
     Tools are not checked: programs send theirs with every request, without requiring a call.
@@ -132,7 +134,7 @@ def _to_question(
 ) -> ParsedQuestion:
     given = cast("dict[str, Any]", raw.get("options") or {})
     others = {name: value for name, value in given.items() if name not in ModelOptions.model_fields}
-    extra = {name: value for name, value in raw.items() if name not in NOT_FOR_AGENTS and value is not None}
+    extra = {name: value for name, value in raw.items() if name not in NON_EXTRA_FIELDS and value is not None}
     request = AgentRequest(
         model=wire.model,
         messages=tuple(conversation.messages),

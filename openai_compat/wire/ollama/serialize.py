@@ -72,11 +72,11 @@ class LineForm:
         return dumps({"model": self.model, "created_at": self.created_at, **whole, **more}) + b"\n"
 
     @property
-    def silence(self) -> bytes:
+    def keep_alive(self) -> bytes:
         """An empty delta as keep-alive. A blank line, the keep-alive of other streams, is an error for Ollama's clients."""
         return self.line({"content": ""}, done=False)
 
-    def without_agent(self, reason: str) -> bytes:
+    def empty_response(self, reason: str) -> bytes:
         """Return the response to a request without a question."""
         return self.line({"content": ""}, done_reason=reason, done=True)
 
@@ -105,7 +105,7 @@ class LineWriter:
         """`ask` returns the items that ask users about calls waiting for approval."""
         self._form = form
         self._view = Presentation(VISIBILITIES[form.own_tools], refusal_as_text=True, ask=ask)
-        before, self._after = form.silence.split(b'""}' if form.chat else b'""')
+        before, self._after = form.keep_alive.split(b'""}' if form.chat else b'""')
         self._before, self._after = before, (b"}" if form.chat else b"") + self._after
         self._between = self._after + self._before
         self._whole = _WholeResponse()

@@ -127,12 +127,12 @@ def result_ids(own: Sequence[Item]) -> frozenset[str]:
         if _is_output(item):
             results.add(_call_id(item))
         # Earlier results were consumed by that assistant item.
-        elif is_answers(item):
+        elif is_from_assistant(item):
             break
     return frozenset(results)
 
 
-def is_answers(item: Mapping[str, Any]) -> bool:
+def is_from_assistant(item: Mapping[str, Any]) -> bool:
     """True for an item from the assistant: a message, reasoning or a call."""
     kind = item.get("type", "message")
     return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")

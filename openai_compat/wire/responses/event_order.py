@@ -161,7 +161,7 @@ NEVER_CUT = frozenset(["function_call", "custom_tool_call"])
 """Items that stay open when a turn breaks off: clients run every call that is done, regardless of its status."""
 
 
-def name_of(event: Mapping[str, Any]) -> str:
+def event_name(event: Mapping[str, Any]) -> str:
     """Return the name of an event in the tables."""
     kind: str = event["type"]
     return f"{kind} {event['part']['type']}" if kind.startswith("response.content_part.") else kind
@@ -197,7 +197,7 @@ class EventOrder:
         """Check the next event. Raises ValueError if it is out of order."""
         self._number += 1
         _expect(event["sequence_number"] == self._number, f"number {event['sequence_number']} for {self._number}")
-        name = name_of(event)
+        name = event_name(event)
         if name in RESPONSE:
             self._response = _next_state(RESPONSE, self._response, name)
             self._check_end(event)

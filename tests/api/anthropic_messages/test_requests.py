@@ -21,7 +21,7 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
+from openai_compat.wire.anthropic_messages.conversation import EMPTY_ANSWER_TEXT
 from openai_compat.wire.anthropic_messages.parse import parse_messages_request
 from openai_compat.wire.anthropic_messages.signatures import seal_signature
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
@@ -62,7 +62,7 @@ CLAUDE_CODE: dict[str, Any] = {
                 {"type": "text", "text": "Let me look."},
                 {"type": "mcp_tool_use", "id": "o", "name": "look", "server_name": "agent", "input": {}},
                 {"type": "mcp_tool_result", "tool_use_id": "o", "is_error": False, "content": []},
-                {"type": "text", "text": NOTHING_SAID},
+                {"type": "text", "text": EMPTY_ANSWER_TEXT},
                 {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "ls"}},
                 {"type": "of tomorrow"},
             ],

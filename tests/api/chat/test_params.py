@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from openai_compat import Capabilities, Finished, Limits, ReasoningDelta, RunContext, Sampling, TextDelta, UsageReported
-from openai_compat.wire.chat.parse import FOR_AGENTS
+from openai_compat.wire.chat.parse import EXTRA_PARAMETERS
 from tests.connecting import Connect, in_process
 from tests.requirements import requirement
 from tests.support.agents import EVERYTHING, HELLO, PROMPT_ONLY, Says
@@ -93,7 +93,7 @@ async def test_every_documented_parameter_is_accepted_and_none_is_taken_for_unkn
         reasoning_effort="xhigh",
         verbosity="low",
     )
-    assert set(request.extra) == set(FOR_AGENTS)
+    assert set(request.extra) == set(EXTRA_PARAMETERS)
     assert request.response_format == EVERY_PARAMETER["response_format"]
     assert request.audio == {"voice": "alloy", "format": "wav"}
     assert request.modalities == {"text", "audio"}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_compat import Finished, MessageBreak, ReasoningDelta, ToolCallReady, ToolResult
-from openai_compat.wire.anthropic_messages.asked_again import RestOfAnswer, asked_for, whole_answer
+from openai_compat.wire.anthropic_messages.asked_again import RestOfAnswer, fold_answer, wanted_answer
 from openai_compat.wire.reducer import Item
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import check_order, folded, streamed, written
@@ -80,8 +80,8 @@ TWICE = [
 )
 def test_a_request_that_is_sent_again_asks_for_the_same_answer(body: dict[str, Any], survived: list[Any]) -> None:
     before = copy.deepcopy(body)
-    found = asked_for(body)
-    assert found.digest == asked_for(FIRST).digest
+    found = wanted_answer(body)
+    assert found.digest == wanted_answer(FIRST).digest
     assert list(found.survived) == survived
     assert body == before
 
@@ -100,7 +100,7 @@ def test_a_request_that_is_sent_again_asks_for_the_same_answer(body: dict[str, A
     ],
 )
 def test_a_conversation_that_has_got_on_or_another_one_asks_for_something_else(body: dict[str, Any]) -> None:
-    assert asked_for(body).digest != asked_for(FIRST).digest
+    assert wanted_answer(body).digest != wanted_answer(FIRST).digest
 
 
 OWN: list[Item] = [ToolCallReady("o", "look", '{"a": 1}', "agent"), ToolResult("o", "found")]
@@ -147,7 +147,7 @@ def test_who_has_something_else_of_the_answer_gets_all_of_it() -> None:
 def test_a_stream_is_put_together_to_the_plain_answer(parts: list[list[Item]]) -> None:
     items: list[Item] = [*[item for part in parts for item in part], CALL, Finished()]
     form: dict[str, Any] = {"thinking": "shown", "own_tools": "blocks"}
-    good, body = whole_answer(written(items, streams=True, **form))
+    good, body = fold_answer(written(items, streams=True, **form))
     plain, told = json.loads(written(items, streams=False, **form)), json.loads(body)
     assert good
     assert {**told, "usage": None} == {**plain, "usage": None}

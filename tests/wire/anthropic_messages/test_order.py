@@ -31,7 +31,7 @@ from openai_compat.events import (
 )
 from openai_compat.testing.strategies import event_lists
 from openai_compat.turns.event_contract import EventContract
-from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
+from openai_compat.wire.anthropic_messages.conversation import EMPTY_ANSWER_TEXT
 from openai_compat.wire.anthropic_messages.errors import AnthropicErrors
 from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from openai_compat.wire.anthropic_messages.signatures import open_seal, seal_signature
@@ -125,7 +125,9 @@ def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> No
 def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> None:
     writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), ask)
     data = writer.feed(said)
-    events = streamed(data + writer.broken() + AnthropicErrors().frame(AgentError("It broke.", code="broken"), "req_1"))
+    events = streamed(
+        data + writer.events_before_error() + AnthropicErrors().frame(AgentError("It broke.", code="broken"), "req_1")
+    )
     names = [event["type"] for event in events]
     assert names[-2:] == ["content_block_stop", "error"]
     assert names.count("content_block_start") == names.count("content_block_stop")
@@ -145,7 +147,7 @@ def test_no_error_in_a_stream_has_a_type_that_claude_code_repeats(error: Any) ->
 @pytest.mark.parametrize("said", [[], [" "], [ReasoningDelta("Hm")], [*OWN]])
 def test_an_answer_that_shows_nothing_says_so(said: list[Item]) -> None:
     plain = json.loads(written([*said, Finished()], streams=False, thinking="shown", own_tools="blocks"))
-    assert plain["content"][-1]["text"] == NOTHING_SAID
+    assert plain["content"][-1]["text"] == EMPTY_ANSWER_TEXT
 
 
 @requirement("anthropic.order")

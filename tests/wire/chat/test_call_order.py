@@ -139,7 +139,7 @@ def test_a_turn_that_is_cut_off_leaves_one_call_unfinished_at_most() -> None:
     assert items == [ToolCallStarted("1", "find", "client"), TextDelta("1234"), Finished("length")]
     reducer = Reducer()
     reducer.feed(items)
-    plain = strict_json(FORM.whole([reducer.message()]))
+    plain = strict_json(FORM.whole_response([reducer.message()]))
     assert [call["id"] for call in plain["choices"][0]["message"]["tool_calls"]] == ["1"]
     with pytest.raises(openai.LengthFinishReasonError):
         accumulated(written([[items]]))

@@ -92,7 +92,7 @@ def test_a_chat_stream_adds_up_to_the_plain_answer(
 ) -> None:
     form = ChatForm("chatcmpl-1", 1_700_000_000, 'mo"del\ud800', CUSTOM, include_usage)
     messages = [folded([[*chain(*batches)]], Presentation(visibility)) for batches in answer]
-    plain = strict_json(form.whole(messages))
+    plain = strict_json(form.whole_response(messages))
 
     views, streams = [Presentation(visibility) for _ in answer], [ChatStream(form, i) for i in range(len(answer))]
     written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
@@ -112,7 +112,7 @@ def test_a_completion_stream_adds_up_to_the_plain_answer(
     echoes = tuple(["echoed\ud800 " if echo else "" for _ in answer])
     form = CompletionForm("cmpl-1", 1_700_000_000, "model", include_usage, echoes)
     messages = [folded([[*chain(*batches)]], Presentation("hidden", refusal_as_text=True)) for batches in answer]
-    plain = strict_json(form.whole(messages))
+    plain = strict_json(form.whole_response(messages))
 
     views = [Presentation("hidden", refusal_as_text=True) for _ in answer]
     streams = [CompletionStream(form, index) for index in range(len(answer))]
@@ -234,12 +234,14 @@ def test_tools_that_run_at_once_share_a_line_so_that_no_outcome_is_hidden() -> N
 def test_an_answer_of_text_alone_is_written_as_any_other(text: str, usage: Usage) -> None:
     form, alone = ChatForm("chatcmpl-1", 1, 'an "agent" \ud800é'), FinalMessage(text=text, usage=usage)
     beside = FinalMessage(text=text, usage=usage, reasoning="more than text")
-    assert form.whole([alone]) == form.whole([beside]).replace(b',"reasoning_content":"more than text"', b"")
+    assert form.whole_response([alone]) == form.whole_response([beside]).replace(
+        b',"reasoning_content":"more than text"', b""
+    )
 
 
 def test_an_answer_without_anything_in_it_has_empty_content() -> None:
     assert deltas([Finished()]) == [{"role": "assistant", "content": "", "refusal": None}, {}]
-    plain = strict_json(ChatForm("chatcmpl-1", 1, "agent").whole([FinalMessage()]))
+    plain = strict_json(ChatForm("chatcmpl-1", 1, "agent").whole_response([FinalMessage()]))
     assert plain == {
         "id": "chatcmpl-1",
         "object": "chat.completion",

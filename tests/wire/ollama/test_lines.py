@@ -125,7 +125,7 @@ def test_the_plain_answer_is_the_fold_of_the_lines_and_both_have_ollamas_types(
 @pytest.mark.parametrize("chat", [True, False])
 def test_what_fills_a_silence_is_a_line_that_adds_nothing(chat: bool) -> None:
     form = LineForm(model="agent", created_at="2026-01-01T00:00:00Z", streams=True, chat=chat)
-    (line,) = lines(form.silence)
+    (line,) = lines(form.keep_alive)
     assert folded([line], chat=chat)["text"] == ""
     assert line["done"] is False
 

@@ -24,7 +24,7 @@ from openai_compat.events import (
     ToolResult,
 )
 from openai_compat.wire.reducer import Item
-from openai_compat.wire.responses.event_order import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of
+from openai_compat.wire.responses.event_order import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, event_name
 from openai_compat.wire.responses.event_types import StreamEvent
 from openai_compat.wire.responses.response_types import OutputItem
 from openai_compat.wire.responses.serialize.stream import ResponseStream
@@ -89,7 +89,7 @@ def edges(table: Table) -> set[tuple[str, str]]:
 
 
 def steps(events: list[Json]) -> set[tuple[str, str]]:
-    return set(pairwise([START, *map(name_of, events)]))
+    return set(pairwise([START, *map(event_name, events)]))
 
 
 def test_every_event_that_can_be_written_is_in_a_table_and_no_other() -> None:
@@ -116,8 +116,8 @@ def test_a_table_leads_from_its_start_to_each_event_and_on_to_an_end(table: Tabl
 def test_every_step_in_the_tables_is_taken_by_some_turn() -> None:
     taken: dict[str, set[tuple[str, str]]] = {name: set() for name in ("response", "speech", *ITEMS)}
     for events in all_streams():
-        taken["response"] |= steps([event for event in events if name_of(event) in RESPONSE])
-        taken["speech"] |= steps([event for event in events if name_of(event) in SPEECH])
+        taken["response"] |= steps([event for event in events if event_name(event) in RESPONSE])
+        taken["speech"] |= steps([event for event in events if event_name(event) in SPEECH])
         added = [event for event in events if event["type"] == "response.output_item.added"]
         for index, event in enumerate(added):
             taken[event["item"]["type"]] |= steps([event for event in events if event.get("output_index") == index])
@@ -184,7 +184,7 @@ def test_the_checker_refuses_events_of_an_item_under_the_name_of_another() -> No
 def test_the_checker_refuses_events_of_a_part_under_the_number_of_another(index: int) -> None:
     events, _ = told("a")
     events[3 + index]["content_index"] = 1
-    kind = name_of(events[3 + index])
+    kind = event_name(events[3 + index])
     assert refusal_of(events) == f"{kind} in part 1, not in 0"
 
 

@@ -217,7 +217,7 @@ class WebSocketResponse:
             await self._socket.ended(self, response)
 
     def _keep(self, work: PreparedResponse, output: list[dict[str, Any]]) -> None:
-        said = [*work.before, *work.parsed.kept, *output]
+        said = [*work.before, *work.parsed.conversation_items, *output]
         size = self.request.size + len(dumps(output)) + (0 if work.left is None else len(work.left.body))
         self._socket.nearby.keep(
             work.id, Before(said, work.left), after=work.parsed.previous, lane=self.request.lane, size=size

@@ -12,9 +12,9 @@ from ....errors import InvalidRequest
 from ....messages import Message, ToolMessage
 from ...chat.request_types import TextFormat
 from ...items.parse import NewId, input_items, parse_items
-from ...items.types import ID_PREFIXES, ONLY_ASKED
+from ...items.types import ACTION_TYPES, ID_PREFIXES
 from ...json import check_length, dumps, is_quick, parse_object, validate
-from ...misplaced_parameters import OF_CHAT, refuse_misplaced
+from ...misplaced_parameters import CHAT_PARAMETERS, refuse_misplaced
 from ...serialize_messages import chat_message
 from ..continuation import OUTPUTS, check_calls, check_not_empty, own_items, repair_history, result_ids
 from ..request_types import ConversationField, ResponseJsonSchemaFormat, ResponseRequest, TextParam
@@ -35,7 +35,7 @@ ROLES = frozenset(["user", "assistant", "system", "developer"])
 TEXT_TYPES = frozenset(["input_text", "output_text"])
 """Types of text parts."""
 
-FOR_AGENTS = (
+EXTRA_PARAMETERS = (
     "access_programs",
     "background_options",
     "context_management",
@@ -125,9 +125,9 @@ class ParsedResponse:
     long: bool = False
 
     @property
-    def kept(self) -> Items:
+    def conversation_items(self) -> Items:
         """The items that become part of the conversation."""
-        return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
+        return tuple([item for item in self.input if item["type"] not in ACTION_TYPES])
 
 
 def parse_response(
@@ -141,8 +141,8 @@ def parse_response(
     raw = body if isinstance(body, dict) else parse_object(body)
     # Before validation: of a million items, each invalid one would be an error of its own.
     check_length("input", raw.get("input"), MAX_ITEMS)
-    if not OF_CHAT.keys().isdisjoint(raw):
-        refuse_misplaced(raw, OF_CHAT)
+    if not CHAT_PARAMETERS.keys().isdisjoint(raw):
+        refuse_misplaced(raw, CHAT_PARAMETERS)
     wire = validate(ResponseRequest, raw)
     conversation = wire.conversation.id if isinstance(wire.conversation, ConversationField) else wire.conversation
     # OpenAI has two ways to request that the input is only read ahead.
@@ -284,7 +284,7 @@ def _response_format(text: TextParam) -> dict[str, Any] | None:
 
 def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str, Any]:
     unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in WEBSOCKET_FIELDS}
-    extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
+    extra = {**unknown, **{name: raw[name] for name in EXTRA_PARAMETERS if raw.get(name) is not None}}
     if tools.hosted:
         # Hosted tools of OpenAI mean nothing here; an agent that calls a model may pass them on.
         extra["hosted_tools"] = list(tools.hosted)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ....agent_request import CustomTool, FunctionTool, Tool, ToolChoice, choice_by_mode, choice_by_name
 from ....errors import InvalidRequest
-from ...items.parse import qualified
+from ...items.parse import qualified_name
 from ...items.types import ToolsItemParam
 from ...json import MAX_TOOLS, check_tools
 from ..request_types import (
@@ -62,7 +62,7 @@ class _Offer:
     @property
     def name(self) -> str:
         """The name under which the tool is offered."""
-        return qualified(self.tool.name, self.namespace)
+        return qualified_name(self.tool.name, self.namespace)
 
     @property
     def agent_tool(self) -> Tool:
@@ -203,6 +203,6 @@ def tool_place(body: Mapping[str, Any], name: str) -> str:
                 return f"{where}[{index}].name"
             within: list[Any] = (tool.get("tools") or []) if tool.get("type") == "namespace" else []
             for place, inner in enumerate(within):
-                if qualified(inner["name"], tool["name"]) == name:
+                if qualified_name(inner["name"], tool["name"]) == name:
                     return f"{where}[{index}].tools[{place}].name"
     return "tools"

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from ....events import ToolResult
-from ...presentation import tool_ended, tool_running
+from ...presentation import tool_ended_line, tool_running_line
 from ..event_types import CallDeltaType, InItem, ResponseStatusEvent, Step
 from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall
 from .items import Closing, EventWriter, ItemWriter
@@ -170,7 +170,9 @@ class McpCallWriter(CallWriter):
         return call
 
     def begin(self) -> bytes:
-        return super().begin() + self._write_step("response.mcp_call.in_progress", tool_running(self.name), done=False)
+        return super().begin() + self._write_step(
+            "response.mcp_call.in_progress", tool_running_line(self.name), done=False
+        )
 
     def end_arguments(self) -> bytes:
         """Mark the arguments as complete; the result is pending."""
@@ -198,6 +200,6 @@ class McpCallWriter(CallWriter):
     def _end_content(self, status: Closing) -> bytes:
         if status == "incomplete":
             return b""
-        ended = tool_ended(self._result or ToolResult(self.call_id, ""), self.name)
+        ended = tool_ended_line(self._result or ToolResult(self.call_id, ""), self.name)
         step: Step = "response.mcp_call.failed" if self._failed else "response.mcp_call.completed"
         return self.end_arguments() + self._write_step(step, ended, done=True)

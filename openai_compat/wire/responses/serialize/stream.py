@@ -144,7 +144,7 @@ class ResponseStream:
         """Stop serializing events: from now on only `response` is used."""
         self._out.quiet = True
 
-    def take_back(self) -> None:
+    def undo_end(self) -> None:
         """Undo the last outcome, which was written but not sent, and did not happen."""
         self._out.sequence -= 1
         self.status, self._completed_at = "in_progress", None
