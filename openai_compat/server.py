@@ -14,7 +14,7 @@ from .agents.adapt import Agent
 from .agents.compaction import Compaction
 from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
-from .aio.background import let_go
+from .aio.background import drop_tracebacks
 from .aio.off_loop import off_loop
 from .aio.timers import call_soon
 from .api.access_log import log_request
@@ -350,7 +350,7 @@ class Server:
             await self._close("providers", services.models.providers)
             await services.state.outbox.aclose(LAST_WEBHOOKS)
             await services.state.late.close(LAST_IN_STORE)
-            await services.live.slots.settle()
+            await services.live.slots.wait_released()
             if self.opens_store:
                 await services.state.store.aclose()
             for hook in services.live.runner.hooks.all:
@@ -396,5 +396,5 @@ class Server:
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
     """Log an unexpected exception; returns the generic 500 for the client."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
-    let_go(error)
+    drop_tracebacks(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

@@ -15,7 +15,7 @@ from typing import Any
 
 import anyio
 
-from ..aio.background import Failure, from_threads
+from ..aio.background import Failure, threadsafe_scheduler
 from ..wire.reducer import LARGE_ITEM, size_of
 
 BUFFER = 64
@@ -43,7 +43,7 @@ class ThreadRun:
         self._abandoned = False
         self._ended = False
         self._failure = Failure()
-        self._soon = from_threads()
+        self._soon = threadsafe_scheduler()
 
     async def items(self) -> AsyncIterator[Any]:
         """Start the thread and yield its items, then re-raise its exception, if any."""

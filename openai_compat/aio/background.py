@@ -93,7 +93,7 @@ def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
     return _LaterTask(loop, seconds, body, name)
 
 
-def from_threads() -> Callable[[Callable[[], object]], object]:
+def threadsafe_scheduler() -> Callable[[Callable[[], object]], object]:
     """Return a thread-safe function that schedules a call in the running event loop; RuntimeError once the loop is closed.
 
     Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops at that moment would block the thread.
@@ -136,7 +136,7 @@ class Failure:
                 del error  # the traceback also refers to this frame
 
 
-def let_go(error: BaseException) -> None:
+def drop_tracebacks(error: BaseException) -> None:
     """Remove the traceback of an error that was already reported or logged.
 
     The frames hold the objects of the request, some of which hold the error: a cycle that contains the whole history. The
@@ -229,7 +229,7 @@ class _AsyncioTask:
     ) -> None:
         over = False
         if at_once:
-            self._task, over = _begun_task(loop, body(), name, context)
+            self._task, over = _eager_task(loop, body(), name, context)
         else:
             self._task = loop.create_task(body(), name=name)
         if over:  # the task is done, so no callback is needed
@@ -237,9 +237,9 @@ class _AsyncioTask:
         else:
             self._ended = ended
             _running.add(self._task)
-            self._task.add_done_callback(self._over)
+            self._task.add_done_callback(self._on_done)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         _running.discard(task)
         ended, self._ended = self._ended, lambda: None  # `ended` often belongs to the owner of the task: a cycle
         ended()
@@ -262,9 +262,9 @@ class _LaterTask:
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, body: Body, name: str) -> None:
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._begin, body, name)
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds, self._start, body, name)
 
-    def _begin(self, body: Body, name: str) -> None:
+    def _start(self, body: Body, name: str) -> None:
         # No one waits for its end, so this is cheaper than `spawn`: each open stream has one.
         self._timer = None
         self._task = self._loop.create_task(body(), name=name)
@@ -317,7 +317,7 @@ Steps: TypeAlias = Generator[Any, Any, None]
 
 if sys.version_info >= (3, 12):
 
-    def _begun_task(
+    def _eager_task(
         loop: asyncio.AbstractEventLoop,
         work: Coroutine[Any, Any, None],
         name: str,
@@ -329,7 +329,7 @@ if sys.version_info >= (3, 12):
 
 else:
 
-    def _begun_task(
+    def _eager_task(
         loop: asyncio.AbstractEventLoop,
         work: Coroutine[Any, Any, None],
         name: str,
@@ -337,8 +337,8 @@ else:
     ) -> tuple[asyncio.Task[None], bool]:
         """Return a task that has run `work` up to its first wait, and True if it is done already. `work` must not raise."""
         context = contextvars.copy_context() if context is None else context
-        begun = cast("Coroutine[Any, Any, None]", _begun(work))
-        task = asyncio.Task(begun, loop=loop, name=name, context=context)
+        coroutine = cast("Coroutine[Any, Any, None]", _run_first_step(work))
+        task = asyncio.Task(coroutine, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
         # The official way for custom tasks ("Extending asyncio" in Python's documentation): `asyncio.timeout` and others
         # remember their current task, which must be this one.
@@ -347,7 +347,7 @@ else:
         asyncio.tasks._enter_task(loop, task)  # noqa: SLF001
         over = False
         try:
-            context.run(begun.send, None)
+            context.run(coroutine.send, None)
         except StopIteration:
             over = True
         finally:
@@ -357,7 +357,7 @@ else:
         return task, over
 
     @types.coroutine
-    def _begun(work: Coroutine[Any, Any, None]) -> Steps:
+    def _run_first_step(work: Coroutine[Any, Any, None]) -> Steps:
         """Run the first step of `work`, then pause; the task later receives what that step waits for, and continues."""
         try:
             waits_for = work.send(None)

@@ -29,7 +29,7 @@ from .background import Failure, Task, spawn
 PIECES_AHEAD = 4
 """Pieces of output (up to 64 KiB) that are buffered for the reader; beyond that, the command blocks."""
 
-LAST_WORDS = 0.3
+STDERR_GRACE = 0.3
 """Seconds that stderr is still read after the command has exited."""
 
 
@@ -70,9 +70,9 @@ class CommandRun:
         self._stderr = stderr
         self._send, self._receive = anyio.create_memory_object_stream[bytes](PIECES_AHEAD)
         self._failure = Failure()
-        self._reading = _Patience()
+        self._reading = _ReadTimeout()
         self.exit_code: int | None = None
-        self._task: Task = spawn(self._look_after, "command", self._send.close)
+        self._task: Task = spawn(self._run_task, "command", self._send.close)
 
     async def read(self) -> bytes:
         """Return the next piece of stdout, empty at the end. Raises OSError if the command cannot be started."""
@@ -98,7 +98,7 @@ class CommandRun:
 
     # in its own task
 
-    async def _look_after(self) -> None:
+    async def _run_task(self) -> None:
         try:
             await self._run()
         except Exception as error:
@@ -115,13 +115,13 @@ class CommandRun:
             start_new_session=True,
         )
         try:
-            await self._attend(process)
+            await self._communicate(process)
         finally:
             with anyio.CancelScope(shield=True):
                 await end_group(process, self._grace.kill)
                 await process.aclose()
 
-    async def _attend(self, process: Process) -> None:
+    async def _communicate(self, process: Process) -> None:
         logged = anyio.Event()
 
         async def write(stdin: ByteSendStream) -> None:
@@ -149,20 +149,20 @@ class CommandRun:
                 with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
                     while True:
                         await self._send.send(await self._reading.wait(process.stdout.receive))
-            self.exit_code = await self._exit(process)
+            self.exit_code = await self._wait_exit_code(process)
             # A child process may keep stderr open long after the command has exited.
-            with anyio.move_on_after(LAST_WORDS):
+            with anyio.move_on_after(STDERR_GRACE):
                 await logged.wait()
             group.cancel_scope.cancel()
 
-    async def _exit(self, process: Process) -> int | None:
+    async def _wait_exit_code(self, process: Process) -> int | None:
         if process.returncode is None:
             with anyio.move_on_after(min(self._grace.end, self._reading.left)):
                 await process.wait()
         return process.returncode
 
 
-class _Patience:
+class _ReadTimeout:
     """Waits for output: without a limit at first, then for a limited time in total.
 
     Only waiting counts: available output is read, however slow the reader is.
@@ -190,7 +190,7 @@ class _Patience:
         raise TimeoutError
 
 
-class Led(Protocol):
+class GroupLeader(Protocol):
     """A process that leads its own group, as started by anyio or asyncio."""
 
     @property
@@ -208,7 +208,7 @@ class Led(Protocol):
         ...
 
 
-async def end_group(process: Led, grace: float) -> None:
+async def end_group(process: GroupLeader, grace: float) -> None:
     """End the process and its group: SIGTERM, then SIGKILL after the exit, or after `grace` seconds."""
     if process.returncode is None:
         # SIGTERM first: a command may have a session to save.
@@ -219,7 +219,7 @@ async def end_group(process: Led, grace: float) -> None:
     _signal_group(process, signal.SIGKILL)
 
 
-def _signal_group(process: Led, number: signal.Signals) -> None:
+def _signal_group(process: GroupLeader, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 

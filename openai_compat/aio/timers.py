@@ -30,7 +30,7 @@ def asyncio_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-class Soon(Protocol):
+class ScheduledCall(Protocol):
     """A call that is due in the next iteration of the event loop."""
 
     def cancel(self) -> None:
@@ -38,12 +38,12 @@ class Soon(Protocol):
         ...
 
 
-def call_soon(loop: asyncio.AbstractEventLoop | None, callback: Callable[[], object]) -> Soon:
+def call_soon(loop: asyncio.AbstractEventLoop | None, callback: Callable[[], object]) -> ScheduledCall:
     """Schedule a call for the next iteration of the event loop, that is, once the running task waits or ends."""
-    return _TrioSoon(callback) if loop is None else loop.call_soon(callback)
+    return _TrioScheduledCall(callback) if loop is None else loop.call_soon(callback)
 
 
-class _TrioSoon:
+class _TrioScheduledCall:
     def __init__(self, callback: Callable[[], object]) -> None:
         import trio  # noqa: PLC0415  (only reached where trio runs; no dependency of ours)
 
@@ -102,7 +102,7 @@ class _TrioWaiter:
         await self._event.wait()
 
 
-Instead: TypeAlias = Callable[[float], float | None]
+OfferHandler: TypeAlias = Callable[[float], float | None]
 """Called with the event loop's time, instead of waking a task. Returns the time until which the task may keep sleeping, or
 None to wake it."""
 
@@ -131,11 +131,11 @@ class WakeEvent(Protocol):
         """
         ...
 
-    async def wait(self, until: float, instead: Instead | None = None) -> None:
+    async def wait(self, until: float, on_offer: OfferHandler | None = None) -> None:
         """Sleep until `set` is called (or was, since the last wait), or until a time of the event loop's clock.
 
-        If the event loop supports it, an `offer` calls `instead`, which may do the task's work and let the task sleep on.
-        `instead` never runs nested, and after it asked to wake the task, not again before the next `wait`.
+        If the event loop supports it, an `offer` calls `on_offer`, which may do the task's work and let the task sleep on.
+        `on_offer` never runs nested, and after it asked to wake the task, not again before the next `wait`.
         """
         ...
 
@@ -176,13 +176,13 @@ class ReusableTimer:
         """Call `callback` at a time of the event loop's clock, in place of any earlier callback."""
         self._callback = callback
         self.due = due
-        # storing a number is cheaper than cancelling and creating a timer per write: `_fired` checks it
+        # storing a number is cheaper than cancelling and creating a timer per write: `_on_timer` checks it
         if due == math.inf or (self._timer is not None and self._fires_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
         self._fires_at = due
-        self._timer = self.loop.call_at(due, self._fired)
+        self._timer = self.loop.call_at(due, self._on_timer)
 
     def stop(self) -> None:
         """Cancel the call. The loop's timer is kept for the next start."""
@@ -195,7 +195,7 @@ class ReusableTimer:
             self._timer.cancel()
             self._timer = None
 
-    def _fired(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         if self._callback is None:
             return
@@ -209,7 +209,7 @@ class ReusableTimer:
 class _AsyncioWakeEvent(ReusableTimer):
     """Also the timer of its own deadline, which saves an object per event."""
 
-    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_offers", "_sleeping", "clock")
+    __slots__ = ("_context", "_is_offered", "_is_set", "_offers", "_on_offer", "_sleeping", "clock")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.clock = loop, loop.time
@@ -217,43 +217,43 @@ class _AsyncioWakeEvent(ReusableTimer):
         self._fires_at = self.due = 0.0
         self._is_set = False
         self._sleeping: asyncio.Future[None] | None = None
-        self._instead: Instead | None = None
+        self._on_offer: OfferHandler | None = None
         self._context: contextvars.Context | None = None
-        self._asking = False  # or queued to be called
-        offers = _of_thread.offers
+        self._is_offered = False  # or queued to be called
+        offers = _thread_local.offers
         if offers is None or offers.loop is not loop:
-            offers = _of_thread.offers = _Offers(loop)
+            offers = _thread_local.offers = _Offers(loop)
         self._offers = offers
 
     def set(self) -> None:
         self._is_set = True
         if self._sleeping is not None:
-            self._instead = None
+            self._on_offer = None
             self._wake()
 
     def offer(self) -> None:
-        if self._instead is None:
+        if self._on_offer is None:
             self.set()
-        elif self._asking:
+        elif self._is_offered:
             self._is_set = True
         else:
-            self._asking = True
+            self._is_offered = True
             events = self._offers.events
             if not events:
-                self._offers.ask_soon()
+                self._offers.schedule()
             events.append(self)
 
-    def ask(self, now: float) -> None:
-        """Run `instead` in place of waking the task, unless the task was woken meanwhile."""
-        if self._instead is None:
-            self._asking = False
+    def run_offer(self, now: float) -> None:
+        """Run `on_offer` in place of waking the task, unless the task was woken meanwhile."""
+        if self._on_offer is None:
+            self._is_offered = False
             return
         self._is_set = False
         try:
             # In the context of the sleeping task, since this is its work.
-            until = self._instead(now) if self._context is None else self._context.run(self._instead, now)
+            until = self._on_offer(now) if self._context is None else self._context.run(self._on_offer, now)
         finally:
-            self._asking = False
+            self._is_offered = False
         if until is None:
             self.set()
         elif until >= self.due:
@@ -267,17 +267,17 @@ class _AsyncioWakeEvent(ReusableTimer):
         if self._sleeping is not None and not self._sleeping.done():
             self._sleeping.set_result(None)
 
-    async def wait(self, until: float, instead: Instead | None = None) -> None:
+    async def wait(self, until: float, on_offer: OfferHandler | None = None) -> None:
         if not self._is_set and until > self.clock():
             self._sleeping = self.loop.create_future()
             self.start_at(until, self._wake)
-            if instead is not None:
-                self._instead = instead
+            if on_offer is not None:
+                self._on_offer = on_offer
                 self._context = self._context or contextvars.copy_context()
             try:
                 await self._sleeping
             finally:
-                self._sleeping = self._instead = None
+                self._sleeping = self._on_offer = None
                 self.stop()
         self._is_set = False
 
@@ -301,25 +301,25 @@ class _Offers:
         self._context = contextvars.Context()  # each offer runs in its own context
         self.events: list[_AsyncioWakeEvent] = []
 
-    def ask_soon(self) -> None:
+    def schedule(self) -> None:
         """Called for the first offer of an iteration."""
-        self.loop.call_soon(self._ask, context=self._context)
+        self.loop.call_soon(self._run_offers, context=self._context)
 
-    def _ask(self) -> None:
+    def _run_offers(self) -> None:
         events, self.events = self.events, []
         now = self.loop.time()
         for event in events:
             try:
-                event.ask(now)
+                event.run_offer(now)
             except Exception as error:  # a bug in one task's work must not stop the others
                 self.loop.call_exception_handler({"message": "what was offered could not be done", "exception": error})
 
 
-class _OfThread(threading.local):
+class _ThreadLocal(threading.local):
     offers: _Offers | None = None
 
 
-_of_thread = _OfThread()
+_thread_local = _ThreadLocal()
 
 
 class _TrioWakeEvent:
@@ -334,7 +334,7 @@ class _TrioWakeEvent:
     def offer(self) -> None:
         self._event.set()
 
-    async def wait(self, until: float, instead: Instead | None = None) -> None:
+    async def wait(self, until: float, on_offer: OfferHandler | None = None) -> None:
         with anyio.move_on_at(until):
             await self._event.wait()
         if self._event.is_set():

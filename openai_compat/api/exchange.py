@@ -11,7 +11,7 @@ import anyio
 
 from ..agent_request import Principal
 from ..agents.adapt import close
-from ..aio.background import Cancellable, let_go, spawn_later
+from ..aio.background import Cancellable, drop_tracebacks, spawn_later
 from ..aio.off_loop import off_loop
 from ..aio.timers import ScopeTimeout, asyncio_loop, new_scope
 from ..errors import OpenAICompatError, RequestTimeout, RequestTooLarge
@@ -311,7 +311,7 @@ class Exchange:
         Raises ClientTooSlow if neither is possible, because another answer is half sent.
         """
         self.has_failed(error)
-        let_go(error)
+        drop_tracebacks(error)
         if not self.status:
             body = self.errors.body(error, self.request_id)
             await self.answer(error.status, body, *self.errors.headers(error))

@@ -39,8 +39,8 @@ async def run_function(
     """
     async with await services.live.slots.take(SlotRequest(1, model, exchange.principal)) as seat:
         exchange.agent_started = True
-        seat.borrow()
-        run = FunctionRun(call, kind, exchange.request_id, seat.give_back)
+        seat.borrow_slot()
+        run = FunctionRun(call, kind, exchange.request_id, seat.return_slot)
         seat.close()  # the slot is free when the function has ended
         services.live.runner.running.add(run)
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ..agent_request import Principal
-from ..aio.background import let_go
+from ..aio.background import drop_tracebacks
 from ..aio.timers import ScopeTimeout, asyncio_loop, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
@@ -100,7 +100,7 @@ class WebSocketConnection:
     async def fail(self, error: OpenAICompatError) -> None:
         """Refuse with the error's own status, or close the connection if it was accepted."""
         self.note = error.code or error.type
-        let_go(error)
+        drop_tracebacks(error)
         if self.status:
             await self.close(INTERNAL, self.note)
             return

@@ -14,7 +14,7 @@ import anyio
 
 from ..agent_request import ANONYMOUS, Principal
 from ..agents.describe import describe
-from ..aio.background import Failure, let_go, spawn_at_once
+from ..aio.background import Failure, drop_tracebacks, spawn_at_once
 from ..errors import Forbidden, OpenAICompatError, Unauthorized, Unavailable
 from ..http import HttpRequest
 from .auth import ApiKeys, bearer_token, unknown_caller
@@ -136,7 +136,7 @@ class CallerCheck:
             raise self._with_challenge(error) from None
         except Exception as error:
             _log_failure(error, request, request_id)
-            let_go(error)
+            drop_tracebacks(error)
             raise Unavailable("Who calls cannot be found out now.", code="auth_unavailable") from None
         if found is None:
             raise self._with_challenge(unknown_caller())

@@ -25,7 +25,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..aio.background import Failure, from_threads
+from ..aio.background import Failure, threadsafe_scheduler
 from ..aio.timers import WakeEvent, asyncio_loop, call_soon, new_wake_event
 from ..errors import Unavailable
 from .engine import Autocommit, ConditionFailed, Result, Row, Statement, Together, Transaction
@@ -126,7 +126,7 @@ class SqliteEngine:
             durable, transaction = transaction.durable, transaction.transaction
         loop = asyncio_loop()
         woken = new_wake_event(loop)
-        soon = from_threads() if loop is None else loop.call_soon_threadsafe
+        soon = threadsafe_scheduler() if loop is None else loop.call_soon_threadsafe
         job = Job(transaction, durable, time.monotonic() + self._patience, woken, soon)
         self._queue.append(job)
         gathering = loop or anyio.lowlevel.current_token()

@@ -14,7 +14,7 @@ from ..backend import KeptGrants, RunContext
 from ..stores.bounded_tables import Shares, Table, size_of_value
 from ..wire.json import from_stored_json, stored_json
 from .modes import Danger
-from .patterns import Allow, allow_from_json, allow_to_json, canonical
+from .patterns import Allow, allow_from_json, allow_to_json, canonical_json
 
 GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
 """Bytes of all grants in memory, and of one principal's grants."""
@@ -113,7 +113,7 @@ class MemoryGrants:
 def call_digest(tool: str, arguments: str) -> str:
     """Return a hash of a tool and its arguments, independent of how their JSON is formatted."""
     try:
-        read = canonical(from_json(arguments or "{}"))
+        read = canonical_json(from_json(arguments or "{}"))
     except (ValueError, TypeError):  # TypeError for a lone surrogate
         read = arguments
     # NUL cannot occur in a tool's name, so different calls cannot produce the same text.

@@ -29,9 +29,9 @@ async def call_tool(tool: AgentTool, arguments: ToolArguments, context: ToolCont
     """Run a tool. Every exception except a cancellation becomes a result."""
     try:
         with anyio.move_on_after(tool.timeout):
-            return CallResult(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
+            return CallResult(truncate(as_text(await tool.call(arguments.values, context)), tool.output_limit))
     except ToolError as error:
-        return CallResult(limited(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
+        return CallResult(truncate(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
     except AgentError as error:
         return CallResult(error.message, is_error=True)
     except anyio.get_cancelled_exc_class():
@@ -53,7 +53,7 @@ def as_text(value: object) -> str:
         raise ToolError("The tool's result cannot be written as text.") from None
 
 
-def limited(text: str, limit: int) -> str:
+def truncate(text: str, limit: int) -> str:
     """Return the text, or its beginning and a note about the rest."""
     if len(text) <= limit:
         return text

@@ -58,11 +58,11 @@ def command_tool(
         return (*fixed, *cast("list[str]", arguments.get("argv") or arguments.get("args") or ()))
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        command = Command(_checked(argv(arguments)), allowed_environment(names, environment), directory)
+        command = Command(_check_argv(argv(arguments)), allowed_environment(names, environment), directory)
         if context.sandbox is not None:
             command = context.sandbox.wrap(command)
         # A character has at most four bytes in UTF-8; `call_tool` then cuts to characters.
-        return await _run(command, output_limit * 4)
+        return await _run_command(command, output_limit * 4)
 
     signature = Signature(_only_arguments if fixed else _whole_command, ToolContext)
     return AgentTool(
@@ -97,7 +97,7 @@ def _whole_command(argv: list[str]) -> None:  # read, never called
     """
 
 
-def _checked(argv: Sequence[str]) -> Sequence[str]:
+def _check_argv(argv: Sequence[str]) -> Sequence[str]:
     if not argv or not argv[0]:
         raise ToolError("A command needs a program.")
     # The system ends words at NUL, so the program would get other words than the allowed ones.
@@ -106,14 +106,14 @@ def _checked(argv: Sequence[str]) -> Sequence[str]:
     return argv
 
 
-async def _run(command: Command, limit: int) -> str:
-    out, err = _KeptOutput(limit), _KeptOutput(limit)
+async def _run_command(command: Command, limit: int) -> str:
+    out, err = _BoundedOutput(limit), _BoundedOutput(limit)
     run = CommandRun(Launch(command.argv, None, command.env, command.cwd), GRACE, err.add)
     try:
         while data := await run.read():
             out.add(data)
     except OSError as error:
-        raise ToolError(_not_started(error)) from error
+        raise ToolError(_start_error_text(error)) from error
     finally:
         await run.stop()
     text = "\n".join([piece for piece in (out.text, err.text) if piece])
@@ -123,7 +123,7 @@ async def _run(command: Command, limit: int) -> str:
     return text or "The command wrote nothing."
 
 
-def _not_started(error: OSError) -> str:
+def _start_error_text(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "There is no such program."
     if isinstance(error, PermissionError):
@@ -131,7 +131,7 @@ def _not_started(error: OSError) -> str:
     return "The command could not be started."
 
 
-class _KeptOutput:
+class _BoundedOutput:
     """The beginning of an output, in bytes; the rest is read and dropped, so that the command does not block."""
 
     def __init__(self, limit: int) -> None:

@@ -52,21 +52,21 @@ class LoopConversation:
         self.typed.append(message)
         self.raw.append(chat_message(message) if isinstance(message, ToolMessage) else _raw_answer(message))
 
-    def since_user(self) -> list[RawMessage]:
+    def messages_since_user(self) -> list[RawMessage]:
         """Return the messages after the last user message, as plain dicts."""
-        return self.raw[_turn_of(self._roles, self.users) :]
+        return self.raw[_turn_start(self._roles, self.users) :]
 
     def splice(self, messages: Sequence[RawMessage], typed: Sequence[Message], users: int) -> None:
         """Replace the client's version of a turn, which follows user message number `users`, with stored messages.
 
-        Later user messages, and the messages after them, are held back until `catch_up`.
+        Later user messages, and the messages after them, are held back until `add_later_messages`.
         """
         roles = ["user" if isinstance(message, UserMessage) else "" for message in self.typed]
-        self.raw, self._later_raw = _spliced(self.raw, self._roles, messages, users)
-        self.typed, self._later_typed = _spliced(self.typed, roles, typed, users)
+        self.raw, self._later_raw = _splice(self.raw, self._roles, messages, users)
+        self.typed, self._later_typed = _splice(self.typed, roles, typed, users)
         self.grown = True
 
-    def catch_up(self) -> None:
+    def add_later_messages(self) -> None:
         """Append the messages that `splice` held back."""
         self.typed += self._later_typed
         self.raw += self._later_raw
@@ -82,16 +82,16 @@ def typed_messages(messages: Sequence[RawMessage]) -> tuple[Message, ...]:
     return parse_messages(_MESSAGES.validate_python(messages))
 
 
-def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> tuple[list[T], list[T]]:
-    end = _turn_of(roles, users)
+def _splice(messages: list[T], roles: list[str], new: Iterable[T], users: int) -> tuple[list[T], list[T]]:
+    end = _turn_start(roles, users)
     later = next((index for index in range(end, len(roles)) if roles[index] == "user"), len(roles))
-    return [*there[:end], *new], there[later:]
+    return [*messages[:end], *new], messages[later:]
 
 
-def _turn_of(roles: Sequence[str], users: int) -> int:
+def _turn_start(roles: Sequence[str], users: int) -> int:
     """Return the start index of the turn after user message number `users`, or after the last one if there are fewer."""
-    places = [index for index, role in enumerate(roles) if role == "user"][:users]
-    return places[-1] + 1 if places else 0
+    positions = [index for index, role in enumerate(roles) if role == "user"][:users]
+    return positions[-1] + 1 if positions else 0
 
 
 def _raw_answer(message: AssistantMessage) -> RawMessage:
@@ -102,6 +102,6 @@ def _raw_answer(message: AssistantMessage) -> RawMessage:
     return raw
 
 
-def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
+def answer_message(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
     """Build a message from the model's answer of one step."""
     return AssistantMessage((TextPart(text),) if text else (), tuple(calls), reasoning or None)

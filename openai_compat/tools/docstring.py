@@ -28,11 +28,11 @@ def read_docstring(function: Callable[..., Any]) -> Docstring:
     doc = Docstring("\n".join(lines[: starts[0]] if starts else lines).strip())
     for start, end in pairwise([*starts, len(lines)]):
         if lines[start].startswith(("Args", "Arguments", "Parameters")):
-            doc.parameters = _entries(lines[start + 1 : end])
+            doc.parameters = _parse_entries(lines[start + 1 : end])
     return doc
 
 
-def _entries(lines: list[str]) -> dict[str, str]:
+def _parse_entries(lines: list[str]) -> dict[str, str]:
     """Parse lines of the form `name (type): text`; deeper indented lines continue the text."""
     entries: dict[str, str] = {}
     depth, name = 0, ""

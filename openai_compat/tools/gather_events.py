@@ -21,10 +21,10 @@ async def merge_events(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
 
     No job runs any more once the generator is left. Not a task group, which must not be open across a `yield`.
     """
-    running = _Running[T](jobs)
+    running = _RunningJobs[T](jobs)
     try:
         while True:
-            for item in await running.next():
+            for item in await running.next_events():
                 yield item
             if running.over:
                 return
@@ -32,26 +32,26 @@ async def merge_events(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
         await running.stop()
 
 
-class _Running(Generic[T]):
+class _RunningJobs(Generic[T]):
     def __init__(self, jobs: Sequence[Job[T]]) -> None:
         self._left = len(jobs)
-        self._told: list[T] = []
+        self._events: list[T] = []
         self._failure = Failure()
         self._changed = anyio.Event()
-        self._tasks: list[Task] = [spawn(self._body(job), "tool call", self._ended) for job in jobs]
+        self._tasks: list[Task] = [spawn(self._body(job), "tool call", self._on_job_ended) for job in jobs]
 
     @property
     def over(self) -> bool:
-        return not self._left and not self._told
+        return not self._left and not self._events
 
-    async def next(self) -> list[T]:
+    async def next_events(self) -> list[T]:
         """Return the events since the last call; at least one, unless all jobs have ended."""
-        while not self._told and self._left and not self._failure:
+        while not self._events and self._left and not self._failure:
             await self._changed.wait()
             self._changed = anyio.Event()
         self._failure.raise_if_any()
-        told, self._told = self._told, []
-        return told
+        events, self._events = self._events, []
+        return events
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -63,13 +63,13 @@ class _Running(Generic[T]):
                 await task.wait()
 
     def _body(self, job: Job[T]) -> Body:
-        def tell(item: T) -> None:
-            self._told.append(item)
+        def emit(item: T) -> None:
+            self._events.append(item)
             self._changed.set()
 
         async def body() -> None:
             try:
-                await job(tell)
+                await job(emit)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # SystemExit raised in a task would end the server
@@ -77,6 +77,6 @@ class _Running(Generic[T]):
 
         return body
 
-    def _ended(self) -> None:
+    def _on_job_ended(self) -> None:
         self._left -= 1
         self._changed.set()

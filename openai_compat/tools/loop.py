@@ -71,7 +71,7 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        self._of_model: Capabilities | None = None
+        self._model_capabilities: Capabilities | None = None
         self._capabilities = Capabilities()
         self._settings = LoopSettings(
             model=self._model,
@@ -89,7 +89,7 @@ class ToolLoop:
         """The capabilities of the model, and the loop's own tools."""
         can = self._model.capabilities
         # Read several times per request; the model's capabilities are a new object once they have changed.
-        if can is not self._of_model:
+        if can is not self._model_capabilities:
             self._capabilities = replace(
                 can,
                 own_tools=can.own_tools | self.tools.names,
@@ -98,7 +98,7 @@ class ToolLoop:
                 keeps_state=True,
                 state_version=0,  # of the loop's own state: the model's backend leaves none
             )
-            self._of_model = can
+            self._model_capabilities = can
         return self._capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:

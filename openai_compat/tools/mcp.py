@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 20.0
 """Seconds for a server to connect, and to list its tools."""
 
-FRESH = 60.0
+LISTING_AGE = 60.0
 """Seconds after which the tools are listed again."""
 
-PAUSE = 30.0
+RETRY_DELAY = 30.0
 """Seconds after a failure before the server is tried again, so that not every turn waits for it."""
 
-PAGES = 100
+MAX_PAGES = 100
 CONNECTION_CLOSED = -32000
 INVALID_PARAMS = -32602
-GONE = "The server of this tool does not answer."
+NOT_ANSWERING = "The server of this tool does not answer."
 
 
 class MCPServer:
@@ -105,17 +105,17 @@ class MCPServer:
         """Return the current tools. Raises ConnectionError or TimeoutError if the server cannot be reached."""
         # A restarted server looks like a lost connection: worth one more try.
         for last_try in (False, True):
-            connection = self._here()
+            connection = self._current_connection()
             try:
-                listed = await connection.listing()
+                listed = await connection.list_tools()
             except ConnectionError:
                 await connection.aclose()
                 # Retrying a server that could not be reached at all would double the wait.
                 if last_try or connection.never_open:
                     raise
             else:
-                return [self._tool(tool) for tool in listed if self._only is None or tool.name in self._only]
-        raise ConnectionError(GONE)
+                return [self._to_agent_tool(tool) for tool in listed if self._only is None or tool.name in self._only]
+        raise ConnectionError(NOT_ANSWERING)
 
     async def aclose(self) -> None:
         """Close the connection of this event loop."""
@@ -125,28 +125,28 @@ class MCPServer:
             self._connection.set(None)
             await connection.aclose()
 
-    def _here(self) -> _Connection:
+    def _current_connection(self) -> _Connection:
         """Return this event loop's connection; a new one if it was lost, or if it failed some time ago."""
         connection = self._connection.get()
-        if connection is None or connection.spent:
+        if connection is None or connection.is_spent:
             connection = _Connection(self._connect)
             self._connection.set(connection)
         return connection
 
-    def _tool(self, tool: Tool) -> AgentTool:
+    def _to_agent_tool(self, tool: Tool) -> AgentTool:
         danger = self._danger_of(tool)
         # A hint may have made the tool dangerous, and dangerous tools accept no allow-list.
         allow = () if danger == "dangerous" else self._allow.get(tool.name, ())
 
         async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
-            return await self._here().call(tool.name, dict(arguments))
+            return await self._current_connection().call(tool.name, dict(arguments))
 
         return AgentTool(
             # Only characters that OpenAI's API allows in names; MCP servers may use any.
             name=re.sub(r"[^a-zA-Z0-9_-]", "_", f"{self._prefix}{tool.name}")[:64],
             description=tool.description or tool.title or "",
             parameters=tool.input_schema,
-            read=_object,
+            read=_parse_object,
             call=call,
             danger=danger,
             timeout=self._timeout,
@@ -177,16 +177,16 @@ class _Connection:
         self._tools: list[Tool] = []
         self._listed_at: float | None = None
         self.never_open = True
-        self._task = spawn(self._hold, "mcp connection", self._opened.set)
+        self._task = spawn(self._keep_open, "mcp connection", self._opened.set)
 
     @property
-    def spent(self) -> bool:
+    def is_spent(self) -> bool:
         """True if a new connection should be made: this one was lost, or failed long enough ago."""
         if self._failed_at is None:
             return self._task.done
-        return not self.never_open or anyio.current_time() - self._failed_at > PAUSE
+        return not self.never_open or anyio.current_time() - self._failed_at > RETRY_DELAY
 
-    async def _hold(self) -> None:
+    async def _keep_open(self) -> None:
         try:
             async with self._connect() as client:
                 self._client, self.never_open = client, False
@@ -202,30 +202,30 @@ class _Connection:
             await self._opened.wait()
         if self._client is None:
             self._fail()
-            raise ConnectionError(GONE) from self._error
+            raise ConnectionError(NOT_ANSWERING) from self._error
         return self._client
 
-    async def listing(self) -> list[Tool]:
+    async def list_tools(self) -> list[Tool]:
         """Return the server's tools. Raises ConnectionError."""
-        # Known to be down: turns do not wait for it again within `PAUSE`.
+        # Known to be down: turns do not wait for it again within `RETRY_DELAY`.
         if self._failed_at is not None:
-            raise ConnectionError(GONE)
+            raise ConnectionError(NOT_ANSWERING)
         client = await self._open()
-        if self._listed_at is None or anyio.current_time() - self._listed_at > FRESH:
+        if self._listed_at is None or anyio.current_time() - self._listed_at > LISTING_AGE:
             with anyio.move_on_after(CONNECT_TIMEOUT) as scope:
-                self._tools = await self._all_pages(client)
+                self._tools = await self._list_all_pages(client)
                 self._listed_at = anyio.current_time()
             if scope.cancelled_caught:
                 self._fail()
-                raise ConnectionError(GONE)
+                raise ConnectionError(NOT_ANSWERING)
         return self._tools
 
-    async def _all_pages(self, client: Client) -> list[Tool]:
+    async def _list_all_pages(self, client: Client) -> list[Tool]:
         tools: list[Tool] = []
         cursor: str | None = None
         try:
             # Bounded, since a server could send cursors forever.
-            for _ in range(PAGES):
+            for _ in range(MAX_PAGES):
                 page = await client.list_tools(cursor=cursor)
                 for tool in page.tools:  # else the package validates results by it: unbounded work on the event loop
                     (tool.output_schema or {}).clear()
@@ -235,7 +235,7 @@ class _Connection:
                     break
         except Exception as error:
             self._fail()
-            raise ConnectionError(GONE) from error
+            raise ConnectionError(NOT_ANSWERING) from error
         return tools
 
     async def call(self, name: str, arguments: dict[str, Any]) -> str:
@@ -249,14 +249,14 @@ class _Connection:
             if error.code == CONNECTION_CLOSED:
                 self._fail()
             # Only faults of the arguments help the model; other messages may reveal internals of the server.
-            text = error.message if error.code == INVALID_PARAMS else GONE
+            text = error.message if error.code == INVALID_PARAMS else NOT_ANSWERING
             raise ToolError(text) from error
         except (ConnectionError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
             self._fail()
-            raise ToolError(GONE) from error
+            raise ToolError(NOT_ANSWERING) from error
         if result.is_error:
-            raise ToolError(_text(result))
-        return _text(result)
+            raise ToolError(_result_text(result))
+        return _result_text(result)
 
     def _fail(self) -> None:
         """Mark the connection as failed: the next use opens a new one."""
@@ -285,7 +285,7 @@ def _connector(
             raise ValueError(f"an MCP server is a URL, or a command as a list of words, not {target!r}")
         if env or cwd:
             raise TypeError("env and cwd are for servers that are started by a command")
-        return _http(target, dict(headers or {}))
+        return _http_connector(target, dict(headers or {}))
     if headers:
         raise TypeError("headers are for servers behind a URL")
     if not target:
@@ -295,7 +295,7 @@ def _connector(
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 
-def _http(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContextManager[Client]]:
+def _http_connector(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContextManager[Client]]:
     with needs("MCP servers", "mcp"):
         import httpx2  # noqa: PLC0415  (a dependency of `mcp`)
         from mcp import Client  # noqa: PLC0415  (an optional dependency)
@@ -311,7 +311,7 @@ def _http(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContex
     return connect
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     """Parse the arguments as an object; the server validates them."""
     try:
         value = from_json(text or "{}", allow_inf_nan=False)
@@ -322,14 +322,14 @@ def _object(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _text(result: CallToolResult) -> str:
+def _result_text(result: CallToolResult) -> str:
     """Return a result as text: its text blocks, or its JSON; media only by type."""
     if not result.content and result.structured_content is not None:
         return to_json(result.structured_content).decode()
-    return "\n".join([_block(block.model_dump(mode="json", exclude_none=True)) for block in result.content])
+    return "\n".join([_block_text(block.model_dump(mode="json", exclude_none=True)) for block in result.content])
 
 
-def _block(block: Mapping[str, Any]) -> str:
+def _block_text(block: Mapping[str, Any]) -> str:
     match block:
         case {"type": "text", "text": text}:
             return str(text)

@@ -24,7 +24,7 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, ToolCall
-from .conversation import answer
+from .conversation import answer_message
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Step:
     JSON text, and the model's comments beside a call do not belong there.
 
     Attributes:
-        said: characters of text so far, in this answer and the earlier ones of the turn.
+        text_length: characters of text so far, in this answer and the earlier ones of the turn.
         ended: True once the model has ended its answer.
         reason: the finish reason.
         tokens: input and output tokens used.
@@ -66,7 +66,7 @@ class Step:
         self,
         request: AgentRequest,
         used: set[str],
-        said: int,
+        text_length: int,
         surely_runs: Callable[[str], bool],
         *,
         whole: bool = False,
@@ -82,8 +82,8 @@ class Step:
         self._foreign: set[str] = set()
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._said_before = said
-        self.said = said
+        self._earlier_length = text_length
+        self.text_length = text_length
         self.ended = False
         self.reason: FinishReason = "stop"
         self.tokens = 0
@@ -100,21 +100,21 @@ class Step:
     def message(self) -> AssistantMessage:
         """The answer as a message."""
         calls = [ToolCall(call.call_id, call.name, call.arguments, call.kind) for call in self.calls]
-        return answer("".join(self._text), calls, "".join(self._reasoning))
+        return answer_message("".join(self._text), calls, "".join(self._reasoning))
 
     def read(self, item: AgentEvent | str) -> Iterator[AgentEvent | str]:
         """Convert an item of the model to events of the turn. Raises AgentError if the model waits for its own approvals."""
         match item:
             case str() | TextDelta():
-                yield from self._say(item)
+                yield from self._read_text(item)
             case ReasoningDelta():
                 self._reasoning.append(item.text)
                 yield item
             case Citation():  # its positions are within this answer, but the turn's text includes earlier answers
-                before = self._said_before
+                before = self._earlier_length
                 yield replace(item, start_index=item.start_index + before, end_index=item.end_index + before)
             case ToolCallStarted() | ToolCallDelta() | ToolCallReady():
-                yield from self._call(item)
+                yield from self._read_call_event(item)
             case UsageReported():
                 self.tokens += item.input_tokens + item.output_tokens
                 self.output_tokens += item.output_tokens
@@ -125,7 +125,7 @@ class Step:
                     if call.waits_for == "approval":
                         text = "The model behind the agent waits for an approval of its own."
                         raise AgentError(text, code="event_order")
-                    yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
+                    yield from self._complete_call(ToolCallReady(call.call_id, call.name, call.arguments))
             case Finished():
                 self.ended, self.reason = True, item.reason
             case _:
@@ -134,7 +134,7 @@ class Step:
     def complete(self) -> Iterator[AgentEvent]:
         """Yield the events held back, and the calls that the model did not close but that are complete."""
         if self._whole and self._text:
-            yield from self._settled_text("".join(self._text))
+            yield from self._held_text_events("".join(self._text))
         for call in self.calls:
             if not call.ready:
                 call.ready = True
@@ -142,42 +142,42 @@ class Step:
 
     # text
 
-    def _say(self, item: str | TextDelta) -> Iterator[AgentEvent | str]:
+    def _read_text(self, item: str | TextDelta) -> Iterator[AgentEvent | str]:
         text = item if isinstance(item, str) else item.text
-        first = text and not self._text and self._said_before
+        first = text and not self._text and self._earlier_length
         self._text.append(text)
         if self._whole:
             return
         # Text before and after a tool is two messages, not "Let me check.It is sunny."
         if first:
             yield MessageBreak()
-        self.said += len(text)
+        self.text_length += len(text)
         yield item
 
-    def _settled_text(self, text: str) -> Iterator[AgentEvent]:
+    def _held_text_events(self, text: str) -> Iterator[AgentEvent]:
         if any([call.executor == "agent" for call in self.calls]):
             yield ReasoningDelta(text)
         else:
-            self.said += len(text)
+            self.text_length += len(text)
             yield TextDelta(text)
 
     # calls
 
-    def _call(self, event: ToolCallStarted | ToolCallDelta | ToolCallReady) -> Iterator[AgentEvent]:
+    def _read_call_event(self, event: ToolCallStarted | ToolCallDelta | ToolCallReady) -> Iterator[AgentEvent]:
         if event.call_id in self._foreign or getattr(event, "executor", None) == "agent":
             self._foreign.add(event.call_id)  # run by the model's own provider, not by us
             yield event
         elif isinstance(event, ToolCallStarted):
-            yield from self._started(event.call_id, event.name)
+            yield from self._start_call(event.call_id, event.name)
         elif isinstance(event, ToolCallReady):
-            yield from self._ready(event)
+            yield from self._complete_call(event)
         else:
             call = self._calls.get(event.call_id)
             if call is not None and not call.ready:
                 call.pieces.append(event.arguments)
                 yield from _unless_held(call, replace(event, call_id=call.call_id))
 
-    def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
+    def _start_call(self, call_id: str, name: str) -> Iterator[AgentEvent]:
         # With `parallel_tool_calls: false` a model may still make several calls: only the first counts.
         if call_id in self._calls or (self._calls and not self._parallel):
             return
@@ -188,8 +188,8 @@ class Step:
         call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind, held)
         yield from _unless_held(call, ToolCallStarted(call.call_id, name, executor))
 
-    def _ready(self, event: ToolCallReady) -> Iterator[AgentEvent]:
-        yield from self._started(event.call_id, event.name)
+    def _complete_call(self, event: ToolCallReady) -> Iterator[AgentEvent]:
+        yield from self._start_call(event.call_id, event.name)
         call = self._calls.get(event.call_id)
         if call is not None and not call.ready:
             call.pieces, call.ready = [event.arguments], True

@@ -32,7 +32,7 @@ Danger: TypeAlias = Literal["safe", "risky", "dangerous"]
 
 MODES: tuple[SecurityMode, ...] = get_args(SecurityMode)
 DANGERS: tuple[Danger, ...] = get_args(Danger)
-FIELD = "security_mode"
+MODE_FIELD = "security_mode"
 """The request field for a security mode, which can only restrict."""
 
 
@@ -77,7 +77,7 @@ def decide(modes: Iterable[SecurityMode], facts: Facts) -> Verdict:
     return Verdict(first.action, any([verdict.sandboxed for verdict in verdicts]), first.reason)
 
 
-def _sandbox(facts: Facts) -> Verdict:
+def _decide_in_sandbox(facts: Facts) -> Verdict:
     if facts.sandbox == "none":
         return NO_SANDBOX
     if facts.sandbox == "ready":
@@ -85,15 +85,15 @@ def _sandbox(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" else UNFIT
 
 
-def _ask(facts: Facts) -> Verdict:
+def _decide_by_asking(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" or (facts.granted and facts.danger != "dangerous") else ASK
 
 
 _VERDICTS: Mapping[SecurityMode, Callable[[Facts], Verdict]] = {
     "deny": lambda _: OFF,
-    "sandbox": _sandbox,
-    "allowlist": lambda facts: RUN if facts.listed and facts.danger != "dangerous" else _ask(facts),
-    "ask": _ask,
+    "sandbox": _decide_in_sandbox,
+    "allowlist": lambda facts: RUN if facts.listed and facts.danger != "dangerous" else _decide_by_asking(facts),
+    "ask": _decide_by_asking,
     "full": lambda _: RUN,
 }
 
@@ -125,13 +125,13 @@ class Modes:
         set_here = (self.agent, self.principals.get(request.principal.id))
         own: set[SecurityMode] = {mode for mode in set_here if mode is not None}
         # A request can only add a mode, which restricts and never loosens.
-        return frozenset[SecurityMode](own or {self.server}) | _wanted(request)
+        return frozenset[SecurityMode](own or {self.server}) | _requested_modes(request)
 
 
-def _wanted(request: AgentRequest) -> frozenset[SecurityMode]:
-    mode = request.extra.get(FIELD)
+def _requested_modes(request: AgentRequest) -> frozenset[SecurityMode]:
+    mode = request.extra.get(MODE_FIELD)
     if mode is None:
         return frozenset()
     if mode not in MODES:
-        raise InvalidRequest(f"'{FIELD}' is one of {', '.join(MODES)}.", param=FIELD, code="invalid_value")
+        raise InvalidRequest(f"'{MODE_FIELD}' is one of {', '.join(MODES)}.", param=MODE_FIELD, code="invalid_value")
     return frozenset({mode})

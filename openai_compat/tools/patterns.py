@@ -25,7 +25,7 @@ from pydantic_core import from_json, to_json
 
 ONE = "*"
 REST = "**"
-SHELL = frozenset(";|&<>()$`\\\n\r\0")
+SHELL_CHARACTERS = frozenset(";|&<>()$`\\\n\r\0")
 """Characters with a meaning in a shell: in a pattern they would never do what its author expects."""
 
 
@@ -46,15 +46,15 @@ class ArgvPattern:
 
         `*` and `**` must be separate words, and `**` the last one.
         """
-        if SHELL & set(text):
+        if SHELL_CHARACTERS & set(text):
             raise ValueError(f"a pattern is no shell command: {text!r}; give words that hold such characters as a list")
         words = tuple(shlex.split(text))
-        _check(words, text)
+        _check_words(words, text)
         return cls(words)
 
     def matches(self, argv: Sequence[str], others: Mapping[str, Any] = MappingProxyType({})) -> bool:
         """True if a command of these words is allowed, given the other arguments that are not at their defaults."""
-        if canonical(others) != self.others:
+        if canonical_json(others) != self.others:
             return False
         if self.exact:
             return tuple(argv) == self.words
@@ -82,7 +82,7 @@ class ExactArguments:
 
     def matches(self, arguments: Mapping[str, Any]) -> bool:
         """True if a call with these arguments is allowed."""
-        return canonical(arguments) == self.arguments
+        return canonical_json(arguments) == self.arguments
 
     def __str__(self) -> str:
         return self.arguments
@@ -103,8 +103,8 @@ def parse_allow(allow: str | Sequence[str] | Mapping[str, Any]) -> Allow:
         pattern = allow.get("argv")
         if isinstance(pattern, str):
             others = {name: value for name, value in allow.items() if name != "argv"}
-            return replace(ArgvPattern.parse(pattern), others=canonical(others))
-        return ExactArguments(canonical(allow))
+            return replace(ArgvPattern.parse(pattern), others=canonical_json(others))
+        return ExactArguments(canonical_json(allow))
     if not allow:
         raise ValueError("a command has at least one word")
     return ArgvPattern(tuple(allow), exact=True)
@@ -126,22 +126,22 @@ def allow_from_json(value: Mapping[str, Any]) -> Allow:
         raise ValueError("an allowance has one of 'pattern', 'argv' and 'arguments'")
     allow = parse_allow(kept[0])
     others = value.get("others")
-    return replace(allow, others=canonical(others)) if others and isinstance(allow, ArgvPattern) else allow
+    return replace(allow, others=canonical_json(others)) if others and isinstance(allow, ArgvPattern) else allow
 
 
-def canonical(value: object) -> str:
+def canonical_json(value: object) -> str:
     """Return JSON that is the same for equal values, whatever the order of their keys."""
-    return to_json(_ordered(value), inf_nan_mode="strings").decode()
+    return to_json(_sort_keys(value), inf_nan_mode="strings").decode()
 
 
-def _ordered(value: object) -> object:
+def _sort_keys(value: object) -> object:
     if isinstance(value, Mapping):
         mapping = cast("Mapping[str, object]", value)
-        return {key: _ordered(mapping[key]) for key in sorted(mapping)}
-    return [_ordered(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
+        return {key: _sort_keys(mapping[key]) for key in sorted(mapping)}
+    return [_sort_keys(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
 
 
-def _check(words: tuple[str, ...], text: str) -> None:
+def _check_words(words: tuple[str, ...], text: str) -> None:
     if not words:
         raise ValueError("a pattern has at least one word")
     if words[0] in (ONE, REST):

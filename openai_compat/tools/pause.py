@@ -26,7 +26,7 @@ class OpenCall:
 
 
 @dataclass(slots=True)
-class Used:
+class LoopUsage:
     """Usage of a turn so far: roundtrips of tools, input and output tokens, output tokens alone."""
 
     roundtrips: int = 0
@@ -50,7 +50,7 @@ class Pause:
     messages: list[RawMessage]
     calls: list[OpenCall]
     results: dict[str, str] = field(default_factory=dict[str, str])
-    used: Used = field(default_factory=Used)
+    used: LoopUsage = field(default_factory=LoopUsage)
 
     @property
     def pending(self) -> tuple[PendingCall, ...]:
@@ -59,14 +59,14 @@ class Pause:
 
     def to_state(self) -> dict[str, Any]:
         """Return the pause as JSON; the inverse of `from_state`."""
-        state: dict[str, Any] = _pause().dump_python(self, mode="json")
+        state: dict[str, Any] = _pause_adapter().dump_python(self, mode="json")
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> tuple[Pause, tuple[Message, ...]]:
         """Parse the output of `to_state`, and its messages into typed ones. Raises AgentError for anything else."""
         try:
-            pause = _pause().validate_python(state)
+            pause = _pause_adapter().validate_python(state)
             # The state comes from a client or a store: its messages are checked like a client's.
             typed = typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
@@ -76,6 +76,6 @@ class Pause:
 
 
 @cache
-def _pause() -> TypeAdapter[Pause]:
+def _pause_adapter() -> TypeAdapter[Pause]:
     # Not at import time: building it takes longer than importing all of this package.
     return TypeAdapter(Pause)

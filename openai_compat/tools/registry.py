@@ -23,7 +23,7 @@ from ..agents.describe import describe
 from ..backend import RunContext
 from .docstring import read_docstring
 from .modes import DANGERS, Danger
-from .patterns import Allow, ArgvPattern, ExactArguments, canonical, parse_allow
+from .patterns import Allow, ArgvPattern, ExactArguments, canonical_json, parse_allow
 from .sandbox import Sandbox
 from .schema import Signature
 from .tool_threads import ToolThreads
@@ -128,13 +128,13 @@ class AgentTool:
 
     def allows(self, allowed: Iterable[Allow], arguments: ToolArguments) -> bool:
         """True if one of the allow-list entries covers a call with these arguments."""
-        named = self._named(arguments)
+        named = self._changed_arguments(arguments)
         for one in allowed:
             if isinstance(one, ExactArguments):
                 # With and without arguments at their defaults: both mean the same call.
                 if one.matches(arguments.given) or one.matches(named):
                     return True
-            elif self.argv is not None and one.matches(self.argv(arguments.values), self._beside(named)):
+            elif self.argv is not None and one.matches(self.argv(arguments.values), self._other_arguments(named)):
                 return True
         return False
 
@@ -144,26 +144,26 @@ class AgentTool:
         A person may choose a pattern for the words of its command; all other arguments must then equal those of this call.
         Raises ValueError for an invalid pattern.
         """
-        named = self._named(arguments)
+        named = self._changed_arguments(arguments)
         words = () if self.argv is None else tuple(self.argv(arguments.values))
         if not words:
-            return ExactArguments(canonical(named))
+            return ExactArguments(canonical_json(named))
         allow = ArgvPattern(words, exact=True) if pattern is None else ArgvPattern.parse(pattern)
-        return replace(allow, others=canonical(self._beside(named)))
+        return replace(allow, others=canonical_json(self._other_arguments(named)))
 
-    def _named(self, arguments: ToolArguments) -> dict[str, Any]:
+    def _changed_arguments(self, arguments: ToolArguments) -> dict[str, Any]:
         """Return the given arguments that are not at their defaults."""
-        return {name: value for name, value in arguments.given.items() if not self._at_default(name, arguments.values)}
+        return {name: value for name, value in arguments.given.items() if not self._is_default(name, arguments.values)}
 
-    def _at_default(self, name: str, values: Mapping[str, Any]) -> bool:
+    def _is_default(self, name: str, values: Mapping[str, Any]) -> bool:
         if name not in self.defaults or name not in values:
             return False
         try:
-            return canonical(values[name]) == canonical(self.defaults[name])
+            return canonical_json(values[name]) == canonical_json(self.defaults[name])
         except PydanticSerializationError:  # unknown
             return False
 
-    def _beside(self, named: Mapping[str, Any]) -> dict[str, Any]:
+    def _other_arguments(self, named: Mapping[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in named.items() if name not in self.argv_names}
 
 
@@ -228,20 +228,20 @@ class Toolbox:
         found: dict[int, Sequence[AgentTool]] = {}
         unreachable: dict[str, Exception] = {}
 
-        async def ask(place: int, source: ToolSource) -> None:
+        async def list_tools(index: int, source: ToolSource) -> None:
             try:
-                found[place] = await source.tools()
+                found[index] = await source.tools()
             except OSError as error:  # includes TimeoutError
                 unreachable[source.name] = error
 
         # Concurrently: the wait for a slow source would add to those for the others.
         async with anyio.create_task_group() as group:
-            for place, source in enumerate(self._sources):
-                group.start_soon(ask, place, source)
+            for index, source in enumerate(self._sources):
+                group.start_soon(list_tools, index, source)
         tools = dict(self._fixed)
-        for place in sorted(found):
+        for index in sorted(found):
             # Earlier tools win: a remote server cannot replace one of our functions.
-            tools = {each.name: each for each in found[place]} | tools
+            tools = {each.name: each for each in found[index]} | tools
         return Listing(tools, unreachable)
 
     async def aclose(self) -> None:
@@ -322,7 +322,7 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
         description=settings.description or read_docstring(function).text,
         parameters=signature.parameters,
         read=signature.read,
-        call=_caller(function, signature.context),
+        call=_make_call(function, signature.context),
         danger=settings.danger,
         timeout=settings.timeout,
         output_limit=settings.output_limit,
@@ -332,7 +332,7 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
     )
 
 
-def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
+def _make_call(function: Callable[..., Any], context_name: str | None) -> Call:
     """Return a function that calls the tool: awaited, or in a separate thread."""
     threads = ToolThreads()
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM_PATHS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """The programs and libraries of the machine, readable in the sandbox."""
 
-SETTINGS = (
+SETTINGS_PATHS = (
     "/etc/alternatives",
     "/etc/group",
     "/etc/hosts",
@@ -34,7 +34,7 @@ PRIVATE = b"PRIVATE KEY"
 TMP_SIZE = 256 * 1024 * 1024
 """Maximum size of the private /tmp, in bytes."""
 
-PATIENCE = 10.0
+SELF_TEST_TIMEOUT = 10.0
 """Seconds for the self-test of a new sandbox."""
 
 
@@ -79,16 +79,22 @@ class Bubblewrap:
         read_only: Sequence[str | Path] = (),
         network: bool = False,
     ) -> None:
-        self._workdir = None if workdir is None else _existing(workdir)
+        self._workdir = None if workdir is None else _existing_path(workdir)
         program = shutil.which("bwrap")
         if program is None:
             raise RuntimeError("the program 'bwrap' is not installed (Debian: `apt install bubblewrap`)")
-        self._argv = [program, *_apart(network=network), *_readable(SYSTEM), *_readable(SETTINGS), *_without_keys()]
-        self._argv += _readable([_existing(path) for path in read_only])
+        self._argv = [
+            program,
+            *_isolation_options(network=network),
+            *_read_only_options(SYSTEM_PATHS),
+            *_read_only_options(SETTINGS_PATHS),
+            *_hidden_key_options(),
+        ]
+        self._argv += _read_only_options([_existing_path(path) for path in read_only])
         if self._workdir is not None:
             self._argv += ["--bind" if writable else "--ro-bind", self._workdir, self._workdir]
         self._argv += ["--remount-ro", "/"]  # last: earlier mounts need their mount points created
-        self._try()
+        self._self_test()
 
     def wrap(self, command: Command) -> Command:
         """Wrap a command in `bwrap`. Its working directory, if it has one, must be inside the sandbox."""
@@ -96,12 +102,12 @@ class Bubblewrap:
         # `--` ends bwrap's options, so that the model's words cannot be parsed as options.
         return replace(command, argv=[*self._argv, "--chdir", directory, "--", *command.argv], cwd="/")
 
-    def _try(self) -> None:
+    def _self_test(self) -> None:
         """Run a self-test, since a kernel or a container may forbid namespaces: better to fail now than on the first call."""
         tried = subprocess.run(  # noqa: S603  (words of our own)
             self.wrap(Command(["true"])).argv,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=SELF_TEST_TIMEOUT,
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -110,7 +116,7 @@ class Bubblewrap:
             raise RuntimeError(f"'bwrap' cannot make a sandbox on this machine: {words}")
 
 
-def _apart(*, network: bool) -> list[str]:
+def _isolation_options(*, network: bool) -> list[str]:
     return [
         "--unshare-all",
         *(["--share-net"] if network else []),
@@ -123,12 +129,12 @@ def _apart(*, network: bool) -> list[str]:
     ]
 
 
-def _readable(paths: Sequence[str]) -> list[str]:
+def _read_only_options(paths: Sequence[str]) -> list[str]:
     # `-try`, since no system has all of these paths.
     return [word for path in paths for word in ("--ro-bind-try", path, path)]
 
 
-def _without_keys() -> list[str]:
+def _hidden_key_options() -> list[str]:
     """Hide files beside the certificates that are not world-readable, or contain a private key."""
     found = sorted(CERTIFICATES.rglob("*")) if CERTIFICATES.is_dir() else []
     hidden = [str(path) for path in found if path.is_file() and not path.is_symlink() and _is_private(path)]
@@ -143,7 +149,7 @@ def _is_private(path: Path) -> bool:
         return True
 
 
-def _existing(path: str | Path) -> str:
+def _existing_path(path: str | Path) -> str:
     absolute = Path(path).resolve()
     if not absolute.exists():
         raise ValueError(f"there is no {absolute}")

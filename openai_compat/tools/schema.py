@@ -42,21 +42,21 @@ class Signature:
     """
 
     def __init__(self, function: Callable[..., Any], injected: type) -> None:
-        hints = _hints(function)
+        hints = _type_hints(function)
         described = read_docstring(function).parameters
         fields: dict[str, Any] = {}
         self.context: str | None = None
         self.defaults: dict[str, object] = {}
         self._by_field: dict[str, str] = {}
         for parameter in inspect.signature(function).parameters.values():
-            name = _by_name(function, parameter, hints)
+            name = _parameter_name(function, parameter, hints)
             if hints[name] is injected:
                 self.context = name
             else:
                 key = f"argument_{len(fields)}"  # a pydantic model's own methods could have the same name
                 self._by_field[key] = name
-                said: dict[str, Any] = {"description": described[name]} if name in described else {}
-                hint: Any = Annotated[hints[name], Field(alias=name, **said)]
+                description: dict[str, Any] = {"description": described[name]} if name in described else {}
+                hint: Any = Annotated[hints[name], Field(alias=name, **description)]
                 fields[key] = hint, ... if parameter.default is parameter.empty else parameter.default
                 if parameter.default is not parameter.empty:
                     self.defaults[name] = parameter.default
@@ -64,7 +64,7 @@ class Signature:
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         try:
             self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)
-            self.parameters = _schema(self._model)
+            self.parameters = _json_schema(self._model)
         except PydanticUserError as error:
             raise TypeError(f"{describe(function)}: a type of its signature has no JSON Schema") from error
         self.names = frozenset(self._by_field.values())
@@ -74,11 +74,11 @@ class Signature:
         try:
             model = self._model.model_validate_json(arguments or "{}")
         except ValidationError as error:
-            raise ToolError(_problems(error)) from None
+            raise ToolError(_problems_text(error)) from None
         return {name: getattr(model, key) for key, name in self._by_field.items() if key in model.model_fields_set}
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+def _type_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
@@ -87,7 +87,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         ) from error
 
 
-def _by_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: Mapping[str, Any]) -> str:
+def _parameter_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: Mapping[str, Any]) -> str:
     if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
         raise TypeError(f"{describe(function)}: a tool's arguments are given by name, so it cannot have '{parameter}'")
     if parameter.name not in hints:
@@ -95,7 +95,7 @@ def _by_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: 
     return parameter.name
 
 
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
+def _json_schema(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema(schema_generator=_Untitled)
     schema.pop("title", None)
     for definition in cast("dict[str, dict[str, Any]]", schema.get("$defs", {})).values():
@@ -103,7 +103,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def _problems(error: ValidationError) -> str:
+def _problems_text(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)
     lines = [
         f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {describe_error(problem) or problem['msg']}"

@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ..aio.background import Failure, from_threads
+from ..aio.background import Failure, threadsafe_scheduler
 from .tool_error import ToolError
 
 T = TypeVar("T")
 
-LEFT_BEHIND = 8
+MAX_ABANDONED = 8
 """Maximum number of abandoned threads of one tool that still run; beyond it, calls are refused."""
 
 
@@ -23,23 +23,23 @@ class ToolThreads:
     """Runs one tool's calls outside anyio's shared pool of 40 threads, so that a hanging tool cannot stop others."""
 
     def __init__(self) -> None:
-        self._left: list[threading.Thread] = []
+        self._abandoned: list[threading.Thread] = []
 
     async def run(self, function: Callable[[], T]) -> T:
         """Run `function` in a thread. On cancellation, returns at once; the thread continues, and its result is dropped.
 
         Raises ToolError if too many abandoned calls still run.
         """
-        self._left = [thread for thread in self._left if thread.is_alive()]
+        self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
         # A thread cannot be killed: a tool that hangs each time would fill the process with threads.
-        if len(self._left) >= LEFT_BEHIND:
+        if len(self._abandoned) >= MAX_ABANDONED:
             raise ToolError("The tool does not answer: earlier calls still run.")
         work = _ThreadWork(function)
         try:
-            return await work.result()
+            return await work.run()
         except BaseException:
             if work.thread.is_alive():
-                self._left.append(work.thread)
+                self._abandoned.append(work.thread)
             raise
 
 
@@ -47,7 +47,7 @@ class _ThreadWork(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self._function = function
         self._done = anyio.Event()
-        self._soon = from_threads()
+        self._schedule = threadsafe_scheduler()
         self._results: list[T] = []
         self._failure = Failure()
         # A thread starts without its caller's context variables, for instance those of a trace.
@@ -55,7 +55,7 @@ class _ThreadWork(Generic[T]):
         # A daemon, so that a tool that never returns does not keep the process alive.
         self.thread = threading.Thread(target=context.run, args=(self._work,), name="openai-compat tool", daemon=True)
 
-    async def result(self) -> T:
+    async def run(self) -> T:
         self.thread.start()
         await self._done.wait()
         self._failure.raise_if_any()
@@ -67,4 +67,4 @@ class _ThreadWork(Generic[T]):
         except BaseException as error:  # SystemExit too: the caller decides
             self._failure.keep(error)
         with suppress(RuntimeError):  # the event loop is closed, so no one waits
-            self._soon(self._done.set)
+            self._schedule(self._done.set)

@@ -24,7 +24,7 @@ import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Decision
 from ..agents.error_mapping import to_public_error
-from ..aio.background import Task, let_go, spawn_at_once
+from ..aio.background import Task, drop_tracebacks, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
 from ..backend import AgentBackend, RunContext, SupportsCancel
 from ..errors import OpenAICompatError
@@ -33,10 +33,10 @@ from ..messages import ToolMessage
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id
 from ..wire.reducer import LARGE_ITEM, Item, Texts, size_of
-from .awaited_calls import AwaitedCall, brought_before
+from .awaited_calls import AwaitedCall, find_answer
 from .event_contract import BROKEN, EventContract
 from .hooked_run import HookedRun, cancelled_by
-from .parked_runs import RUN, ParkedRuns
+from .parked_runs import PARKED_RUN, ParkedRuns
 from .slots import Seat
 
 # Enough that a slow moment of the client does not block a model, but a client that does not read blocks its agent.
@@ -74,7 +74,7 @@ class AgentRun:
     _full = False
     _most = BUFFER
     _dropping = False
-    _unheard = False
+    _late_output_logged = False
     _cancelled = False
 
     def __init__(
@@ -102,11 +102,11 @@ class AgentRun:
         self._hooked = hooked
         self._variables = None if hooked is None else hooked.context
         self._cuts = cuts
-        self._contract, self._marks = self._rules()
+        self._contract, self._marks = self._new_contract()
         self.texts, self.rest = Texts(), list[Item]()
         self._queue: list[Item] = self.texts
 
-    def _rules(self) -> tuple[EventContract, CallMarks | None]:
+    def _new_contract(self) -> tuple[EventContract, CallMarks | None]:
         """Create the contract of this turn's events, and the marks that let call ids lead to the agent's state."""
         request, can = self._request, self._backend.capabilities
         # A conversation leads to the state without marks; without tools, the client makes no calls.
@@ -144,9 +144,9 @@ class AgentRun:
     def start(self) -> None:
         """Start or resume the agent. From here on, `stop` must be called."""
         if self._task is not None:
-            self._go_on()
+            self._continue()
             return
-        self._seat.borrow()
+        self._seat.borrow_slot()
         self.running = True
         self._context.asker = self
         # A plain task, not in a task group: there, every later `await` would be cancelled too, and the clean-up of
@@ -161,9 +161,9 @@ class AgentRun:
         if self.running:
             self.running, self.finished = False, True
             if self._parked is not None:
-                self._leave_park()
+                self._unpark()
             self._context.asker = None  # breaks a reference cycle
-            self._seat.give_back()
+            self._seat.return_slot()
 
     async def stop(self, cause: OpenAICompatError | None = None) -> None:
         """Stop the agent if it still runs, and wait for its end, at most the grace period. The caller must shield this call.
@@ -171,7 +171,7 @@ class AgentRun:
         `cause` is the error that ended the turn; None if the client has disconnected.
         """
         self._cause = cause
-        self._leave_park()
+        self._unpark()
         if self._task is not None and not self._task.done:
             # An agent may swallow its cancellation, so the end of the response does not wait forever.
             with anyio.move_on_after(self._grace):
@@ -189,9 +189,9 @@ class AgentRun:
         Never closes the agent's generator from here: frameworks break if that happens outside the generator's own task.
         Two checkpoints first let a generator that waits for room reach an `await` of its own.
         """
-        self._drop()
+        self._drop_output()
         if isinstance(self._backend, SupportsCancel):
-            _quietly(self._backend.request_cancel, self._context)
+            _try_request_cancel(self._backend.request_cancel, self._context)
         try:
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
@@ -199,7 +199,7 @@ class AgentRun:
             self._cancel()
         await task.wait()
 
-    def _drop(self) -> None:
+    def _drop_output(self) -> None:
         self._dropping = True
         self._contract.passing = False
         self._context.cancel()
@@ -216,7 +216,7 @@ class AgentRun:
 
     async def ask(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
         """End the turn with this call, and return the answer that a later request brings."""
-        found = None if state is None else brought_before(self._request, call, self._used)
+        found = None if state is None else find_answer(self._request, call, self._used)
         if found is not None:
             return found
         if self._contract.finished and self._parked is None:
@@ -231,30 +231,30 @@ class AgentRun:
         if len(self._questions) == 1:
             await anyio.lowlevel.checkpoint()  # concurrent questions go out in one pause
             self._park()
-        return await question.answer()
+        return await question.wait_for_answer()
 
     def _park(self) -> None:
         """End the turn with the questions, and let the agent wait in this process until they are answered."""
         if self._contract.finished:  # by another task of the agent
             raise RuntimeError(TURN_OVER)
         self._parked = self._parked_runs.park(self)
-        waiting = tuple([question.call for question in self._questions if question.answered is None])
+        waiting = tuple([question.call for question in self._questions if question.answer is None])
         try:
-            events = self._contract.feed(Paused(waiting, {**(self._request.state or {}), RUN: self._parked}))
+            events = self._contract.feed(Paused(waiting, {**(self._request.state or {}), PARKED_RUN: self._parked}))
         except BaseException:
-            self._leave_park()
+            self._unpark()
             raise
         if self._hooked is None:
             self._put_events(events)
         else:
-            self._hooked.inside(self._pause, events)
+            self._hooked.run_in_context(self._pause, events)
 
     def _pause(self, events: list[AgentEvent]) -> None:
         """Emit the last events of this turn. The agent still exists, but nothing it does belongs to a turn."""
         self._put_events(events)
-        self._tell_end()
+        self._notify_end()
 
-    def _leave_park(self) -> None:
+    def _unpark(self) -> None:
         if self._parked is not None:
             self._parked_runs.forget(self._parked)
             self._parked = None
@@ -263,39 +263,39 @@ class AgentRun:
         self, request: AgentRequest, context: RunContext, wake: WakeEvent, seat: Seat, hooked: HookedRun | None
     ) -> None:
         """Move the run to a later turn, which brings the answers; `start` then lets the agent continue."""
-        self._leave_park()
+        self._unpark()
         if hooked is not None and self._variables is not None:
             hooked.context = self._variables
         self._hooked = hooked
         self._request = request
         self._wake = wake
         self._context.move_to(context)
-        self._contract, self._marks = self._rules()
+        self._contract, self._marks = self._new_contract()
         self.finished = self._full = False
         seat.take_over(self._seat)
-        seat.borrow()
+        seat.borrow_slot()
         self._seat = seat
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         if self._hooked is not None:
-            self._hooked.inside(self._hooked.started)
+            self._hooked.run_in_context(self._hooked.started)
         for question in self._questions:
             question.take_answer(self._request)
-        if all([question.answered for question in self._questions]):
-            self._answer_all()
+        if all([question.answer for question in self._questions]):
+            self._wake_questions()
         else:  # ask for the others again at once: an agent waiting for several answers would stay silent
             self._park()
 
     async def give_up(self, instead: Decision) -> None:
         """Deny the agent's open questions and stop it: no answer will come."""
-        self._drop()
+        self._drop_output()
         for question in self._questions:
             question.deny(instead)
-        self._answer_all()
+        self._wake_questions()
         with anyio.CancelScope(shield=True):
             await self.stop()
 
-    def _answer_all(self) -> None:
+    def _wake_questions(self) -> None:
         questions, self._questions = self._questions, []
         for question in questions:
             question.wake()
@@ -325,11 +325,11 @@ class AgentRun:
             self._fail(error)
         finally:
             if self._hooked is not None:
-                self._tell_end()
+                self._notify_end()
             self._release()  # before the reader can report that the turn is over
             self._wake.set()
 
-    def _tell_end(self) -> None:
+    def _notify_end(self) -> None:
         """Tell the hooks that the agent has ended or paused, unless they know already."""
         hooked, self._hooked = self._hooked, None
         if hooked is not None:
@@ -343,7 +343,7 @@ class AgentRun:
             if (
                 type(item) is str
                 and len(item) <= contract.room
-                and ((contract.passing and item.isascii()) or (not self._dropping and contract.passes(item)))
+                and ((contract.passing and item.isascii()) or (not self._dropping and contract.can_pass(item)))
             ):
                 size = len(item)
                 contract.room -= size
@@ -357,23 +357,23 @@ class AgentRun:
                     if len(queue) == 1:
                         self._wake.offer()
             elif self._dropping or contract.finished:  # dropped; the checkpoint is for agents that never await
-                self._note_unheard(item)
+                self._log_late_output(item)
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
             else:
                 self._put_events(contract.feed(item))
                 if contract.ended_early:  # cancelled at its next `await`, so that it does nothing more
-                    self._drop()
+                    self._drop_output()
                     self._cancel()
             if (self._full or len(self._queue) >= self._most) and not self._dropping:
                 self._room = new_waiter()
                 await self._room.sleep()
 
-    def _note_unheard(self, item: object) -> None:
+    def _log_late_output(self, item: object) -> None:
         """Log once that the agent continues after its end, unless the server has ended it."""
-        if item and not (self._dropping or self._contract.ended_early or self._unheard):
-            self._unheard = True
+        if item and not (self._dropping or self._contract.ended_early or self._late_output_logged):
+            self._late_output_logged = True
             name, request_id = type(item).__name__, self._context.request_id
             self._context.logger.warning(
                 "%s: event_order: the agent said something (%s) after its end; it is dropped", request_id, name
@@ -417,7 +417,7 @@ class AgentRun:
         else:
             self.error = to_public_error(error)
             self._log_failure(error)
-        let_go(error)
+        drop_tracebacks(error)
 
     def _log_failure(self, error: BaseException) -> None:
         """Log a failure. A declared error is meant for the client, so it only gets a traceback at DEBUG."""
@@ -439,8 +439,8 @@ class AgentRun:
             )
 
 
-def _quietly(ask: Callable[[RunContext], None], context: RunContext) -> None:
+def _try_request_cancel(request_cancel: Callable[[RunContext], None], context: RunContext) -> None:
     try:
-        ask(context)
+        request_cancel(context)
     except Exception as error:
         context.logger.warning("%s: request_cancel failed", context.request_id, exc_info=error)

@@ -16,19 +16,19 @@ class AwaitedCall:
 
     Attributes:
         call: the call, with the id by which it is answered.
-        answered: the answer, if one came. The agent gets it once all of its questions are answered.
+        answer: the answer, if one came. The agent gets it once all of its questions are answered.
     """
 
     def __init__(self, call: PendingCall) -> None:
         self.call = call
-        self.answered: Decision | ToolMessage | None = None
+        self.answer: Decision | ToolMessage | None = None
         self._waiter = new_waiter()
 
-    async def answer(self) -> Decision | ToolMessage:
+    async def wait_for_answer(self) -> Decision | ToolMessage:
         """Wait for the answer and return it."""
         await self._waiter.sleep()
-        assert self.answered is not None
-        return self.answered
+        assert self.answer is not None
+        return self.answer
 
     def wake(self) -> None:
         """Pass the answer to the agent."""
@@ -36,17 +36,17 @@ class AwaitedCall:
 
     def take_answer(self, request: AgentRequest) -> None:
         """Store the answer if the request brings one."""
-        if self.answered is None and request.resume is not None:
-            self.answered = _answers(request.resume, self.call).get(self.call.call_id)
+        if self.answer is None and request.resume is not None:
+            self.answer = _answers(request.resume, self.call).get(self.call.call_id)
 
     def deny(self, instead: Decision) -> None:
         """Answer with a denial: an approval gets `instead`, a result its reason as an error."""
-        if self.answered is None:
+        if self.answer is None:
             denied = ToolMessage(self.call.call_id, instead.reason or "", self.call.name, is_error=True)
-            self.answered = instead if self.call.waits_for == "approval" else denied
+            self.answer = instead if self.call.waits_for == "approval" else denied
 
 
-def brought_before(request: AgentRequest, call: PendingCall, used: list[str]) -> Decision | ToolMessage | None:
+def find_answer(request: AgentRequest, call: PendingCall, used: list[str]) -> Decision | ToolMessage | None:
     """Return the answer to a call of the earlier run that asked for the same thing, or None. Each answer is used once.
 
     `used` are the ids of calls whose answers were used; the id of this call is added.

@@ -110,28 +110,28 @@ class EventContract:
             return []
         match item:
             case str():
-                return self._text(item)
+                return self._feed_text(item)
             case UsageReported():
-                return self._counted(_checked(item))
+                return self._feed_usage(_check_usage(item))
             case _ if isinstance(item, EVENT_TYPES) and (field := wrong_field(item)) is not None:
                 return _refuse(item, field)
             case TextDelta():
-                return self._text_event(item)
+                return self._feed_text_delta(item)
             case ReasoningDelta() | RefusalDelta():
-                events = self._measured(self._joined(item.text, type(item)), type(item))
+                events = self._limit_text(self._join_halves(item.text, type(item)), type(item))
                 signed = isinstance(item, ReasoningDelta) and item.signature is not None and not self.finished
                 return [*events, replace(item, text="")] if signed else events
             case ToolCallDelta():
-                return self._delta(item)
+                return self._feed_call_delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
                 self.silent = self.silent and isinstance(item, MessageBreak)
-                return self.flush() + self._after_text(item)
+                return self.flush() + self._feed_after_text(item)
             case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
                 self.silent = self.silent and not isinstance(item, MediaDelta)
                 return [join_event_texts(item)]
             case Paused():
                 self.silent = self.silent and not item.pending
-                return self._paused(item)
+                return self._feed_paused(item)
             case Finished():
                 self.silent = self.silent and item.reason == "stop"
                 return self._end(item.reason, item.stop_sequence, item.state)
@@ -144,7 +144,7 @@ class EventContract:
 
     # text
 
-    def passes(self, text: str) -> bool:
+    def can_pass(self, text: str) -> bool:
         """True if a text within `room` can be passed on unchanged, with nothing before it; the caller then reduces the room.
 
         While `passing` is True, ASCII text needs no such call, which would be half of its cost.
@@ -158,24 +158,24 @@ class EventContract:
             self.silent = False
         return True
 
-    def _joined(self, text: str, kind: Prose) -> str:
+    def _join_halves(self, text: str, kind: Prose) -> str:
         """Return the known part of a text that may end inside a surrogate pair."""
         if text.isascii() and kind not in self._halves:
             return text
         return self._halves.setdefault(kind, HalfJoiner()).feed(text)
 
-    def _text(self, text: str) -> list[AgentEvent]:
-        text = self._joined(text, TextDelta)
+    def _feed_text(self, text: str) -> list[AgentEvent]:
+        text = self._join_halves(text, TextDelta)
         if self._scanner is not None:
             text = self._scanner.feed(text)
-        events = self._measured(text, TextDelta)
+        events = self._limit_text(text, TextDelta)
         if self._scanner is not None and self._scanner.found is not None and not self.finished:
             events += self._cut("stop", self._scanner.found)
         return events
 
-    def _text_event(self, item: TextDelta) -> list[AgentEvent]:
+    def _feed_text_delta(self, item: TextDelta) -> list[AgentEvent]:
         """Pass on the text with its phase, and its token probabilities only if requested and nothing was cut."""
-        events = self._text(item.text)
+        events = self._feed_text(item.text)
         logprobs = item.logprobs if self._request.sampling.top_logprobs is not None else None
         if item.phase is None and logprobs is None:
             return events
@@ -185,14 +185,14 @@ class EventContract:
             for e in events
         ]
 
-    def _measured(self, text: str, kind: Prose) -> list[AgentEvent]:
+    def _limit_text(self, text: str, kind: Prose) -> list[AgentEvent]:
         if len(text) <= self.room:
             self.room -= len(text)
-            return self._worded(text, kind)
+            return self._text_events(text, kind)
         room, self.room = int(self.room), 0
-        return [*self._worded(text[:room], kind), *self._cut("length")]
+        return [*self._text_events(text[:room], kind), *self._cut("length")]
 
-    def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
+    def _text_events(self, text: str, kind: Prose) -> list[AgentEvent]:
         """Return the text, preceded by a message break if a tool result came since the last text."""
         if not text:
             return []
@@ -202,7 +202,7 @@ class EventContract:
         due, self._break_due, self._spoke = self._break_due, False, True
         return [MessageBreak(), kind(text)] if due else [kind(text)]
 
-    def _counted(self, usage: UsageReported) -> list[AgentEvent]:
+    def _feed_usage(self, usage: UsageReported) -> list[AgentEvent]:
         """Replace the estimate for the output so far with the reported number of tokens."""
         if self._left is None or not usage.output_tokens:
             return [usage]
@@ -218,22 +218,22 @@ class EventContract:
         """
         if self.finished:
             return []
-        events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
+        events = self._limit_text(self._scanner.flush(), TextDelta) if self._scanner is not None else []
         for kind, halves in self._halves.items():
             if halves.held and not self.finished:
-                events += self._measured(halves.flush(), kind)
+                events += self._limit_text(halves.flush(), kind)
         return events
 
-    def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
+    def _feed_after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
         if self.finished:  # by the flushed text
             return []
         match item:
             case ToolCallStarted():
-                return self._begun(item)
+                return self._feed_call_started(item)
             case ToolCallReady():
-                return self._ready(item)
+                return self._feed_call_ready(item)
             case ToolResult():
-                return self._result(item)
+                return self._feed_result(item)
             case MessageBreak():
                 self._break_due = self._spoke = False
                 return [item]
@@ -242,19 +242,19 @@ class EventContract:
 
     # tools
 
-    def _begun(self, event: ToolCallStarted) -> list[AgentEvent]:
+    def _feed_call_started(self, event: ToolCallStarted) -> list[AgentEvent]:
         """Accept a repeated start of the same call, unless it is complete or differs."""
         if event.call_id in self._dropped:
             return []
         known = self._calls.get(event.call_id)
         if known is None:
-            return self._started(event.call_id, event.name, event.executor)
+            return self._start_call(event.call_id, event.name, event.executor)
         if known.ready:
-            raise _order("The agent began a tool call with an id that it had used.")
+            raise _order_error("The agent began a tool call with an id that it had used.")
         self._check_same(known, event)
         return []
 
-    def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
+    def _start_call(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
         choice = self._request.tool_choice
         # Only tools that the request lists are the client's: agentic clients would take any call for theirs, answer "no such
         # tool" and retry, some of them endlessly.
@@ -273,12 +273,12 @@ class EventContract:
         self._calls[call_id] = _OpenCall(name, who)
         return [ToolCallStarted(call_id, name, who)]
 
-    def _delta(self, event: ToolCallDelta) -> list[AgentEvent]:
+    def _feed_call_delta(self, event: ToolCallDelta) -> list[AgentEvent]:
         if event.call_id in self._dropped or not event.arguments:
             return []
         call = self._calls.get(event.call_id)
         if call is None or call.ready:
-            raise _order("The agent sent arguments for a tool call that is not open.")
+            raise _order_error("The agent sent arguments for a tool call that is not open.")
         arguments = event.arguments
         if call.halves is not None or not arguments.isascii():
             call.halves = call.halves or HalfJoiner()
@@ -286,15 +286,15 @@ class EventContract:
         call.pieces.append(arguments)
         return [ToolCallDelta(event.call_id, arguments)] if arguments else []
 
-    def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
+    def _feed_call_ready(self, event: ToolCallReady) -> list[AgentEvent]:
         if event.call_id in self._dropped:
             return []
-        events = [] if event.call_id in self._calls else self._started(event.call_id, event.name, event.executor)
+        events = [] if event.call_id in self._calls else self._start_call(event.call_id, event.name, event.executor)
         call = self._calls.get(event.call_id)
         if call is None:
             return events
         if call.answered:
-            raise _order("The agent used the id of a tool call for another one.")
+            raise _order_error("The agent used the id of a tool call for another one.")
         self._check_same(call, event)
         if call.ready:  # reported twice
             return []
@@ -305,9 +305,9 @@ class EventContract:
             call.pieces.append(rest)
             call.halves = None  # the held half is part of the rest
             events.append(ToolCallDelta(event.call_id, rest))
-        return events + self._complete(event.call_id, call)
+        return events + self._complete_call(event.call_id, call)
 
-    def _complete(self, call_id: str, call: _OpenCall) -> list[AgentEvent]:
+    def _complete_call(self, call_id: str, call: _OpenCall) -> list[AgentEvent]:
         call.ready = True
         events: list[AgentEvent] = []
         if call.halves is not None and (half := call.halves.flush()):
@@ -318,7 +318,7 @@ class EventContract:
             events.append(ToolCallDelta(call_id, "{}"))
         return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
 
-    def _result(self, event: ToolResult) -> list[AgentEvent]:
+    def _feed_result(self, event: ToolResult) -> list[AgentEvent]:
         if not event.output.isascii() and has_halves(event.output):
             event = replace(event, output=join_halves(event.output))
         call = self._calls.get(event.call_id)
@@ -328,16 +328,16 @@ class EventContract:
         if call is None:
             return [*self._earlier_call(event.call_id), event]
         if call.executor == "client":
-            raise _order("The agent answered a tool call that is the client's.")
+            raise _order_error("The agent answered a tool call that is the client's.")
         if call.answered:
-            raise _order("The agent gave two results for one tool call.")
+            raise _order_error("The agent gave two results for one tool call.")
         call.answered = True
-        return [event] if call.ready else [*self._complete(event.call_id, call), event]
+        return [event] if call.ready else [*self._complete_call(event.call_id, call), event]
 
     def _earlier_call(self, call_id: str) -> list[AgentEvent]:
         """Return the events of an earlier turn's call that belongs to a result in a resumed run, as people approved it."""
         if self._resume is None:
-            raise _order("The agent gave a result for a tool call that it has not made.")
+            raise _order_error("The agent gave a result for a tool call that it has not made.")
         asked = self._resume.calls.get(call_id)
         if asked is None:
             return []
@@ -346,33 +346,33 @@ class EventContract:
         arguments = asked.arguments if changed is None else changed
         self._calls[call_id] = call = _OpenCall(asked.name, "agent", [arguments], answered=True)
         started = ToolCallStarted(call_id, call.name, "agent")
-        return [started, ToolCallDelta(call_id, call.arguments), *self._complete(call_id, call)]
+        return [started, ToolCallDelta(call_id, call.arguments), *self._complete_call(call_id, call)]
 
-    def _check_same(self, call: _OpenCall, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
+    def _check_same(self, call: _OpenCall, reported: ToolCallStarted | ToolCallReady | PendingCall) -> None:
         """Raise AgentError if two events describe the same call differently."""
-        executor = None if isinstance(told, PendingCall) else told.executor
-        if told.name not in ("", call.name) or executor not in (None, call.executor):
-            raise _order("The agent told of one tool call that it is two different ones.")
-        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
+        executor = None if isinstance(reported, PendingCall) else reported.executor
+        if reported.name not in ("", call.name) or executor not in (None, call.executor):
+            raise _order_error("The agent told of one tool call that it is two different ones.")
+        sent, whole = call.arguments, "" if isinstance(reported, ToolCallStarted) else reported.arguments
         whole = whole if whole.isascii() else join_halves(whole)
         if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not is_same_json(sent, whole):
-            raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
+            raise _order_error("The arguments of a tool call are not those that the agent had sent piece by piece.")
 
     def _client_calls(self) -> list[tuple[str, _OpenCall]]:
         return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
 
-    def _open_calls(self) -> tuple[PendingCall, ...]:
+    def _pending_calls(self) -> tuple[PendingCall, ...]:
         return tuple([PendingCall(call_id, call.name, call.arguments) for call_id, call in self._client_calls()])
 
     # the end
 
-    def _paused(self, event: Paused) -> list[AgentEvent]:
+    def _feed_paused(self, event: Paused) -> list[AgentEvent]:
         if any([wrong_field(call) is not None for call in event.pending]):
             return _refuse(event, "pending")
         events = self.flush()
         approvals = tuple([call for call in event.pending if call.waits_for == "approval"])
         if len({call.call_id for call in event.pending}) < len(event.pending):
-            raise _order("The agent waits for two tool calls with one id.")
+            raise _order_error("The agent waits for two tool calls with one id.")
         for call in event.pending:
             known = self._calls.get(call.call_id)
             if known is not None:
@@ -384,7 +384,7 @@ class EventContract:
         if not approvals:
             return events + self._end("stop", state=event.state)
         self.finished = True
-        return [*events, Paused((*self._open_calls(), *approvals), event.state)]
+        return [*events, Paused((*self._pending_calls(), *approvals), event.state)]
 
     def _end(
         self, reason: FinishReason, stop_sequence: str | None = None, state: Mapping[str, Any] | None = None
@@ -394,13 +394,14 @@ class EventContract:
             return events
         if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
             raise AgentError("The agent did not call the tool that this request requires.", code="tool_choice_violated")
-        return events + self._terminal(reason, stop_sequence, state)
+        return events + self._terminal_events(reason, stop_sequence, state)
 
     def _cut(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
         self.ended_early = True
-        return self._terminal(reason, stop_sequence, None)  # no state: it would describe more than the client got
+        # No state: it would describe more than the client got.
+        return self._terminal_events(reason, stop_sequence, None)
 
-    def _terminal(
+    def _terminal_events(
         self, reason: FinishReason, stop_sequence: str | None, state: Mapping[str, Any] | None
     ) -> list[AgentEvent]:
         self.finished = True
@@ -412,11 +413,11 @@ class EventContract:
             return [STOPPED]
         if not calls:
             return [Finished("stop", stop_sequence, state)]
-        events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
-        return [*events, Paused(self._open_calls(), state)]
+        events = [event for call_id, call in calls if not call.ready for event in self._complete_call(call_id, call)]
+        return [*events, Paused(self._pending_calls(), state)]
 
 
-def _checked(usage: UsageReported) -> UsageReported:
+def _check_usage(usage: UsageReported) -> UsageReported:
     details = (usage.cached_tokens, usage.reasoning_tokens, usage.cache_write_tokens)
     numbers = (usage.input_tokens, usage.output_tokens, *details)
     if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
@@ -424,7 +425,7 @@ def _checked(usage: UsageReported) -> UsageReported:
     return usage
 
 
-def _order(text: str) -> AgentError:
+def _order_error(text: str) -> AgentError:
     return AgentError(text, code="event_order")
 
 

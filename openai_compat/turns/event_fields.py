@@ -16,7 +16,7 @@ Test: TypeAlias = Callable[[Any], bool]
 Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None]
 """Name, allowed classes of a value, allowed constants, and a check of a container's contents."""
 
-KEPT = frozenset(["state"])
+STORED_FIELDS = frozenset(["state"])
 """Stored fields, which must not contain infinity or NaN: JSON has no such numbers, and a stored null would lose the value."""
 
 
@@ -30,21 +30,21 @@ def _field(name: str, hint: Any) -> Field:
     kinds: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     constants = [constant for kind in kinds if get_origin(kind) is Literal for constant in get_args(kind)]
     classes: list[type] = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
-    holds = next((test for kind in kinds if (test := _contents(name, kind)) is not None), None)
+    holds = next((test for kind in kinds if (test := _contents_test(name, kind)) is not None), None)
     return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None first, the fastest to check
 
 
-def _contents(name: str, kind: Any) -> Test | None:
+def _contents_test(name: str, kind: Any) -> Test | None:
     """Return the check for a container's contents."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Mapping:
-        return functools.partial(is_json, finite=name in KEPT)
+        return functools.partial(is_json, finite=name in STORED_FIELDS)
     if origin is tuple:
         return lambda value: all([isinstance(each, inside[0]) for each in value])
-    return _is_objects if origin is Sequence else None
+    return _is_object_list if origin is Sequence else None
 
 
-def _is_objects(value: Any) -> bool:
+def _is_object_list(value: Any) -> bool:
     if isinstance(value, str | bytes):
         return False
     objects: list[object] = list(value)

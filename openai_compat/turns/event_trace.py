@@ -20,12 +20,12 @@ class EventTrace(Hooks):
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Log the type of the event."""
         if isinstance(item, str | TextDelta):
-            said = f"{len(item if isinstance(item, str) else item.text)} characters"
+            description = f"{len(item if isinstance(item, str) else item.text)} characters"
         elif isinstance(item, ToolCallReady):
-            said = f"ToolCallReady {item.name}"
+            description = f"ToolCallReady {item.name}"
         else:
-            said = type(item).__name__
-        self._log(turn, said)
+            description = type(item).__name__
+        self._log(turn, description)
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
         """Log the outcome."""

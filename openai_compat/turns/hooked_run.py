@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import anyio
 
-from ..aio.background import Task, let_go, spawn
+from ..aio.background import Task, drop_tracebacks, spawn
 from ..errors import DeadlineExceeded, OpenAICompatError, Unavailable
 from ..events import Finished, Paused, ToolCallReady, UsageReported
 from ..policies.hooks import (
@@ -32,7 +32,7 @@ from .turn_log import Finish, finish_of
 
 logger = logging.getLogger("openai_compat")
 
-SETTLED_WITHIN = 10.0
+SETTLED_TIMEOUT = 10.0
 """Timeout of each `settled`, in seconds."""
 
 CANCELLED_BY: dict[str | None, CancelledBy] = {
@@ -67,16 +67,16 @@ class HookSet:
     def __init__(self, hooks: Iterable[Hooks] = (), settling: dict[Task, int] | None = None) -> None:
         """`settling` holds the tasks of `settled`, with their threads, if another set shares them."""
         self.all = given = list(hooks)
-        self._request_started = _overriding(given, "request_started")
+        self._request_started = _hooks_overriding(given, "request_started")
         # In reverse order, like nested blocks: what a hook has opened is closed before what was opened around it.
-        self._request_ended = _overriding(given, "request_ended")[::-1]
-        self._refused = _overriding(given, "refused")
-        self._webhook_sent = _overriding(given, "webhook_sent")
-        self._admit = _overriding(given, "admit")
-        self.started = _overriding(given, "started")
-        self.event = _overriding(given, "event")
-        self.ended = _overriding(given, "ended")[::-1]
-        self.settled = _overriding(given, "settled")
+        self._request_ended = _hooks_overriding(given, "request_ended")[::-1]
+        self._refused = _hooks_overriding(given, "refused")
+        self._webhook_sent = _hooks_overriding(given, "webhook_sent")
+        self._admit = _hooks_overriding(given, "admit")
+        self.started = _hooks_overriding(given, "started")
+        self.event = _hooks_overriding(given, "event")
+        self.ended = _hooks_overriding(given, "ended")[::-1]
+        self.settled = _hooks_overriding(given, "settled")
         self.admits = bool(self._admit)
         self.watches = bool(self.started or self.event or self.ended or self.settled)
         self.watches_requests = bool(self._request_started or self._request_ended)
@@ -147,7 +147,7 @@ class HookSet:
     def _settle(self, hook: Hooks, turn: TurnInfo, outcome: TurnOutcome) -> None:
         async def body() -> None:
             try:
-                with anyio.fail_after(SETTLED_WITHIN):
+                with anyio.fail_after(SETTLED_TIMEOUT):
                     await hook.settled(turn, outcome)
             except Exception as error:
                 _log_failure(turn.request_id, hook, "settled", error)
@@ -158,12 +158,12 @@ class HookSet:
 
     async def wait_settled(self) -> None:
         """Return once every `settled` on this event loop is done, or has timed out."""
-        with anyio.move_on_after(SETTLED_WITHIN, shield=True):
-            while here := [task for task, thread in self._settling.items() if thread == threading.get_ident()]:
-                await here[0].wait()
+        with anyio.move_on_after(SETTLED_TIMEOUT, shield=True):
+            while tasks := [task for task, thread in self._settling.items() if thread == threading.get_ident()]:
+                await tasks[0].wait()
 
 
-def _overriding(hooks: list[Hooks], name: str) -> list[Hooks]:
+def _hooks_overriding(hooks: list[Hooks], name: str) -> list[Hooks]:
     return [hook for hook in hooks if getattr(type(hook), name) is not getattr(Hooks, name)]
 
 
@@ -176,7 +176,7 @@ class _UnfrozenOutcome:
 class HookedRun:
     """One run of an agent, as reported to hooks.
 
-    `started`, `event` and `ended` are called in the agent's task, `turn_over` by the turn; `settled` follows the last two.
+    `started`, `event` and `ended` are called in the agent's task, `end_turn` by the turn; `settled` follows the last two.
 
     Attributes:
         context: the agent's context variables.
@@ -252,7 +252,7 @@ class HookedRun:
             self._outcome = outcome
             self._settle()
 
-    def turn_over(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
+    def end_turn(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
         """Record how the whole turn ended. Not needed if no hook overrides `settled`."""
         self._over = error, cancelled, committed
         self._settle()
@@ -265,7 +265,9 @@ class HookedRun:
         failed, by = run.error or error, run.cancelled or cancelled
         self._hooks.settle(self._turn, replace(run, error=failed, cancelled=by, committed=committed))
 
-    def inside(self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+    def run_in_context(
+        self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> None:
         """Call a function with the agent's context variables, from any task: the agent's own task is waiting."""
         try:
             self.context.run(int)  # raises RuntimeError if it is already the current context
@@ -284,4 +286,4 @@ class HookedRun:
 def _log_failure(request_id: str, hook: Hooks, method: str, error: BaseException) -> None:
     extra, name = {"request_id": request_id}, type(hook).__name__
     logger.error("%s: %s.%s failed", request_id, name, method, exc_info=error, extra=extra)
-    let_go(error)
+    drop_tracebacks(error)

@@ -20,7 +20,7 @@ from ..state.ids import new_id
 if TYPE_CHECKING:  # AgentRun imports this module
     from .agent_run import AgentRun
 
-RUN = "openai_compat.parked_run"
+PARKED_RUN = "openai_compat.parked_run"
 """The key of a parked run's id in the state that is stored with its pause."""
 
 NOT_DECIDED = Decision(approved=False, reason="Nobody has decided in time.")
@@ -80,7 +80,7 @@ class ParkedRuns:
     def end_superseded(self, resume: Resume) -> None:
         """End the run that waits for a decision, if the user has sent another message instead."""
         if resume.superseded and resume.state is not None:
-            parked = self._parked.get(resume.state.get(RUN, ""))
+            parked = self._parked.get(resume.state.get(PARKED_RUN, ""))
             if parked is not None:
                 # At once, so that its place is free for the next run.
                 spawn_at_once(lambda: parked.run.give_up(SUPERSEDED), "end of a superseded run", lambda: None)
@@ -103,4 +103,4 @@ class ParkedRuns:
 
 def parked_run(resume: Resume) -> str | None:
     """Return the id of the run to resume. A superseded run is not resumed: the agent is started again."""
-    return None if resume.state is None or resume.superseded else resume.state.get(RUN)
+    return None if resume.state is None or resume.superseded else resume.state.get(PARKED_RUN)

@@ -18,8 +18,8 @@ import anyio
 
 from ..agent_request import AgentRequest
 from ..agents.error_mapping import without_retry
-from ..aio.background import let_go
-from ..aio.timers import Instead
+from ..aio.background import drop_tracebacks
+from ..aio.timers import OfferHandler
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
@@ -35,7 +35,7 @@ from .parked_runs import ParkedRuns, parked_run
 from .plan import Delivery, Frames, Interruptible, Requester, Taken, TurnPlan
 from .run_group import RunGroup
 from .slots import Seat, SlotRequest, Slots
-from .told_once import ToldOnce
+from .told_once import AgentReports
 from .turn_log import TurnLog
 
 logger = logging.getLogger("openai_compat")
@@ -82,7 +82,7 @@ class TurnRunner:
     Attributes:
         parked: agents that wait for a later request.
         running: running turns, which a shutdown interrupts.
-        told: reports what agents leave undone.
+        reports: the reporter of what agents leave undone.
         hooks: hooks that admit and observe turns.
         spending: the token budgets, if there are any.
         grants: always-allow grants.
@@ -95,7 +95,7 @@ class TurnRunner:
     grants: GrantsByAsker
     parked: ParkedRuns
     running: set[Interruptible] = field(default_factory=set[Interruptible])
-    told: ToldOnce = field(default_factory=ToldOnce)
+    reports: AgentReports = field(default_factory=AgentReports)
     hooks: HookSet = field(default_factory=HookSet)
     spending: Spending | None = None
 
@@ -104,16 +104,16 @@ class TurnRunner:
 
         Raises OpenAICompatError for failures before the agent is started, and those that `plan.fail` raises.
         """
-        seat = await self.seat(plan)
+        seat = await self.take_seat(plan)
         try:
             await self.run_seated(plan, seat)
         finally:
             if seat.is_open:
                 seat.close()
             if self.slots.are_shared:
-                await self.slots.settle()
+                await self.slots.wait_released()
 
-    async def seat(self, turn: SeatedTurn) -> Seat:
+    async def take_seat(self, turn: SeatedTurn) -> Seat:
         """Ask the hooks to admit the turn, and take its slots. Raises OpenAICompatError if it is refused."""
         logged = logger.isEnabledFor(logging.INFO)
         if turn.requests and (logged or self.hooks.admits):
@@ -143,7 +143,7 @@ class TurnRunner:
             await use_pause(self.store, plan.given.pause, longest + self.deadlines.grace + PATIENCE)
         can = plan.backend.capabilities
         if can.parameters is not None:
-            self.told.ignored(plan.agent, plan.requester, plan.requests, can)
+            self.reports.report_ignored(plan.agent, plan.requester, plan.requests, can)
         plan.delivery.started()
         if plan.draft is not None:
             plan.draft.on_interrupt(plan.interrupt)
@@ -163,7 +163,7 @@ class TurnRunner:
             cause = None if whole else failed or plan.stopped
             cancelled = None if whole else cancelled_by(cause)
             for run in hooked:
-                run.turn_over(cause, cancelled, committed=plan.kept)
+                run.end_turn(cause, cancelled, committed=plan.kept)
             if self.spending is not None and not plan.counted:
                 await self.spending.add(plan.requester.principal, plan.usage, plan.requester.request_id)
             if log is not None:
@@ -196,7 +196,7 @@ class TurnRunner:
                     seat.close()  # each slot is released when its agent has ended
                 size = await TurnOutput(self, plan, runs, size).write()
                 if runs.silent:
-                    self.told.silent(plan.agent, plan.requester)
+                    self.reports.report_silent(plan.agent, plan.requester)
                 requests = () if plan.single else await plan.next_requests()
                 if not requests:
                     await self._finish(plan, runs, seat)
@@ -205,7 +205,7 @@ class TurnRunner:
             except (ClientDisconnected, ClientTooSlow):
                 raise
             except Exception as error:
-                cause = failed = _public(error, plan.requester.request_id)
+                cause = failed = _to_client_error(error, plan.requester.request_id)
                 requests = plan.retry(failed)
                 if not requests:
                     seat.close()
@@ -215,7 +215,7 @@ class TurnRunner:
             finally:
                 if runs.close():
                     await runs.stop(cause or plan.stopped)
-                runs.add_unread(plan.usage)
+                runs.add_unread_usage(plan.usage)
 
     async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup, seat: Seat) -> None:
         """Store the outcome, then write the last frames: a client that gets them may request the stored objects."""
@@ -223,7 +223,7 @@ class TurnRunner:
             seat.close()
         outcome, last = await plan.ending()
         if self.spending is not None:
-            outcome = await self._spend(self.spending, plan, outcome)
+            outcome = await self._add_usage(self.spending, plan, outcome)
         if outcome is not None:
             try:
                 await commit(self.store, outcome)
@@ -232,15 +232,17 @@ class TurnRunner:
                 raise
             plan.kept = plan.counted = True
             await plan.committed()
-            runs.leave_parked()
+            runs.detach_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
-                self.told.lost_state(plan.agent, plan.requester)
+                self.reports.report_lost_state(plan.agent, plan.requester)
         if plan.given.pause is not None:  # consumed, even if the client never gets the last frames
             await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
         plan.given = TurnPlan.given
         await plan.delivery.end(last)
 
-    async def _spend(self, spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
+    async def _add_usage(
+        self, spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None
+    ) -> TurnCommit | None:
         """Add the turn's usage to the outcome, so that both are stored or neither. Without an outcome, store it at once."""
         requester = plan.requester
         if outcome is None:
@@ -267,7 +269,7 @@ class TurnOutput(Generic[Frames]):
         self._runner = runner
         self._plan: TurnPlan[Frames] = plan
         self._runs = runs
-        self._silence = runs.silence
+        self._idle_deadline = runs.idle_deadline
         self._delivery: Delivery[Frames] = plan.delivery
         self._heartbeat = runner.deadlines.heartbeat
         self._log = plan.requester.turn
@@ -288,7 +290,7 @@ class TurnOutput(Generic[Frames]):
         plan, runs, delivery = self._plan, self._runs, self._delivery
         while self.held or not runs.over:
             if not runs.finished:
-                await runs.wait(self.until, self.instead)
+                await runs.wait(self.until, self.on_offer)
             if self._failed is not None:
                 raise self._failed
             frames, self.held = self.held or self._feed(runs.take()), None
@@ -307,12 +309,12 @@ class TurnOutput(Generic[Frames]):
         return self.size
 
     @property
-    def instead(self) -> Instead | None:
+    def on_offer(self) -> OfferHandler | None:
         """A callback that writes in place of the waiting task; None if the task must be woken to write."""
         self._write_now = self._delivery.write_now
-        return None if self._write_now is None else self._write_meanwhile
+        return None if self._write_now is None else self._write_without_waking
 
-    def _write_meanwhile(self, now: float) -> float | None:
+    def _write_without_waking(self, now: float) -> float | None:
         """Write available output without waking the waiting task, which would be most of the cost of an event.
 
         Returns the time at which the task must be woken; None for at once, if it has more to do than write.
@@ -327,7 +329,7 @@ class TurnOutput(Generic[Frames]):
         except Exception as error:  # raised later by the task; includes a client that has disconnected
             self._failed = error
             return None
-        return min(self._silent_until, self._delivery.due, self._silence.heard(now))
+        return min(self._silent_until, self._delivery.due, self._idle_deadline.restart(now))
 
     def _feed(self, taken: Taken) -> Frames:
         """Return the frames for new items."""
@@ -336,10 +338,10 @@ class TurnOutput(Generic[Frames]):
             log.first = time.monotonic()
         for _, items in taken:
             if self._plan.bounded or type(items) is not Texts:
-                self._look_at(items)
+                self._inspect_items(items)
         return self._plan.feed(taken)
 
-    def _look_at(self, items: list[Item]) -> None:
+    def _inspect_items(self, items: list[Item]) -> None:
         """Count items and store the agent's state. Raises AgentError if the answer is too long."""
         plan = self._plan
         if type(items) is Texts:
@@ -370,12 +372,12 @@ async def commit(store: Store, outcome: TurnCommit) -> None:
     raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
 
 
-def _public(error: Exception, request_id: str) -> OpenAICompatError:
+def _to_client_error(error: Exception, request_id: str) -> OpenAICompatError:
     """Return the error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
         # SDKs retry a 5xx twice. That is harmless for a model, but an agent may have sent mail.
         return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
-    let_go(error)
+    drop_tracebacks(error)
     # Not the exception's own text, which may contain secrets.
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

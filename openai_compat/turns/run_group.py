@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 
 from ..agent_request import AgentRequest
-from ..aio.timers import Instead, new_wake_event
+from ..aio.timers import OfferHandler, new_wake_event
 from ..backend import KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
@@ -43,7 +43,7 @@ class RunGroup:
         clock: returns the event loop's time, in seconds.
         began: time of creation, on that clock.
         hooked: the runs whose hooks need a call when the turn is over.
-        silence: deadlines for the end of the runs, and for their next output.
+        idle_deadline: deadlines for the end of the runs, and for their next output.
     """
 
     _waits = 0
@@ -66,7 +66,7 @@ class RunGroup:
         self.clock = self._wake.clock
         self.began = self.clock()
         seconds = deadlines.background if turn.background else deadlines.request
-        self.silence = IdleDeadline(deadlines, seconds, self.began)
+        self.idle_deadline = IdleDeadline(deadlines, seconds, self.began)
         began, request_id = time.monotonic(), turn.requester.request_id
         deadline = began + seconds
         self._runs: list[AgentRun] = []
@@ -106,7 +106,7 @@ class RunGroup:
         for run in self._runs:
             run.start()
 
-    def leave_parked(self) -> None:
+    def detach_parked(self) -> None:
         """Give up parked runs after the turn was stored: this turn no longer stops them."""
         self._runs = [run for run in self._runs if not run.parked]
 
@@ -128,7 +128,7 @@ class RunGroup:
                     if run.running:
                         group.start_soon(run.stop, cause)
 
-    def add_unread(self, usage: Usage) -> None:
+    def add_unread_usage(self, usage: Usage) -> None:
         """Add reported tokens that were not read, after the runs were stopped: they were used all the same."""
         for run in self._runs:
             for item in run.rest:
@@ -181,16 +181,16 @@ class RunGroup:
                     raise run.error
         return taken
 
-    def _has_something(self) -> bool:
+    def _has_output(self) -> bool:
         for run in self._runs:
             if run.texts or run.rest or run.error is not None:
                 return True
         return self._interrupted is not None
 
-    async def wait(self, until: float, instead: Instead | None = None) -> None:
+    async def wait(self, until: float, on_offer: OfferHandler | None = None) -> None:
         """Return when there is output or a failure to take, or at `until` (on the event loop's clock).
 
-        `instead` is called for available output; as long as it returns a time, the wait continues until then.
+        `on_offer` is called for available output; as long as it returns a time, the wait continues until then.
 
         Raises DeadlineExceeded if the agents' deadline or idle deadline has passed. This never interrupts a write, so that it
         is always known what the client has got; writes have their own deadline.
@@ -198,10 +198,10 @@ class RunGroup:
         self._waits += 1
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
-        if not self._has_something():
-            await self._wake.wait(min(until, self.silence.next), instead)
+        if not self._has_output():
+            await self._wake.wait(min(until, self.idle_deadline.next), on_offer)
         if not self.finished:
-            self.silence.check(self.clock(), heard=self._has_something())
+            self.idle_deadline.check(self.clock(), has_output=self._has_output())
 
 
 class IdleDeadline:
@@ -217,17 +217,17 @@ class IdleDeadline:
         """The next deadline."""
         return min(self._end, self._next)
 
-    def heard(self, now: float) -> float:
+    def restart(self, now: float) -> float:
         """Restart the idle deadline after output. Returns the next deadline."""
         self._next = now + self._idle
         return min(self._end, self._next)
 
-    def check(self, now: float, *, heard: bool) -> None:
+    def check(self, now: float, *, has_output: bool) -> None:
         """Raise DeadlineExceeded if a deadline has passed."""
         if now >= self._end:
             raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
-        if heard:
-            self.heard(now)
+        if has_output:
+            self.restart(now)
         elif now >= self._next:
             text = "The agent was silent for too long and was stopped."
             raise DeadlineExceeded(text, code="agent_silent", should_retry=False)

@@ -72,15 +72,15 @@ class Seat:
         self._borrowed = 0
         self.is_open = True
 
-    def borrow(self) -> None:
-        """Borrow a slot for an agent about to start; `give_back` must be called once it has ended."""
+    def borrow_slot(self) -> None:
+        """Borrow a slot for an agent about to start; `return_slot` must be called once it has ended."""
         self._borrowed += 1
 
-    def give_back(self) -> None:
+    def return_slot(self) -> None:
         """Return the slot of an agent that has ended. It is released, unless the answer may need it again."""
         self._borrowed -= 1
         if not self.is_open:
-            self._free()
+            self._release_unused()
 
     def take_over(self, earlier: Seat) -> None:
         """Take over the slot that a resumed agent borrowed from an earlier seat and still holds."""
@@ -92,7 +92,7 @@ class Seat:
         """Release the slots, since no further agent will be started. Closing again does nothing."""
         if self.is_open:
             self.is_open = False
-            self._free()
+            self._release_unused()
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,9 +100,9 @@ class Seat:
     async def __aexit__(self, *failure: object) -> None:
         """Close the seat, and return once other processes can take the released slots."""
         self.close()
-        await self._slots.settle()
+        await self._slots.wait_released()
 
-    def _free(self) -> None:
+    def _release_unused(self) -> None:
         while self._held > self._borrowed:
             self._held -= 1
             self._slots.release(self._request)
@@ -166,7 +166,7 @@ class Slots:
             most = of_principal(request.principal) if callable(of_principal) else of_principal
             request = replace(request, most=most)
         # Room alone is not enough: no request may overtake the queue.
-        has_room = not self._waiters and self._fits(request)
+        has_room = not self._waiters and self._can_admit(request)
         if has_room:
             self.used += request.number
             if self._has_more_bounds:
@@ -177,25 +177,25 @@ class Slots:
         if not has_room:
             # Refused at once if queueing is off or could not help: a refusal must cost less than an answer.
             hopeless = any([request.number > most for _, most, _, _ in self._bounds(request)])
-            if not self._admission.queue or hopeless or not await self._queued(request):
-                raise self._too_many(request)
+            if not self._admission.queue or hopeless or not await self._wait_in_queue(request):
+                raise self._no_slot(request)
         if self._shared is not None and request.number:
-            await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
+            await self._take_shared(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request, time.monotonic() - asked)
 
-    async def _share(self, shared: SharedSlots, request: SlotRequest, patient_until: float) -> None:
+    async def _take_shared(self, shared: SharedSlots, request: SlotRequest, patient_until: float) -> None:
         """Take the shared slots too; if there are none, release the slots of this process."""
         try:
             while not await shared.take(request.number):
                 self.refuse_when_closed()
                 if anyio.current_time() >= patient_until:
-                    raise self._too_many(request)
+                    raise self._no_slot(request)
                 await anyio.sleep(min(LOOK_AGAIN, patient_until - anyio.current_time()))
         except BaseException:
-            self._leave(request, request.number)
+            self._release_slots(request, request.number)
             raise
 
-    async def _queued(self, request: SlotRequest) -> bool:
+    async def _wait_in_queue(self, request: SlotRequest) -> bool:
         """Wait for room. If cancelled in the same step in which it was admitted, release the slots."""
         waiter = _Waiter(request)
         self._waiters.append(waiter)
@@ -204,12 +204,12 @@ class Slots:
                 await waiter.called.wait()
         except BaseException:
             if waiter.admitted:
-                self._leave(request, request.number)
+                self._release_slots(request, request.number)
             raise
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            self._admit()
+            self._admit_waiters()
         if not waiter.admitted:
             self.refuse_when_closed()
         return waiter.admitted
@@ -218,26 +218,26 @@ class Slots:
         """Release one of a request's slots."""
         if self._shared is not None:
             self._shared.release()
-        self._leave(request, 1)
+        self._release_slots(request, 1)
 
-    async def settle(self) -> None:
+    async def wait_released(self) -> None:
         """Return once other processes can take the slots released here."""
         if self._shared is not None:
-            await self._shared.settle()
+            await self._shared.wait_released()
 
-    def _leave(self, request: SlotRequest, number: int) -> None:
+    def _release_slots(self, request: SlotRequest, number: int) -> None:
         self.used -= number
         if self._has_more_bounds:
             self._count_by_owner(request, -number)
         if self._waiters:
-            self._admit()
+            self._admit_waiters()
         if self._unused is not None and not self.used:
             self._unused.set()
             self._unused = None
 
-    def _admit(self) -> None:
+    def _admit_waiters(self) -> None:
         for waiter in list(self._waiters):
-            if not self.closed and self._fits(waiter.request):
+            if not self.closed and self._can_admit(waiter.request):
                 self._waiters.remove(waiter)
                 self.used += waiter.request.number
                 self._count_by_owner(waiter.request, waiter.request.number)
@@ -246,21 +246,21 @@ class Slots:
 
     def _count_by_owner(self, request: SlotRequest, number: int) -> None:
         if self._limits.slots_per_agent is not None:
-            _add(self._agents, request.agent, number)
+            _add_to_count(self._agents, request.agent, number)
         if self._limits.slots_per_principal is not None:
-            _add(self._principals, request.principal.id, number)
+            _add_to_count(self._principals, request.principal.id, number)
 
     def refuse_when_closed(self) -> None:
         """Raise Unavailable (503 `shutting_down`) during shutdown."""
         if self.closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
-    def _fits(self, request: SlotRequest) -> bool:
+    def _can_admit(self, request: SlotRequest) -> bool:
         if self.used + request.number > self._limits.slots:
             return False
-        return not self._has_more_bounds or self._has_room(request)
+        return not self._has_more_bounds or self._is_within_bounds(request)
 
-    def _has_room(self, request: SlotRequest) -> bool:
+    def _is_within_bounds(self, request: SlotRequest) -> bool:
         return all([used + request.number <= most for used, most, _, _ in self._bounds(request)])
 
     def _bounds(self, request: SlotRequest) -> list[_Bound]:
@@ -276,7 +276,7 @@ class Slots:
             bounds.append((used, request.most, " of yours", "Limits.slots_per_principal"))
         return bounds
 
-    def _too_many(self, request: SlotRequest) -> NoSlot:
+    def _no_slot(self, request: SlotRequest) -> NoSlot:
         bounds = self._bounds(request)
         reached = [bound for bound in bounds if bound[0] + request.number > bound[1]]
         # If no limit of this process is reached, other processes hold the shared slots.
@@ -296,7 +296,7 @@ class Slots:
             await self._unused.wait()
 
 
-def _add(counts: dict[str, int], name: str, number: int) -> None:
+def _add_to_count(counts: dict[str, int], name: str, number: int) -> None:
     """Add to the count of a name; names with a count of 0 are removed."""
     counts[name] = counts.get(name, 0) + number
     if not counts[name]:

@@ -29,7 +29,7 @@ class StopScanner:
             _, start, self.found = min(found)
             self._held = ""
             return text[:start]
-        self._held = self._tail(text)
+        self._held = self._partial_match(text)
         return text[: len(text) - len(self._held)]
 
     def flush(self) -> str:
@@ -37,7 +37,7 @@ class StopScanner:
         held, self._held = self._held, ""
         return held
 
-    def _tail(self, text: str) -> str:
+    def _partial_match(self, text: str) -> str:
         for prefix in self._prefixes:
             if text.endswith(prefix):
                 return prefix

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.background import let_go, spawn, spawn_at_once
+from openai_compat.aio.background import drop_tracebacks, spawn, spawn_at_once
 from tests.loops import anyio_backend as anyio_backend
 from tests.support.stepping import eventually, tasks
 
@@ -212,5 +212,5 @@ def test_an_error_that_is_let_go_leads_to_no_frame_by_whatever_it_came_of() -> N
     with pytest.raises(ValueError, match="the second") as caught:
         fail(first)
     first.__cause__ = caught.value  # a ring
-    let_go(caught.value)
+    drop_tracebacks(caught.value)
     assert (caught.value.__traceback__, first.__traceback__) == (None, None)

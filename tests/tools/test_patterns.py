@@ -10,12 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from openai_compat.tools import ArgvPattern, allow_from_json, allow_to_json, call_digest, parse_allow
-from openai_compat.tools.patterns import SHELL
+from openai_compat.tools.patterns import SHELL_CHARACTERS
 
 words = st.text(min_size=1, max_size=12).filter(lambda word: "*" not in word)
 argvs = st.lists(words, min_size=1, max_size=5)
 plain = st.lists(
-    st.text(st.characters(exclude_characters="".join(SHELL) + "*", codec="utf-8"), min_size=1, max_size=12),
+    st.text(st.characters(exclude_characters="".join(SHELL_CHARACTERS) + "*", codec="utf-8"), min_size=1, max_size=12),
     min_size=1,
     max_size=5,
 )

@@ -15,7 +15,7 @@ import pytest
 from openai_compat import AgentError
 from openai_compat.tools import CallResult, ToolContext, ToolError, as_tool, tool
 from openai_compat.tools.call_tool import FAILED, call_tool
-from openai_compat.tools.tool_threads import LEFT_BEHIND
+from openai_compat.tools.tool_threads import MAX_ABANDONED
 from tests.tools.support import new_context, request_for
 
 pytestmark = pytest.mark.anyio
@@ -172,13 +172,13 @@ async def test_a_tool_whose_calls_all_hang_is_not_started_again_until_one_has_en
     made = as_tool(tool(timeout=0.02)(hang))
     patient = as_tool(hang)
     context = ToolContext("call_1", request_for(), new_context())
-    for _ in range(LEFT_BEHIND):
+    for _ in range(MAX_ABANDONED):
         assert "did not end" in (await call_tool(made, made.check('{"wait": true}'), context)).text
 
     refused = await call_tool(made, made.check('{"wait": false}'), context)
     another = await call_tool(patient, patient.check('{"wait": false}'), context)
     go.set()
-    for _ in range(LEFT_BEHIND + 1):
+    for _ in range(MAX_ABANDONED + 1):
         assert ended.acquire(timeout=BOUND)
 
     assert refused == CallResult("The tool does not answer: earlier calls still run.", is_error=True)

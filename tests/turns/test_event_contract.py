@@ -391,7 +391,7 @@ def test_a_required_tool_that_is_not_called_is_the_agents_error() -> None:
 def test_text_is_passed_on_as_it_is_where_nothing_has_to_be_looked_for() -> None:
     def passes(sampling: Sampling, *, counts_tokens: bool = False) -> tuple[bool, bool]:
         contract = EventContract(strategies.asked(ALL, sampling), counts_tokens=counts_tokens)
-        return contract.passes("text"), contract.passing
+        return contract.can_pass("text"), contract.passing
 
     assert passes(Sampling()) == (True, True)
     assert passes(Sampling(stop=("x",))) == (False, False)
@@ -400,7 +400,7 @@ def test_text_is_passed_on_as_it_is_where_nothing_has_to_be_looked_for() -> None
 
 def test_text_is_measured_by_who_passes_it_on() -> None:
     contract = EventContract(strategies.asked(ALL, Sampling(max_tokens=2)), counts_tokens=False)
-    assert (contract.passes("texts"), contract.passing, contract.room) == (True, True, 8)
+    assert (contract.can_pass("texts"), contract.passing, contract.room) == (True, True, 8)
     contract.room -= len("texts")
     assert contract.feed("text") == [TextDelta("tex"), Finished("length")]
     assert contract.ended_early
@@ -408,15 +408,15 @@ def test_text_is_measured_by_who_passes_it_on() -> None:
 
 def test_after_any_other_event_text_is_looked_at_again() -> None:
     contract = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=False)
-    assert contract.passes("Let me check.")
+    assert contract.can_pass("Let me check.")
     for event in (ToolCallStarted("1", "look", "agent"), ToolCallReady("1", "look", "{}"), ToolResult("1", "sunny")):
         contract.feed(event)
         assert not contract.passing
-    assert not contract.passes("It is sunny.")  # a new message needs a break before it
+    assert not contract.can_pass("It is sunny.")  # a new message needs a break before it
     assert contract.feed("It is sunny.") == [MessageBreak(), TextDelta("It is sunny.")]
-    assert contract.passes(" Warm, too.")
+    assert contract.can_pass(" Warm, too.")
     contract.feed(Finished("stop"))
-    assert (contract.passing, contract.passes("Never mind.")) == (False, False)
+    assert (contract.passing, contract.can_pass("Never mind.")) == (False, False)
 
 
 @requirement("text.after_tools")

@@ -468,7 +468,7 @@ async def test_one_that_never_ends_is_given_up(
         async def settled(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
             await anyio.sleep_forever()
 
-    monkeypatch.setattr("openai_compat.turns.hooked_run.SETTLED_WITHIN", 0.05)
+    monkeypatch.setattr("openai_compat.turns.hooked_run.SETTLED_TIMEOUT", 0.05)
     server = hooked_server(EndsAs(), Hangs())
     with anyio.fail_after(5):
         async with server.lifespan():

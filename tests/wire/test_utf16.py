@@ -130,7 +130,7 @@ def test_a_character_in_two_halves_counts_once_and_can_be_a_stop_sequence() -> N
 
 def test_an_agents_failure_brings_what_was_held_back() -> None:
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
-    assert not enforcer.passes(FIRST)
+    assert not enforcer.can_pass(FIRST)
     assert enforcer.feed(FIRST) == []
-    assert not enforcer.passes("a")
+    assert not enforcer.can_pass("a")
     assert enforcer.flush() == [TextDelta(LOST)]

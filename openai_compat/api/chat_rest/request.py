@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
-from ...aio.background import let_go
+from ...aio.background import drop_tracebacks
 from ...aio.off_loop import off_loop
 from ...errors import OpenAICompatError
 from ...wire.chat_rest.forms import TurnForm
@@ -89,5 +89,5 @@ async def stream_errors_as(exchange: Exchange, failed: ErrorFrame) -> AsyncGener
         if not exchange.streaming:
             raise
         exchange.has_failed(error)
-        let_go(error)
+        drop_tracebacks(error)
         await exchange.end(failed(error))

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from ...aio.background import ChildTasks, child_tasks, let_go, spawn
+from ...aio.background import ChildTasks, child_tasks, drop_tracebacks, spawn
 from ...aio.off_loop import off_loop
 from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
@@ -186,7 +186,7 @@ class ChatConnection:
             self._fail(OpenAICompatError("The server failed.", code="internal_error"), binary=binary)
 
     def _fail(self, error: OpenAICompatError, *, binary: bool) -> None:
-        let_go(error)
+        drop_tracebacks(error)
         request_id = new_id("req_")
         self.post(error_frame(error, request_id), binary=binary)
         report_refused_frame(self._services.live.runner.hooks, self._connection, error, request_id)

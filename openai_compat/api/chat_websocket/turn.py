@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import anyio
 
 from ...agent_request import AgentRequest, Principal
-from ...aio.background import let_go
+from ...aio.background import drop_tracebacks
 from ...aio.off_loop import off_loop
 from ...backend import AgentBackend
 from ...errors import AgentError, Conflict, OpenAICompatError
@@ -162,7 +162,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:
             self.interrupt(error)
-            let_go(error)
+            drop_tracebacks(error)
         except Exception as error:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             self.interrupt(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))

@@ -87,7 +87,7 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
     If `known`, the response is in the store before its agent is started, so that others can find, follow and cancel it.
     """
     try:
-        seat = await services.live.runner.seat(work)
+        seat = await services.live.runner.take_seat(work)
         try:
             if known:
                 await _begin(services, work)

@@ -18,7 +18,7 @@ import anyio
 from ...agent_request import AgentRequest
 from ...agents.compaction import drop_oldest_half
 from ...agents.structured_output import OutputFormat, repair
-from ...aio.background import let_go
+from ...aio.background import drop_tracebacks
 from ...aio.off_loop import off_loop
 from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
@@ -165,7 +165,7 @@ class ResponseTurn(TurnPlan[bytes]):
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Report an error: to the store first, if it can be reached, then to the client."""
-        let_go(error)  # at once: the client may leave in the meantime
+        drop_tracebacks(error)  # at once: the client may leave in the meantime
         stream = self.work.stream
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         # A turn that was lost must not write to the store any more: the response is another turn's.
@@ -267,4 +267,4 @@ async def run_response(services: Services, work: PreparedResponse, delivery: Res
         if work.draft is not None:
             await work.draft.close()
         if services.live.slots.are_shared:
-            await services.live.slots.settle()
+            await services.live.slots.wait_released()

@@ -49,7 +49,7 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
-        if isinstance(item, str) and enforcer.passes(item):
+        if isinstance(item, str) and enforcer.can_pass(item):
             out += [item] if item else []  # as in a turn: text that needs no check is passed on unchanged
             continue
         with suppress(AgentError):

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from ....aio.background import ChildTasks, child_tasks, let_go
+from ....aio.background import ChildTasks, child_tasks, drop_tracebacks
 from ....aio.off_loop import off_loop
 from ....errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ....http import ClientDisconnected, Frame
@@ -149,7 +149,7 @@ class ResponsesSocket:
 
     async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
         """Report that a request has failed. The connection goes on, unless its key is no longer valid."""
-        let_go(error)
+        drop_tracebacks(error)
         await self.connection.send(error_event(error, request_id, lane))
         # The client cannot send the header again on this connection.
         if isinstance(error, Unauthorized):

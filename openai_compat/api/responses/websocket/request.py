@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ....agent_request import AgentRequest
-from ....aio.background import let_go
+from ....aio.background import drop_tracebacks
 from ....aio.off_loop import off_loop
 from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
@@ -147,7 +147,7 @@ class WebSocketResponse:
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type
         self._refused = None if self._agent_started else refusal_reason(error)
-        let_go(error)
+        drop_tracebacks(error)
         socket, lane = self._socket, self.request.lane
         # OpenAI's rule: a continuation that fails removes the response that it continues from the connection's memory.
         socket.nearby.failed(self.request.previous, lane)
