@@ -31,20 +31,20 @@ async def attach(
     replaced by a text that says so. Raises InvalidRequest if a file that this request names does not exist
     (`file_not_found`), is not supported by the agent, or exceeds the limit (`attachments_too_large`).
     """
-    named = [identifier for message in request.messages for identifier in _named_in(message)]
+    named = [identifier for message in request.messages for identifier in _file_ids(message)]
     # Most requests name no file, so there are no places to look for.
     if not named:
         return request
     places = find_places()
-    files = await _load(services, request.principal.id, named, places)
-    _check_taken(files, can, places)
-    attached = _Attached(files, can)
-    messages = tuple([attached.message(message) for message in request.messages])
+    files = await _load_files(services, request.principal.id, named, places)
+    _check_supported(files, can, places)
+    replacer = _FileReplacer(files, can)
+    messages = tuple([replacer.replace_in_message(message) for message in request.messages])
     raw = [
         chat if now is then else {**chat, "content": chat_message(now)["content"]}
         for chat, now, then in zip(request.raw_messages, messages, request.messages, strict=True)
     ]
-    items = None if request.raw_items is None else [attached.item(item) for item in request.raw_items]
+    items = None if request.raw_items is None else [replacer.replace_in_item(item) for item in request.raw_items]
     return replace(request, messages=messages, raw_messages=raw, raw_items=items)
 
 
@@ -84,7 +84,7 @@ class _File:
         return self.known.media_type.startswith("image/")
 
 
-async def _load(services: Services, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
+async def _load_files(services: Services, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
     """Load the files that exist and fit into the limit: first the request's own, then earlier ones, newest first.
 
     A file counts as often as it is named.
@@ -110,75 +110,75 @@ async def _load(services: Services, principal: str, named: Sequence[str], places
     return files
 
 
-def _check_taken(files: Mapping[str, _File], can: Capabilities, places: Places) -> None:
+def _check_supported(files: Mapping[str, _File], can: Capabilities, places: Places) -> None:
     for identifier, file in files.items():
-        if identifier in places and not _taken(file, can):
+        if identifier in places and not _is_supported(file, can):
             place = places[identifier]
             text = f"This agent does not support '{place}'."
             raise InvalidRequest(text, param=place, code="unsupported_parameter")
 
 
-def _taken(file: _File, can: Capabilities) -> bool:
+def _is_supported(file: _File, can: Capabilities) -> bool:
     return can.files or (can.vision and file.is_picture)
 
 
 @dataclass(frozen=True, slots=True)
-class _Attached:
+class _FileReplacer:
     """Replaces file ids with the files."""
 
     files: Mapping[str, _File]
     can: Capabilities
 
-    def message(self, message: Message) -> Message:
+    def replace_in_message(self, message: Message) -> Message:
         """The message with its files; the same object if it names none."""
-        if not _named_in(message):
+        if not _file_ids(message):
             return message
         if isinstance(message, UserMessage):
-            return replace(message, parts=tuple([self._part(part) for part in message.parts]))
+            return replace(message, parts=tuple([self._replace_part(part) for part in message.parts]))
         assert isinstance(message, ToolMessage)
-        parts = [self._part(part) for part in message.media]
+        parts = [self._replace_part(part) for part in message.media]
         lost = [part.text for part in parts if isinstance(part, TextPart)]
         media = tuple([part for part in parts if not isinstance(part, TextPart)])
         return replace(message, text="\n".join([message.text, *lost]), media=media)
 
-    def _part(self, part: InputPart) -> InputPart:
+    def _replace_part(self, part: InputPart) -> InputPart:
         # A part that carries its data needs no stored file.
         if not isinstance(part, FilePart) or part.file_id is None or part.file_data is not None:
             return part
-        file = self._file(part.file_id)
+        file = self._find_file(part.file_id)
         if file is None:
-            return TextPart(_left_out(part.file_id))
+            return TextPart(_unavailable_text(part.file_id))
         if file.is_picture and self.can.vision:
             return ImagePart(file.url)
         return FilePart(file.url, filename=part.filename or file.known.filename)
 
-    def item(self, item: Fields) -> Fields:
+    def replace_in_item(self, item: Fields) -> Fields:
         """The item with its files; the same object if it names none."""
         lists = {name: parts for name in ("content", "output") if (parts := _parts(item, name))}
-        changed = {name: [self._field(part) for part in parts] for name, parts in lists.items()}
+        changed = {name: [self._replace_field(part) for part in parts] for name, parts in lists.items()}
         return item if changed == lists else {**item, **changed}
 
-    def _field(self, part: Fields) -> Fields:
+    def _replace_field(self, part: Fields) -> Fields:
         identifier = part.get("file_id")
         if part.get("type") not in ("input_file", "input_image") or not isinstance(identifier, str):
             return part
         if part.get("file_data") is not None or part.get("image_url") is not None:
             return part
-        file = self._file(identifier)
+        file = self._find_file(identifier)
         if file is None:
-            return {"type": "input_text", "text": _left_out(identifier)}
+            return {"type": "input_text", "text": _unavailable_text(identifier)}
         if file.is_picture and self.can.vision:
             return {"type": "input_image", "image_url": file.url, "detail": part.get("detail") or "auto"}
         filename = part.get("filename") or file.known.filename
         return {"type": "input_file", "file_data": file.url, "filename": filename}
 
-    def _file(self, identifier: str) -> _File | None:
+    def _find_file(self, identifier: str) -> _File | None:
         """None for a file that was left out, or that this agent, unlike an earlier one, does not support."""
         file = self.files.get(identifier)
-        return file if file is not None and _taken(file, self.can) else None
+        return file if file is not None and _is_supported(file, self.can) else None
 
 
-def _named_in(message: Message) -> Sequence[str]:
+def _file_ids(message: Message) -> Sequence[str]:
     """The ids of the files that a message names. Most messages name none, and histories are long."""
     if isinstance(message, UserMessage):
         parts = message.parts
@@ -197,5 +197,5 @@ def _parts(item: Fields, name: str) -> list[Fields]:
     return cast("list[Fields]", parts) if all([isinstance(part, dict) for part in parts]) else []
 
 
-def _left_out(identifier: str) -> str:
+def _unavailable_text(identifier: str) -> str:
     return f"[The file {identifier} is not available.]"

@@ -28,30 +28,30 @@ from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services
 
-Sent = TypeVar("Sent")
+Parsed = TypeVar("Parsed")
 
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Create a conversation, with items or empty."""
-    new = await _sent(services, exchange, lambda body: parse_new_conversation(body, new_id=new_id))
+    new = await _parse_body(services, exchange, lambda body: parse_new_conversation(body, new_id=new_id))
     made = await services.state.store.create(
         exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items)
     )
-    await exchange.answer(200, dumps(_object(made)))
+    await exchange.answer(200, dumps(_to_object(made)))
 
 
 async def retrieve(services: Services, exchange: Exchange, conversation: str) -> None:
     """A conversation with its metadata, without its items. Raises NotFound."""
-    await exchange.answer(200, dumps(_object(await _find(services, Key(exchange.principal.id, conversation)))))
+    await exchange.answer(200, dumps(_to_object(await _find(services, Key(exchange.principal.id, conversation)))))
 
 
 async def update(services: Services, exchange: Exchange, conversation: str) -> None:
     """Replace a conversation's metadata. Raises NotFound."""
-    sent = validate(MetadataUpdate, await _sent(services, exchange, parse_object))
+    sent = validate(MetadataUpdate, await _parse_body(services, exchange, parse_object))
     found = await services.state.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
     if found is None:
-        raise _unknown()
-    await exchange.answer(200, dumps(_object(found)))
+        raise _unknown_conversation()
+    await exchange.answer(200, dumps(_to_object(found)))
 
 
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
@@ -59,7 +59,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     key = Key(exchange.principal.id, conversation)
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
-        raise _unknown()
+        raise _unknown_conversation()
     # Agents that keep their own sessions are told in the background: the client need not wait for that.
     services.state.forgetting.soon()
     await withdraw(services.state.store, key.principal, pending)
@@ -79,7 +79,7 @@ async def list_items(services: Services, exchange: Exchange, conversation: str) 
 
 async def add_items(services: Services, exchange: Exchange, conversation: str) -> None:
     """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
-    items = await _sent(services, exchange, lambda body: parse_new_items(body, new_id=new_id))
+    items = await _parse_body(services, exchange, lambda body: parse_new_items(body, new_id=new_id))
     await _add(services, Key(exchange.principal.id, conversation), items)
     await exchange.answer(200, dumps(page_of(items, more=False)))
 
@@ -105,7 +105,7 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
     await services.state.store.delete_item(key, item)
     services.state.forgetting.soon()
     await withdraw(services.state.store, key.principal, [question for question in pending if question.id in gone.body])
-    await exchange.answer(200, dumps(_object(found)))  # OpenAI answers with the conversation
+    await exchange.answer(200, dumps(_to_object(found)))  # OpenAI answers with the conversation
 
 
 async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) -> None:
@@ -119,7 +119,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
             text = "A turn is running in this conversation."
             raise Conflict(text, code="conversation_busy", should_retry=False)
         if locked.created != known.created:  # deleted just now: the lock is on another conversation
-            raise _unknown()
+            raise _unknown_conversation()
         check_new(items, {item.id for item in locked.items})
         turn = ConversationTurn(key.id, stored_items(items))
         await commit(services.state.store, TurnCommit(principal=key.principal, token=token, conversation=turn))
@@ -127,7 +127,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
         await services.state.late.give_back(lambda: services.state.store.release(key, token), "conversation given free")
 
 
-async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
+async def _parse_body(services: Services, exchange: Exchange, parse: Callable[[bytes], Parsed]) -> Parsed:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     return await off_loop(parse, body, long=not is_quick(body))
 
@@ -136,11 +136,11 @@ async def _find(services: Services, key: Key) -> Conversation:
     # Without its items, which can be many, and which no caller here needs.
     found = await services.state.store.read(key, items=False)
     if found is None:
-        raise _unknown()
+        raise _unknown_conversation()
     return found
 
 
-def _object(found: Conversation) -> ConversationObject:
+def _to_object(found: Conversation) -> ConversationObject:
     return {
         "id": found.id,
         "object": "conversation",
@@ -149,7 +149,7 @@ def _object(found: Conversation) -> ConversationObject:
     }
 
 
-def _unknown() -> NotFound:
+def _unknown_conversation() -> NotFound:
     return NotFound("No conversation has this id.", code="conversation_not_found", param="conversation_id")
 
 

@@ -16,23 +16,23 @@ from .services import Services, Settings
 
 async def chat(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /chat/completions` of a deployment."""
-    await _name(services.settings, exchange, model)
+    await _set_model(services.settings, exchange, model)
     await chat_completions.create(services, exchange)
 
 
 async def complete(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /completions` of a deployment."""
-    await _name(services.settings, exchange, model)
+    await _set_model(services.settings, exchange, model)
     await legacy_completions.create(services, exchange)
 
 
 async def embed(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /embeddings` of a deployment."""
-    await _name(services.settings, exchange, model)
+    await _set_model(services.settings, exchange, model)
     await embeddings.create(services, exchange)
 
 
-async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
+async def _set_model(settings: Settings, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
     body = await exchange.read_body(settings.limits, settings.deadlines)

@@ -42,7 +42,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         services.state.store, exchange.principal.id, limits.files
     )  # others may have been stored meanwhile
     await services.state.store.put_file(exchange.principal.id, file, upload.content)
-    await exchange.answer(200, dumps(_object(file)))
+    await exchange.answer(200, dumps(_to_object(file)))
 
 
 async def _check_room(store: Store, principal: str, most: int) -> None:
@@ -59,7 +59,7 @@ async def list_files(services: Services, exchange: Exchange) -> None:
     files = await services.state.store.list_files(exchange.principal.id, asked.after, asked.order)
     if files is None:
         raise unknown_cursor()
-    found = [dict(_object(file)) for file in files if purpose in (None, file.purpose)]
+    found = [dict(_to_object(file)) for file in files if purpose in (None, file.purpose)]
     await exchange.answer(200, dumps(page_of(found[: asked.limit], more=len(found) > asked.limit)))
 
 
@@ -67,8 +67,8 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     """A file's metadata. Raises NotFound."""
     file = await services.state.store.get_file(Key(exchange.principal.id, identifier))
     if file is None:
-        raise _unknown()
-    await exchange.answer(200, dumps(_object(file)))
+        raise _unknown_file()
+    await exchange.answer(200, dumps(_to_object(file)))
 
 
 async def download(services: Services, exchange: Exchange, identifier: str) -> None:
@@ -77,19 +77,19 @@ async def download(services: Services, exchange: Exchange, identifier: str) -> N
     file = await services.state.store.get_file(key)
     content = await services.state.store.file_content(key)
     if file is None or content is None:
-        raise _unknown()
-    await exchange.answer(200, content, *_download(file))
+        raise _unknown_file()
+    await exchange.answer(200, content, *_download_headers(file))
 
 
 async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
     """Delete a file. Raises NotFound."""
     if not await services.state.store.delete_file(Key(exchange.principal.id, identifier)):
-        raise _unknown()
+        raise _unknown_file()
     body: DeletedFile = {"id": identifier, "object": "file", "deleted": True}
     await exchange.answer(200, dumps(body))
 
 
-def _object(file: StoredFile) -> File:
+def _to_object(file: StoredFile) -> File:
     shown: File = {
         "id": file.id,
         "object": "file",
@@ -103,7 +103,7 @@ def _object(file: StoredFile) -> File:
     return shown if file.expires is None else {**shown, "expires_at": int(file.expires)}
 
 
-def _download(file: StoredFile) -> list[tuple[str, str]]:
+def _download_headers(file: StoredFile) -> list[tuple[str, str]]:
     """Headers that keep browsers from showing the file as a page of this server, whatever it contains."""
     name = quote(file.filename.encode("utf-8", "replace"), safe="")
     # Not even with the type that the client has declared: an uploaded page would run on this origin.
@@ -114,5 +114,5 @@ def _download(file: StoredFile) -> list[tuple[str, str]]:
     ]
 
 
-def _unknown() -> NotFound:
+def _unknown_file() -> NotFound:
     return NotFound("No file has this id.", code="file_not_found", param="file_id")

@@ -31,10 +31,10 @@ from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, check_tool_names, own_tool_names
 from ..text_approvals import decisions_from_messages
-from .reconnect import BESIDE, SentTurn, SentTurns
-from .threads import AnsweredThread, thread_of
-from .tokens import estimated_tokens
-from .turn import SESSION, AnthropicTurn, as_told, fail_message
+from .reconnect import AGENT_HEADER, ReplayableTurn, ReplayableTurns
+from .threads import RequestThread, hold_thread
+from .tokens import estimate_tokens
+from .turn import SESSION_HEADER, AnthropicTurn, adjust_status, send_failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class MessagesEndpoint:
 
     Attributes:
         own_tools: where calls of the agent's own tools are shown.
-        sent: the turns whose answer Claude Code may request again.
+        replays: the turns whose answer Claude Code may request again.
     """
 
     own_tools: OwnTools
-    sent: SentTurns
+    replays: ReplayableTurns
 
     async def create(self, services: Services, exchange: Exchange) -> None:
         """Run an agent and answer with a message, streamed or whole."""
@@ -55,30 +55,26 @@ class MessagesEndpoint:
         caller = services.settings.caller(exchange.principal, exchange.request)
         parsed = await off_loop(parse_messages_request, body, caller, long=not is_quick(body))
         request, housekeeping = parsed.request, services.settings.housekeeping
-        session = exchange.request.header(SESSION)
+        session = exchange.request.header(SESSION_HEADER)
         form = self._form(services, exchange.request, parsed, refuses=session is None)
         if request.sampling.max_tokens == 0:  # warms the prompt cache, which is up to the model
             services.models.check(request.model, exchange.principal)
-            await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty_response())
+            await _send_answer(exchange, form, AnswerWriter(form, lambda _: ()).empty_response())
             return
         task = None if housekeeping is None else task_of(exchange.request, request)
         if housekeeping is not None and task is not None:
             exchange.note = "housekeeping"
-            await _answer_with(exchange, form, _said(form, await housekeeping.answer(task, request)))
+            await _send_answer(exchange, form, _text_answer(form, await housekeeping.answer(task, request)))
             return
         long = not is_quick(body)
-        answering = _Answering(services, exchange, parsed, form, long=long)
-        known = await self.sent.asked(exchange, session, parsed, long=long) if session else None
+        handler = _MessagesHandler(services, exchange, parsed, form, long=long)
+        known = await self.replays.identify(exchange, session, parsed, long=long) if session else None
         if known is None:
-            work = (
-                run_once(services, exchange, body, answering.answer)
-                if services.guards(exchange)
-                else answering.answer()
-            )
-        elif (turn := self.sent.find(services, known[0], streams=form.streams)) is not None:
-            work = _tell_again(turn, exchange, known[1], form)
+            work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
+        elif (turn := self.replays.find(services, known[0], streams=form.streams)) is not None:
+            work = _replay_answer(turn, exchange, known[1], form)
         else:
-            work = self.sent.run(known[0], services, exchange, body, answering.answer, streams=form.streams)
+            work = self.replays.run(known[0], services, exchange, body, handler.answer, streams=form.streams)
         del body  # or it would stay in memory for as long as the stream lasts
         await work
 
@@ -92,12 +88,12 @@ class MessagesEndpoint:
             own_tools="hidden" if self.own_tools == "blocks" and not _is_beta(http) else self.own_tools,
             refuses=refuses,
             most=services.settings.limits.answer,
-            estimate=lambda: estimated_tokens(request),
+            estimate=lambda: estimate_tokens(request),
         )
 
 
 @dataclass(slots=True)
-class _Answering:
+class _MessagesHandler:
     """A request that is being answered, and its turn, once that exists."""
 
     services: Services
@@ -113,16 +109,16 @@ class _Answering:
             await self._answer()
         except OpenAICompatError as error:
             if not self.exchange.streaming:
-                as_told(self.exchange, error)
+                adjust_status(self.exchange, error)
                 raise
-            await fail_message(self.exchange, error, self.turn)
+            await send_failure(self.exchange, error, self.turn)
 
     async def _answer(self) -> None:
         services, exchange, parsed = self.services, self.exchange, self.parsed
         await services.check_rate(exchange)
         served = services.models.agent(parsed.request.model, exchange.principal)
-        async with thread_of(services, parsed) as thread:
-            draft = await self._draft() if thread is None else None
+        async with hold_thread(services, parsed) as thread:
+            draft = await self._open_draft() if thread is None else None
             if draft is None:
                 busy = await self._run(served, None, thread)
             else:
@@ -130,16 +126,16 @@ class _Answering:
                     busy = await self._run(served, draft, None)
         if busy is not None:  # the conversation is unlocked before the client gets its answer
             exchange.note, exchange.refused = "busy", "slots"
-            await _answer_with(exchange, self.form, _said(self.form, await services.settings.busy_text(busy)))
+            await _send_answer(exchange, self.form, _text_answer(self.form, await services.settings.busy_text(busy)))
 
     async def _run(
-        self, served: tuple[str, AgentBackend], draft: Draft | None, thread: AnsweredThread | None
+        self, served: tuple[str, AgentBackend], draft: Draft | None, thread: RequestThread | None
     ) -> AgentRequest | None:
         """Run the turn. Returns its request if no slot is free and the answer is to be a message instead of a 429."""
         services, exchange, (agent, backend) = self.services, self.exchange, served
         can, store = backend.capabilities, services.state.store
         parsed = self.parsed if thread is None else thread.parsed
-        request = await _checked(services, parsed, backend, draft, long=self.long)
+        request = await _prepare_request(services, parsed, backend, draft, long=self.long)
         request, answers = await decisions_from_messages(store, agent, can, request)
         found = thread.state if thread is not None else None if draft is None else draft.conversation.latest_state
         request, given = await resume_state(store, agent, can, request, found)
@@ -155,15 +151,15 @@ class _Answering:
             return request
         return None
 
-    async def _draft(self) -> Draft | None:
+    async def _open_draft(self) -> Draft | None:
         """Open the stored conversation, if the server stores any and the request names one."""
         services, http = self.services, self.exchange.request
         conversations = services.settings.conversations
-        if conversations is None or http.header(BESIDE) is not None:
+        if conversations is None or http.header(AGENT_HEADER) is not None:
             return None
         identifier = conversations.identify(http, self.parsed.body)
-        if identifier is None and http.header(SESSION) is not None:
-            identifier = replace(conversations, sources=[SESSION.decode()]).identify(http, {})
+        if identifier is None and http.header(SESSION_HEADER) is not None:
+            identifier = replace(conversations, sources=[SESSION_HEADER.decode()]).identify(http, {})
         principal = self.exchange.principal.id
         draft = await services.state.locks.open(principal, identifier, self.parsed.request, long=self.long)
         if draft is not None:
@@ -172,18 +168,18 @@ class _Answering:
         return draft
 
 
-async def _tell_again(turn: SentTurn, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
+async def _replay_answer(turn: ReplayableTurn, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
     """Answer a repeated request, whose first answer may have been lost."""
     try:
-        await turn.tell(exchange, asked, form)
+        await turn.replay(exchange, asked, form)
     except OpenAICompatError as error:
         if not exchange.streaming:
-            as_told(exchange, error)
+            adjust_status(exchange, error)
             raise
-        await fail_message(exchange, error, None)
+        await send_failure(exchange, error, None)
 
 
-async def _checked(
+async def _prepare_request(
     services: Services, parsed: ParsedMessages, backend: AgentBackend, draft: Draft | None, *, long: bool
 ) -> AgentRequest:
     """The request as the agent gets it. Raises InvalidRequest if the agent cannot handle it."""
@@ -210,14 +206,14 @@ def _is_beta(http: HttpRequest) -> bool:
     return "true" in parse_qs(http.query).get("beta", ()) or "mcp-client" in (http.header(b"anthropic-beta") or "")
 
 
-def _said(form: MessageForm, text: str) -> bytes:
+def _text_answer(form: MessageForm, text: str) -> bytes:
     """An answer with `text`, as if an agent had produced it."""
     writer = AnswerWriter(form, lambda _: ())
     # A chore may have an empty answer, and repeating it costs nothing.
     return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), may_be_silent=True)
 
 
-async def _answer_with(exchange: Exchange, form: MessageForm, answer: bytes) -> None:
+async def _send_answer(exchange: Exchange, form: MessageForm, answer: bytes) -> None:
     if form.streams:
         await exchange.end(answer)
     else:

@@ -14,7 +14,7 @@ from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Models, Services
 
-MOST = 1000
+MAX_PAGE = 1000
 """Models on one page."""
 
 
@@ -24,7 +24,7 @@ def is_anthropic(request: HttpRequest) -> bool:
 
 
 PAGING: Mapping[str, Any] = {
-    "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
     "after_id": {"type": "string"},
     "before_id": {"type": "string"},
 }
@@ -35,13 +35,13 @@ async def list_models(services: Services, exchange: Exchange) -> None:
     """A page of the agents that the caller may use, in the order they were given."""
     names = [name for name in services.models.agents if exchange.principal.may_use(name)]
     query = parse_qs(exchange.request.query)
-    limit = _limit(query.get("limit", ["20"])[-1])
+    limit = _parse_limit(query.get("limit", ["20"])[-1])
     after, before = query.get("after_id", [None])[-1], query.get("before_id", [None])[-1]
     if before is not None:
-        rest = names[: _place(names, before, "before_id")]
+        rest = names[: _position(names, before, "before_id")]
         shown, more = rest[max(len(rest) - limit, 0) :], len(rest) > limit
     else:
-        rest = names if after is None else names[_place(names, after, "after_id") + 1 :]
+        rest = names if after is None else names[_position(names, after, "after_id") + 1 :]
         shown, more = rest[:limit], len(rest) > limit
     page: AnthropicModelPage = {
         "data": [_model(services.models, name) for name in shown],
@@ -58,14 +58,14 @@ async def get_model(services: Services, exchange: Exchange, model: str) -> None:
     await exchange.answer(200, dumps(_model(services.models, name)))
 
 
-def _limit(sent: str) -> int:
+def _parse_limit(sent: str) -> int:
     number = int(sent) if sent.isascii() and sent.isdigit() and len(sent) < 6 else 0
-    if not 1 <= number <= MOST:
-        raise InvalidRequest(f"'limit' is a number from 1 to {MOST}.", param="limit", code="invalid_value")
+    if not 1 <= number <= MAX_PAGE:
+        raise InvalidRequest(f"'limit' is a number from 1 to {MAX_PAGE}.", param="limit", code="invalid_value")
     return number
 
 
-def _place(names: Sequence[str], name: str, param: str) -> int:
+def _position(names: Sequence[str], name: str, param: str) -> int:
     if name not in names:
         raise InvalidRequest(f"'{param}' is the id of a model.", param=param, code="invalid_value")
     return names.index(name)

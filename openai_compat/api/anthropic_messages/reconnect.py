@@ -29,7 +29,7 @@ from ..exchange import Exchange
 from ..idempotency import REPLAYED
 from ..services import Services
 
-BESIDE = b"x-claude-code-agent-id"
+AGENT_HEADER = b"x-claude-code-agent-id"
 """Marks requests of a session that do not belong to its conversation: those of Claude Code's own agents."""
 
 MOST_BYTES = 16 * 1024 * 1024
@@ -38,15 +38,15 @@ MOST_BYTES = 16 * 1024 * 1024
 MOST_KEPT = 64 * 1024 * 1024
 """Size of all finished answers that are kept, in bytes."""
 
-UNDELIVERED = 300.0
+UNDELIVERED_SECONDS = 300.0
 """Seconds for which an undelivered answer is kept: Claude Code retries ten times within that time."""
 
-ONCE = Disconnect("cancel")
+CANCEL = Disconnect("cancel")
 """This module handles clients that leave."""
 
 
 @dataclass(frozen=True, slots=True)
-class SentKey:
+class ReplayKey:
     """Identifies a turn by its principal, its session, the one of Claude Code's own agents, and a digest of the conversation."""
 
     principal: str
@@ -76,7 +76,7 @@ class FollowedAnswer(RecordedAnswer):
         if self.too_long:
             self.log.end()
             self.log, self.whole = EventLog(), b""
-        elif not self._streams:
+        elif not self._is_stream:
             self.whole += piece.data
         elif piece.data:
             # One entry per piece of whole events: no reader starts in the middle of a piece.
@@ -88,18 +88,18 @@ class FollowedAnswer(RecordedAnswer):
         return self.size > MOST_BYTES
 
     @property
-    def _streams(self) -> bool:
+    def _is_stream(self) -> bool:
         return ("content-type", "application/json") not in self.headers
 
 
-class SentTurn:
+class ReplayableTurn:
     """A turn whose answer may be requested again.
 
     Attributes:
         services: the services of the server that runs it.
         streams: True if the answer is a stream.
         answer: the copy of the answer.
-        told: when the turn ended, or its answer was last sent in full (`time.monotonic`).
+        last_sent: when the turn ended, or its answer was last sent in full (`time.monotonic`).
         delivered: True if a client has received the whole answer.
         ended: True once nothing follows.
         loop: the event loop that the turn runs in.
@@ -109,7 +109,7 @@ class SentTurn:
         self.services = services
         self.streams = streams
         self.answer = FollowedAnswer(0)
-        self.told = 0.0
+        self.last_sent = 0.0
         self.delivered = False
         self.ended = False
         self.loop = anyio.lowlevel.current_token().native_token
@@ -121,15 +121,15 @@ class SentTurn:
 
     async def run(self, exchange: Exchange, work: Callable[[], Awaitable[None]], grace: float) -> None:
         """Run the work of the first request, which also serves those that repeat it."""
-        going_on = self._work = DetachableWork(exchange, work, grace)
+        detachable = self._work = DetachableWork(exchange, work, grace)
         try:
-            await going_on.run()
+            await detachable.run()
         except BaseException:
             if self._followers:  # the first client has left, but others follow
-                going_on.come_back()
+                detachable.come_back()
             raise
 
-    async def make(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
+    async def record_answer(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
         """Produce the answer, and a copy of it."""
         if exchange.recording is not None:  # `replay_failures` records the answer too
             self.answer.left = exchange.recording.left
@@ -141,7 +141,7 @@ class SentTurn:
             raise
         finally:
             self._started, self._status = exchange.agent_started, exchange.status
-            self.told = time.monotonic()
+            self.last_sent = time.monotonic()
             self.delivered = exchange.complete and not exchange.detached
             self.ended = True
             self._work = None  # it references the whole request
@@ -153,7 +153,7 @@ class SentTurn:
             return False
         return exchange.failed if exchange.status >= 400 else self._error is not None or exchange.complete
 
-    async def tell(self, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
+    async def replay(self, exchange: Exchange, asked: WantedAnswer, form: MessageForm) -> None:
         """Answer a repeated request, from the beginning or after the part that its client still has."""
         self._followers += 1
         if self._work is not None:
@@ -161,22 +161,22 @@ class SentTurn:
         exchange.about.append(REPLAYED)
         try:
             rest = RestOfAnswer(asked.survived, form.id) if asked.survived else None
-            told: list[bytes] = []
+            pieces: list[bytes] = []
             async for frames, _ in self.answer.log.follow(-1, self.services.settings.deadlines.heartbeat):
                 shown = frames if rest is None else rest.feed(frames)
                 if not form.streams:
-                    told.append(shown)
+                    pieces.append(shown)
                     continue
                 # The head is sent with the first frames: until then, an error can have its own status.
                 await exchange.write(shown or PING)
-            await self._end(exchange, b"".join(told), streams=form.streams)
-            self.told, self.delivered = time.monotonic(), True
+            await self._send_end(exchange, b"".join(pieces), streams=form.streams)
+            self.last_sent, self.delivered = time.monotonic(), True
         finally:
             self._followers -= 1
             if self._work is not None and self._work.alone and not self._followers:
                 self._work.leave()
 
-    async def _end(self, exchange: Exchange, frames: bytes, *, streams: bool) -> None:
+    async def _send_end(self, exchange: Exchange, frames: bytes, *, streams: bool) -> None:
         """Send the end of a stream, or the whole answer. Raises the turn's error if it failed."""
         exchange.agent_started = self._started
         if self._error is not None:
@@ -193,7 +193,7 @@ class SentTurn:
             await exchange.answer(200 if good else 500, body, *([] if good else [("X-Should-Retry", "false")]))
 
 
-class SentTurns:
+class ReplayableTurns:
     """The turns of this process whose answers Claude Code may request again.
 
     Attributes:
@@ -204,21 +204,21 @@ class SentTurns:
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._turns: dict[SentKey, SentTurn] = {}
+        self._turns: dict[ReplayKey, ReplayableTurn] = {}
 
-    async def asked(
+    async def identify(
         self, exchange: Exchange, session: str, parsed: ParsedMessages, *, long: bool
-    ) -> tuple[SentKey, WantedAnswer] | None:
+    ) -> tuple[ReplayKey, WantedAnswer] | None:
         """Identify a request of Claude Code. None if replay is off, or a thread or an idempotency key identifies it already."""
         http = exchange.request
         if not self.seconds or parsed.thread is not None or http.header(b"idempotency-key") is not None:
             return None
         asked = await off_loop(wanted_answer, parsed.body, long=long)
-        return SentKey(exchange.principal.id, session, http.header(BESIDE) or "", asked.digest), asked
+        return ReplayKey(exchange.principal.id, session, http.header(AGENT_HEADER) or "", asked.digest), asked
 
-    def find(self, services: Services, key: SentKey, *, streams: bool) -> SentTurn | None:
+    def find(self, services: Services, key: ReplayKey, *, streams: bool) -> ReplayableTurn | None:
         """The turn that already answers this request, or None if the request is new."""
-        self._forget()
+        self._drop_expired()
         turn = self._turns.get(key)
         if turn is None or turn.services is not services or (streams and not turn.streams):
             return None
@@ -226,7 +226,7 @@ class SentTurns:
 
     async def run(
         self,
-        key: SentKey,
+        key: ReplayKey,
         services: Services,
         exchange: Exchange,
         body: bytes,
@@ -235,8 +235,8 @@ class SentTurns:
         streams: bool,
     ) -> None:
         """Answer a new request, and keep the answer for repetitions."""
-        turn = self._turns[key] = SentTurn(services, streams=streams)
-        making = run_once(services, exchange, body, lambda: turn.make(exchange, answer), ONCE)
+        turn = self._turns[key] = ReplayableTurn(services, streams=streams)
+        making = run_once(services, exchange, body, lambda: turn.record_answer(exchange, answer), CANCEL)
         del body  # or it would stay in memory for as long as the stream lasts
 
         async def work() -> None:
@@ -250,12 +250,12 @@ class SentTurns:
         grace = {"cancel": self.seconds, "detach": policy.grace, "finish": math.inf}[policy.then]
         await turn.run(exchange, work, grace)
 
-    def _forget(self) -> None:
+    def _drop_expired(self) -> None:
         """Drop answers that have expired, and the oldest ones beyond MOST_KEPT bytes."""
         now, size = self._clock(), 0
         for key, turn in reversed(list(self._turns.items())):
             if not turn.ended:
                 continue
             size += turn.answer.size
-            if size > MOST_KEPT or now - turn.told > (self.seconds if turn.delivered else UNDELIVERED):
+            if size > MOST_KEPT or now - turn.last_sent > (self.seconds if turn.delivered else UNDELIVERED_SECONDS):
                 del self._turns[key]

@@ -10,7 +10,7 @@ from ..routing import Api, Operation, Route
 from . import openapi
 from .endpoint import MessagesEndpoint
 from .models import PAGING, get_model, is_anthropic, list_models
-from .reconnect import SentTurns
+from .reconnect import ReplayableTurns
 from .tokens import count_tokens
 
 
@@ -35,7 +35,7 @@ class AnthropicMessages(Api):
         if not reconnect >= 0:
             raise ValueError("reconnect is a number of seconds, not below 0")
         ask = Operation(
-            MessagesEndpoint(own_tools, SentTurns(reconnect)).create,
+            MessagesEndpoint(own_tools, ReplayableTurns(reconnect)).create,
             "createMessage",
             "Ask an agent",
             openapi.message_or_events(),

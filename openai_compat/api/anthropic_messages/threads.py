@@ -25,14 +25,14 @@ from ...wire.reducer import FinalMessage
 from ...wire.serialize_messages import items_of, reply_message
 from ..services import Services, now
 
-CLAIM = "\x1fthread:"
+CLAIM_PREFIX = "\x1fthread:"
 """Prefix of the key that marks an answer as continued. No client can send a key that starts with it."""
 
-USED = Replay(200, (), b"")
+CONTINUED = Replay(200, (), b"")
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredThread:
+class RequestThread:
     """The thread of one request.
 
     Attributes:
@@ -47,7 +47,7 @@ class AnsweredThread:
     previous: str | None = None
     state: AgentState | None = None
 
-    def stored(self, identifier: str, reply: FinalMessage) -> StoredResponse:
+    def to_stored_response(self, identifier: str, reply: FinalMessage) -> StoredResponse:
         """The turn as it is stored."""
         messages: Sequence[Message] = self.parsed.request.messages[len(self.parsed.request.messages) - self.new :]
         said = [item for message in messages for item in items_of(message, new_id)]
@@ -64,7 +64,7 @@ class AnsweredThread:
 
 
 @asynccontextmanager
-async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerator[AnsweredThread | None]:
+async def hold_thread(services: Services, parsed: ParsedMessages) -> AsyncGenerator[RequestThread | None]:
     """The thread that a request begins or continues, held until its turn ends. None for a request without a thread.
 
     Raises NotFound (`thread_not_found`) if the thread is not stored, and Conflict (400) if another request continues, or
@@ -75,34 +75,34 @@ async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerato
         return
     await services.state.check_available()
     if not parsed.thread:
-        yield AnsweredThread(parsed, len(parsed.request.messages))
+        yield RequestThread(parsed, len(parsed.request.messages))
         return
     store, principal = services.state.store, parsed.request.principal.id
-    key, token = Key(principal, CLAIM + parsed.thread), secrets.token_hex(16)
+    key, token = Key(principal, CLAIM_PREFIX + parsed.thread), secrets.token_hex(16)
     used: Replay | None = None
     try:
-        thread = await _continued(services, parsed, Key(principal, parsed.thread))
+        thread = await _load_thread(services, parsed, Key(principal, parsed.thread))
         await _claim(services, key, token)
         if store.shared:
-            services.state.leases.hold(token, _nothing)
+            services.state.leases.hold(token, _ignore_lost_lease)
         yield thread
-        used = USED
+        used = CONTINUED
     finally:
         services.state.leases.drop(token)
         await services.state.late.give_back(lambda: store.settle(key, token, used), "thread given free")
 
 
-async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> AnsweredThread:
+async def _load_thread(services: Services, parsed: ParsedMessages, key: Key) -> RequestThread:
     chain = await services.state.store.chain(key)
     found = await services.state.store.response(key)
     kept: dict[str, Any] = {} if found is None else from_stored_json(found.body)
     if chain is None or kept.get("object") != "message":
-        raise _unknown()
+        raise _unknown_thread()
     before = await off_loop(
         lambda: parse_items([from_stored_json(item.body) for item in chain.items]), long=len(chain.items) > MANY
     )
     whole = await off_loop(with_history, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
-    return AnsweredThread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
+    return RequestThread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
 
 
 async def _claim(services: Services, key: Key, token: str) -> None:
@@ -114,10 +114,10 @@ async def _claim(services: Services, key: Key, token: str) -> None:
         raise _conflict(text, code="thread_already_continued")
     if claim == "running":
         raise _conflict("Another request continues this answer now.", code="thread_continue_in_flight")
-    raise _unknown()  # the process that continued it has died
+    raise _unknown_thread()  # the process that continued it has died
 
 
-def _unknown() -> NotFound:
+def _unknown_thread() -> NotFound:
     text = "No thread is kept for this message: send the whole conversation with a new thread."
     return NotFound(text, code="thread_not_found", param="thread.previous_message_id")
 
@@ -128,5 +128,5 @@ def _conflict(text: str, *, code: str) -> Conflict:
     return error
 
 
-def _nothing(error: OpenAICompatError) -> None:
+def _ignore_lost_lease(error: OpenAICompatError) -> None:
     pass

@@ -33,11 +33,11 @@ async def count_tokens(services: Services, exchange: Exchange) -> None:
         except Exception as error:
             raise to_public_error(error) from error
     else:
-        count = estimated_tokens(request)
+        count = estimate_tokens(request)
     await exchange.answer(200, dumps({"input_tokens": count}))
 
 
-def estimated_tokens(request: AgentRequest) -> int:
+def estimate_tokens(request: AgentRequest) -> int:
     """Estimate a request's number of tokens: the server has no tokenizer, and does not know the model."""
     tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if isinstance(tool, FunctionTool)]
     described = len(to_json(tools, inf_nan_mode="null", fallback=str)) if tools else 0

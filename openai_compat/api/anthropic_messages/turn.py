@@ -17,12 +17,12 @@ from ..delivery import WholeAnswer
 from ..exchange import Exchange
 from ..services import Services
 from ..text_approvals import ApprovalPrompts, has_approval_tool
-from .threads import AnsweredThread
+from .threads import RequestThread
 
-SESSION = b"x-claude-code-session-id"
+SESSION_HEADER = b"x-claude-code-session-id"
 """Header with the id of Claude Code's session, the same for a whole conversation. No other client sends it."""
 
-REPEATED = frozenset([400, 404, 422])
+RETRIED_STATUSES = frozenset([400, 404, 422])
 """Statuses on which Claude Code changes its request and sends it again, or sends it to another model."""
 
 
@@ -41,7 +41,7 @@ class AnthropicTurn(TurnPlan[bytes]):
         *,
         answers: Decisions | None = None,
         draft: Draft | None = None,
-        thread: AnsweredThread | None = None,
+        thread: RequestThread | None = None,
     ) -> None:
         """`answers` are the request's decisions about an earlier turn's questions; `thread`, if given, stores the turn."""
         super().__init__(
@@ -55,7 +55,7 @@ class AnthropicTurn(TurnPlan[bytes]):
         )
         self.bounded = not form.streams
         # Claude Code requests the rest of an answer that was cut, and the agent would do everything again.
-        self.cuts = exchange.request.header(SESSION) is None
+        self.cuts = exchange.request.header(SESSION_HEADER) is None
         self.fails_at_once = draft is None and thread is None
         self._services = services
         self._exchange = exchange
@@ -64,8 +64,8 @@ class AnthropicTurn(TurnPlan[bytes]):
         self._answers = answers
         self._thread = thread
         keeps = draft is not None or thread is not None
-        self._said = Reducer() if keeps else None
-        self._said_view = Presentation("hidden", ask=self._prompts.ask)
+        self._reply = Reducer() if keeps else None
+        self._reply_view = Presentation("hidden", ask=self._prompts.ask)
 
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent acts on them."""
@@ -77,8 +77,8 @@ class AnthropicTurn(TurnPlan[bytes]):
         data = b""
         for _, items in taken:
             data += self.writer.feed(items)
-            if self._said is not None:
-                self._said.feed(self._said_view.show(items))
+            if self._reply is not None:
+                self._reply.feed(self._reply_view.show(items))
         return data
 
     def idle(self) -> bytes:
@@ -91,16 +91,16 @@ class AnthropicTurn(TurnPlan[bytes]):
         approvals = self._prompts.kept(self.id, Binding(principal, self.agent, request.conversation_id))
         thread, draft = self._thread, self.draft
         states = self.states(None if thread is None else self.id)
-        if self._said is None and not approvals and not states:
+        if self._reply is None and not approvals and not states:
             return None, self.writer.end(self.usage)
-        said = None if self._said is None else self._said.message()
+        reply = None if self._reply is None else self._reply.message()
         outcome = TurnCommit(
             principal=principal,
             token=self.id if draft is None else draft.token,
-            response=None if thread is None or said is None else thread.stored(self.id, said),
+            response=None if thread is None or reply is None else thread.to_stored_response(self.id, reply),
             approvals=approvals,
             states=states,
-            conversation=None if draft is None or said is None else await off_loop(draft.turn, said, long=draft.long),
+            conversation=None if draft is None or reply is None else await off_loop(draft.turn, reply, long=draft.long),
         )
         return outcome, self.writer.end(self.usage)
 
@@ -112,21 +112,26 @@ class AnthropicTurn(TurnPlan[bytes]):
         """Answer with the error, unless the conversation has to be unlocked first."""
         if not self.fails_at_once:
             raise error
-        await fail_message(self._exchange, error, self)
+        await send_failure(self._exchange, error, self)
 
 
-async def fail_message(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
+async def send_failure(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
     """Answer with an error that does not make Claude Code run the agent again."""
     closing = turn.writer.events_before_error() if turn is not None and exchange.streaming else b""
-    await exchange.fail(as_told(exchange, error), closing)
+    await exchange.fail(adjust_status(exchange, error), closing)
 
 
-def as_told(exchange: Exchange, error: OpenAICompatError) -> OpenAICompatError:
+def adjust_status(exchange: Exchange, error: OpenAICompatError) -> OpenAICompatError:
     """The error with a status that Claude Code respects: it retries every 529, whatever the headers say."""
     # Unchanged: Claude Code shortens a conversation that is too long, and may retry an error that is safe to retry.
     kept = error.code == "context_length_exceeded" or error.should_retry is True
     if error.status == 529:
         error.status = 503
-    elif error.status in REPEATED and exchange.agent_started and exchange.request.header(SESSION) and not kept:
+    elif (
+        error.status in RETRIED_STATUSES
+        and exchange.agent_started
+        and exchange.request.header(SESSION_HEADER)
+        and not kept
+    ):
         error.status = 424
     return error

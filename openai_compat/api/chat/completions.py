@@ -64,14 +64,14 @@ async def create(services: Services, exchange: Exchange) -> None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, await housekeeping.answer(task, request), stream=request.stream)
         return
-    answering = _ChatAnswering(services, exchange, parsed, form, long)
-    work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
+    handler = _ChatHandler(services, exchange, parsed, form, long)
+    work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
     del body, caller  # or they would stay in memory for as long as the stream lasts
     await work
 
 
 @dataclass(slots=True)
-class _ChatAnswering:
+class _ChatHandler:
     """A request that is being answered. `long` is True if going through its messages takes long."""
 
     services: Services
@@ -89,7 +89,7 @@ class _ChatAnswering:
             # Before the agent starts: SDKs retry a 503, which is safe as long as nothing has run.
             await services.state.check_available()
         served = services.models.agent(parsed.request.model, exchange.principal)
-        draft = None if services.settings.conversations is None else await self._draft()
+        draft = None if services.settings.conversations is None else await self._open_draft()
         if draft is None:
             busy = await self._run(served, None)
         else:
@@ -111,7 +111,7 @@ class _ChatAnswering:
         if parsed.tool_places:
             await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         # The default policy leaves a user's first message as it is.
-        if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != USUAL:
+        if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != DEFAULT_POLICY:
             request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
         if not request.plain:
             request = await attach(services, request, can, lambda: message_places(parsed.request.messages))
@@ -124,10 +124,10 @@ class _ChatAnswering:
         try:
             if request.stream and services.settings.disconnect.then != "cancel":
                 async with recoverable_stream(services, exchange, self.form.id, draft) as log:
-                    turn = self._turn(served, request, answers=answers, given=given, draft=draft, log=log)
+                    turn = self._build_turn(served, request, answers=answers, given=given, draft=draft, log=log)
                     await services.live.runner.run(turn)
             else:
-                turn = self._turn(served, request, answers=answers, given=given, draft=draft)
+                turn = self._build_turn(served, request, answers=answers, given=given, draft=draft)
                 await services.live.runner.run(turn)
         except NoSlot:
             if services.settings.busy is None or exchange.agent_started:
@@ -135,7 +135,7 @@ class _ChatAnswering:
             return request
         return None
 
-    def _turn(
+    def _build_turn(
         self,
         served: tuple[str, AgentBackend],
         request: AgentRequest,
@@ -153,7 +153,7 @@ class _ChatAnswering:
         turn.given = given
         return turn
 
-    async def _draft(self) -> Draft | None:
+    async def _open_draft(self) -> Draft | None:
         services, exchange, parsed = self.services, self.exchange, self.parsed
         conversations = services.settings.conversations
         identifier = None if conversations is None else conversations.identify(exchange.request, parsed.body)
@@ -168,7 +168,7 @@ class _ChatAnswering:
         return draft
 
 
-USUAL = MessagePolicy()
+DEFAULT_POLICY = MessagePolicy()
 
 
 class ChoicesTurn(TurnPlan[bytes]):
@@ -176,8 +176,8 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     api = "completions"
     # The reply as a conversation stores it: without the parts that are only shown.
-    _said: Reducer | None = None
-    _said_view: Presentation | None = None
+    _reply: Reducer | None = None
+    _reply_view: Presentation | None = None
 
     def __init__(
         self,
@@ -211,12 +211,12 @@ class ChoicesTurn(TurnPlan[bytes]):
         self._streams: list[ChatStream | CompletionStream] = []
         self._views: list[Presentation | None] = [None] * number
         self._lengths = [0] * number
-        self._shown: list[Reducer] = []
+        self._reducers: list[Reducer] = []
         for index in range(number):
             if stream:
                 self._streams.append(form.stream(index))
             else:
-                self._shown.append(Reducer())
+                self._reducers.append(Reducer())
 
     def view(self, length: int) -> Presentation:
         """The view of one choice, after `length` characters of its text were shown."""
@@ -227,11 +227,11 @@ class ChoicesTurn(TurnPlan[bytes]):
         """Serialize the chunks of a stream, or collect a whole answer; collect the reply that a conversation stores."""
         data = b""
         for index, said in taken:
-            if self._said is not None and self._said_view is not None:
-                self._said.feed(self._said_view.show(said))
+            if self._reply is not None and self._reply_view is not None:
+                self._reply.feed(self._reply_view.show(said))
             items = self._show(index, said)
-            if self._shown:
-                self._shown[index].feed(items)
+            if self._reducers:
+                self._reducers[index].feed(items)
             if self._streams:
                 chunks = self._streams[index].feed(items)
                 if index and chunks:  # earlier choices begin first: accumulators identify choices by their order
@@ -257,11 +257,11 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the whole answer; nothing is stored."""
-        return None, self._form.stream_end(self.usage) if self._streams else self.whole()
+        return None, self._form.stream_end(self.usage) if self._streams else self.whole_response()
 
-    def whole(self) -> bytes:
+    def whole_response(self) -> bytes:
         """The body of a whole answer, with all shown choices."""
-        return self._form.whole_response(list(map(Reducer.message, self._shown)))
+        return self._form.whole_response(list(map(Reducer.message, self._reducers)))
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation or the log has to be released first."""
@@ -296,10 +296,10 @@ class ChatCompletionTurn(ChoicesTurn):
         self._answers = answers
         self._log = log
         self._store = store
-        if store and not self._shown:
-            self._shown = [Reducer() for _ in requests]
+        if store and not self._reducers:
+            self._reducers = [Reducer() for _ in requests]
         if draft is not None:
-            self._said, self._said_view = Reducer(), self.view(0, "hidden")
+            self._reply, self._reply_view = Reducer(), self.view(0, "hidden")
 
     def view(self, length: int, visibility: Visibility | None = None) -> Presentation:
         """A view of one choice, with the server's visibility unless another is given."""
@@ -315,7 +315,7 @@ class ChatCompletionTurn(ChoicesTurn):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the whole answer; and the data for the conversation, the log and the stored completions."""
-        last = self._form.stream_end(self.usage) if self._streams else self.whole()
+        last = self._form.stream_end(self.usage) if self._streams else self.whole_response()
         approvals: tuple[Approval, ...] = ()
         if self._prompts.asked:
             bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
@@ -324,8 +324,8 @@ class ChatCompletionTurn(ChoicesTurn):
         if self.draft is None and self._log is None and not self._store and not approvals and not states:
             return None, last
         turn = None
-        if self.draft is not None and self._said is not None:
-            turn = await off_loop(self.draft.turn, self._said.message(), long=self.draft.long)
+        if self.draft is not None and self._reply is not None:
+            turn = await off_loop(self.draft.turn, self._reply.message(), long=self.draft.long)
         outcome = TurnCommit(
             principal=self.requester.principal.id,
             token=self.id if self.draft is None else self.draft.token,
@@ -334,11 +334,13 @@ class ChatCompletionTurn(ChoicesTurn):
             approvals=approvals,
             states=states,
             conversation=turn,
-            completion=self._stored(self.whole() if self._streams else last) if self._store else None,
+            completion=self._to_stored_completion(self.whole_response() if self._streams else last)
+            if self._store
+            else None,
         )
         return outcome, last
 
-    def _stored(self, answer: bytes) -> StoredCompletion:
+    def _to_stored_completion(self, answer: bytes) -> StoredCompletion:
         """The answer as a stored completion (`store: true`)."""
         request = self.requests[0]
         messages: list[dict[str, Any]] = request.raw_messages

@@ -15,7 +15,7 @@ async def get_conversation(services: Services, exchange: Exchange, identifier: s
     """The messages of a conversation, oldest first. Raises NotFound."""
     found = await _store(services).read(Key(exchange.principal.id, identifier))
     if found is None:
-        raise _unknown()
+        raise _unknown_conversation()
     body: KeptConversation = {
         "id": found.id,
         "object": "chat.conversation",
@@ -29,7 +29,7 @@ async def get_conversation(services: Services, exchange: Exchange, identifier: s
 async def delete_conversation(services: Services, exchange: Exchange, identifier: str) -> None:
     """Delete a conversation. A turn that is running in it goes on, but is not stored. Raises NotFound."""
     if not await _store(services).delete(Key(exchange.principal.id, identifier)):
-        raise _unknown()
+        raise _unknown_conversation()
     services.state.forgetting.soon()
     body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
@@ -41,5 +41,5 @@ def _store(services: Services) -> Store:
     return services.state.store
 
 
-def _unknown() -> NotFound:
+def _unknown_conversation() -> NotFound:
     return NotFound("No conversation has this id.", code="conversation_not_found")

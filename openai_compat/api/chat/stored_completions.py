@@ -28,13 +28,13 @@ async def list_completions(services: Services, exchange: Exchange) -> None:
     if kept is None:
         raise unknown_cursor()
     found = [completion for completion in kept if _matches(completion, query)]
-    shown = [_object(completion) for completion in found[: asked.limit]]
+    shown = [_to_object(completion) for completion in found[: asked.limit]]
     await exchange.answer(200, dumps(page_of(shown, more=len(found) > asked.limit)))
 
 
 async def get_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """The completion as it was answered, with its current metadata. Raises NotFound."""
-    await exchange.answer(200, dumps(_object(await _find(services, exchange, identifier))))
+    await exchange.answer(200, dumps(_to_object(await _find(services, exchange, identifier))))
 
 
 async def list_messages(services: Services, exchange: Exchange, identifier: str) -> None:
@@ -53,13 +53,13 @@ async def update_completion(services: Services, exchange: Exchange, identifier: 
     update = validate(MetadataUpdate, await off_loop(parse_object, body, long=not is_quick(body)))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
     await services.state.store.put_completion(exchange.principal.id, changed)
-    await exchange.answer(200, dumps(_object(changed)))
+    await exchange.answer(200, dumps(_to_object(changed)))
 
 
 async def delete_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Delete a completion and the messages that it was made from. Raises NotFound."""
     if not await services.state.store.delete_completion(Key(exchange.principal.id, identifier)):
-        raise _unknown()
+        raise _unknown_completion()
     body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 
@@ -67,15 +67,15 @@ async def delete_completion(services: Services, exchange: Exchange, identifier: 
 async def _find(services: Services, exchange: Exchange, identifier: str) -> StoredCompletion:
     found = await services.state.store.get_completion(Key(exchange.principal.id, identifier))
     if found is None:
-        raise _unknown()
+        raise _unknown_completion()
     return found
 
 
-def _unknown() -> NotFound:
+def _unknown_completion() -> NotFound:
     return NotFound("No stored chat completion has this id.", code="completion_not_found", param="completion_id")
 
 
-def _object(stored: StoredCompletion) -> dict[str, Any]:
+def _to_object(stored: StoredCompletion) -> dict[str, Any]:
     return {**from_json(stored.body), "metadata": stored.metadata}
 
 

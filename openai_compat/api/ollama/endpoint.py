@@ -75,8 +75,8 @@ class OllamaEndpoint:
             exchange.note = "housekeeping"
             await _send_answer(exchange, form, _text_answer(form, await housekeeping.answer(task, parsed.request)))
             return
-        answering = _QuestionHandler(services, exchange, parsed, form, long=not is_quick(body))
-        work = run_once(services, exchange, body, answering.answer) if services.guards(exchange) else answering.answer()
+        handler = _QuestionHandler(services, exchange, parsed, form, long=not is_quick(body))
+        work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
         del body  # or it would stay in memory for as long as the stream lasts
         await work
 
