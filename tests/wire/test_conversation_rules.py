@@ -31,22 +31,22 @@ from openai_compat.wire.conversation_rules import check_conversation
 USER = {"role": "user", "content": "hi"}
 
 
-def parsed(messages: list[dict[str, Any]]) -> AgentRequest:
+def parse_conversation(messages: list[dict[str, Any]]) -> AgentRequest:
     request = parse_chat(json.dumps({"model": "agent", "messages": messages}).encode()).request
     check_conversation(request.messages)
     return request
 
 
-def calling(*call_ids: str) -> dict[str, Any]:
+def call_message(*call_ids: str) -> dict[str, Any]:
     calls = [{"id": i, "type": "function", "function": {"name": f"tool_{i}", "arguments": "{}"}} for i in call_ids]
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
-def result(call_id: str) -> dict[str, Any]:
+def result_message(call_id: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": f"result of {call_id}"}
 
 
-def paired(messages: tuple[Message, ...]) -> bool:
+def is_paired(messages: tuple[Message, ...]) -> bool:
     """True if each assistant message is directly followed by exactly one result per call, and there are no other results."""
     waiting: list[str] = []
     for message in messages:
@@ -67,23 +67,25 @@ history = st.lists(
         st.just(USER),
         st.just({"role": "assistant", "content": "well"}),
         st.just({"role": "system", "content": "be kind"}),
-        st.lists(ids, min_size=1, max_size=3).map(lambda call_ids: calling(*call_ids)),
-        ids.map(result),
+        st.lists(ids, min_size=1, max_size=3).map(lambda call_ids: call_message(*call_ids)),
+        ids.map(result_message),
     ),
     max_size=8,
 )
 rounds = st.lists(
     st.lists(ids, min_size=1, max_size=3, unique=True).flatmap(
-        lambda call_ids: st.permutations(call_ids).map(lambda order: [calling(*call_ids), *map(result, order)])
+        lambda call_ids: st.permutations(call_ids).map(
+            lambda order: [call_message(*call_ids), *map(result_message, order)]
+        )
     ),
     max_size=4,
 )
 
 
-def fault(messages: list[dict[str, Any]]) -> str | None:
+def error_param(messages: list[dict[str, Any]]) -> str | None:
     """Return the `param` of the error in a conversation, or None if it is valid."""
     try:
-        parsed(messages)
+        parse_conversation(messages)
     except InvalidRequest as error:
         return str(error.param)
     return None
@@ -91,10 +93,10 @@ def fault(messages: list[dict[str, Any]]) -> str | None:
 
 @given(history)
 def test_what_the_agent_gets_is_paired_and_what_is_not_paired_is_refused(messages: list[dict[str, Any]]) -> None:
-    wrong = fault([USER, *messages])
+    wrong = error_param([USER, *messages])
     if wrong is None:
-        request = parsed([USER, *messages])
-        assert paired(request.messages)
+        request = parse_conversation([USER, *messages])
+        assert is_paired(request.messages)
         assert len(request.messages) == len(messages) + 1
     else:
         assert re.fullmatch(r"messages\[\d\]\.(tool_call_id|tool_calls(\[\d\]\.id)?)", wrong)
@@ -105,7 +107,7 @@ def test_calls_with_their_results_are_accepted_in_any_order_of_the_results(
     calls: list[list[dict[str, Any]]],
 ) -> None:
     messages = [USER, *[message for one_round in calls for message in one_round]]
-    request = parsed(messages)
+    request = parse_conversation(messages)
     assert request.raw_messages == messages
     assert [m.text for m in request.messages if isinstance(m, ToolMessage)] == [
         m["content"] for m in messages if m["role"] == "tool"
@@ -116,7 +118,7 @@ def test_calls_with_their_results_are_accepted_in_any_order_of_the_results(
 
 @given(rounds)
 def test_results_at_the_end_are_what_the_turn_resumes_with(calls: list[list[dict[str, Any]]]) -> None:
-    request = parsed([USER, *[message for one_round in calls for message in one_round]])
+    request = parse_conversation([USER, *[message for one_round in calls for message in one_round]])
     if not calls:
         assert request.resume is None
         return
@@ -129,33 +131,33 @@ def test_results_at_the_end_are_what_the_turn_resumes_with(calls: list[list[dict
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
-        ([USER, result("1")], "messages[1].tool_call_id"),
-        ([USER, calling("1")], "messages[1].tool_calls"),
-        ([USER, calling("1"), USER], "messages[1].tool_calls"),
-        ([USER, calling("1", "2"), result("1")], "messages[1].tool_calls"),
-        ([USER, calling("1"), result("1"), result("1")], "messages[3].tool_call_id"),
-        ([USER, calling("1"), result("2")], "messages[2].tool_call_id"),
-        ([USER, calling("1", "1"), result("1")], "messages[1].tool_calls[1].id"),
-        ([result("1"), USER], "messages[0].tool_call_id"),
+        ([USER, result_message("1")], "messages[1].tool_call_id"),
+        ([USER, call_message("1")], "messages[1].tool_calls"),
+        ([USER, call_message("1"), USER], "messages[1].tool_calls"),
+        ([USER, call_message("1", "2"), result_message("1")], "messages[1].tool_calls"),
+        ([USER, call_message("1"), result_message("1"), result_message("1")], "messages[3].tool_call_id"),
+        ([USER, call_message("1"), result_message("2")], "messages[2].tool_call_id"),
+        ([USER, call_message("1", "1"), result_message("1")], "messages[1].tool_calls[1].id"),
+        ([result_message("1"), USER], "messages[0].tool_call_id"),
     ],
 )
 def test_where_history_is_wrong_is_said(messages: list[dict[str, Any]], param: str) -> None:
-    assert fault(messages) == param
+    assert error_param(messages) == param
 
 
 def test_a_call_that_may_be_answered_later_needs_no_answer() -> None:
-    later = calling("1", "2")
+    later = call_message("1", "2")
     later["tool_calls"][0]["async"] = True
-    request = parsed([USER, later, result("2"), {"role": "assistant", "content": "working"}, USER])
+    request = parse_conversation([USER, later, result_message("2"), {"role": "assistant", "content": "working"}, USER])
     assert [m.call_id for m in request.messages if isinstance(m, ToolMessage)] == ["2"]
 
 
 def test_a_call_that_may_be_answered_later_is_answered_in_any_later_message_once() -> None:
-    later = calling("1")
+    later = call_message("1")
     later["tool_calls"][0]["async"] = True
-    request = parsed([USER, later, {"role": "assistant", "content": "working"}, USER, result("1")])
+    request = parse_conversation([USER, later, {"role": "assistant", "content": "working"}, USER, result_message("1")])
     assert request.messages[-1] == ToolMessage("1", "result of 1", "tool_1")
-    assert fault([USER, later, result("1"), USER, result("1")]) == "messages[4].tool_call_id"
+    assert error_param([USER, later, result_message("1"), USER, result_message("1")]) == "messages[4].tool_call_id"
 
 
 def test_every_kind_of_message_becomes_typed() -> None:
@@ -180,7 +182,7 @@ def test_every_kind_of_message_becomes_typed() -> None:
         },
         {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "ran"}]},
     ]
-    request = parsed(messages)
+    request = parse_conversation(messages)
     assert request.messages == (
         SystemMessage("a\nb", "developer", "n"),
         UserMessage(
@@ -203,5 +205,5 @@ def test_every_kind_of_message_becomes_typed() -> None:
 
 def test_more_messages_than_a_person_could_have_sent_are_refused_before_they_are_read() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        parsed([{"role": "user", "content": "x"}] * (MAX_MESSAGES + 1))
+        parse_conversation([{"role": "user", "content": "x"}] * (MAX_MESSAGES + 1))
     assert refused.value.param == "messages"

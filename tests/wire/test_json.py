@@ -18,20 +18,20 @@ anything = st.recursive(
 )
 
 
-def as_said(value: Any) -> Any:
+def without_unsupported(value: Any) -> Any:
     """Return `value` with everything that JSON cannot carry replaced: lone surrogates, NaN and infinities."""
     if isinstance(value, str):
         return "".join(["\ufffd" if "\ud800" <= c <= "\udfff" else c for c in value])
     if isinstance(value, float):
         return value if abs(value) < float("inf") else None
     if isinstance(value, dict):
-        return {as_said(key): as_said(item) for key, item in value.items()}
-    return [as_said(item) for item in value] if isinstance(value, list) else value
+        return {without_unsupported(key): without_unsupported(item) for key, item in value.items()}
+    return [without_unsupported(item) for item in value] if isinstance(value, list) else value
 
 
 @given(anything)
 def test_every_value_becomes_strict_json_of_the_same_meaning(value: Any) -> None:
-    assert strict_json(dumps(value)) == as_said(value)
+    assert strict_json(dumps(value)) == without_unsupported(value)
 
 
 @given(st.lists(strategies.texts))
@@ -42,7 +42,7 @@ def test_many_texts_are_written_as_each_of_them_is(texts: list[str]) -> None:
 @given(st.lists(anything))
 def test_events_are_one_line_each_and_told_apart_whatever_is_in_them(values: list[Any]) -> None:
     written = b"".join([sse(value) for value in values])
-    assert sse_events(written) == [as_said(value) for value in values]
+    assert sse_events(written) == [without_unsupported(value) for value in values]
     assert written.count(b"\n") == 2 * len(values)
     assert b"\r" not in written
 

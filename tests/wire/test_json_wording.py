@@ -48,7 +48,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def message(model: type[BaseModel], body: dict[str, Any]) -> str:
+def error_message(model: type[BaseModel], body: dict[str, Any]) -> str:
     try:
         validate(model, body)
     except InvalidRequest as error:
@@ -61,7 +61,7 @@ def message(model: type[BaseModel], body: dict[str, Any]) -> str:
 @given(data=st.data())
 def test_whatever_is_wrong_with_a_body_is_told_in_our_own_words(model: type[BaseModel], data: st.DataObject) -> None:
     names = [field.alias or name for name, field in model.model_fields.items()]
-    told = message(model, data.draw(st.dictionaries(st.sampled_from(names), VALUES)))
+    told = error_message(model, data.draw(st.dictionaries(st.sampled_from(names), VALUES)))
     assert not [words for words in THEIRS if words in told.lower()], told
     assert "cannot be used" not in told, told
 
@@ -84,4 +84,4 @@ def test_whatever_is_wrong_with_a_body_is_told_in_our_own_words(model: type[Base
 )
 def test_a_person_can_act_on_what_is_told(fields: dict[str, Any], told: str) -> None:
     body = {"model": "a", "messages": [{"role": "user", "content": "hi"}], **fields}
-    assert message(ChatCompletionRequest, body).startswith(told)
+    assert error_message(ChatCompletionRequest, body).startswith(told)

@@ -15,7 +15,7 @@ from openai_compat.api.anthropic_messages.reconnect import MOST_BYTES
 from tests.api.anthropic_messages.support import refusal, send
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder
-from tests.wire.anthropic_messages.reading import check_order, folded, streamed
+from tests.wire.anthropic_messages.reading import check_order, fold_stream, parse_stream
 from tests.wire.anthropic_messages.test_asked_again import CUT_OFF
 
 pytestmark = pytest.mark.anyio
@@ -89,10 +89,10 @@ async def test_the_same_request_is_told_what_the_agent_says_meanwhile(kept: dict
             tasks.start_soon(ask)
         await until(lambda: b"First" in again.data)
         agent.may_go_on.set()
-    check_order(streamed(again.data))
-    told = folded(streamed(again.data))
+    check_order(parse_stream(again.data))
+    told = fold_stream(parse_stream(again.data))
     assert texts(told) == texts(plain.json) == ["First. ", "Second."]
-    assert told["id"] == plain.json["id"] == streamed(first.data)[0]["message"]["id"]
+    assert told["id"] == plain.json["id"] == parse_stream(first.data)[0]["message"]["id"]
     assert again.headers["idempotent-replayed"] == "true"
     assert (agent.runs, agent.stopped) == (1, 0)
 
@@ -108,10 +108,10 @@ async def test_who_has_some_blocks_is_told_the_others() -> None:
     ]
     async with broken(server, agent) as first:
         agent.may_go_on.set()
-        rest = folded(streamed((await send(server, SESSION, stream=True, messages=said)).data))
+        rest = fold_stream(parse_stream((await send(server, SESSION, stream=True, messages=said)).data))
         plain = (await send(server, SESSION, messages=said)).json
     assert texts(rest) == texts(plain) == ["Second."]
-    assert rest["id"] != streamed(first.data)[0]["message"]["id"]
+    assert rest["id"] != parse_stream(first.data)[0]["message"]["id"]
     assert agent.runs == 1
 
 
@@ -190,7 +190,7 @@ async def test_an_answer_that_failed_without_its_client_is_told_as_it_was() -> N
     said = [{"role": "user", "content": "fail"}]
     async with broken(server, agent, messages=said):
         agent.may_go_on.set()
-        events = streamed((await send(server, SESSION, stream=True, messages=said)).data)
+        events = parse_stream((await send(server, SESSION, stream=True, messages=said)).data)
         plain = await send(server, SESSION, messages=said)
     assert [event["type"] for event in events][-2:] == ["content_block_stop", "error"]
     assert (plain.status, plain.headers["x-should-retry"], plain.json["error"]) == (500, "false", events[-1]["error"])

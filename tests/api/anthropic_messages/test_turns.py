@@ -35,7 +35,7 @@ from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serv
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder
 from tests.trust.probe import soon
-from tests.wire.anthropic_messages.reading import check_order, folded, streamed
+from tests.wire.anthropic_messages.reading import check_order, fold_stream, parse_stream
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def test_a_stream_that_fails_has_a_whole_block_before_the_error(said: list
     server = serve(agent, deadlines=Deadlines(head=0.005, heartbeat=0.005), **settings)
     session = (b"x-claude-code-session-id", b"s1")
     await send(server, session, to=sent, stream=True, tools=[TOOL], thinking={"type": "adaptive"})
-    names = [event["type"] for event in streamed(sent.data) if event["type"] != "ping"]
+    names = [event["type"] for event in parse_stream(sent.data) if event["type"] != "ping"]
     assert names[-2:] == ["content_block_stop", "error"]
     assert b"tool_use" not in sent.data
     await send(server, session, to=again, stream=True)  # the conversation is unlocked
@@ -83,7 +83,7 @@ async def test_an_answer_that_cannot_be_kept_has_a_whole_block_and_no_call_befor
 
     server = serve(agent, store=Full(), deadlines=Deadlines(head=0.005, heartbeat=0.005))
     await send(server, to=sent, stream=True, tools=[TOOL], thread={"type": "create"})
-    events = [event for event in streamed(sent.data) if event["type"] != "ping"]
+    events = [event for event in parse_stream(sent.data) if event["type"] != "ping"]
     assert [event["type"] for event in events][-2:] == ["content_block_stop", "error"]
     assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [0]
     assert b"tool_use" not in sent.data
@@ -168,7 +168,7 @@ async def test_a_slot_that_is_not_free_is_told_in_words_where_that_is_wanted() -
     async with await busy.services.live.slots.take(SlotRequest(1, "agent", "anonymous")):
         for stream in (False, True):
             sent = await send(busy, stream=stream)
-            message = folded(streamed(sent.data)) if stream else sent.json
+            message = fold_stream(parse_stream(sent.data)) if stream else sent.json
             assert message["content"] == [{"type": "text", "text": "Later, please."}]
 
 
@@ -185,9 +185,9 @@ async def test_own_tools_are_blocks_for_those_who_know_them() -> None:
     assert [block["type"] for block in stable.json["content"]] == ["text"]
     for query, headers in (("beta=true", ()), ("", ((b"anthropic-beta", b"a,mcp-client-2025-11-20"),))):
         sent = await send(serve(agent), *headers, query=query, stream=True)
-        events = streamed(sent.data)
+        events = parse_stream(sent.data)
         check_order(events)
-        assert [b["type"] for b in folded(events)["content"]] == ["mcp_tool_use", "mcp_tool_result", "text"]
+        assert [b["type"] for b in fold_stream(events)["content"]] == ["mcp_tool_use", "mcp_tool_result", "text"]
     with pytest.raises(ValueError, match="own_tools"):
         AnthropicMessages(own_tools="status")
 
@@ -205,7 +205,7 @@ async def test_claude_code_is_told_a_refusal_in_words_alone(item: Any, texts: li
     assert (await send(server)).json["stop_reason"] == "refusal"
     for stream in (False, True):
         sent = await send(server, (b"x-claude-code-session-id", b"s1"), stream=stream)
-        told = folded(streamed(sent.data)) if stream else sent.json
+        told = fold_stream(parse_stream(sent.data)) if stream else sent.json
         assert told["stop_reason"] == "end_turn"
         assert "".join([block["text"] for block in told["content"]]) == "".join(texts)
 
@@ -225,7 +225,7 @@ async def test_no_answer_for_claude_code_is_cut_by_an_estimate() -> None:
     assert (cut["stop_reason"], len(cut["content"][0]["text"])) == ("max_tokens", 40)
     for stream in (False, True):
         sent = await send(server, session, max_tokens=10, stream=stream)
-        told = folded(streamed(sent.data)) if stream else sent.json
+        told = fold_stream(parse_stream(sent.data)) if stream else sent.json
         assert (told["stop_reason"], told["content"][0]["text"]) == ("end_turn", "word " * 20)
     assert limits == [10, 10, 10]
     # the agent's own text is shown
@@ -264,7 +264,7 @@ async def test_a_thread_has_its_words_tools_and_instructions_and_is_gone_on_from
         theirs = await send(server, BOB, thread=after(second.json))
         assert refusal(theirs)[:3] == (404, "not_found_error", "thread_not_found")
         third = await send(server, ANN, stream=True, thread=after(second.json))
-        check_order(streamed(third.data))
+        check_order(parse_stream(third.data))
         assert len(seen[2].messages) == 6
 
 

@@ -26,24 +26,24 @@ DELTAS = {
 }
 
 
-def ask(paused: Paused) -> Sequence[Item]:
+def approval_questions(paused: Paused) -> Sequence[Item]:
     return [approval_question(call) for call in paused.pending if call.waits_for == "approval"]
 
 
-def written(items: list[Item], usage: Usage | None = None, **form: Any) -> bytes:
-    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", **form), ask)
+def write_answer(items: list[Item], usage: Usage | None = None, **form: Any) -> bytes:
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", **form), approval_questions)
     return writer.feed(items) + writer.end(usage or Usage())
 
 
-def streamed(data: bytes) -> list[dict[str, Any]]:
+def parse_stream(data: bytes) -> list[dict[str, Any]]:
     """Parse the events, in the framing that the SDKs require."""
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     for frame in data.decode().split("\n\n")[:-1]:
         name, line = frame.split("\n")
         event = json.loads(line.removeprefix("data: "))
         assert name == f"event: {event['type']}"
-        told.append(event)
-    return told
+        events.append(event)
+    return events
 
 
 def check_order(events: list[dict[str, Any]]) -> None:
@@ -76,7 +76,7 @@ def check_types(events: list[dict[str, Any]]) -> None:
             EVENTS.validate_python(event, strict=True)
 
 
-def folded(events: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: C901  (one arm for each event)
+def fold_stream(events: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: C901  (one arm for each event)
     """Fold the events into a message, as a third-party client would."""
     message: dict[str, Any] = {}
     partial: dict[int, str] = {}

@@ -14,7 +14,7 @@ from openai_compat import Finished, MessageBreak, ReasoningDelta, ToolCallReady,
 from openai_compat.wire.anthropic_messages.asked_again import RestOfAnswer, fold_answer, wanted_answer
 from openai_compat.wire.reducer import Item
 from tests.requirements import requirement
-from tests.wire.anthropic_messages.reading import check_order, folded, streamed, written
+from tests.wire.anthropic_messages.reading import check_order, fold_stream, parse_stream, write_answer
 
 CUT_OFF = {
     "type": "text",
@@ -44,7 +44,7 @@ SURVIVED = [{"type": "thinking", "thinking": "", "signature": "s"}, {"type": "te
 MORE = {"type": "text", "text": "Two."}
 
 
-def with_messages(*said: dict[str, Any], **fields: Any) -> dict[str, Any]:
+def request_with(*said: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {**copy.deepcopy(FIRST), "messages": list(said), **fields}
 
 
@@ -71,11 +71,11 @@ TWICE = [
     [
         (FIRST, []),
         ({name: value for name, value in FIRST.items() if name != "stream"}, []),
-        (with_messages(*SAID[:2], {"role": "system", "content": "Where you are."}, max_tokens=64000), []),
-        (with_messages(SAID[0], NOTHING_SURVIVED, SAID[2]), []),
-        (with_messages(*SAID, assistant(*SURVIVED), user(CUT_OFF)), SURVIVED),
-        (with_messages(*SAID, *TWICE), [*SURVIVED, MORE]),
-        (with_messages(*SAID, assistant(*SURVIVED), user(TO_AN_AGENT)), []),
+        (request_with(*SAID[:2], {"role": "system", "content": "Where you are."}, max_tokens=64000), []),
+        (request_with(SAID[0], NOTHING_SURVIVED, SAID[2]), []),
+        (request_with(*SAID, assistant(*SURVIVED), user(CUT_OFF)), SURVIVED),
+        (request_with(*SAID, *TWICE), [*SURVIVED, MORE]),
+        (request_with(*SAID, assistant(*SURVIVED), user(TO_AN_AGENT)), []),
     ],
 )
 def test_a_request_that_is_sent_again_asks_for_the_same_answer(body: dict[str, Any], survived: list[Any]) -> None:
@@ -90,13 +90,13 @@ def test_a_request_that_is_sent_again_asks_for_the_same_answer(body: dict[str, A
 @pytest.mark.parametrize(
     "body",
     [
-        with_messages(*SAID, assistant(*SURVIVED), user({"type": "text", "text": "do it"})),
-        with_messages(*SAID, assistant(*SURVIVED), user(CUT_OFF), assistant(MORE), user(MORE)),
-        with_messages(SAID[0], user({"type": "text", "text": "do that"}), SAID[2]),
-        with_messages(*SAID, user({"type": "text", "text": CUT_OFF["text"].removeprefix("<system-reminder>")})),
-        with_messages(*SAID, model="other"),
-        with_messages(*SAID, tools=[]),
-        with_messages(*SAID, system="Be long."),
+        request_with(*SAID, assistant(*SURVIVED), user({"type": "text", "text": "do it"})),
+        request_with(*SAID, assistant(*SURVIVED), user(CUT_OFF), assistant(MORE), user(MORE)),
+        request_with(SAID[0], user({"type": "text", "text": "do that"}), SAID[2]),
+        request_with(*SAID, user({"type": "text", "text": CUT_OFF["text"].removeprefix("<system-reminder>")})),
+        request_with(*SAID, model="other"),
+        request_with(*SAID, tools=[]),
+        request_with(*SAID, system="Be long."),
     ],
 )
 def test_a_conversation_that_has_got_on_or_another_one_asks_for_something_else(body: dict[str, Any]) -> None:
@@ -121,15 +121,15 @@ def test_what_has_survived_and_the_rest_are_the_whole_answer(
     parts: list[list[Item]], calls: bool, data: st.DataObject
 ) -> None:
     items: list[Item] = [item for part in parts for item in part] + ([CALL] if calls else [])
-    stream = written([*items, "end", Finished()], streams=True, thinking="shown", own_tools="blocks")
-    blocks = folded(streamed(stream))["content"]
+    stream = write_answer([*items, "end", Finished()], streams=True, thinking="shown", own_tools="blocks")
+    blocks = fold_stream(parse_stream(stream))["content"]
     survived = blocks[: data.draw(st.integers(1, len(blocks)))]
     rest, frames = RestOfAnswer(survived, "msg_2"), stream.split(b"\n\n")[:-1]
     cut = data.draw(st.integers(0, len(frames)))
     pieces = [b"".join([frame + b"\n\n" for frame in part]) for part in (frames[:cut], frames[cut:])]
-    events = streamed(b"".join(map(rest.feed, pieces)))
+    events = parse_stream(b"".join(map(rest.feed, pieces)))
     check_order(events)
-    told = folded(events)
+    told = fold_stream(events)
     assert told["id"] == "msg_2"
     # Of several equal blocks in a row, any may be the one that the client has.
     assert [*survived, *told["content"]] == blocks
@@ -137,8 +137,8 @@ def test_what_has_survived_and_the_rest_are_the_whole_answer(
 
 @requirement("anthropic.reconnect")
 def test_who_has_something_else_of_the_answer_gets_all_of_it() -> None:
-    stream = written(["One.", MessageBreak(), "Two.", Finished()], streams=True)
-    told = folded(streamed(RestOfAnswer([{"type": "text", "text": "Three."}], "msg_2").feed(stream)))
+    stream = write_answer(["One.", MessageBreak(), "Two.", Finished()], streams=True)
+    told = fold_stream(parse_stream(RestOfAnswer([{"type": "text", "text": "Three."}], "msg_2").feed(stream)))
     assert [block["text"] for block in told["content"]] == ["One.", "Two."]
 
 
@@ -147,8 +147,8 @@ def test_who_has_something_else_of_the_answer_gets_all_of_it() -> None:
 def test_a_stream_is_put_together_to_the_plain_answer(parts: list[list[Item]]) -> None:
     items: list[Item] = [*[item for part in parts for item in part], CALL, Finished()]
     form: dict[str, Any] = {"thinking": "shown", "own_tools": "blocks"}
-    good, body = fold_answer(written(items, streams=True, **form))
-    plain, told = json.loads(written(items, streams=False, **form)), json.loads(body)
+    good, body = fold_answer(write_answer(items, streams=True, **form))
+    plain, told = json.loads(write_answer(items, streams=False, **form)), json.loads(body)
     assert good
     assert {**told, "usage": None} == {**plain, "usage": None}
     assert told["usage"].items() >= plain["usage"].items()

@@ -37,7 +37,15 @@ from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, Messag
 from openai_compat.wire.anthropic_messages.signatures import open_seal, seal_signature
 from openai_compat.wire.reducer import Item, Usage
 from tests.requirements import requirement
-from tests.wire.anthropic_messages.reading import EVENTS, ask, check_order, check_types, folded, streamed, written
+from tests.wire.anthropic_messages.reading import (
+    EVENTS,
+    approval_questions,
+    check_order,
+    check_types,
+    fold_stream,
+    parse_stream,
+    write_answer,
+)
 
 OWN: list[Item] = [
     ToolCallStarted("o", "look", "agent"),
@@ -62,7 +70,7 @@ FORMS: Any = st.fixed_dictionaries(
 )
 
 
-def in_order(said: list[Any]) -> list[Item]:
+def contract_items(said: list[Any]) -> list[Item]:
     """Return the agent's items as the server processes them."""
     request = AgentRequest(
         model="agent",
@@ -81,32 +89,32 @@ def in_order(said: list[Any]) -> list[Item]:
 def test_whatever_an_agent_says_is_in_order_and_plain_is_the_fold_of_the_stream(
     said: list[Any], form: dict[str, Any], cuts: list[int]
 ) -> None:
-    items, usage = in_order(said), Usage()
+    items, usage = contract_items(said), Usage()
     for item in items:
         if isinstance(item, UsageReported):
             usage.add(item)
-    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, **form), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, **form), approval_questions)
     places = sorted({0, *[cut for cut in cuts if cut < len(items)], len(items)})
     data = b"".join([writer.feed(items[a:b]) for a, b in pairwise(places)])
-    events = streamed(data + writer.end(usage))
+    events = parse_stream(data + writer.end(usage))
     check_order(events)
     check_types(events)
-    plain = json.loads(written(items, usage, streams=False, **form))
-    assert folded(events) == plain
+    plain = json.loads(write_answer(items, usage, streams=False, **form))
+    assert fold_stream(events) == plain
     types.BetaMessage.model_validate(plain, strict=False)
     assert [block for block in plain["content"] if block["type"] == "tool_use" or block.get("text", "").strip()]
 
 
 @requirement("anthropic.once")
 def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> None:
-    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True), ask)
-    before = streamed(writer.feed(["Let me look.", *CALLED[:-1]]))
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True), approval_questions)
+    before = parse_stream(writer.feed(["Let me look.", *CALLED[:-1]]))
     assert "tool_use" not in json.dumps(before), "Claude Code would run it, though the answer may still fail"
-    events = before + streamed(writer.feed(CALLED[-1:]) + writer.end(Usage()))
+    events = before + parse_stream(writer.feed(CALLED[-1:]) + writer.end(Usage()))
     check_order(events)
     starts = [event["content_block"] for event in events if event["type"] == "content_block_start"]
     assert all(start["input"] == {} for start in starts[1:]), "Claude Code reads only the deltas"
-    message = folded(events)
+    message = fold_stream(events)
     assert [(b["id"], b["input"]) for b in message["content"][1:]] == [("c", {"q": "x"}), ("d", {})]
     assert message["stop_reason"] == "tool_use"
 
@@ -123,9 +131,9 @@ def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> No
     ],
 )
 def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> None:
-    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), approval_questions)
     data = writer.feed(said)
-    events = streamed(
+    events = parse_stream(
         data + writer.events_before_error() + AnthropicErrors().frame(AgentError("It broke.", code="broken"), "req_1")
     )
     names = [event["type"] for event in events]
@@ -139,14 +147,14 @@ def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> No
     "error", [AgentError("broken"), AgentError("late", status=504), RateLimited("much"), AgentError("no", status=400)]
 )
 def test_no_error_in_a_stream_has_a_type_that_claude_code_repeats(error: Any) -> None:
-    (event,) = streamed(AnthropicErrors().frame(error, "req_1"))
+    (event,) = parse_stream(AnthropicErrors().frame(error, "req_1"))
     assert event["error"]["type"] not in ("api_error", "overloaded_error", "timeout_error", "rate_limit_error")
 
 
 @requirement("anthropic.once")
 @pytest.mark.parametrize("said", [[], [" "], [ReasoningDelta("Hm")], [*OWN]])
 def test_an_answer_that_shows_nothing_says_so(said: list[Item]) -> None:
-    plain = json.loads(written([*said, Finished()], streams=False, thinking="shown", own_tools="blocks"))
+    plain = json.loads(write_answer([*said, Finished()], streams=False, thinking="shown", own_tools="blocks"))
     assert plain["content"][-1]["text"] == EMPTY_ANSWER_TEXT
 
 
@@ -154,9 +162,9 @@ def test_an_answer_that_shows_nothing_says_so(said: list[Item]) -> None:
 def test_own_tools_are_whole_blocks_that_nobody_runs_or_lines_or_nothing() -> None:
     def shown(own_tools: str) -> list[dict[str, Any]]:
         items: list[Item] = ["Look: ", *OWN, MessageBreak(), "Found.", Finished()]
-        events = streamed(written(items, streams=True, thinking="shown", own_tools=own_tools))
+        events = parse_stream(write_answer(items, streams=True, thinking="shown", own_tools=own_tools))
         check_order(events)
-        content: list[dict[str, Any]] = folded(events)["content"]
+        content: list[dict[str, Any]] = fold_stream(events)["content"]
         return content
 
     use, result = shown("blocks")[1:3]
@@ -171,14 +179,14 @@ def test_own_tools_are_whole_blocks_that_nobody_runs_or_lines_or_nothing() -> No
 def test_the_numbers_of_the_cache_add_up() -> None:
     usage = Usage()
     usage.add(UsageReported(100, 20, cached_tokens=60, reasoning_tokens=7, cache_write_tokens=30))
-    told = json.loads(written(["Hi", Finished()], usage, streams=False))["usage"]
+    told = json.loads(write_answer(["Hi", Finished()], usage, streams=False))["usage"]
     read, made = told["cache_read_input_tokens"], told["cache_creation_input_tokens"]
     assert (told["input_tokens"], read, made) == (10, 60, 30)
     assert told["output_tokens_details"] == {"thinking_tokens": 7}
 
 
 def test_tokens_that_nobody_reports_are_estimated() -> None:
-    told = json.loads(written(["x" * 40, Finished()], streams=False, estimate=lambda: 12))["usage"]
+    told = json.loads(write_answer(["x" * 40, Finished()], streams=False, estimate=lambda: 12))["usage"]
     assert (told["input_tokens"], told["output_tokens"]) == (12, 10)
 
 
@@ -194,25 +202,25 @@ def test_tokens_that_nobody_reports_are_estimated() -> None:
     ],
 )
 def test_the_end_of_a_turn_has_its_reason(end: Item, reason: str) -> None:
-    told = json.loads(written(["Hi", end], streams=False))
+    told = json.loads(write_answer(["Hi", end], streams=False))
     assert (told["stop_reason"], told["stop_sequence"]) == (reason, getattr(end, "stop_sequence", None))
 
 
 def test_a_refusal_is_told_in_words_and_why() -> None:
-    told = json.loads(written([RefusalDelta("I will "), RefusalDelta("not."), Finished()], streams=False))
+    told = json.loads(write_answer([RefusalDelta("I will "), RefusalDelta("not."), Finished()], streams=False))
     assert told["content"] == [{"type": "text", "text": "I will not."}]
     assert told["stop_details"] == {"type": "refusal", "category": None, "explanation": "I will not."}
 
 
 def test_a_question_to_a_person_is_a_text_of_its_own() -> None:
     asked = Paused((PendingCall("a", "rm", "{}", "approval"),))
-    told = json.loads(written(["I clean up.", asked], streams=False))
+    told = json.loads(write_answer(["I clean up.", asked], streams=False))
     assert told["content"][1]["text"] == "May I run rm with {}? Answer yes, no or always."
 
 
 def test_sources_are_citations_of_the_open_text_and_files_are_words() -> None:
     items: list[Item] = ["It is.", Citation("https://a.example", "A", 0, 6), MediaDelta(b"x", "image/png"), Finished()]
-    text, file = json.loads(written(items, streams=False))["content"]
+    text, file = json.loads(write_answer(items, streams=False))["content"]
     assert text["citations"][0]["url"] == "https://a.example"
     assert "image/png" in file["text"]
 
@@ -227,15 +235,17 @@ def test_thinking_is_signed_with_what_only_the_same_model_gets_back() -> None:
         "Done.",
         Finished(),
     ]
-    first, second, redacted, text = folded(streamed(written(items, streams=True, thinking="shown")))["content"]
+    first, second, redacted, text = fold_stream(parse_stream(write_answer(items, streams=True, thinking="shown")))[
+        "content"
+    ]
     assert open_seal("agent", first["signature"]) == "proof"
     assert open_seal("other", first["signature"]) is None
     assert (second["thinking"], open_seal("agent", second["signature"])) == ("Second.", None)
     assert open_seal("agent", redacted["data"]) == "secret"
     assert text["text"] == "Done."
-    omitted = json.loads(written(items, streams=False, thinking="signed"))["content"]
+    omitted = json.loads(write_answer(items, streams=False, thinking="signed"))["content"]
     assert [block.get("thinking") for block in omitted] == ["", "", None, None]
-    assert [block["type"] for block in json.loads(written(items, streams=False))["content"]] == ["text"]
+    assert [block["type"] for block in json.loads(write_answer(items, streams=False))["content"]] == ["text"]
 
 
 @settings(max_examples=30)

@@ -41,7 +41,7 @@ Script = list[AgentEvent | str]
 
 
 @st.composite
-def calls(draw: st.DrawFn) -> list[Script]:
+def call_scripts(draw: st.DrawFn) -> list[Script]:
     """The events of each of the agent's calls: deltas, then a final event with or without arguments, or none."""
     scripts: list[Script] = []
     for number in range(draw(st.integers(1, 4))):
@@ -56,16 +56,16 @@ def calls(draw: st.DrawFn) -> list[Script]:
 
 
 @st.composite
-def interleaved(draw: st.DrawFn) -> Script:
+def interleaved_scripts(draw: st.DrawFn) -> Script:
     """The calls' events in any interleaving that keeps the order within each call."""
-    waiting = [list(script) for script in draw(calls())]
+    waiting = [list(script) for script in draw(call_scripts())]
     said: Script = []
     while any(waiting):
         said.append(draw(st.sampled_from([script for script in waiting if script])).pop(0))
     return said
 
 
-def shown(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
+def show_items(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
     """Return the items that a chat turn shows, per event."""
     enforcer = EventContract(strategies.asked(ALL, sampling or Sampling()), counts_tokens=False)
     view = Presentation("hidden", call_order=CallOrder(100_000))
@@ -73,7 +73,7 @@ def shown(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
     return [view.show(items) for items in fed]
 
 
-def written(choices: list[list[list[Item]]]) -> list[Any]:
+def write_chunks(choices: list[list[list[Item]]]) -> list[Any]:
     """Return the chunks of all choices, alternating item by item."""
     streams = [ChatStream(FORM, index) for index in range(len(choices))]
     pieces = [stream.begin() for stream in streams]
@@ -82,18 +82,18 @@ def written(choices: list[list[list[Item]]]) -> list[Any]:
     return sse_events(b"".join(pieces))
 
 
-def accumulated(chunks: list[Any]) -> tuple[ChatCompletionStreamState[Any], list[Any]]:
+def accumulate(chunks: list[Any]) -> tuple[ChatCompletionStreamState[Any], list[Any]]:
     """Return the SDK's state after these chunks, and the events that it emitted."""
     state: ChatCompletionStreamState[Any] = ChatCompletionStreamState(input_tools=STRICT)
     return state, [event for chunk in chunks for event in state.handle_chunk(ChatCompletionChunk.model_validate(chunk))]
 
 
 @requirement("chat.calls.in_turn")
-@given(st.lists(interleaved(), min_size=1, max_size=3))
+@given(st.lists(interleaved_scripts(), min_size=1, max_size=3))
 def test_the_sdk_gets_every_call_whole_and_once_however_they_are_interleaved(turns: list[Script]) -> None:
-    choices = [shown(said) for said in turns]
-    chunks = written(choices)
-    state, events = accumulated(chunks)
+    choices = [show_items(said) for said in turns]
+    chunks = write_chunks(choices)
+    state, events = accumulate(chunks)
     expected: list[list[Any]] = []
     for batches in choices:
         reducer = Reducer()
@@ -106,11 +106,11 @@ def test_the_sdk_gets_every_call_whole_and_once_however_they_are_interleaved(tur
     assert all(event.parsed_arguments == json.loads(event.arguments) for event in done)
 
 
-@given(interleaved(), st.integers(1, 3))
+@given(interleaved_scripts(), st.integers(1, 3))
 def test_a_call_is_written_whole_before_the_next_one_begins(said: Script, limit: int) -> None:
     for sampling in (None, Sampling(max_tokens=limit)):
         open_call: list[str] = []
-        for item in [item for items in shown(said, sampling) for item in items]:
+        for item in [item for items in show_items(said, sampling) for item in items]:
             if isinstance(item, ToolCallStarted):
                 assert not open_call
                 open_call.append(item.call_id)
@@ -135,14 +135,14 @@ def test_what_comes_first_is_not_held_up_and_what_waited_follows_at_once() -> No
 @requirement("chat.calls.in_turn")
 def test_a_turn_that_is_cut_off_leaves_one_call_unfinished_at_most() -> None:
     begun: Script = [ToolCallStarted("1", "find"), ToolCallStarted("2", "find"), ToolCallDelta("2", "{}")]
-    items = [item for batch in shown([*begun, "12345"], Sampling(max_tokens=1)) for item in batch]
+    items = [item for batch in show_items([*begun, "12345"], Sampling(max_tokens=1)) for item in batch]
     assert items == [ToolCallStarted("1", "find", "client"), TextDelta("1234"), Finished("length")]
     reducer = Reducer()
     reducer.feed(items)
     plain = strict_json(FORM.whole_response([reducer.message()]))
     assert [call["id"] for call in plain["choices"][0]["message"]["tool_calls"]] == ["1"]
     with pytest.raises(openai.LengthFinishReasonError):
-        accumulated(written([[items]]))
+        accumulate(write_chunks([[items]]))
 
 
 def test_what_waits_is_bounded() -> None:

@@ -42,17 +42,17 @@ conversations = st.lists(st.lists(texts, min_size=1, max_size=3) | rounds(), min
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def find_paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Return every path in a value."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *[place for key, part in inner for place in places(part, (*path, key))]]
+    return [path, *[place for key, part in inner for place in find_paths(part, (*path, key))]]
 
 
 @st.composite
-def nearly_plain(draw: st.DrawFn) -> Any:
+def nearly_plain_messages(draw: st.DrawFn) -> Any:
     """A conversation with one value changed, removed or added."""
     messages: Any = {"messages": copy.deepcopy(draw(conversations))}
-    *path, last = draw(st.sampled_from([place for place in places(messages) if place]))
+    *path, last = draw(st.sampled_from([place for place in find_paths(messages) if place]))
     parent = messages
     for step in path:
         parent = parent[step]
@@ -70,7 +70,7 @@ def nearly_plain(draw: st.DrawFn) -> Any:
     return messages.get("messages")
 
 
-def modelled(raw: Json) -> Any:
+def validate_fully(raw: Json) -> Any:
     """Return the outcome of full validation."""
     try:
         return parse_messages(validate(ChatCompletionRequest, raw).messages)
@@ -78,7 +78,7 @@ def modelled(raw: Json) -> Any:
         return error.message, error.param, error.code
 
 
-def parsed(raw: Json) -> AgentRequest | tuple[str, str | None, str | None]:
+def parse_or_error(raw: Json) -> AgentRequest | tuple[str, str | None, str | None]:
     try:
         return parse_chat(json.dumps(raw).encode()).request
     except InvalidRequest as error:
@@ -88,21 +88,21 @@ def parsed(raw: Json) -> AgentRequest | tuple[str, str | None, str | None]:
 @given(conversations)
 def test_plain_messages_are_typed_as_they_would_be_if_they_were_validated(messages: list[Json]) -> None:
     raw = {"model": "agent", "messages": messages}
-    request = parsed(raw)
+    request = parse_or_error(raw)
     assert isinstance(request, AgentRequest)
     assert request.plain is (messages[-1]["role"] != "tool")
     prompt = request.prompt  # read before `messages` is typed
-    assert request.messages == modelled(raw)
-    again = parsed(raw)
+    assert request.messages == validate_fully(raw)
+    again = parse_or_error(raw)
     assert isinstance(again, AgentRequest)
     assert len(again.messages) == len(messages)
     assert again.prompt == prompt
 
 
-@given(nearly_plain())
+@given(nearly_plain_messages())
 def test_what_is_not_quite_plain_gets_the_answer_that_it_gets_without_looking_for_plain_ones(messages: Any) -> None:
     raw = {"model": "agent", "messages": messages}
-    request, wanted = parsed(raw), modelled(raw)
+    request, wanted = parse_or_error(raw), validate_fully(raw)
     if isinstance(request, AgentRequest):
         assert request.messages == wanted
         if request.plain:
@@ -115,7 +115,7 @@ def test_what_is_not_quite_plain_gets_the_answer_that_it_gets_without_looking_fo
 @given(conversations, json_values)
 def test_another_field_that_is_wrong_is_told_as_ever(messages: list[Json], value: Any) -> None:
     raw = {"model": "agent", "messages": messages, "temperature": value}
-    request, wanted = parsed(raw), modelled(raw)
+    request, wanted = parse_or_error(raw), validate_fully(raw)
     assert (request.messages if isinstance(request, AgentRequest) else request) == wanted
 
 

@@ -44,7 +44,7 @@ CUSTOM = frozenset(["write_code"])
 ALL = ToolChoice(frozenset(["get_weather", "find", "write_code"]))
 
 
-def turn(said: list[AgentEvent | str]) -> list[Item]:
+def run_contract(said: list[AgentEvent | str]) -> list[Item]:
     """Return the items that a turn passes on: contract order, one terminal event; violations are dropped."""
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
@@ -57,12 +57,12 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     return [*out, *enforcer.end()]
 
 
-turns = st.lists(strategies.items, max_size=15).map(turn)
+turns = st.lists(strategies.items, max_size=15).map(run_contract)
 batched_turns = st.tuples(turns, strategies.cuts).map(lambda pair: strategies.split(*pair))
 answers = st.lists(batched_turns, min_size=1, max_size=3)
 
 
-def folded(batches: list[list[Item]], view: Presentation) -> FinalMessage:
+def fold_shown(batches: list[list[Item]], view: Presentation) -> FinalMessage:
     reducer = Reducer()
     for batch in batches:
         reducer.feed(view.show(batch))
@@ -76,7 +76,7 @@ def usage_of(messages: list[FinalMessage]) -> Usage:
     return usage
 
 
-def interleaved(answer: list[list[list[Item]]]) -> list[tuple[int, list[Item]]]:
+def interleave(answer: list[list[list[Item]]]) -> list[tuple[int, list[Item]]]:
     longest = max(map(len, answer))
     return [(index, batches[n]) for n in range(longest) for index, batches in enumerate(answer) if n < len(batches)]
 
@@ -91,11 +91,11 @@ def test_a_chat_stream_adds_up_to_the_plain_answer(
     answer: list[list[list[Item]]], visibility: Visibility, include_usage: bool
 ) -> None:
     form = ChatForm("chatcmpl-1", 1_700_000_000, 'mo"del\ud800', CUSTOM, include_usage)
-    messages = [folded([[*chain(*batches)]], Presentation(visibility)) for batches in answer]
+    messages = [fold_shown([[*chain(*batches)]], Presentation(visibility)) for batches in answer]
     plain = strict_json(form.whole_response(messages))
 
     views, streams = [Presentation(visibility) for _ in answer], [ChatStream(form, i) for i in range(len(answer))]
-    written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
+    written = [streams[index].feed(views[index].show(batch)) for index, batch in interleave(answer)]
     for piece in written:
         sse_events(piece)  # every write holds whole events only
     choices, usage = chat_messages(b"".join(written) + form.stream_end(usage_of(messages)))
@@ -111,12 +111,12 @@ def test_a_completion_stream_adds_up_to_the_plain_answer(
 ) -> None:
     echoes = tuple(["echoed\ud800 " if echo else "" for _ in answer])
     form = CompletionForm("cmpl-1", 1_700_000_000, "model", include_usage, echoes)
-    messages = [folded([[*chain(*batches)]], Presentation("hidden", refusal_as_text=True)) for batches in answer]
+    messages = [fold_shown([[*chain(*batches)]], Presentation("hidden", refusal_as_text=True)) for batches in answer]
     plain = strict_json(form.whole_response(messages))
 
     views = [Presentation("hidden", refusal_as_text=True) for _ in answer]
     streams = [CompletionStream(form, index) for index in range(len(answer))]
-    written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
+    written = [streams[index].feed(views[index].show(batch)) for index, batch in interleave(answer)]
     for piece in written:
         sse_events(piece)
     choices, usage = completion_choices(b"".join(written) + form.stream_end(usage_of(messages)))
@@ -136,7 +136,7 @@ def test_how_a_turn_is_split_into_batches_changes_nothing(
         return b"".join([writer.feed(view.show(batch)) for batch in strategies.split(items, where)])
 
     assert stream(cuts) == stream(other)
-    assert folded(strategies.split(items, cuts), Presentation(visibility)) == folded(
+    assert fold_shown(strategies.split(items, cuts), Presentation(visibility)) == fold_shown(
         strategies.split(items, other), Presentation(visibility)
     )
 

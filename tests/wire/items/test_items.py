@@ -59,13 +59,13 @@ def sdk_kinds() -> list[TypeAdapter[Any]]:
     return [TypeAdapter(kind) for kind in (ResponseItem, ResponseInputItem, ConversationItem)]
 
 
-def ids() -> Callable[[str], str]:
+def new_ids() -> Callable[[str], str]:
     numbers = itertools.count(1)
     return lambda prefix: f"{prefix}{next(numbers)}"
 
 
-def written(conversation: Sequence[Message]) -> list[Item]:
-    new_id = ids()
+def to_items(conversation: Sequence[Message]) -> list[Item]:
+    new_id = new_ids()
     custom = {
         call.call_id
         for message in conversation
@@ -79,12 +79,12 @@ def written(conversation: Sequence[Message]) -> list[Item]:
 @given(messages, st.booleans())
 def test_a_message_comes_back_from_its_items_as_it_was(message: Message, custom: bool) -> None:
     call_ids = [message.call_id] if custom and isinstance(message, ToolMessage) else []
-    assert parse_items(items_of(message, ids(), call_ids)) == (message,)
+    assert parse_items(items_of(message, new_ids(), call_ids)) == (message,)
 
 
 @given(messages)
 def test_every_item_is_what_the_sdk_and_its_conversations_expect(message: Message) -> None:
-    for item in items_of(message, ids()):
+    for item in items_of(message, new_ids()):
         if any(part.get("type") == "input_audio" for part in item.get("content", ())):
             continue  # the Responses API has no speech; chat conversations do
         for kind in sdk_kinds():
@@ -94,7 +94,7 @@ def test_every_item_is_what_the_sdk_and_its_conversations_expect(message: Messag
 
 
 def test_the_sdk_would_notice_what_is_missing() -> None:
-    (item,) = items_of(AssistantMessage((TextPart("hi"),)), ids())
+    (item,) = items_of(AssistantMessage((TextPart("hi"),)), new_ids())
     del item["content"][0]["annotations"]
     with pytest.raises(ValidationError):
         sdk_kinds()[0].validate_python(item, strict=True)
@@ -119,12 +119,12 @@ def conversations(draw: st.DrawFn) -> list[Message]:
 
 @given(conversations())
 def test_a_conversation_comes_back_from_its_items_as_it_was(conversation: list[Message]) -> None:
-    assert parse_items(written(conversation)) == tuple(conversation)
+    assert parse_items(to_items(conversation)) == tuple(conversation)
 
 
 @given(conversations())
 def test_chat_reads_the_same_conversation(conversation: list[Message]) -> None:
-    assert chat_messages_of(written(conversation)) == [chat_message(message) for message in conversation]
+    assert chat_messages_of(to_items(conversation)) == [chat_message(message) for message in conversation]
 
 
 def test_a_call_that_may_be_answered_later_stays_where_it_was_and_so_does_its_result() -> None:
@@ -136,8 +136,8 @@ def test_a_call_that_may_be_answered_later_stays_where_it_was_and_so_does_its_re
         UserMessage((TextPart("and?"),)),
         ToolMessage("1", "found", "find"),
     ]
-    assert parse_items(written(conversation)) == tuple(conversation)
-    assert chat_messages_of(written(conversation))[1]["tool_calls"][0]["async"] is True
+    assert parse_items(to_items(conversation)) == tuple(conversation)
+    assert chat_messages_of(to_items(conversation))[1]["tool_calls"][0]["async"] is True
 
 
 def call(call_id: str, name: str = "find") -> Item:
@@ -152,11 +152,11 @@ def message(text: str, role: str = "assistant") -> Item:
     return {"type": "message", "role": role, "content": [{"type": "output_text", "text": text}]}
 
 
-def thought(*paragraphs: str) -> Item:
+def reasoning_item(*paragraphs: str) -> Item:
     return {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in paragraphs]}
 
 
-def spoken(text: str) -> tuple[TextPart]:
+def text_parts(text: str) -> tuple[TextPart]:
     return (TextPart(text),)
 
 
@@ -167,15 +167,15 @@ CALLS = [ToolCall(call_id, "find", "{}") for call_id in "123"]
 @pytest.mark.parametrize(
     ("items", "expected"),
     [
-        ([message("a"), call("1"), result("1")], [AssistantMessage(spoken("a"), (CALLS[0],)), FOUND[0]]),
-        ([call("1"), message("a"), result("1")], [AssistantMessage(spoken("a"), (CALLS[0],)), FOUND[0]]),
+        ([message("a"), call("1"), result("1")], [AssistantMessage(text_parts("a"), (CALLS[0],)), FOUND[0]]),
+        ([call("1"), message("a"), result("1")], [AssistantMessage(text_parts("a"), (CALLS[0],)), FOUND[0]]),
         ([call("1"), call("2"), result("2"), result("1")], [AssistantMessage((), (*CALLS[:2],)), FOUND[1], FOUND[0]]),
         (
             [call("1"), result("1"), call("2"), result("2")],
             [AssistantMessage((), (CALLS[0],)), FOUND[0], AssistantMessage((), (CALLS[1],)), FOUND[1]],
         ),
         (
-            [thought("x"), call("1"), thought("y"), call("2"), result("1"), result("2")],
+            [reasoning_item("x"), call("1"), reasoning_item("y"), call("2"), result("1"), result("2")],
             [AssistantMessage((), (*CALLS[:2],), "x\n\ny"), *FOUND[:2]],
         ),
         (
@@ -187,21 +187,21 @@ CALLS = [ToolCall(call_id, "find", "{}") for call_id in "123"]
                 FOUND[1],
             ],
         ),
-        ([message("a"), message("b")], [AssistantMessage(spoken("a")), AssistantMessage(spoken("b"))]),
+        ([message("a"), message("b")], [AssistantMessage(text_parts("a")), AssistantMessage(text_parts("b"))]),
         (
-            [thought("x"), message("a"), thought("y"), message("b")],
-            [AssistantMessage(spoken("a"), (), "x"), AssistantMessage(spoken("b"), (), "y")],
+            [reasoning_item("x"), message("a"), reasoning_item("y"), message("b")],
+            [AssistantMessage(text_parts("a"), (), "x"), AssistantMessage(text_parts("b"), (), "y")],
         ),
-        ([thought("x", "y")], [AssistantMessage((), (), "x\n\ny")]),
-        ([thought()], [AssistantMessage()]),
+        ([reasoning_item("x", "y")], [AssistantMessage((), (), "x\n\ny")]),
+        ([reasoning_item()], [AssistantMessage()]),
         (
             [call("1"), message("stop", "user"), result("1")],
-            [AssistantMessage((), (CALLS[0],)), FOUND[0], UserMessage(spoken("stop"))],
+            [AssistantMessage((), (CALLS[0],)), FOUND[0], UserMessage(text_parts("stop"))],
         ),
         ([result("1")], [ToolMessage("1", "found", "")]),
-        ([{**call("1"), "status": "incomplete"}, message("a")], [AssistantMessage(spoken("a"))]),
+        ([{**call("1"), "status": "incomplete"}, message("a")], [AssistantMessage(text_parts("a"))]),
         ([{"role": "assistant", "content": ""}], [AssistantMessage()]),
-        ([{"role": "user", "content": "hi", "type": None}], [UserMessage(spoken("hi"))]),
+        ([{"role": "user", "content": "hi", "type": None}], [UserMessage(text_parts("hi"))]),
         ([{"type": "web_search_call", "id": "ws_1"}, {"type": "acme:x"}, {}, {"type": "mcp_call"}], []),
     ],
 )
@@ -250,19 +250,21 @@ def test_a_compaction_stands_for_what_was_said_before_the_users_last_word() -> N
         message("first", "user"),
         message("answer"),
         message("second", "user"),
-        compaction_item("They greeted.", ids()),
+        compaction_item("They greeted.", new_ids()),
         message("well"),
     ]
     assert parse_items(items) == (
         SystemMessage("be kind"),
-        AssistantMessage(spoken(SUMMARY + "They greeted.")),
-        UserMessage(spoken("second")),
-        AssistantMessage(spoken("well")),
+        AssistantMessage(text_parts(SUMMARY + "They greeted.")),
+        UserMessage(text_parts("second")),
+        AssistantMessage(text_parts("well")),
     )
 
 
 def test_a_compaction_alone_carries_the_summary() -> None:
-    assert parse_items([compaction_item("\ud83d once", ids())]) == (AssistantMessage(spoken(SUMMARY + "\ud83d once")),)
+    assert parse_items([compaction_item("\ud83d once", new_ids())]) == (
+        AssistantMessage(text_parts(SUMMARY + "\ud83d once")),
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_a_compaction_alone_carries_the_summary() -> None:
 )
 def test_a_compaction_of_another_server_is_left_out(content: Any) -> None:
     items = [message("hi", "user"), {"type": "compaction", "encrypted_content": content}]
-    assert parse_items(items) == (UserMessage(spoken("hi")),)
+    assert parse_items(items) == (UserMessage(text_parts("hi")),)
 
 
 def test_a_compaction_made_to_hurt_is_left_out() -> None:
@@ -291,17 +293,17 @@ FIELDS: dict[str, list[Any]] = {
 NAMES = "content summary output arguments input text refusal image_url detail input_audio file_id data name id"
 
 
-def arbitrary(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Item]:
+def arbitrary_items(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Item]:
     """Objects with fields of items and parts, whose values are valid, invalid, or drawn from `inner`."""
     likely = {key: st.sampled_from(FIELDS.get(key, ["x", None])) | inner for key in [*FIELDS, *NAMES.split()]}
     return st.fixed_dictionaries({}, optional=likely)
 
 
-parts = st.lists(arbitrary(json_values), max_size=2)
+parts = st.lists(arbitrary_items(json_values), max_size=2)
 
 
-@given(st.lists(arbitrary(parts), max_size=4))
+@given(st.lists(arbitrary_items(parts), max_size=4))
 def test_nothing_that_is_stored_makes_reading_fail(items: list[Item]) -> None:
     for message in parse_items(items):
-        assert parse_items(items_of(message, ids())) == (message,)
+        assert parse_items(items_of(message, new_ids())) == (message,)
     chat_messages_of(items)

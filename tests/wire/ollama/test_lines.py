@@ -60,25 +60,27 @@ FORMS: Any = st.fixed_dictionaries(
 )
 
 
-def writer(*, streams: bool, model: str = "agent", **form: Any) -> LineWriter:
+def new_writer(*, streams: bool, model: str = "agent", **form: Any) -> LineWriter:
     return LineWriter(
         LineForm(model=model, created_at="2026-01-01T00:00:00Z", streams=streams, **form),
         lambda paused: [approval_question(call) for call in paused.pending if call.waits_for == "approval"],
     )
 
 
-def told(items: list[Item], usage: Usage | None = None, *, streams: bool = False, **form: Any) -> list[dict[str, Any]]:
+def answer_lines(
+    items: list[Item], usage: Usage | None = None, *, streams: bool = False, **form: Any
+) -> list[dict[str, Any]]:
     """Return the lines of a response."""
-    made = writer(streams=streams, **form)
-    return lines(made.feed(items) + made.end(usage or Usage(), Durations(9, 4)))
+    made = new_writer(streams=streams, **form)
+    return parse_lines(made.feed(items) + made.end(usage or Usage(), Durations(9, 4)))
 
 
-def lines(data: bytes) -> list[dict[str, Any]]:
+def parse_lines(data: bytes) -> list[dict[str, Any]]:
     assert data.endswith(b"\n") or not data
     return [json.loads(line) for line in data.splitlines()]
 
 
-def folded(found: list[dict[str, Any]], *, chat: bool) -> dict[str, Any]:
+def fold_lines(found: list[dict[str, Any]], *, chat: bool) -> dict[str, Any]:
     """Fold the lines into an answer, as a third-party client would."""
     parts = [line["message"] if chat else line for line in found]
     said = {"text": "".join([part["content" if chat else "response"] for part in parts])}
@@ -107,34 +109,34 @@ def test_the_plain_answer_is_the_fold_of_the_lines_and_both_have_ollamas_types(
     for item in items:
         if isinstance(item, UsageReported):
             usage.add(item)
-    made = writer(streams=True, **form)
+    made = new_writer(streams=True, **form)
     places = sorted({0, *[cut for cut in cuts if cut < len(items)], len(items)})
     data = b"".join([made.feed(items[a:b]) for a, b in pairwise(places)])
-    found = lines(data + made.end(usage, Durations(9, 4)))
+    found = parse_lines(data + made.end(usage, Durations(9, 4)))
     model: Any = ollama.ChatResponse if form["chat"] else ollama.GenerateResponse
     for line in found:
         model.model_validate(line, strict=True)
     assert [line["done"] for line in found] == [*[False] * (len(found) - 1), True]
     assert {(line["model"], line["created_at"]) for line in found} == {(form["model"], "2026-01-01T00:00:00Z")}
-    (plain,) = told(items, usage, **form)
+    (plain,) = answer_lines(items, usage, **form)
     model.model_validate(plain, strict=True)
-    assert folded(found, chat=form["chat"]) == folded([plain], chat=form["chat"])
+    assert fold_lines(found, chat=form["chat"]) == fold_lines([plain], chat=form["chat"])
 
 
 @requirement("ollama.lines")
 @pytest.mark.parametrize("chat", [True, False])
 def test_what_fills_a_silence_is_a_line_that_adds_nothing(chat: bool) -> None:
     form = LineForm(model="agent", created_at="2026-01-01T00:00:00Z", streams=True, chat=chat)
-    (line,) = lines(form.keep_alive)
-    assert folded([line], chat=chat)["text"] == ""
+    (line,) = parse_lines(form.keep_alive)
+    assert fold_lines([line], chat=chat)["text"] == ""
     assert line["done"] is False
 
 
 @requirement("ollama.once")
 def test_calls_are_whole_and_come_at_the_end_in_the_order_in_which_they_began() -> None:
-    made = writer(streams=True)
-    assert "tool_calls" not in json.dumps(lines(made.feed(["Let me look.", *CALLED])))
-    called, last = lines(made.feed([Finished()]) + made.end(Usage(), Durations()))
+    made = new_writer(streams=True)
+    assert "tool_calls" not in json.dumps(parse_lines(made.feed(["Let me look.", *CALLED])))
+    called, last = parse_lines(made.feed([Finished()]) + made.end(Usage(), Durations()))
     assert called["message"]["tool_calls"] == [
         {"id": "c", "function": {"index": 0, "name": "find", "arguments": {"q": "x"}}},
         {"id": "d", "function": {"index": 1, "name": "find", "arguments": {}}},
@@ -145,34 +147,37 @@ def test_calls_are_whole_and_come_at_the_end_in_the_order_in_which_they_began() 
 @requirement("ollama.lines")
 def test_own_tools_are_thoughts_or_lines_of_text_or_nothing_and_never_calls() -> None:
     items: list[Item] = ["Look: ", *OWN, "Found.", Finished()]
-    (thought,) = told(items)
+    (thought,) = answer_lines(items)
     assert thought["message"] == {
         "role": "assistant",
         "content": "Look: Found.",
         "thinking": "Running look …\nlook done\n",
     }
-    assert told(items, thinking=False) == told(items, own_tools="hidden")
-    assert told(items, own_tools="text")[0]["message"]["content"] == "Look: [⚙ Running look …]\n[⚙ look done]\nFound."
+    assert answer_lines(items, thinking=False) == answer_lines(items, own_tools="hidden")
+    assert (
+        answer_lines(items, own_tools="text")[0]["message"]["content"]
+        == "Look: [⚙ Running look …]\n[⚙ look done]\nFound."
+    )
 
 
 @requirement("ollama.lines")
 def test_the_end_tells_tokens_and_times_and_why() -> None:
     usage = Usage()
     usage.add(UsageReported(100, 20))
-    (counted,) = told(["Hi", Finished("length")], usage)
+    (counted,) = answer_lines(["Hi", Finished("length")], usage)
     assert (counted["prompt_eval_count"], counted["eval_count"], counted["done_reason"]) == (100, 20, "length")
     assert [counted[f"{name}_duration"] for name in ("total", "load", "prompt_eval", "eval")] == [9, 0, 4, 5]
-    (guessed,) = told(["x" * 40, Finished()], estimate=lambda: 12)
+    (guessed,) = answer_lines(["x" * 40, Finished()], estimate=lambda: 12)
     assert (guessed["prompt_eval_count"], guessed["eval_count"]) == (12, 10)
 
 
 def test_what_has_no_place_is_said_in_words() -> None:
     asked = Paused((PendingCall("a", "rm", "{}", "approval"),))
-    (question,) = told(["I clean up.", asked])
+    (question,) = answer_lines(["I clean up.", asked])
     assert question["message"]["content"].endswith("May I run rm with {}? Answer yes, no or always.")
-    (refused,) = told([RefusalDelta("I will not."), Finished("content_filter")])
+    (refused,) = answer_lines([RefusalDelta("I will not."), Finished("content_filter")])
     assert (refused["message"]["content"], refused["done_reason"]) == ("I will not.", "stop")
-    (file,) = told([MediaDelta(b"x", "image/png"), MediaDelta(b"x", "audio/wav", "Spoken."), Finished()])
+    (file,) = answer_lines([MediaDelta(b"x", "image/png"), MediaDelta(b"x", "audio/wav", "Spoken."), Finished()])
     assert "image/png" in file["message"]["content"]
     assert file["message"]["content"].endswith("Spoken.")
 
@@ -180,9 +185,9 @@ def test_what_has_no_place_is_said_in_words() -> None:
 def test_probabilities_of_tokens_are_told_as_ollama_tells_them() -> None:
     token = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105]}
     item = TextDelta("Hi", [{**token, "top_logprobs": [{**token, "logprob": -0.7}]}])
-    (plain,) = told([ReasoningDelta("Hm"), item, Finished()])
+    (plain,) = answer_lines([ReasoningDelta("Hm"), item, Finished()])
     assert plain["logprobs"] == [{"token": "Hi", "logprob": -0.5, "top_logprobs": [{"token": "Hi", "logprob": -0.7}]}]
-    assert told([item, Finished()], streams=True)[0]["logprobs"] == plain["logprobs"]
+    assert answer_lines([item, Finished()], streams=True)[0]["logprobs"] == plain["logprobs"]
 
 
 @requirement("ollama.lines")
@@ -190,7 +195,7 @@ def test_probabilities_of_tokens_are_told_as_ollama_tells_them() -> None:
 def test_an_error_is_a_text_in_an_answer_and_in_a_line(error: Any) -> None:
     form = OllamaErrors()
     assert json.loads(form.body(error, "req_1"))["error"] == "It broke."
-    (line,) = lines(form.frame(error, "req_1"))
+    (line,) = parse_lines(form.frame(error, "req_1"))
     # The text is repeated for Open WebUI, which ignores an error at the end of a stream.
     assert line.pop("message") == {"role": "assistant", "content": "\n\nIt broke."}
     assert line == json.loads(form.body(error, "req_1"))

@@ -31,25 +31,25 @@ RESULT: Item = {"type": "function_call_output", "call_id": "call_1", "output": "
 AGAIN: Item = {"role": "user", "content": "again"}
 
 
-def parsed(*items: Item, **fields: Any) -> ParsedResponse:
+def parse_request(*items: Item, **fields: Any) -> ParsedResponse:
     numbers = itertools.count(1)
     body = {"model": "agent", "input": [*items], **fields}
     return parse_response(json.dumps(body).encode(), Caller(), lambda prefix: f"{prefix}{next(numbers)}")
 
 
-def stateless(*items: Item, **fields: Any) -> ParsedResponse:
-    return with_context(parsed(*items, **fields), [])
+def parse_stateless(*items: Item, **fields: Any) -> ParsedResponse:
+    return with_context(parse_request(*items, **fields), [])
 
 
-def after(context: list[Item], *items: Item, **fields: Any) -> ParsedResponse:
-    return with_context(parsed(*items, previous_response_id="resp_1", **fields), context)
+def parse_after(context: list[Item], *items: Item, **fields: Any) -> ParsedResponse:
+    return with_context(parse_request(*items, previous_response_id="resp_1", **fields), context)
 
 
-def offered(request: ParsedResponse) -> list[str]:
+def offered_names(request: ParsedResponse) -> list[str]:
     return [tool.name for tool in request.request.tools]
 
 
-def results(request: ParsedResponse) -> dict[str, str]:
+def result_texts(request: ParsedResponse) -> dict[str, str]:
     resume = request.request.resume
     return {} if resume is None else {call_id: result.text for call_id, result in resume.results.items()}
 
@@ -59,8 +59,8 @@ def results(request: ParsedResponse) -> dict[str, str]:
 
 @requirement("responses.more_tools")
 def test_tools_that_an_item_brings_are_offered_like_those_of_the_request() -> None:
-    request = stateless(MORE, USER, tools=[FIND])
-    assert offered(request) == ["find", "functions__run", "functions__wait"]
+    request = parse_stateless(MORE, USER, tools=[FIND])
+    assert offered_names(request) == ["find", "functions__run", "functions__wait"]
     assert request.tools.custom == {"functions__run"}
     assert request.tools.namespaces["functions__run"] == ("functions", "run")
     assert request.request.extra["hosted_tools"] == [{"type": "web_search"}]
@@ -70,10 +70,10 @@ def test_tools_that_an_item_brings_are_offered_like_those_of_the_request() -> No
 
 @requirement("responses.more_tools")
 def test_tools_stay_on_offer_in_what_continues_the_conversation() -> None:
-    request = after([MORE, USER], AGAIN, tool_choice={"type": "custom", "name": "run"})
-    assert offered(request) == ["functions__run"]
+    request = parse_after([MORE, USER], AGAIN, tool_choice={"type": "custom", "name": "run"})
+    assert offered_names(request) == ["functions__run"]
     assert request.request.tool_choice.required
-    assert after([MORE, USER], AGAIN, tool_choice="required").request.tool_choice.names == {
+    assert parse_after([MORE, USER], AGAIN, tool_choice="required").request.tool_choice.names == {
         "functions__run",
         "functions__wait",
     }
@@ -83,14 +83,14 @@ def test_tools_stay_on_offer_in_what_continues_the_conversation() -> None:
 def test_tools_that_the_clients_own_search_has_found_are_offered() -> None:
     search = {"type": "tool_search_call", "call_id": "ts_1", "execution": "client", "arguments": {"query": "find"}}
     found = {"type": "tool_search_output", "call_id": "ts_1", "execution": "client", "tools": [FIND]}
-    assert offered(stateless(USER, search, found)) == ["find"]
+    assert offered_names(parse_stateless(USER, search, found)) == ["find"]
 
 
 @requirement("responses.more_tools")
 def test_a_tool_that_is_offered_again_is_the_later_one() -> None:
     newer = {**MORE, "id": None, "tools": [{**RUN, "name": "find"}]}
-    request = after([{**MORE, "tools": [FIND]}, USER], {**MORE, "id": None}, newer, AGAIN, tools=[FIND])
-    assert offered(request) == ["functions__run", "functions__wait", "find"]
+    request = parse_after([{**MORE, "tools": [FIND]}, USER], {**MORE, "id": None}, newer, AGAIN, tools=[FIND])
+    assert offered_names(request) == ["functions__run", "functions__wait", "find"]
     assert request.tools.custom == {"functions__run", "find"}
 
 
@@ -106,18 +106,18 @@ def test_a_tool_that_is_offered_again_is_the_later_one() -> None:
 )
 def test_tools_of_an_item_are_refused_where_those_of_the_request_are(tools: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        stateless({**MORE, "tools": tools}, USER)
+        parse_stateless({**MORE, "tools": tools}, USER)
     assert (refused.value.param or "").startswith(param)
 
 
 def test_a_choice_of_a_tool_that_nothing_brings_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refused:
-        after([USER], AGAIN, tool_choice={"type": "function", "name": "find"})
+        parse_after([USER], AGAIN, tool_choice={"type": "function", "name": "find"})
     assert refused.value.param == "tool_choice.name"
 
 
 def test_what_was_stored_without_being_checked_brings_nothing() -> None:
-    assert offered(after([{**MORE, "tools": "all"}, {**MORE, "tools": [FIND, FIND]}, USER], AGAIN)) == []
+    assert offered_names(parse_after([{**MORE, "tools": "all"}, {**MORE, "tools": [FIND, FIND]}, USER], AGAIN)) == []
 
 
 # Prewarming
@@ -128,7 +128,7 @@ def test_what_was_stored_without_being_checked_brings_nothing() -> None:
     "fields", [{"generate": False}, {"prompt_cache_options": {"prewarm": True}}, {"generate": False, "input": None}]
 )
 def test_a_client_may_warm_up_with_nothing_to_say(fields: Item) -> None:
-    assert stateless(**fields).request.messages == ()
+    assert parse_stateless(**fields).request.messages == ()
 
 
 # Calls made by other servers
@@ -165,7 +165,7 @@ SHELL: Item = {"type": "local_shell_call", "call_id": "ls_1", "action": {"type":
     ],
 )
 def test_a_result_of_a_call_that_another_server_made_is_taken(call: Item, result: Item, name: str, told: str) -> None:
-    request = stateless(USER, call, result).request
+    request = parse_stateless(USER, call, result).request
     called, answer = request.messages[1:]
     assert isinstance(called, AssistantMessage)
     assert isinstance(answer, ToolMessage)
@@ -177,7 +177,7 @@ def test_a_result_of_a_call_that_another_server_made_is_taken(call: Item, result
 
 @requirement("responses.other_calls")
 def test_a_call_that_another_server_made_needs_no_result() -> None:
-    assert len(stateless(USER, SHELL, AGAIN).request.messages) == 2
+    assert len(parse_stateless(USER, SHELL, AGAIN).request.messages) == 2
 
 
 # Results in any position
@@ -186,24 +186,24 @@ def test_a_call_that_another_server_made_needs_no_result() -> None:
 @requirement("responses.results")
 @pytest.mark.parametrize("items", [[RESULT, AGAIN], [AGAIN, RESULT], [AGAIN, RESULT, AGAIN]])
 def test_results_are_found_wherever_they_stand_in_the_new_input(items: list[Item]) -> None:
-    assert results(after([USER, CALL], *items)) == {"call_1": "found"}
-    assert results(stateless(USER, CALL, *items)) == {"call_1": "found"}
-    assert after([USER, CALL], *items).request.prompt == "again"
+    assert result_texts(parse_after([USER, CALL], *items)) == {"call_1": "found"}
+    assert result_texts(parse_stateless(USER, CALL, *items)) == {"call_1": "found"}
+    assert parse_after([USER, CALL], *items).request.prompt == "again"
 
 
 @requirement("responses.results")
 def test_all_results_of_one_answer_are_found() -> None:
     more = [{**CALL, "id": f"fc_{n}", "call_id": f"call_{n}"} for n in (2, 3)]
     outputs = [{**RESULT, "call_id": f"call_{n}"} for n in (3, 1, 2)]
-    request = after([USER, CALL, *more], outputs[0], AGAIN, *outputs[1:])
-    assert set(results(request)) == {"call_1", "call_2", "call_3"}
+    request = parse_after([USER, CALL, *more], outputs[0], AGAIN, *outputs[1:])
+    assert set(result_texts(request)) == {"call_1", "call_2", "call_3"}
 
 
 @requirement("responses.results")
 def test_results_that_were_answered_before_resume_nothing() -> None:
     said = {"role": "assistant", "content": "It is there."}
-    assert results(stateless(USER, CALL, RESULT, said, AGAIN)) == {}
-    assert results(after([USER, CALL, {**RESULT, "id": "fco_1"}, said], AGAIN)) == {}
+    assert result_texts(parse_stateless(USER, CALL, RESULT, said, AGAIN)) == {}
+    assert result_texts(parse_after([USER, CALL, {**RESULT, "id": "fco_1"}, said], AGAIN)) == {}
 
 
 @requirement("responses.results")
@@ -216,18 +216,18 @@ def test_results_that_were_answered_before_resume_nothing() -> None:
     ],
 )
 def test_a_result_without_a_call_id_answers_the_call_that_it_can_only_mean(result: Item) -> None:
-    request = after([USER, CALL], result)
-    assert results(request) == {"call_1": "found"}
+    request = parse_after([USER, CALL], result)
+    assert result_texts(request) == {"call_1": "found"}
     assert request.input[0]["call_id"] == "call_1"
     other = {**CALL, "id": "fc_d", "call_id": "call_2", "name": "look"}
-    assert results(after([USER, CALL, other], {**RESULT, "call_id": "call_2"}, {**result, "name": "find"}))
+    assert result_texts(parse_after([USER, CALL, other], {**RESULT, "call_id": "call_2"}, {**result, "name": "find"}))
 
 
 @requirement("responses.results")
 def test_a_result_without_a_call_id_may_name_a_tool_of_a_namespace() -> None:
     call = {**CALL, "namespace": "functions"}
     for name in ({"name": "find", "namespace": "functions"}, {"name": "find"}, {"name": "functions__find"}):
-        assert results(after([USER, call], {"type": "function_call_output", "output": "found", **name}))
+        assert result_texts(parse_after([USER, call], {"type": "function_call_output", "output": "found", **name}))
 
 
 @requirement("responses.results")
@@ -243,7 +243,7 @@ def test_a_result_without_a_call_id_may_name_a_tool_of_a_namespace() -> None:
 )
 def test_a_result_that_could_mean_no_call_or_several_is_refused(context: list[Item], result: Item) -> None:
     with pytest.raises(InvalidRequest, match="send the 'call_id'") as refused:
-        after(context, {"type": "function_call_output", **result})
+        parse_after(context, {"type": "function_call_output", **result})
     assert refused.value.param == "input[0].call_id"
 
 

@@ -39,7 +39,7 @@ CUSTOM = ToolCallStarted("d", "write_code", "client")
 OWN = ToolCallStarted("o", "look", "agent")
 
 
-def call(started: ToolCallStarted, *pieces: str) -> list[Item]:
+def call_events(started: ToolCallStarted, *pieces: str) -> list[Item]:
     deltas: list[Item] = [ToolCallDelta(started.call_id, piece) for piece in pieces]
     ready = ToolCallReady(started.call_id, started.name, "".join(pieces), started.executor)
     return [started, *deltas, ready]
@@ -51,8 +51,16 @@ TURNS: list[tuple[list[Item], Ending]] = [
     ([RefusalDelta("no"), MessageBreak(), SOURCE, MessageBreak(), "a", SOURCE], "finish"),
     ([RefusalDelta("no"), SOURCE, "a"], "finish"),
     ([ReasoningDelta("a"), ReasoningDelta("b"), "c", Notice("warm")], "finish"),
-    ([*call(CLIENT, "{", "}"), *call(CUSTOM, "a", "b"), *call(OWN, "{", "}"), ToolResult("o", "yes")], "finish"),
-    ([*call(CLIENT), *call(CUSTOM), *call(OWN), ToolResult("o", "no", is_error=True)], "finish"),
+    (
+        [
+            *call_events(CLIENT, "{", "}"),
+            *call_events(CUSTOM, "a", "b"),
+            *call_events(OWN, "{", "}"),
+            ToolResult("o", "yes"),
+        ],
+        "finish",
+    ),
+    ([*call_events(CLIENT), *call_events(CUSTOM), *call_events(OWN), ToolResult("o", "no", is_error=True)], "finish"),
     ([MediaDelta(b"abc", "image/png"), Compacted("before"), ASKED], "finish"),
     ([SPEECH_PIECE, SPEECH_PIECE, SPOKEN_PIECE, SPOKEN_PIECE], "finish"),
     ([SPOKEN_PIECE], "finish"),
@@ -62,12 +70,12 @@ TURNS: list[tuple[list[Item], Ending]] = [
     ([MediaDelta(b"", "audio/wav")], "finish"),
     ([OWN], "fail"),
     ([OWN, ToolCallDelta("o", "{")], "cancel"),
-    ([*call(OWN, "{}")], "fail"),
+    ([*call_events(OWN, "{}")], "fail"),
     ([CLIENT, CUSTOM, ToolCallDelta("c", "{")], "fail"),
 ]
 
 
-def queued() -> list[list[Json]]:
+def queued_streams() -> list[list[Json]]:
     """Return streams that were queued first, or that ended before they began."""
     streams: list[list[Json]] = []
     for ending in ("finish", "fail", "cancel"):
@@ -81,7 +89,7 @@ def queued() -> list[list[Json]]:
 
 def all_streams() -> list[list[Json]]:
     labels = frozenset(["agent"])
-    return [told(*said, ending=ending, approval_labels=labels)[0] for said, ending in TURNS] + queued()
+    return [told(*said, ending=ending, approval_labels=labels)[0] for said, ending in TURNS] + queued_streams()
 
 
 def edges(table: Table) -> set[tuple[str, str]]:
@@ -133,11 +141,11 @@ def test_the_checker_takes_them_all() -> None:
         assert order.ended
 
 
-def renumbered(events: list[Json]) -> list[Json]:
+def renumber(events: list[Json]) -> list[Json]:
     return [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
 
-def refusal_of(events: list[Json]) -> str:
+def violation(events: list[Json]) -> str:
     order = EventOrder()
     for event in events:
         try:
@@ -165,19 +173,19 @@ def test_the_checker_refuses_a_stream_that_lacks_an_event() -> None:
         for index, event in enumerate(events[:-1]):
             again = event["type"] in [other["type"] for other in events[:index]] and event["type"] in RESPONSE
             if not (again or event["type"].endswith(".delta") or event["type"] in OPTIONAL):
-                assert refusal_of(renumbered(events[:index] + events[index + 1 :]))
+                assert violation(renumber(events[:index] + events[index + 1 :]))
 
 
 def test_the_checker_refuses_gaps_and_repeated_numbers() -> None:
     events, _ = told("a")
-    assert "number 2 for 1" in refusal_of([events[0], *events[2:]])
-    assert "number 0 for 1" in refusal_of([events[0], *events])
+    assert "number 2 for 1" in violation([events[0], *events[2:]])
+    assert "number 0 for 1" in violation([events[0], *events])
 
 
 def test_the_checker_refuses_events_of_an_item_under_the_name_of_another() -> None:
     events, _ = told("a", ReasoningDelta("b"))
     events[4]["item_id"] = "msg_9"
-    assert refusal_of(events) == "response.output_text.delta has the id of another item"
+    assert violation(events) == "response.output_text.delta has the id of another item"
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
@@ -185,30 +193,30 @@ def test_the_checker_refuses_events_of_a_part_under_the_number_of_another(index:
     events, _ = told("a")
     events[3 + index]["content_index"] = 1
     kind = event_name(events[3 + index])
-    assert refusal_of(events) == f"{kind} in part 1, not in 0"
+    assert violation(events) == f"{kind} in part 1, not in 0"
 
 
 def test_the_checker_refuses_an_item_that_ends_as_another_one() -> None:
     events, _ = told("a")
     done = next(event for event in events if event["type"] == DONE)
     done["item"] = {**done["item"], "id": "msg_9"}
-    assert refusal_of(events) == "an item ends as another one"
+    assert violation(events) == "an item ends as another one"
 
 
 def test_the_checker_refuses_a_response_that_says_something_else_than_its_stream() -> None:
     events, _ = told("a")
     events[-1]["response"]["output"][0]["content"][0]["text"] = "b"
-    assert refusal_of(events) == "the message is not as it was sent"
+    assert violation(events) == "the message is not as it was sent"
     events[-1]["response"]["output"] = []
-    assert refusal_of(events) == "the output is another"
+    assert violation(events) == "the output is another"
 
 
 def test_the_checker_refuses_whatever_follows_the_end() -> None:
     events, _ = told("a")
     again: list[Any] = [*events, events[1]]
-    assert refusal_of(renumbered(again)) == "response.in_progress after response.completed"
+    assert violation(renumber(again)) == "response.in_progress after response.completed"
 
 
 def test_the_checker_refuses_items_before_the_response_is_in_progress() -> None:
     events, _ = told("a")
-    assert "output_item.added after response.created" in refusal_of(renumbered([events[0], *events[2:]]))
+    assert "output_item.added after response.created" in violation(renumber([events[0], *events[2:]]))

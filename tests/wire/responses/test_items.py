@@ -75,15 +75,15 @@ LOOK: list[Item] = [
 ASKED = Paused((PendingCall("o", "look", '{"at":"it"}', "approval"),))
 
 
-def output(*items: Item, **fields: Any) -> list[Json]:
+def output_items(*items: Item, **fields: Any) -> list[Json]:
     return told(*items, **fields)[0][-1]["response"]["output"]
 
 
-def texts(output: list[Json]) -> list[str]:
+def message_texts(output: list[Json]) -> list[str]:
     return ["".join(part["text"] for part in item["content"]) for item in output if item["type"] == "message"]
 
 
-def statuses(events: list[Json]) -> list[tuple[str, str, bool]]:
+def status_lines(events: list[Json]) -> list[tuple[str, str, bool]]:
     """Return each status line: the event that carried it, its text, and its `done` flag."""
     return [
         (event["type"].removeprefix("response."), event["event"]["data"]["description"], event["event"]["data"]["done"])
@@ -100,36 +100,36 @@ def test_every_response_has_all_keys_that_strict_clients_want_from_its_first_eve
 
 
 def test_the_plain_answer_of_a_turn_that_says_nothing_has_an_empty_message() -> None:
-    (message,) = output()
+    (message,) = output_items()
     assert message["content"] == [{"type": "output_text", "text": "", "annotations": [], "logprobs": []}]
 
 
 @pytest.mark.parametrize("item", [MediaDelta(b"a", "image/png"), ToolCallStarted("c", "find", "client")])
 def test_a_turn_with_something_to_act_on_needs_no_message(item: Item) -> None:
-    assert [item["type"] for item in output(item)] == [output(item)[0]["type"]]
-    assert output(item)[0]["type"] != "message"
+    assert [item["type"] for item in output_items(item)] == [output_items(item)[0]["type"]]
+    assert output_items(item)[0]["type"] != "message"
 
 
 def test_text_is_one_message_until_something_else_comes() -> None:
-    said = output("a", "b", MessageBreak(), "c", ReasoningDelta("hm"), "d", *LOOK, "e", ToolResult("o", "x"), "f")
+    said = output_items("a", "b", MessageBreak(), "c", ReasoningDelta("hm"), "d", *LOOK, "e", ToolResult("o", "x"), "f")
     assert [item["type"] for item in said] == ["message", "message", "reasoning", "message", "mcp_call", "message"]
-    assert texts(said) == ["ab", "c", "d", "ef"]
+    assert message_texts(said) == ["ab", "c", "d", "ef"]
 
 
 def test_a_break_before_or_after_all_text_makes_no_message() -> None:
-    assert texts(output(MessageBreak(), "a", MessageBreak(), MessageBreak())) == ["a"]
+    assert message_texts(output_items(MessageBreak(), "a", MessageBreak(), MessageBreak())) == ["a"]
 
 
 def test_another_phase_is_another_message() -> None:
-    said = output(TextDelta("a", phase="commentary"), TextDelta("b", phase="commentary"), "c")
-    assert [(item.get("phase"), text) for item, text in zip(said, texts(said), strict=True)] == [
+    said = output_items(TextDelta("a", phase="commentary"), TextDelta("b", phase="commentary"), "c")
+    assert [(item.get("phase"), text) for item, text in zip(said, message_texts(said), strict=True)] == [
         ("commentary", "ab"),
         (None, "c"),
     ]
 
 
 def test_a_refusal_is_a_part_of_the_message_it_belongs_to() -> None:
-    (message,) = output("a", RefusalDelta("I "), RefusalDelta("won't."))
+    (message,) = output_items("a", RefusalDelta("I "), RefusalDelta("won't."))
     assert [part["type"] for part in message["content"]] == ["output_text", "refusal"]
     assert message["content"][1]["refusal"] == "I won't."
 
@@ -147,7 +147,7 @@ def test_citations_point_to_what_is_shown_where_activity_is_within_the_text() ->
 
 
 def test_citations_count_from_the_beginning_of_their_own_part() -> None:
-    said = output("0123", MessageBreak(), "4567", Citation("https://a.example/", "A", 5, 7))
+    said = output_items("0123", MessageBreak(), "4567", Citation("https://a.example/", "A", 5, 7))
     (annotation,) = said[1]["content"][0]["annotations"]
     assert annotation == {
         "type": "url_citation",
@@ -171,17 +171,17 @@ def test_token_probabilities_are_shown_if_they_were_asked_for() -> None:
     assert of(events, "output_text.delta")[0]["logprobs"] == [written]
     assert of(events, "output_text.done")[0]["logprobs"] == [written]
     assert events[-1]["response"]["output"][0]["content"][0]["logprobs"] == [written]
-    assert output(said)[0]["content"][0]["logprobs"] == []
+    assert output_items(said)[0]["content"][0]["logprobs"] == []
 
 
 def test_thinking_is_a_summary_and_never_has_a_null_in_it() -> None:
-    (thought, _) = output(ReasoningDelta("hm, "), ReasoningDelta("so"))
+    (thought, _) = output_items(ReasoningDelta("hm, "), ReasoningDelta("so"))
     assert thought["summary"] == [{"type": "summary_text", "text": "hm, so"}]
     assert None not in thought.values()
 
 
 def test_thinking_goes_on_over_a_break_between_messages() -> None:
-    assert [item["type"] for item in output(ReasoningDelta("a"), MessageBreak(), ReasoningDelta("b"), "c")] == [
+    assert [item["type"] for item in output_items(ReasoningDelta("a"), MessageBreak(), ReasoningDelta("b"), "c")] == [
         "reasoning",
         "message",
     ]
@@ -227,7 +227,7 @@ def test_the_agents_own_tools_are_calls_of_a_server_with_its_name() -> None:
         "output": "seen",
         "error": None,
     }
-    assert statuses(events) == [
+    assert status_lines(events) == [
         ("mcp_call.in_progress", "Running look …", False),
         ("mcp_call.completed", "look done", True),
     ]
@@ -241,18 +241,18 @@ def test_a_tool_that_fails_or_was_denied_says_so_as_an_error(result: dict[str, b
     call = events[-1]["response"]["output"][0]
     assert (call["status"], call["output"]) == ("failed", None)
     assert call["error"]["content"] == [{"type": "text", "text": "no eyes"}]
-    assert statuses(events)[-1] == ("mcp_call.failed", status, True)
+    assert status_lines(events)[-1] == ("mcp_call.failed", status, True)
 
 
 def test_a_call_whose_result_the_agent_does_not_tell_is_completed_without_output() -> None:
-    call = output(*LOOK)[0]
+    call = output_items(*LOOK)[0]
     assert (call["status"], call["output"], call["error"]) == ("completed", None, None)
 
 
 def test_the_result_of_a_call_that_was_approved_names_the_request() -> None:
     approved = {"o": ApprovedCall("mcpr_1", "look", '{"at":"it"}')}
     for said in ([ToolResult("o", "seen")], [*LOOK, ToolResult("o", "seen")]):
-        call = output(*said, approved=approved)[0]
+        call = output_items(*said, approved=approved)[0]
         assert (call["name"], call["arguments"], call["output"]) == ("look", '{"at":"it"}', "seen")
         assert call["approval_request_id"] == "mcpr_1"
 
@@ -262,17 +262,17 @@ def test_own_tools_have_no_items_where_they_are_to_be_seen_elsewhere(visibility:
     events, _ = told("a", *LOOK, ToolResult("o", "seen"), MessageBreak(), "b", visibility=visibility)
     said = events[-1]["response"]["output"]
     assert "mcp_call" not in [item["type"] for item in said]
-    assert [description for _, description, _ in statuses(events)] == (
+    assert [description for _, description, _ in status_lines(events)] == (
         ["Running look …", "look done"] if visibility == "status" else []
     )
-    assert texts(said) == {"text": ["a[⚙ Running look …]\n[⚙ look done]\n", "b"]}.get(visibility, ["a", "b"])
+    assert message_texts(said) == {"text": ["a[⚙ Running look …]\n[⚙ look done]\n", "b"]}.get(visibility, ["a", "b"])
     thoughts = "".join(part["text"] for item in said if item["type"] == "reasoning" for part in item["summary"])
     assert thoughts == ("Running look …\nlook done\n" if visibility == "reasoning" else "")
 
 
 def test_progress_and_notices_ride_on_an_event_that_clients_know() -> None:
     events, _ = told("a", Progress("step", "1", "Half way"), Progress("step", "1", "There", done=True), Notice("Hot!"))
-    assert statuses(events) == [
+    assert status_lines(events) == [
         ("in_progress", "Half way", False),
         ("in_progress", "There", True),
         ("in_progress", "Hot!", True),
@@ -282,7 +282,7 @@ def test_progress_and_notices_ride_on_an_event_that_clients_know() -> None:
 
 
 def test_a_summary_can_be_read_back_from_its_item() -> None:
-    (item, _) = output(Compacted("They met 👋 in Paris."))
+    (item, _) = output_items(Compacted("They met 👋 in Paris."))
     assert item["type"] == "compaction"
     assert summary_of(item) == "They met 👋 in Paris."
 
@@ -292,7 +292,7 @@ def test_a_summary_can_be_read_back_from_its_item() -> None:
     [("image/jpeg", {"output_format": "jpeg"}), ("image/svg+xml", {"output_format": "svg"}), ("image/heic", {})],
 )
 def test_pictures_are_items_of_their_own(media_type: str, written: Json) -> None:
-    (item,) = output(MediaDelta(b"abcd", media_type))
+    (item,) = output_items(MediaDelta(b"abcd", media_type))
     assert base64.b64decode(item.pop("result")) == b"abcd"
     assert {**item, "id": ""} == {"id": "", "type": "image_generation_call", "status": "completed", **written}
 
@@ -329,7 +329,7 @@ def test_other_clients_are_asked_in_text(labels: frozenset[str]) -> None:
     said, stream = told("Wait.", ASKED, approval_labels=labels)
     (asked,) = stream.approvals
     question = f'May I run look with {{"at":"it"}}? Answer yes, no or always. [{asked}]'
-    assert texts(said[-1]["response"]["output"]) == ["Wait.", question]
+    assert message_texts(said[-1]["response"]["output"]) == ["Wait.", question]
     assert list(stream.approvals.values()) == list(ASKED.pending)
 
 
@@ -406,7 +406,7 @@ def test_what_was_cancelled_keeps_what_was_said() -> None:
     assert events[-1]["type"] == "response.incomplete"
     response = events[-1]["response"]
     assert (response["status"], response["incomplete_details"], stream.status) == ("cancelled", None, "cancelled")
-    assert texts(response["output"]) == ["half an ans"]
+    assert message_texts(response["output"]) == ["half an ans"]
     assert {item["status"] for item in response["output"]} == {"completed", "incomplete"}
 
 

@@ -66,20 +66,22 @@ CALL: Item = {"id": "fc_c", "type": "function_call", "call_id": "call_1", "name"
 RESULT: Item = {"type": "function_call_output", "call_id": "call_1", "output": "found"}
 
 
-def parsed(**fields: Any) -> ParsedResponse:
+def parse_fields(**fields: Any) -> ParsedResponse:
     numbers = itertools.count(1)
     body = json.dumps({"model": "agent", "input": "hi", **fields}).encode()
     return parse_response(body, Caller(), lambda prefix: f"{prefix}{next(numbers)}")
 
 
-def continued(context: list[Item], *items: Item, lookup: dict[str, Item] | None = None, **fields: Any) -> AgentRequest:
-    return with_context(parsed(input=[*items], previous_response_id="resp_1", **fields), context, lookup).request
+def parse_continued(
+    context: list[Item], *items: Item, lookup: dict[str, Item] | None = None, **fields: Any
+) -> AgentRequest:
+    return with_context(parse_fields(input=[*items], previous_response_id="resp_1", **fields), context, lookup).request
 
 
-def refused(context: list[Item], *items: Item) -> str | None:
+def error_param(context: list[Item], *items: Item) -> str | None:
     """Return the `param` of the error for these items after `context`."""
     with pytest.raises(InvalidRequest) as error:
-        continued(context, *items)
+        parse_continued(context, *items)
     assert error.value.status == 400
     return error.value.param
 
@@ -99,10 +101,10 @@ def test_what_is_called_accepted_reaches_the_agent_and_what_is_called_refused_is
     for name, parameter in PARAMETERS.items():
         value = values.get(name, "x")
         if parameter.what == "accepted":
-            assert parsed(**{name: value}).request.extra == {name: value}
+            assert parse_fields(**{name: value}).request.extra == {name: value}
         elif parameter.what == "refused":
             with pytest.raises(InvalidRequest) as error:
-                parsed(**{name: value})
+                parse_fields(**{name: value})
             assert (error.value.param, error.value.code) == (name, "unsupported_parameter")
 
 
@@ -162,8 +164,8 @@ def test_parameters_reach_the_agent_where_chat_has_them() -> None:
 
 
 def test_alternatives_to_tokens_are_wanted_only_where_probabilities_are() -> None:
-    assert parsed(top_logprobs=3).request.sampling.top_logprobs is None
-    assert parsed(include=["message.output_text.logprobs"]).request.sampling.top_logprobs == 0
+    assert parse_fields(top_logprobs=3).request.sampling.top_logprobs is None
+    assert parse_fields(include=["message.output_text.logprobs"]).request.sampling.top_logprobs == 0
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_alternatives_to_tokens_are_wanted_only_where_probabilities_are() -> Non
     ],
 )
 def test_the_format_of_the_answer_has_the_shape_that_chat_gives_it(given: Any, expected: Any) -> None:
-    assert parsed(text=given).request.response_format == expected
+    assert parse_fields(text=given).request.response_format == expected
 
 
 @pytest.mark.parametrize(
@@ -194,16 +196,16 @@ def test_the_format_of_the_answer_has_the_shape_that_chat_gives_it(given: Any, e
     ],
 )
 def test_how_to_answer_is_told_apart(fields: Item, store: bool, background: bool, stream: bool, generate: bool) -> None:
-    request = parsed(**fields)
+    request = parse_fields(**fields)
     assert (request.store, request.background, request.stream) == (store, background, stream)
     assert request.generate == generate
 
 
 def test_a_conversation_is_named_by_an_id_or_an_object() -> None:
-    assert parsed(conversation="conv_1").conversation == "conv_1"
-    assert parsed(conversation={"id": "conv_1"}).conversation == "conv_1"
-    assert parsed(previous_response_id="resp_1").previous == "resp_1"
-    assert (parsed().conversation, parsed().previous) == (None, None)
+    assert parse_fields(conversation="conv_1").conversation == "conv_1"
+    assert parse_fields(conversation={"id": "conv_1"}).conversation == "conv_1"
+    assert parse_fields(previous_response_id="resp_1").previous == "resp_1"
+    assert (parse_fields().conversation, parse_fields().previous) == (None, None)
 
 
 def test_a_frame_of_a_socket_is_parsed_like_a_body() -> None:
@@ -232,7 +234,7 @@ MADE = {
 
 
 @functools.cache
-def sdk(kind: Any) -> TypeAdapter[Any]:
+def sdk_type(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
@@ -255,18 +257,18 @@ def sdk(kind: Any) -> TypeAdapter[Any]:
     ],
 )
 def test_a_response_repeats_its_request_as_strict_clients_want_it(fields: Item) -> None:
-    echo = parsed(**fields).echo
+    echo = parse_fields(**fields).echo
     assert set(REPEATED.split()) <= echo.keys()
     assert len(set(REPEATED.split()) | MADE.keys()) == 31
     if fields.get("tool_choice") != {"type": "web_search"}:  # the SDK's own types lack this choice
-        sdk(Response).validate_python({**echo, **MADE}, strict=True)
+        sdk_type(Response).validate_python({**echo, **MADE}, strict=True)
     assert {name: echo[name] for name in fields if name in ("metadata", "max_tool_calls", "instructions")} == {
         name: fields[name] for name in fields if name in ("metadata", "max_tool_calls", "instructions")
     }
 
 
 def test_what_was_not_sent_has_openais_defaults() -> None:
-    assert parsed().echo == {
+    assert parse_fields().echo == {
         "background": False,
         "frequency_penalty": 0.0,
         "instructions": None,
@@ -294,7 +296,7 @@ def test_what_was_not_sent_has_openais_defaults() -> None:
 
 def test_secrets_of_servers_are_not_repeated_but_reach_the_agent() -> None:
     tool = {"type": "mcp", "server_label": "a", "authorization": "s3cr3t", "headers": {"x-key": "s3cr3t"}}
-    request = parsed(tools=[tool])
+    request = parse_fields(tools=[tool])
     assert request.echo["tools"] == [{"type": "mcp", "server_label": "a"}]
     assert request.request.extra["hosted_tools"] == [tool]
 
@@ -304,7 +306,7 @@ def test_secrets_of_servers_are_not_repeated_but_reach_the_agent() -> None:
 
 def test_the_clients_tools_are_offered_and_all_others_shown() -> None:
     hosted = [{"type": "mcp", "server_label": "agent"}, {"type": "web_search"}, {"type": "acme:telepathy", "deep": [1]}]
-    request = parsed(tools=[FIND, hosted[0], WRITE, *hosted[1:]])
+    request = parse_fields(tools=[FIND, hosted[0], WRITE, *hosted[1:]])
     assert request.request.tools == (
         FunctionTool("find", "d", {"type": "object"}, strict=True),
         CustomTool("write", None, {"type": "text"}),
@@ -318,22 +320,22 @@ def test_the_clients_tools_are_offered_and_all_others_shown() -> None:
 
 def test_tools_of_a_namespace_are_offered_by_a_name_of_their_own() -> None:
     space: Item = {"type": "namespace", "name": "files", "description": "d", "tools": [FIND, {**FIND, "name": "list"}]}
-    request = parsed(tools=[FIND, space])
+    request = parse_fields(tools=[FIND, space])
     assert [tool.name for tool in request.request.tools] == ["find", "files__find", "files__list"]
     assert request.tools.namespaces == {"files__find": ("files", "find"), "files__list": ("files", "list")}
 
 
 def test_the_agent_finds_calls_of_such_tools_in_the_conversation_by_that_name() -> None:
-    request = continued([USER, {**CALL, "namespace": "files"}], {**RESULT, "name": "find", "namespace": "files"})
+    request = parse_continued([USER, {**CALL, "namespace": "files"}], {**RESULT, "name": "find", "namespace": "files"})
     assert request.messages[-2:] == (
         AssistantMessage((), (ToolCall("call_1", "files__find", "{}"),)),
         ToolMessage("call_1", "found", "files__find"),
     )
-    assert continued([USER, {**CALL, "namespace": "files"}], RESULT).messages[-1] == request.messages[-1]
+    assert parse_continued([USER, {**CALL, "namespace": "files"}], RESULT).messages[-1] == request.messages[-1]
 
 
 def test_tools_whose_results_may_come_later_are_known() -> None:
-    assert parsed(tools=[{**FIND, "async": True}, WRITE]).tools.deferred == {"find"}
+    assert parse_fields(tools=[{**FIND, "async": True}, WRITE]).tools.deferred == {"find"}
 
 
 @pytest.mark.parametrize(
@@ -371,7 +373,7 @@ def test_tools_whose_results_may_come_later_are_known() -> None:
 def test_which_tools_may_be_called_is_what_the_choice_says(choice: Any, names: set[str], required: bool) -> None:
     space = {"type": "namespace", "name": "files", "description": "d", "tools": [{**FIND, "name": "list"}]}
     tools = [FIND, WRITE, space, {"type": "mcp", "server_label": "agent"}, {"type": "web_search"}]
-    request = parsed(tools=tools, tool_choice=choice).request
+    request = parse_fields(tools=tools, tool_choice=choice).request
     assert request.tool_choice == ToolChoice(
         frozenset(names), required, frozenset({"find", "write", "files__list"} - names)
     )
@@ -380,7 +382,9 @@ def test_which_tools_may_be_called_is_what_the_choice_says(choice: Any, names: s
 
 
 def test_only_hosted_tools_can_be_required_too() -> None:
-    assert parsed(tools=[{"type": "web_search"}], tool_choice="required").request.tool_choice == ToolChoice(frozenset())
+    assert parse_fields(tools=[{"type": "web_search"}], tool_choice="required").request.tool_choice == ToolChoice(
+        frozenset()
+    )
 
 
 @pytest.mark.parametrize(
@@ -412,9 +416,9 @@ def test_only_hosted_tools_can_be_required_too() -> None:
 )
 def test_what_the_agent_has_not_declared_is_refused_by_name(fields: Item, without: Capabilities, param: str) -> None:
     everything = Capabilities(logprobs=True)
-    check_response_capabilities(parsed(**fields), everything)
+    check_response_capabilities(parse_fields(**fields), everything)
     with pytest.raises(InvalidRequest) as error:
-        check_response_capabilities(parsed(**fields), without)
+        check_response_capabilities(parse_fields(**fields), without)
     assert (error.value.param, error.value.code) == (param, "unsupported_parameter")
 
 
@@ -423,7 +427,7 @@ def test_what_the_agent_has_not_declared_is_refused_by_name(fields: Item, withou
 
 def test_items_get_ids_states_and_lists_of_parts() -> None:
     image = {"type": "input_image", "image_url": "data:,"}
-    request = parsed(
+    request = parse_fields(
         input=[
             {"role": "user", "content": "hi"},
             {"type": "message", "role": "user", "content": [image, {"type": "text", "text": "?"}]},
@@ -469,18 +473,18 @@ def test_items_get_ids_states_and_lists_of_parts() -> None:
         {"type": "acme:x", "content": None, "deep": {"id": 1}, "id": "item_11"},
     )
     for item in request.input[:-2]:
-        sdk(ResponseItem).validate_python(item, strict=True)
+        sdk_type(ResponseItem).validate_python(item, strict=True)
 
 
 def test_an_items_own_id_is_kept_and_a_repeated_one_replaced() -> None:
-    request = parsed(input=[{**USER, "id": "mine"}, {**USER, "id": "mine"}])
+    request = parse_fields(input=[{**USER, "id": "mine"}, {**USER, "id": "mine"}])
     assert [item["id"] for item in request.input] == ["mine", "msg_1"]
 
 
 def test_decisions_are_found_by_the_id_of_what_was_asked() -> None:
     asked: Item = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
     denied: Item = {**asked, "approval_request_id": "mcpr_2", "approve": False, "reason": "too dear"}
-    request = parsed(input=[asked, denied])
+    request = parse_fields(input=[asked, denied])
     assert request.decisions == {"mcpr_1": Decision(approved=True), "mcpr_2": Decision(False, "too dear")}
     with_context(request, [])
 
@@ -493,13 +497,13 @@ def test_short_messages_are_listed_as_the_sdk_expects_and_read_back_the_same(ite
     asked = {"model": "agent", "input": items}
     request = parse_response(asked, Caller(), lambda prefix: prefix + "1")
     for item in request.input:
-        sdk(ResponseItem).validate_python(item, strict=True)
+        sdk_type(ResponseItem).validate_python(item, strict=True)
     listed = parse_response({**asked, "input": [*request.input]}, Caller(), lambda prefix: prefix + "1")
-    assert [*map(content, listed.input)] == [*map(content, request.input)]
+    assert [*map(role_and_content, listed.input)] == [*map(role_and_content, request.input)]
     assert listed.request.raw_messages == request.request.raw_messages
 
 
-def content(item: Item) -> tuple[str, list[Item]]:
+def role_and_content(item: Item) -> tuple[str, list[Item]]:
     return item["role"], item["content"]
 
 
@@ -507,7 +511,7 @@ def content(item: Item) -> tuple[str, list[Item]]:
 
 
 def test_the_conversation_goes_before_and_instructions_before_that() -> None:
-    request = continued([USER, SAID], {"role": "user", "content": "and?"}, instructions="Be brief.")
+    request = parse_continued([USER, SAID], {"role": "user", "content": "and?"}, instructions="Be brief.")
     assert request.messages == (
         SystemMessage("Be brief."),
         UserMessage((TextPart("hi"),)),
@@ -526,7 +530,7 @@ def test_the_conversation_goes_before_and_instructions_before_that() -> None:
 
 
 def test_a_result_resumes_the_turn_that_called() -> None:
-    request = continued([USER, CALL], RESULT)
+    request = parse_continued([USER, CALL], RESULT)
     found = ToolMessage("call_1", "found", "find")
     assert request.messages[-2:] == (AssistantMessage((), (ToolCall("call_1", "find", "{}"),)), found)
     assert request.resume == Resume({"call_1": found})
@@ -534,7 +538,7 @@ def test_a_result_resumes_the_turn_that_called() -> None:
 
 def test_unknown_items_reach_the_agent_as_they_are() -> None:
     telepathy = {"id": "item_x", "type": "acme:telepathy", "thought": {"deep": [1]}}
-    request = continued([USER, telepathy], {"role": "user", "content": "and?"})
+    request = parse_continued([USER, telepathy], {"role": "user", "content": "and?"})
     assert request.raw_items is not None
     assert telepathy in request.raw_items
     assert len(request.messages) == 2
@@ -542,7 +546,7 @@ def test_unknown_items_reach_the_agent_as_they_are() -> None:
 
 def test_a_reference_is_replaced_by_what_it_refers_to() -> None:
     stored = {**SAID, "id": "msg_9"}
-    request = continued(
+    request = parse_continued(
         [USER], {"type": "item_reference", "id": "msg_9"}, {**USER, "id": None}, lookup={"msg_9": stored}
     )
     assert request.raw_items is not None
@@ -551,13 +555,13 @@ def test_a_reference_is_replaced_by_what_it_refers_to() -> None:
 
 
 def test_a_reference_to_what_was_said_anyway_adds_nothing() -> None:
-    request = continued([USER, SAID], {"type": "item_reference", "id": "msg_a"}, {**USER, "id": None})
+    request = parse_continued([USER, SAID], {"type": "item_reference", "id": "msg_a"}, {**USER, "id": None})
     assert len(request.messages) == 3
 
 
 def test_a_reference_to_nothing_is_not_found() -> None:
     with pytest.raises(NotFound) as error:
-        continued([USER], {"type": "item_reference", "id": "msg_9"})
+        parse_continued([USER], {"type": "item_reference", "id": "msg_9"})
     assert (error.value.status, error.value.param) == (404, "input[0].id")
 
 
@@ -576,14 +580,14 @@ def test_a_reference_to_nothing_is_not_found() -> None:
     ],
 )
 def test_what_does_not_continue_the_conversation_is_refused(context: list[Item], items: list[Item], param: str) -> None:
-    assert refused(context, *items) == param
+    assert error_param(context, *items) == param
 
 
 def test_the_call_without_a_result_is_named_but_not_at_length() -> None:
     with pytest.raises(InvalidRequest, match="No tool output found for function call call_1\\."):
-        continued([USER, CALL], {**USER, "id": None})
+        parse_continued([USER, CALL], {**USER, "id": None})
     with pytest.raises(InvalidRequest, match="No tool output found for function call\\."):
-        continued([USER, {**CALL, "call_id": "c" * 1000}], {**USER, "id": None})
+        parse_continued([USER, {**CALL, "call_id": "c" * 1000}], {**USER, "id": None})
 
 
 @pytest.mark.parametrize(
@@ -601,11 +605,11 @@ def test_the_call_without_a_result_is_named_but_not_at_length() -> None:
     ],
 )
 def test_what_continues_the_conversation_is_taken(context: list[Item], items: list[Item]) -> None:
-    continued(context, *items)
+    parse_continued(context, *items)
 
 
 def test_a_response_that_only_remembers_need_not_ask_anything() -> None:
-    request = continued([], {"role": "developer", "content": "Be kind."}, generate=False)
+    request = parse_continued([], {"role": "developer", "content": "Be kind."}, generate=False)
     assert request.messages == (SystemMessage("Be kind.", "developer"),)
 
 
@@ -614,7 +618,7 @@ def test_pictures_and_files_become_typed() -> None:
         {"type": "input_image", "image_url": "data:,", "detail": None},
         {"type": "input_file", "file_id": "file-1"},
     ]
-    request = parsed(input=[{"role": "user", "content": parts}]).request
+    request = parse_fields(input=[{"role": "user", "content": parts}]).request
     assert request.messages == (UserMessage((ImagePart("data:,"), FilePart(file_id="file-1"))),)
 
 

@@ -121,15 +121,15 @@ def parse(body: bytes) -> ParsedResponse:
     return parse_response(body, Caller(), new_ids())
 
 
-def ask(**fields: Any) -> Item:
+def request_body(**fields: Any) -> Item:
     return {"model": "agent", "input": "hi", **fields}
 
 
-def refused(**fields: Any) -> tuple[str | None, str | None]:
+def error_of(**fields: Any) -> tuple[str | None, str | None]:
     """Return the `param` and `code` of the error for a valid request with these extra fields."""
-    error = refusal(parse, encoded(ask(**fields)))
+    error = refusal(parse, encoded(request_body(**fields)))
     assert error is not None
-    check_refusal(error, ask(**fields))
+    check_refusal(error, request_body(**fields))
     return error.param, error.code
 
 
@@ -165,9 +165,9 @@ def test_any_json_is_parsed_or_refused(value: Any) -> None:
 
 @given(st.dictionaries(st.sampled_from(sorted(ResponseRequest.model_fields)), strategies.json_values, max_size=4))
 def test_any_value_of_any_parameter_is_taken_or_refused(value: Item) -> None:
-    error = refusal(parse, encoded(ask(**value)))
+    error = refusal(parse, encoded(request_body(**value)))
     if error is not None and "valid JSON" not in error.message:
-        check_refusal(error, ask(**value))
+        check_refusal(error, request_body(**value))
 
 
 @given(
@@ -191,7 +191,7 @@ def test_the_requests_that_are_broken_here_are_fine_by_themselves(body: Item) ->
 def test_numbers_that_are_none_or_too_large_are_refused(number: str, name: str) -> None:
     if number == "1" * 5000 and name == "unknown":  # integers are exact at any length, and are passed on
         return
-    body = json.dumps(ask())[:-1] + f', "{name}": {number}}}'
+    body = json.dumps(request_body())[:-1] + f', "{name}": {number}}}'
     assert refusal(parse, body.encode()) is not None
 
 
@@ -246,7 +246,7 @@ def test_json_a_hundred_thousand_levels_deep_is_refused(where: str) -> None:
     ],
 )
 def test_wrong_input_is_refused_with_the_place(given: Any, param: str) -> None:
-    assert refused(input=given)[0] == param
+    assert error_of(input=given)[0] == param
 
 
 OUT_OF_RANGE: dict[str, list[Any]] = {
@@ -294,15 +294,15 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in OUT_OF_RANGE for value in OUT_OF_RANGE[name]])
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: Any) -> None:
-    param, code = refused(**{name: value})
+    param, code = error_of(**{name: value})
     assert code is not None
     assert (param or "").replace("[", ".").split(".")[0] == name
 
 
 def test_null_means_not_there() -> None:
     optional = set(ResponseRequest.model_fields) - {"model", "input"}
-    nulled = parse(encoded(ask(**dict.fromkeys(optional))))
-    plain = parse(encoded(ask()))
+    nulled = parse(encoded(request_body(**dict.fromkeys(optional))))
+    plain = parse(encoded(request_body()))
     assert (nulled.wire, nulled.request, nulled.input, nulled.echo) == (
         plain.wire,
         plain.request,
@@ -355,7 +355,7 @@ def test_null_means_not_there() -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_place(fields: Item, param: str) -> None:
-    assert refused(**fields)[0] == param
+    assert error_of(**fields)[0] == param
 
 
 def test_without_a_model_there_is_nobody_to_ask() -> None:
@@ -368,14 +368,14 @@ def test_without_a_model_there_is_nobody_to_ask() -> None:
     "text", [text for text in strategies.HOSTILE if text.encode("utf-8", "ignore").decode() == text]
 )
 def test_odd_text_is_carried_unchanged(text: str) -> None:
-    parsed = parse(encoded(ask(input=[{"role": "user", "content": text}, {**USER, "content": text}])))
+    parsed = parse(encoded(request_body(input=[{"role": "user", "content": text}, {**USER, "content": text}])))
     assert parsed.input[0]["content"][0]["text"] == text
     assert parsed.request.prompt == text
 
 
 @pytest.mark.parametrize("identity", ["", " ", "a b", "é", "x" * 129, "\x00", "msg\n1"])
 def test_an_id_that_would_hurt_is_replaced(identity: str) -> None:
-    parsed = parse(encoded(ask(input=[{**USER, "id": identity}])))
+    parsed = parse(encoded(request_body(input=[{**USER, "id": identity}])))
     assert parsed.input[0]["id"] == "msg_1"
 
 
@@ -385,7 +385,7 @@ def test_half_a_surrogate_pair_is_refused() -> None:
 
 
 def test_as_many_items_as_are_allowed_are_quickly_read() -> None:
-    body = encoded(ask(input=[USER, {**USER, "role": "assistant"}] * (MAX_ITEMS // 2 - 1) + [USER]))
+    body = encoded(request_body(input=[USER, {**USER, "role": "assistant"}] * (MAX_ITEMS // 2 - 1) + [USER]))
     begin = time.process_time()
     parsed = parse(body)
     assert len(with_context(parsed, []).request.messages) == MAX_ITEMS - 1
@@ -394,8 +394,8 @@ def test_as_many_items_as_are_allowed_are_quickly_read() -> None:
 
 def test_tools_made_to_hurt_are_refused_or_handed_over_unread() -> None:
     tools = [{"type": "x" * 200, "pattern": "^(a+)+$"}]
-    assert parse(encoded(ask(tools=tools))).request.extra["hosted_tools"] == tools
+    assert parse(encoded(request_body(tools=tools))).request.extra["hosted_tools"] == tools
     away: Item = {"properties": {"a": {"$ref": "https://example.com/a.json"}}}
     with pytest.raises(InvalidRequest) as refused:
-        parse(encoded(ask(tools=[{**TOOL, "parameters": away}])))
+        parse(encoded(request_body(tools=[{**TOOL, "parameters": away}])))
     assert (refused.value.code, refused.value.param) == ("invalid_json_schema", "tools[0].parameters")

@@ -50,14 +50,14 @@ OTHERS: st.SearchStrategy[list[Item]] = st.sampled_from(
 )
 
 
-def request_of(sent: str | list[Item], before: list[Item], instructions: str | None) -> AgentRequest:
+def parse_request(sent: str | list[Item], before: list[Item], instructions: str | None) -> AgentRequest:
     numbers = itertools.count(1)
     body = {"model": "agent", "input": sent, "instructions": instructions, "previous_response_id": "resp_1"}
     parsed = parse_response(json.dumps(body).encode(), Caller(), lambda prefix: f"{prefix}{next(numbers)}")
     return with_context(parsed, [{"id": f"msg_b{n}", **item} for n, item in enumerate(before)]).request
 
 
-def check(request: AgentRequest) -> None:
+def check_request(request: AgentRequest) -> None:
     prompt = request.prompt  # read before `messages` is typed
     assert request.raw_items is not None
     typed = parse_items(request.raw_items)
@@ -71,18 +71,18 @@ def test_texts_are_what_they_would_be_if_they_were_typed(
     sent: str, before: list[list[Item]], instructions: str | None
 ) -> None:
     context = list(itertools.chain(*before))
-    request = request_of(sent, context, instructions)
+    request = parse_request(sent, context, instructions)
     empty = instructions == "" or any([not item["content"][0]["text"] for item in context])
     assert request.plain is not empty
-    check(request)
+    check_request(request)
 
 
 @given(messages(NEARLY), st.lists(OTHERS, max_size=1), messages(NEARLY))
 def test_what_has_more_to_it_is_what_it_ever_was(
     before: list[list[Item]], others: list[list[Item]], sent: list[list[Item]]
 ) -> None:
-    check(
-        request_of(
+    check_request(
+        parse_request(
             [*itertools.chain(*sent), {"role": "user", "content": "hi"}], list(itertools.chain(*before, *others)), None
         )
     )
@@ -90,7 +90,7 @@ def test_what_has_more_to_it_is_what_it_ever_was(
 
 def test_a_named_message_a_picture_and_a_call_are_no_texts_alone() -> None:
     hi = message("user", "hi", {})
-    assert request_of([hi], [], None).plain
+    assert parse_request([hi], [], None).plain
     for more in (message("user", "hi", {"name": "ann"}), message("user", "", {"content": [PICTURE]})):
-        assert not request_of([more], [], None).plain
-    assert not request_of([hi], [hi, CALL, RESULT], None).plain
+        assert not parse_request([more], [], None).plain
+    assert not parse_request([hi], [hi, CALL, RESULT], None).plain

@@ -44,7 +44,7 @@ def event_schemas() -> dict[str, jsonschema.Draft202012Validator]:
     return {schemas[name]["properties"]["type"]["enum"][0]: schema(name) for name in references}
 
 
-def check(validator: Any, value: Json) -> None:
+def check_against(validator: Any, value: Json) -> None:
     error = jsonschema.exceptions.best_match(validator.iter_errors(value))
     assert error is None, f"{error.json_path}: {error.message}"
 
@@ -52,7 +52,7 @@ def check(validator: Any, value: Json) -> None:
 @settings(max_examples=40)
 @given(streams())
 def test_every_response_is_as_openais_document_says(told: Told) -> None:
-    check(schema("Response"), told.events[-1]["response"])
+    check_against(schema("Response"), told.events[-1]["response"])
 
 
 @settings(max_examples=40)
@@ -60,7 +60,7 @@ def test_every_response_is_as_openais_document_says(told: Told) -> None:
 def test_every_event_is_as_openais_document_says(told: Told) -> None:
     for event in told.events:
         if event["type"] not in NEWER:
-            check(event_schemas()[event["type"]], without_usage(event))
+            check_against(event_schemas()[event["type"]], without_usage(event))
 
 
 def without_usage(event: Json) -> Json:

@@ -18,13 +18,13 @@ FIND = {"type": "function", "name": "find", "parameters": {"type": "object"}}
 SPACE = {"type": "namespace", "name": "files", "description": "d", "tools": [FIND, {"type": "custom", "name": "write"}]}
 
 
-def parsed(*items: Any, **fields: Any) -> ParsedResponse:
+def parse_request(*items: Any, **fields: Any) -> ParsedResponse:
     numbers = itertools.count(100)
     body = {"model": "agent", "input": [{"role": "user", "content": "hi"}, *items], **fields}
     return parse_response(body, Caller(), lambda prefix: f"{prefix}{next(numbers)}")
 
 
-def called(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
+def call_tools(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
     """Return the output items of an answer that calls these tools of the client."""
     events: list[Any] = []
     for number, name in enumerate(names):
@@ -44,9 +44,9 @@ def called(request: ParsedResponse, *names: str) -> list[dict[str, Any]]:
 
 
 def test_a_tool_of_a_namespace_is_called_by_its_name_there_and_answered() -> None:
-    request = parsed(tools=[FIND, SPACE])
+    request = parse_request(tools=[FIND, SPACE])
     names = [tool.name for tool in request.request.tools]
-    items = called(request, *names)
+    items = call_tools(request, *names)
     shown = [(item["type"], item["name"], item.get("namespace")) for item in items]
     assert shown == [
         ("function_call", "find", None),
@@ -54,18 +54,20 @@ def test_a_tool_of_a_namespace_is_called_by_its_name_there_and_answered() -> Non
         ("custom_tool_call", "write", "files"),
     ]
     outputs = [{"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "ok"} for item in items]
-    answered = with_context(parsed(*items, *outputs, tools=[FIND, SPACE]), [])
+    answered = with_context(parse_request(*items, *outputs, tools=[FIND, SPACE]), [])
     results = [message for message in answered.request.messages if isinstance(message, ToolMessage)]
     assert [message.name for message in results] == names
 
 
 def test_a_call_of_a_tool_that_may_answer_later_says_so_and_need_not_be_answered() -> None:
     later: dict[str, Any] = {**FIND, "async": True}
-    items = called(parsed(tools=[later]), "find")
+    items = call_tools(parse_request(tools=[later]), "find")
     assert items[0]["async"] is True
-    request = parsed(*items, {"role": "user", "content": "and?"}, tools=[later])
+    request = parse_request(*items, {"role": "user", "content": "and?"}, tools=[later])
     assert with_context(request, []).request.prompt == "and?"
     result = {"type": "function_call_output", "call_id": "call_0", "output": "found"}
-    resumed = with_context(parsed(*items, {"role": "user", "content": "and?"}, result, tools=[later]), []).request
+    resumed = with_context(
+        parse_request(*items, {"role": "user", "content": "and?"}, result, tools=[later]), []
+    ).request
     assert resumed.messages[-1] == ToolMessage("call_0", "found", "find")
     assert resumed.resume is not None
