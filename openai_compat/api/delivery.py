@@ -42,7 +42,7 @@ class WholeAnswer:
         return self._exchange.answer(200, frames)
 
 
-class _Logged:
+class _LoggedAnswer:
     """The common part of deliveries that may have a log."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None) -> None:
@@ -63,12 +63,12 @@ class _Logged:
         if self._log is not None:
             await self._log.flush()
 
-    def _recorded(self, frames: bytes) -> bytes:
+    def _record(self, frames: bytes) -> bytes:
         """Record the frames in the log, which may number them."""
         return frames if self._log is None else self._log.record(frames)
 
 
-class StreamedAnswer(_Logged):
+class StreamedAnswer(_LoggedAnswer):
     """Server-sent events: with a log that keeps a copy and numbers them, or with an end mark."""
 
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
@@ -81,9 +81,9 @@ class StreamedAnswer(_Logged):
     def write_now(self) -> Callable[[bytes], bool] | None:
         """Sends events without waiting; None if the transport cannot tell when that is possible."""
         send_now = self._exchange.write_now
-        return send_now if send_now is None or self._log is None else self._record_now
+        return send_now if send_now is None or self._log is None else self._record_and_send
 
-    def _record_now(self, frames: bytes) -> bool:
+    def _record_and_send(self, frames: bytes) -> bool:
         # Sending may have to wait for the store, or for the client.
         if self._log is None or self._log.full or not self._exchange.can_send_now:
             return False
@@ -91,7 +91,7 @@ class StreamedAnswer(_Logged):
 
     async def write(self, frames: bytes) -> None:
         """Send events, after the head if they are the first."""
-        await self._exchange.write(self._recorded(frames))
+        await self._exchange.write(self._record(frames))
         if self._log is not None:
             await self._log.flush()
 
@@ -102,18 +102,18 @@ class StreamedAnswer(_Logged):
 
     async def end(self, frames: bytes) -> None:
         """Send the last events and the end mark."""
-        await self._exchange.end(self._recorded(frames) + self._end_mark)
+        await self._exchange.end(self._record(frames) + self._end_mark)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """Send the last events of a stream that failed. Raises `error` if nothing was sent before: it has a status."""
-        frames = self._recorded(frames)
+        frames = self._record(frames)
         if not self._exchange.status:
             raise error  # on a real status, SDKs raise the right exception
         self._exchange.has_failed(error)
         await self._exchange.end(frames + self._end_mark)
 
 
-class NoAnswer(_Logged):
+class NoAnswer(_LoggedAnswer):
     """For turns whose client waits for the outcome only, or for nothing. The log, if there is one, gets all events.
 
     Attributes:
@@ -126,7 +126,7 @@ class NoAnswer(_Logged):
         """Record the events in the log, which is copied to the store when due or when a batch is full."""
         if self._log is not None and self._log.full:
             return False
-        self._recorded(frames)
+        self._record(frames)
         return True
 
     async def write(self, frames: bytes) -> None:
@@ -140,9 +140,9 @@ class NoAnswer(_Logged):
 
     async def end(self, frames: bytes) -> None:
         """Record the last events in the log."""
-        self._recorded(frames)
+        self._record(frames)
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """Keep the error, and record its events."""
-        self._recorded(frames)
+        self._record(frames)
         self.error = error

@@ -59,14 +59,14 @@ def run_once(
     """Run the work of a request, once per Idempotency-Key, and without its client if the policy says so."""
     policy, state = policy or services.settings.disconnect, services.state
     # Each call frame that is entered here stays in memory for as long as a stream lasts.
-    once = (lambda: state.idempotency.once(exchange, body, work)) if services.is_keyed(exchange) else work
+    once = (lambda: state.idempotency.run_or_replay(exchange, body, work)) if services.is_keyed(exchange) else work
     patience = services.settings.deadlines.request
     # A store in this process answers at once.
-    begun = (lambda: begun_in_time(exchange, state.late, patience, once)) if state.store.shared else once
-    return begun() if policy.then == "cancel" else run_detachable(policy, exchange, begun)
+    start = (lambda: run_with_start_deadline(exchange, state.late, patience, once)) if state.store.shared else once
+    return start() if policy.then == "cancel" else run_detachable(policy, exchange, start)
 
 
-class Beginning(Protocol):
+class StartingRequest(Protocol):
     """A request, over HTTP or a WebSocket, whose agent is not started yet.
 
     Attributes:
@@ -76,8 +76,8 @@ class Beginning(Protocol):
     on_begun: Callable[[], object] | None
 
 
-async def begun_in_time(
-    request: Beginning, late: LateWork, seconds: float, work: Callable[[], Awaitable[None]]
+async def run_with_start_deadline(
+    request: StartingRequest, late: LateWork, seconds: float, work: Callable[[], Awaitable[None]]
 ) -> None:
     """Run `work`, whose agent has to start within `seconds`. Raises Unavailable if it does not.
 
@@ -133,18 +133,18 @@ class DetachableWork:
 
     async def run(self) -> None:
         """Run the work. If this call is cancelled, the work goes on without a client to write to."""
-        task = spawn(self._do, "request that may go on without its client", lambda: None)
+        task = spawn(self._run_work, "request that may go on without its client", lambda: None)
         try:
             await task.wait()
         except BaseException:
             self.alone = True
             self._exchange.detach()
             self._exchange.goes_on = not task.done
-            self.leave()
+            self.start_grace_period()
             raise
         self._failure.raise_if_any()
 
-    async def _do(self) -> None:
+    async def _run_work(self) -> None:
         try:
             with self._scope:
                 await self._work()
@@ -156,10 +156,10 @@ class DetachableWork:
             if self._exchange.goes_on:
                 self._exchange.over()
 
-    def leave(self) -> None:
+    def start_grace_period(self) -> None:
         """Start the grace period: nobody waits for the work any more."""
         self._scope.deadline = anyio.current_time() + self._grace
 
-    def come_back(self) -> None:
+    def end_grace_period(self) -> None:
         """End the grace period: somebody waits for the work again."""
         self._scope.deadline = math.inf

@@ -23,8 +23,8 @@ async def create(services: Services, exchange: Exchange) -> None:
 
     async def answer(vectors: Sequence[Vector]) -> None:
         # OpenAI's SDKs request base64 unless their caller says otherwise.
-        told = embedding_list(parsed.model, vectors, count_input_tokens(parsed.asked), as_base64=parsed.base64)
-        await exchange.answer(200, told)
+        listing = embedding_list(parsed.model, vectors, count_input_tokens(parsed.asked), as_base64=parsed.base64)
+        await exchange.answer(200, listing)
 
     call = functools.partial(embedder.embed, parsed.asked)
     await run_function(services, exchange, model=name, kind="embed function", call=call, answer=answer)

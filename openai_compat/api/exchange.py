@@ -38,13 +38,13 @@ from .answer_form import OPENAI_ERRORS, SSE, ErrorForm, RecordedAnswer, whole_he
 NOBODY = Principal("")
 
 
-WATCHED_AFTER = 0.01
+WATCH_DELAY = 0.01
 """Seconds after which a task watches for the client to leave. Most answers are sent earlier, and need no such task."""
 
-SMALL = 64 * 1024
+MAX_DRAINED = 64 * 1024
 """Largest body that is still read although it is refused, in bytes."""
 
-IGNORED = "X-Ignored-Parameters"
+IGNORED_HEADER = "X-Ignored-Parameters"
 """The header that names the parameters which the agent does not pass on to its model."""
 
 
@@ -190,7 +190,7 @@ class Exchange:
                     raise too_large(limit)
                 feed(piece)
         except RequestTooLarge:
-            if announced <= SMALL:
+            if announced <= MAX_DRAINED:
                 # Read to its end: data that arrives after the answer resets the connection, and the answer is lost.
                 async for _ in request.body:
                     pass
@@ -211,9 +211,9 @@ class Exchange:
         if not self._waiting or self._watcher is not None:
             return
         if self.request.left is not None:
-            self._watcher = spawn_later(WATCHED_AFTER, self._until_left, "client")
+            self._watcher = spawn_later(WATCH_DELAY, self._watch_until_left, "client")
         elif self._body_within is not None:
-            self._cut_after(self._body_within)
+            self._start_timeout(self._body_within)
 
     def waits(self) -> None:
         """Note that the work waits for the first time: nothing could be noticed before."""
@@ -221,15 +221,15 @@ class Exchange:
         if self._watched:
             self.watch_client()
 
-    def _cut_after(self, seconds: float) -> None:
+    def _start_timeout(self, seconds: float) -> None:
         if self._timeout is None:
             self._timeout = ScopeTimeout(self.scope)
         self._timeout.start(seconds)
 
-    async def _until_left(self) -> None:
+    async def _watch_until_left(self) -> None:
         if self._body_within is not None:  # most bodies have arrived by now, and have needed no timer
             self._watcher = None
-            self._cut_after(self._body_within)
+            self._start_timeout(self._body_within)
         elif self.request.left is not None:
             await self.request.left()
             self._left = True
@@ -262,7 +262,7 @@ class Exchange:
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """Name the parameters that the agent does not pass on in a header, unless the head was sent already."""
-        self.about.append((IGNORED, ", ".join(parameters)))
+        self.about.append((IGNORED_HEADER, ", ".join(parameters)))
 
     def allow_detach(self) -> None:
         """Treat write failures as a disconnect, not as an error, from now on."""
@@ -400,7 +400,7 @@ class Exchange:
 
     async def _deliver(self, *messages: ResponseStart | ResponseBody) -> None:
         for message in messages:
-            piece = self._noted(message) if isinstance(message, ResponseBody) else message
+            piece = self._note_piece(message) if isinstance(message, ResponseBody) else message
             if self._gone:
                 continue
             if self._has_room is None or not self._has_room():
@@ -413,7 +413,7 @@ class Exchange:
                     raise
                 self._gone = True
 
-    def _noted(self, piece: ResponseBody) -> ResponseBody:
+    def _note_piece(self, piece: ResponseBody) -> ResponseBody:
         """Note a piece that is about to be sent; return it as it is sent."""
         if self.recording is not None:
             self.recording.add(piece)
@@ -432,7 +432,7 @@ class Exchange:
                 return
             self._gone = True
             return
-        self._cut_after(self._write_deadline)
+        self._start_timeout(self._write_deadline)
         try:
             await self._send(message)
         finally:

@@ -23,20 +23,20 @@ from .services import Services, logger
 POLL_INTERVAL = 0.1
 """Seconds between two polls of the log of a response that another process makes."""
 
-LOOK_AGAIN = 10
+POLLS_PER_CHECK = 10
 """Polls after which that process is checked for being alive."""
 
-CHAT = "chatcmpl-"
+CHAT_PREFIX = "chatcmpl-"
 """Prefix of the ids of chat streams: their logs are stored beside those of responses."""
 
-BURIED_AT_ONCE = 100
+LOST_BATCH = 100
 """Responses of dead processes that are failed in one batch."""
 
-CANCELLED_WITHIN = 3.0
+CANCEL_TIMEOUT = 3.0
 """Seconds that the process of a response has to learn that the response is cancelled."""
 
 
-async def find(services: Services, key: Key) -> StoredResponse:
+async def find_response(services: Services, key: Key) -> StoredResponse:
     """A response, marked as failed if its process has died. Raises NotFound."""
     found = await services.state.store.response(key)
     if found is None:
@@ -55,7 +55,7 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
     # The error gets the next number, so that a client that has read all events still gets an end.
     for batch in await services.state.store.events(key, -1):
         last = batch.last
-    if key.id.startswith(CHAT):
+    if key.id.startswith(CHAT_PREFIX):
         body: dict[str, Any] = {}
         sequence = last + 1
         frames = b"id: %b:%d\n" % (key.id.encode(), sequence) + error_frame(error)
@@ -69,15 +69,15 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
         outbox.wake()
 
 
-async def bury_lost(services: Services) -> None:
+async def fail_lost_responses(services: Services) -> None:
     """Fail background responses whose process has died, if webhooks report outcomes."""
     store = services.state.store
     while store.shared and services.state.outbox.used:
         # Random, so that processes that were started together do not poll together.
         await anyio.sleep(services.state.leases.seconds * random.uniform(0.25, 0.5))  # noqa: S311  (no secret)
         try:
-            for key in await store.lost_responses(BURIED_AT_ONCE):
-                await find(services, key)
+            for key in await store.lost_responses(LOST_BATCH):
+                await find_response(services, key)
         except NotFound:  # somebody has deleted it just now
             pass
         except Unavailable as error:
@@ -100,7 +100,7 @@ async def stream_events(services: Services, key: Key, after: int, here: EventLog
             yield frames
             after = last
         if after > here.last:
-            raise _beyond(after)
+            raise _unknown_event(after)
         if after == here.last:
             return
     # The store may have frames that this process no longer keeps, or never had.
@@ -109,8 +109,8 @@ async def stream_events(services: Services, key: Key, after: int, here: EventLog
 
 
 async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIterator[bytes]:
-    looks, told = 0, anyio.current_time()
-    found = await find(services, key)
+    polls, last_sent = 0, anyio.current_time()
+    found = await find_response(services, key)
     while True:
         ended = not found.running
         batches = await services.state.store.events(key, after)
@@ -121,18 +121,18 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
             await _check_log(services, key, after)
         for batch in batches:
             yield frames_after(batch, after)
-            after, told = batch.last, anyio.current_time()
+            after, last_sent = batch.last, anyio.current_time()
         # The response was over before its events were read, so these were the last.
         if ended:
             return
-        if anyio.current_time() - told >= services.settings.deadlines.heartbeat:
+        if anyio.current_time() - last_sent >= services.settings.deadlines.heartbeat:
             yield b""
-            told = anyio.current_time()
-        looks += 1
+            last_sent = anyio.current_time()
+        polls += 1
         await anyio.sleep(POLL_INTERVAL)
         # The outcome comes with the last events; if no events come, the process may have died.
-        if not looks % LOOK_AGAIN or batches:
-            found = await find(services, key)
+        if not polls % POLLS_PER_CHECK or batches:
+            found = await find_response(services, key)
 
 
 async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
@@ -147,12 +147,12 @@ async def _check_log(services: Services, key: Key, after: int) -> None:
     if await services.state.store.events(key, after - 1):
         return
     if await services.state.store.events(key, -1):
-        raise _beyond(after)
+        raise _unknown_event(after)
     text = "The events of this response are not kept. They are for background responses, and for a time only."
     raise InvalidRequest(text, param="stream", code="events_not_kept")
 
 
-def _beyond(after: int) -> InvalidRequest:
+def _unknown_event(after: int) -> InvalidRequest:
     text = f"This response has come to its end and has no event number {after}. Retrieve the response without 'stream'."
     return InvalidRequest(text, param="starting_after", code="events_not_kept")
 
@@ -165,9 +165,9 @@ def snapshot(services: Services, found: StoredResponse, key: Key) -> dict[str, A
     return {**from_stored_json(found.body), "status": found.status}
 
 
-async def cancel(services: Services, key: Key) -> StoredResponse:
+async def cancel_response(services: Services, key: Key) -> StoredResponse:
     """Stop a background response, wherever it runs, and return its outcome. Raises NotFound and InvalidRequest."""
-    found = await find(services, key)
+    found = await find_response(services, key)
     if not found.background:
         # OpenAI answers 400 here too: a response in the foreground is stopped by disconnecting.
         text = "Only responses that were made with 'background' can be cancelled."
@@ -176,18 +176,18 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
         here = services.live.responses.get(key)
         if here is not None:
             here.interrupt(Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
-        found = await _outcome(services, key)
+        found = await _wait_for_outcome(services, key)
     return found
 
 
-async def _outcome(services: Services, key: Key) -> StoredResponse:
+async def _wait_for_outcome(services: Services, key: Key) -> StoredResponse:
     """Wait for the outcome of a cancelled response. If its process does not react, take the response over."""
-    found = await find(services, key)
+    found = await find_response(services, key)
     # Another process learns of the cancellation when it renews its lease.
-    with anyio.move_on_after(CANCELLED_WITHIN):
+    with anyio.move_on_after(CANCEL_TIMEOUT):
         while found.running:
             await anyio.sleep(POLL_INTERVAL / 2)
-            found = await find(services, key)
+            found = await find_response(services, key)
     # The process may be frozen. Its commit would come too late: the client was told that the response is cancelled.
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
@@ -195,5 +195,5 @@ async def _outcome(services: Services, key: Key) -> StoredResponse:
         notices = services.state.outbox.notices("response.cancelled", key.id, key.principal)
         if await services.state.store.take_response(key.principal, taken, None, notices):
             services.state.outbox.wake()
-        found = await find(services, key)
+        found = await find_response(services, key)
     return found

@@ -44,7 +44,7 @@ async def run_function(
         seat.close()  # the slot is free when the function has ended
         services.live.runner.running.add(run)
         try:
-            await answer(await run.returned(services.settings.deadlines.request))
+            await answer(await run.wait_for_result(services.settings.deadlines.request))
         except OpenAICompatError as error:
             await exchange.fail(without_retry(error))  # at once: stopping the function may take a while
         finally:
@@ -64,21 +64,21 @@ class FunctionRun(Generic[Returned]):
         self._call = call
         self._kind = kind
         self._request_id = request_id
-        self._returned: list[Returned] = []
+        self._results: list[Returned] = []
         self._error: OpenAICompatError | None = None
         self._settled = anyio.Event()
         self._stopping = False
         self._task: Task = spawn(self._run, kind, released)
 
-    async def returned(self, seconds: float) -> Returned:
+    async def wait_for_result(self, seconds: float) -> Returned:
         """Wait for the function's result. Raises its failure, or DeadlineExceeded after `seconds`."""
         with anyio.move_on_after(seconds):
             await self._settled.wait()
         if self._error is not None:
             raise self._error
-        if not self._returned:
+        if not self._results:
             raise DeadlineExceeded(f"The {self._kind} took too long and was stopped.", should_retry=False)
-        return self._returned[0]
+        return self._results[0]
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End the call with `error`, unless it has ended already."""
@@ -100,7 +100,7 @@ class FunctionRun(Generic[Returned]):
 
     async def _run(self) -> None:
         try:
-            self._returned.append(await self._call())
+            self._results.append(await self._call())
         except anyio.get_cancelled_exc_class() as error:
             if not self._stopping:
                 self._fail(error)

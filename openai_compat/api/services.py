@@ -53,7 +53,7 @@ from ..turns.slots import Admission, Busy, Slots
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
 from .exchange import Exchange
-from .idempotency import KEY, Idempotency
+from .idempotency import KEY_HEADER, Idempotency
 
 if TYPE_CHECKING:  # servers without providers never import the package
     from ..providers.port import ProviderControl
@@ -82,7 +82,7 @@ class LiveResponses(dict[Key, LiveResponse]):
         super().__init__()
         self._empty: anyio.Event | None = None
 
-    def over(self, key: Key) -> None:
+    def remove(self, key: Key) -> None:
         """Remove a response that is finished or given up, and wake those who wait for the last one."""
         self.pop(key, None)
         if not self and self._empty is not None:
@@ -191,14 +191,14 @@ class Models:
 
     def check(self, model: str, principal: Principal) -> None:
         """Raise NotFound (404 `model_not_found`) if a request for this model would get that error."""
-        self._named(model, self.agents, principal)
+        self._find_name(model, self.agents, principal)
 
     def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
         """The agent that serves `model`, and its own name.
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that only makes embeddings or decisions.
         """
-        name = self._named(model, self.agents, principal)
+        name = self._find_name(model, self.agents, principal)
         if name not in self.agents:
             text = f"This model only makes {'embeddings' if name in self.embedders else 'decisions'}."
             raise InvalidRequest(text, param="model", code="unsupported_value")
@@ -206,9 +206,9 @@ class Models:
 
     def provider_names(self) -> list[str]:
         """The names of all providers: those that are configured, those of the agents, and the server itself."""
-        return list(dict.fromkeys([*self._configured(), *map(self.provider_of, self.agents), self.owned_by]))
+        return list(dict.fromkeys([*self._configured_names(), *map(self.provider_of, self.agents), self.owned_by]))
 
-    def _configured(self) -> Sequence[str]:
+    def _configured_names(self) -> Sequence[str]:
         return () if self.providers is None else self.providers.configured
 
     def provider_of(self, agent: str) -> str:
@@ -218,7 +218,7 @@ class Models:
             return declared.partition("/")[0]
         model = agent if self.providers is None else self.providers.aliases.get(agent, agent)
         name, slash, _ = model.partition("/")
-        return name if slash and name in self._configured() else self.owned_by
+        return name if slash and name in self._configured_names() else self.owned_by
 
     def default_model(self, principal: Principal, provider: str | None = None) -> str | None:
         """The agent for requests that name none: the first of the provider that was chosen, or of all.
@@ -235,24 +235,24 @@ class Models:
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes no embeddings.
         """
-        return self._one_of(self.embedders, model, principal, "This model makes no embeddings.")
+        return self._find_offered(self.embedders, model, principal, "This model makes no embeddings.")
 
     def decider(self, model: str, principal: Principal) -> tuple[str, Decider]:
         """The decider for `model`, and its own name.
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes no decisions.
         """
-        return self._one_of(self.deciders, model, principal, "This model makes no decisions.")
+        return self._find_offered(self.deciders, model, principal, "This model makes no decisions.")
 
-    def _one_of(
+    def _find_offered(
         self, offered: Mapping[str, Offered], model: str, principal: Principal, otherwise: str
     ) -> tuple[str, Offered]:
-        name = self._named(model, offered, principal)
+        name = self._find_name(model, offered, principal)
         if name not in offered:
             raise InvalidRequest(otherwise, param="model", code="unsupported_value")
         return name, offered[name]
 
-    def _named(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
+    def _find_name(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
         known = model in self.agents or model in self.embedders or model in self.deciders
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
@@ -354,7 +354,7 @@ class Services:
 
     def is_keyed(self, exchange: Exchange) -> bool:
         """True if the request may have been answered before: it has a key, or failures are replayed."""
-        return self.state.idempotency.of_all or KEY in exchange.request.first
+        return self.state.idempotency.applies_to_all or KEY_HEADER in exchange.request.first
 
     async def check_rate(self, exchange: Exchange) -> None:
         """Count the request against its caller's rate limit. Raises RateLimited (429).

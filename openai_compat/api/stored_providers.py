@@ -26,7 +26,7 @@ KIND = "provider"
 DEFAULT = ""
 """The name under which the choice of the default provider is stored."""
 
-LOOK_AGAIN = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two checks for changes by another process."""
 
 
@@ -80,7 +80,7 @@ class StoredProviders:
     async def follow(self) -> None:
         """Load the changes of other processes, until cancelled."""
         while self._store.shared:
-            await anyio.sleep(LOOK_AGAIN)
+            await anyio.sleep(POLL_INTERVAL)
             try:
                 await self.refresh()
             except Unavailable as error:
@@ -96,11 +96,11 @@ class StoredProviders:
                 continue
             self._seen[name] = body  # first, so that an invalid setting is logged only once
             try:
-                self._take(name, from_stored_json(body))
+                self._apply(name, from_stored_json(body))
             except NotFound:  # from another version of the library, or another server
                 logger.warning("the provider %s of the store is not known here", name or "that is the default")
 
-    def _take(self, name: str, kept: Any) -> None:
+    def _apply(self, name: str, kept: Any) -> None:
         if name == DEFAULT:
             if kept != self._owned_by:
                 self._control.set_default(kept)
@@ -109,13 +109,13 @@ class StoredProviders:
         self._started_with.setdefault(name, self._control.settings(name))
         key = kept.get("api_key")
         if key is not None and self._store.shared:
-            kept = {**kept, "api_key": self._open(key, name)}
+            kept = {**kept, "api_key": self._unseal(key, name)}
         started = self._started_with[name]
         # A newer version that shares the store may have stored more fields.
         known = {field: value for field, value in kept.items() if hasattr(started, field)}
         self._control.configure(name, replace(started, **known))
 
-    def _open(self, sealed: str, name: str) -> str:
+    def _unseal(self, sealed: str, name: str) -> str:
         if self._seal is None:
             raise UnusableStore(f"The store has a sealed key of the provider {name}, and {VARIABLE} is not set.")
         try:

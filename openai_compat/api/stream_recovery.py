@@ -16,7 +16,7 @@ from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_WITH_IDS
 from .exchange import Exchange
-from .follow import CHAT, stream_events, write_followed
+from .follow import CHAT_PREFIX, stream_events, write_followed
 from .services import Services, now
 
 
@@ -44,7 +44,7 @@ async def recoverable_stream(
         frame = failed(known)
         # A client that resumes the stream later has to find its end, so this is written even if the client has left.
         await services.state.late.give_back(
-            lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
+            lambda: _write_end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
         )
         raise
     finally:
@@ -54,7 +54,7 @@ async def recoverable_stream(
         writer.log.end()
 
 
-async def _end(
+async def _write_end(
     services: Services, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
 ) -> None:
     """Write the end of a turn to the log: the turn has failed, or its client has left for good."""
@@ -74,7 +74,7 @@ async def recover_stream(services: Services, exchange: Exchange, last_event: str
         text = "'Last-Event-ID' is not the id of an event of a chat stream."
         raise InvalidRequest(text, param="Last-Event-ID", code="invalid_value")
     key = Key(exchange.principal.id, identifier)
-    if not identifier.startswith(CHAT) or await services.state.store.response(key) is None:
+    if not identifier.startswith(CHAT_PREFIX) or await services.state.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
     await write_followed(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_WITH_IDS)
     await exchange.end()

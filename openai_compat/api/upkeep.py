@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from ..aio.background import spawn
-from .follow import bury_lost
+from .follow import fail_lost_responses
 from .services import Services
 
 
@@ -19,7 +19,7 @@ async def upkeep(services: Services) -> AsyncGenerator[None]:
     state = services.state
     await state.maintenance.begin()
     await state.outbox.begin()
-    works = [spawn(lambda: bury_lost(services), "lost responses", lambda: None)]
+    works = [spawn(lambda: fail_lost_responses(services), "lost responses", lambda: None)]
     if state.providers is not None:
         await state.providers.begin()
         works.append(spawn(state.providers.follow, "settings of providers", lambda: None))

@@ -90,9 +90,9 @@ class WebSocketConnection:
         # Before sending: from here on an error can only close the connection.
         self.status = 101
         await self._channel.accept(encode_headers([("X-Request-Id", self.request_id)]), subprotocol)
-        self._answered()
+        self._report_answered()
 
-    def _answered(self) -> None:
+    def _report_answered(self) -> None:
         told, self.on_answered = self.on_answered, None
         if told is not None:
             told()
@@ -144,7 +144,7 @@ class WebSocketConnection:
     def end(self) -> None:
         """Stop the write timer; nothing is sent afterwards."""
         self._timeout.close()
-        self._answered()
+        self._report_answered()
 
 
 @dataclass(slots=True)

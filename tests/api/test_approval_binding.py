@@ -27,7 +27,7 @@ from openai_compat import (
     Server,
     ToolResult,
 )
-from openai_compat.api.text_approvals import MARK
+from openai_compat.api.text_approvals import QUESTION_ID
 from openai_compat.backend import RunContext
 from tests.api.chat_websocket.client import chat
 from tests.requirements import requirement
@@ -176,7 +176,7 @@ def responses(tools: list[Body], answer: Callable[[Body], Body], *, stored: bool
             shown = json.loads(json.dumps(item).replace(json.dumps(ARGUMENTS)[1:-1], json.dumps(how.arguments)[1:-1]))
             shown = json.loads(json.dumps(shown).replace("delete", how.tool))
             if tools == [ASKS_FLAT]:
-                (call_id,) = MARK.findall(item["content"][0]["text"])
+                (call_id,) = QUESTION_ID.findall(item["content"][0]["text"])
                 told = json.dumps({"approval_id": call_id, "tool": how.tool, "arguments": how.arguments})
                 shown = {"type": "function_call", "call_id": call_id, "name": "request_approval", "arguments": told}
             before = [] if stored else [DELETE, shown]
@@ -210,7 +210,7 @@ def as_item(item: Body) -> Body:
 
 
 def as_output(item: Body) -> Body:
-    (call_id,) = MARK.findall(item["content"][0]["text"])
+    (call_id,) = QUESTION_ID.findall(item["content"][0]["text"])
     return {"type": "function_call_output", "call_id": call_id, "output": "allow-once"}
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, ChatRest, ChatWebSocket, Paused, PendingCall, Server, ToolResult
-from openai_compat.api.text_approvals import MARK
+from openai_compat.api.text_approvals import QUESTION_ID
 from openai_compat.backend import RunContext
 from openai_compat.providers.fallback import Fallback
 from openai_compat.testing import ScriptedBackend
@@ -75,7 +75,7 @@ async def in_chat(client: httpx2.AsyncClient) -> Decide:
 async def in_responses(client: httpx2.AsyncClient) -> Decide:
     tools = [{"type": "function", **TOOL}]
     asked = await client.post("/v1/responses", json={"model": "agent", "input": "Go", "tools": tools})
-    (identifier,) = MARK.findall(asked.text)
+    (identifier,) = QUESTION_ID.findall(asked.text)
     fields = json.dumps({"approval_id": identifier, "tool": "book", "arguments": PARIS})
     shown = {"type": "function_call", "call_id": identifier, "name": "request_approval", "arguments": fields}
 

@@ -26,7 +26,7 @@ from ...wire.anthropic_messages.serialize import MessageForm
 from ..answer_form import RecordedAnswer
 from ..detach import DetachableWork, run_once
 from ..exchange import Exchange
-from ..idempotency import REPLAYED
+from ..idempotency import REPLAYED_HEADER
 from ..services import Services
 
 AGENT_HEADER = b"x-claude-code-agent-id"
@@ -126,7 +126,7 @@ class ReplayableTurn:
             await detachable.run()
         except BaseException:
             if self._followers:  # the first client has left, but others follow
-                detachable.come_back()
+                detachable.end_grace_period()
             raise
 
     async def record_answer(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
@@ -157,8 +157,8 @@ class ReplayableTurn:
         """Answer a repeated request, from the beginning or after the part that its client still has."""
         self._followers += 1
         if self._work is not None:
-            self._work.come_back()
-        exchange.about.append(REPLAYED)
+            self._work.end_grace_period()
+        exchange.about.append(REPLAYED_HEADER)
         try:
             rest = RestOfAnswer(asked.survived, form.id) if asked.survived else None
             pieces: list[bytes] = []
@@ -174,7 +174,7 @@ class ReplayableTurn:
         finally:
             self._followers -= 1
             if self._work is not None and self._work.alone and not self._followers:
-                self._work.leave()
+                self._work.start_grace_period()
 
     async def _send_end(self, exchange: Exchange, frames: bytes, *, streams: bool) -> None:
         """Send the end of a stream, or the whole answer. Raises the turn's error if it failed."""

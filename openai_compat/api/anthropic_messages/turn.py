@@ -88,7 +88,7 @@ class AnthropicTurn(TurnPlan[bytes]):
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the whole answer; and the data to store for the conversation or the thread."""
         principal, request = self.requester.principal.id, self.requests[0]
-        approvals = self._prompts.kept(self.id, Binding(principal, self.agent, request.conversation_id))
+        approvals = self._prompts.to_records(self.id, Binding(principal, self.agent, request.conversation_id))
         thread, draft = self._thread, self.draft
         states = self.states(None if thread is None else self.id)
         if self._reply is None and not approvals and not states:

@@ -317,9 +317,9 @@ class ChatCompletionTurn(ChoicesTurn):
         """The end of the stream, or the whole answer; and the data for the conversation, the log and the stored completions."""
         last = self._form.stream_end(self.usage) if self._streams else self.whole_response()
         approvals: tuple[Approval, ...] = ()
-        if self._prompts.asked:
+        if self._prompts.questions:
             bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
-            approvals = self._prompts.kept(self.id, bound)
+            approvals = self._prompts.to_records(self.id, bound)
         states = () if self.last_state is None else self.states()
         if self.draft is None and self._log is None and not self._store and not approvals and not states:
             return None, last

@@ -27,7 +27,7 @@ from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
 from ..detach import run_once
 from ..exchange import Exchange
-from ..follow import CHAT
+from ..follow import CHAT_PREFIX
 from ..services import Models, Services, logger
 from ..stream_recovery import recover_stream
 from .lookup import pending_approval, unknown_conversation
@@ -61,19 +61,21 @@ async def approve(services: Services, exchange: Exchange) -> None:
 async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest) -> None:
     if services.live.rates is not None:
         await services.check_rate(exchange)
-    found = await _find(services.state.store, exchange.principal.id, asked)
+    found = await _find_approval(services.state.store, exchange.principal.id, asked)
     if found.status != "pending":
         raise too_late(found.status)
-    answers = Decisions({found.id: _decision(asked)}, {found.id: found})
+    answers = Decisions({found.id: _to_decision(asked)}, {found.id: found})
     if asked.background:
-        await _in_background(
-            exchange, asked, lambda begun: _go_on(services, exchange, asked, found=found, answers=answers, begun=begun)
+        await _run_in_background(
+            exchange,
+            asked,
+            lambda begun: _resume_turn(services, exchange, asked, found=found, answers=answers, begun=begun),
         )
     else:
-        await _go_on(services, exchange, asked, found=found, answers=answers, begun=None)
+        await _resume_turn(services, exchange, asked, found=found, answers=answers, begun=None)
 
 
-async def _find(store: Store, principal: str, asked: ApproveRequest) -> Approval:
+async def _find_approval(store: Store, principal: str, asked: ApproveRequest) -> Approval:
     found = await store.approval(Key(principal, asked.approval_id))
     # A question can only be decided in the conversation where it was asked; elsewhere its id is unknown.
     if found is None or found.conversation != asked.conversation_id:
@@ -81,7 +83,7 @@ async def _find(store: Store, principal: str, asked: ApproveRequest) -> Approval
     return found
 
 
-def _decision(asked: ApproveRequest) -> Decision:
+def _to_decision(asked: ApproveRequest) -> Decision:
     arguments = asked.arguments
     return Decision(
         approved=asked.decision != "deny",
@@ -92,7 +94,7 @@ def _decision(asked: ApproveRequest) -> Decision:
     )
 
 
-async def _go_on(
+async def _resume_turn(
     services: Services,
     exchange: Exchange,
     asked: ApproveRequest,
@@ -103,7 +105,7 @@ async def _go_on(
 ) -> None:
     """Resume the turn that asked: in the background if `begun` is given, otherwise as the answer to the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
-    settings = await _settings(services.state.store, services.models, key, found)
+    settings = await _load_settings(services.state.store, services.models, key, found)
     # The name may stand for another agent by now, which must not get the first agent's state.
     who = resolve_model(services.models, exchange.principal, settings["model"])
     if who.agent != found.agent:
@@ -113,22 +115,24 @@ async def _go_on(
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:
-        work = await _work(services, exchange, draft, who, settings=settings, answers=answers)
-        form = _form(services.models, asked, found, work, agentic=agentic)
+        work = await _prepare_resumed_turn(services, exchange, draft, who, settings=settings, answers=answers)
+        form = _turn_form(services.models, asked, found, work, agentic=agentic)
         if begun is not None:
             await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, begun))
         else:
             await run_and_answer(services, exchange, work, form, stream=asked.stream is True, failed=failed)
 
 
-def _form(models: Models, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
-    answer = partial(_answer, asked, found)
+def _turn_form(
+    models: Models, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool
+) -> TurnForm:
+    answer = partial(_approve_answer, asked, found)
     if not asked.stream:
         return WholeForm(answer)
     return AgenticForm(session_of(models, work, "", None)) if agentic else DeltaForm(answer)
 
 
-def _answer(asked: ApproveRequest, found: Approval, turned: FinishedTurn) -> ApproveAnswer:
+def _approve_answer(asked: ApproveRequest, found: Approval, turned: FinishedTurn) -> ApproveAnswer:
     call = turned.record.calls.get(found.call_id)
     return {
         "success": True,
@@ -143,7 +147,7 @@ def _answer(asked: ApproveRequest, found: Approval, turned: FinishedTurn) -> App
     }
 
 
-async def _work(
+async def _prepare_resumed_turn(
     services: Services,
     exchange: Exchange,
     draft: Draft,
@@ -172,7 +176,7 @@ async def _work(
     store, found = services.state.store, draft.conversation.latest_state
     request, given = await resume_state(store, who.agent, who.backend.capabilities, draft.request, found)
     return PreparedTurn(
-        id=new_id(CHAT),
+        id=new_id(CHAT_PREFIX),
         agent=who.agent,
         provider=who.provider,
         backend=who.backend,
@@ -187,7 +191,7 @@ async def _work(
     )
 
 
-async def _settings(store: Store, models: Models, key: Key, found: Approval) -> Mapping[str, Any]:
+async def _load_settings(store: Store, models: Models, key: Key, found: Approval) -> Mapping[str, Any]:
     """The settings of the paused turn. Raises Conflict if they cannot be found."""
     kept = request_of(found)
     if kept is not None and kept.get("workflow") is None:
@@ -233,7 +237,7 @@ class StartedSignal:
         """Nothing: the conversation has the answer."""
 
 
-async def _in_background(
+async def _run_in_background(
     exchange: Exchange, asked: ApproveRequest, go_on: Callable[[StartedSignal], Awaitable[None]]
 ) -> None:
     """Answer once the decision counts; the turn goes on in the background. Raises errors that happen before."""

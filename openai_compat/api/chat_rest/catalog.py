@@ -83,7 +83,7 @@ async def _health_of(models: Models, name: str, *, fresh: bool = False) -> Healt
     return Health(healthy=True, message="Served here.", latency_ms=0)
 
 
-async def list_offered(services: Services, exchange: Exchange, name: str) -> None:
+async def list_provider_models(services: Services, exchange: Exchange, name: str) -> None:
     """The models that a provider offers. Raises NotFound."""
     if (
         name == services.models.owned_by
@@ -110,13 +110,13 @@ def _is_configurable(control: ProviderControl, name: str) -> bool:
 async def check_health(services: Services, exchange: Exchange, name: str) -> None:
     """Check a provider's health again. Raises NotFound."""
     health = await _health_of(services.models, name, fresh=True)
-    told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
-    await exchange.answer(200, dumps({"provider": name, **told}))
+    status = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
+    await exchange.answer(200, dumps({"provider": name, **status}))
 
 
 async def configure(services: Services, exchange: Exchange, name: str) -> None:
     """Change a provider's settings. Secrets can be set, but never read."""
-    stored = _stored(services, exchange.principal)
+    stored = _stored_providers(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
@@ -131,19 +131,21 @@ async def configure(services: Services, exchange: Exchange, name: str) -> None:
 
 async def choose(services: Services, exchange: Exchange) -> None:
     """Make a provider the default: its agents answer requests without a model, its models those without a provider."""
-    stored = _stored(services, exchange.principal)
+    stored = _stored_providers(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, DefaultProviderRequest)
     await stored.choose(asked.provider)
-    told = f"{asked.provider} is the default now."
+    message = f"{asked.provider} is the default now."
     if asked.provider not in [services.models.provider_of(name) for name in services.models.agents]:
-        told += " None of the agents here has one of its models, so the first agent still answers where none is named."
-    await exchange.answer(200, dumps({"success": True, "message": told}))
+        message += (
+            " None of the agents here has one of its models, so the first agent still answers where none is named."
+        )
+    await exchange.answer(200, dumps({"success": True, "message": message}))
 
 
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
 
 
-def _stored(services: Services, principal: Principal) -> StoredProviders:
+def _stored_providers(services: Services, principal: Principal) -> StoredProviders:
     """The stored providers, for those who may change them. Raises Forbidden and NotFound."""
     rest = services.settings.chat_rest
     # Checked first: only admins may learn if there are providers.

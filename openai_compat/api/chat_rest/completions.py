@@ -52,12 +52,12 @@ async def _complete(services: Services, exchange: Exchange, asked: CompletionsRe
         work = await prepare_turn(services, exchange, asked, messages, draft)
 
         def more(turned: FinishedTurn) -> dict[str, Any]:
-            return _more(asked, work, turned, smart=smart)
+            return _optional_fields(asked, work, turned, smart=smart)
 
         form = (
             DeltaForm(more)
             if asked.stream
-            else WholeForm(lambda turned: {**_answer(exchange, work, turned), **more(turned)})
+            else WholeForm(lambda turned: {**_completion(exchange, work, turned), **more(turned)})
         )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
@@ -71,7 +71,7 @@ def _quick_answer(turned: FinishedTurn) -> QuickAnswer:
     }
 
 
-def _answer(exchange: Exchange, work: PreparedTurn, turned: FinishedTurn) -> RestCompletion:
+def _completion(exchange: Exchange, work: PreparedTurn, turned: FinishedTurn) -> RestCompletion:
     return {
         "id": work.id,
         "provider": turned.provider,
@@ -83,7 +83,7 @@ def _answer(exchange: Exchange, work: PreparedTurn, turned: FinishedTurn) -> Res
     }
 
 
-def _more(asked: TurnRequest, work: PreparedTurn, turned: FinishedTurn, *, smart: bool) -> dict[str, Any]:
+def _optional_fields(asked: TurnRequest, work: PreparedTurn, turned: FinishedTurn, *, smart: bool) -> dict[str, Any]:
     """The optional fields of an answer."""
     found: dict[str, Any] = {}
     if work.conversation is not None:

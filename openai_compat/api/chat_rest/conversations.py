@@ -27,7 +27,7 @@ from ...wire.chat_rest.types import (
 from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Services, now
-from .lookup import find, read_items, shown, shown_messages, unknown_conversation
+from .lookup import find_conversation, read_items, to_rest_conversation, to_rest_messages, unknown_conversation
 from .request import query, read_request
 
 DONE: Done = {"success": True}
@@ -39,7 +39,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     asked, _ = await read_request(services.settings, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
-    await _answer(exchange, shown(made), 201)
+    await _send_conversation(exchange, to_rest_conversation(made), 201)
 
 
 async def list_conversations(services: Services, exchange: Exchange) -> None:
@@ -52,7 +52,7 @@ async def list_conversations(services: Services, exchange: Exchange) -> None:
     found = shelf.conversations[: asked.limit]
     more = len(shelf.conversations) > asked.limit
     answer: ConversationList = {
-        "conversations": [shown(one) for one in found],
+        "conversations": [to_rest_conversation(one) for one in found],
         "total": shelf.total,
         "nextCursor": encode_cursor(found[-1].touched, found[-1].id) if more else None,
     }
@@ -61,8 +61,11 @@ async def list_conversations(services: Services, exchange: Exchange) -> None:
 
 async def get(services: Services, exchange: Exchange, conversation: str) -> None:
     """A conversation with its messages. Raises NotFound."""
-    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
-    answer: ConversationWithMessages = {"conversation": shown(found), "messages": shown_messages(found)}
+    found = await find_conversation(services.state.store, Key(exchange.principal.id, conversation), items=True)
+    answer: ConversationWithMessages = {
+        "conversation": to_rest_conversation(found),
+        "messages": to_rest_messages(found),
+    }
     await exchange.answer(200, dumps(answer))
 
 
@@ -91,36 +94,36 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
             await services.state.store.delete_item(key, item["id"])
         # Other APIs put a question's id into the text.
         gone = [item.body for item in stored_items(group)]
-        told = [question for question in pending if any([question.id in body for body in gone])]
-        await withdraw(services.state.store, key.principal, told)
+        withdrawn = [question for question in pending if any([question.id in body for body in gone])]
+        await withdraw(services.state.store, key.principal, withdrawn)
     services.state.forgetting.soon()
     await exchange.answer(200, dumps(DONE))
 
 
 async def list_messages(services: Services, exchange: Exchange, conversation: str) -> None:
     """The messages of a conversation. Raises NotFound."""
-    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
-    await exchange.answer(200, dumps({"messages": shown_messages(found)}))
+    found = await find_conversation(services.state.store, Key(exchange.principal.id, conversation), items=True)
+    await exchange.answer(200, dumps({"messages": to_rest_messages(found)}))
 
 
 async def rename(services: Services, exchange: Exchange, conversation: str) -> None:
     """Give a conversation a title. Raises NotFound."""
     asked, _ = await read_request(services.settings, exchange, NewTitle)
     key = Key(exchange.principal.id, conversation)
-    found = await find(services.state.store, key)
+    found = await find_conversation(services.state.store, key)
     named = await services.state.store.update(key, {**found.metadata, "title": asked.title})
     if named is None:  # deleted meanwhile
         raise unknown_conversation()
-    await _answer(exchange, shown(named))
+    await _send_conversation(exchange, to_rest_conversation(named))
 
 
 async def fork(services: Services, exchange: Exchange, conversation: str) -> None:
     """Copy a conversation, up to a message. Calls that wait for a decision stay with the original."""
     asked, _ = await read_request(services.settings, exchange, ForkRequest)
-    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
+    found = await find_conversation(services.state.store, Key(exchange.principal.id, conversation), items=True)
     items = read_items(found.items)
     if asked.message_id is not None:
-        items = _until(items, asked.message_id)
+        items = _items_until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
     copied = [
         {**item, "id": new_id(f"{str(item['id']).rpartition('_')[0] or 'item'}_")}
@@ -134,10 +137,10 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     at_end = state is not None and len(copied) == len(found.items)
     kept = replace(state, id=identifier, turn=1) if state is not None and at_end else None
     made = await services.state.store.create(exchange.principal.id, identifier, metadata, stored_items(copied), kept)
-    await _answer(exchange, shown(made), 201)
+    await _send_conversation(exchange, to_rest_conversation(made), 201)
 
 
-def _until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]]:
+def _items_until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]]:
     groups = groups_of(items)
     for group in groups:
         if message_id(group) == message:
@@ -151,8 +154,8 @@ async def export(services: Services, exchange: Exchange, conversation: str) -> N
     kind = query(exchange).get("format", "json")
     if kind not in ("json", "markdown"):
         raise InvalidRequest("'format' is 'json' or 'markdown'.", param="format", code="invalid_value")
-    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
-    about, messages = shown(found), shown_messages(found)
+    found = await find_conversation(services.state.store, Key(exchange.principal.id, conversation), items=True)
+    about, messages = to_rest_conversation(found), to_rest_messages(found)
     if kind == "markdown":
         named = ("Content-Disposition", 'attachment; filename="conversation.md"')
         parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
@@ -163,7 +166,7 @@ async def export(services: Services, exchange: Exchange, conversation: str) -> N
     await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
 
 
-async def _answer(exchange: Exchange, conversation: RestConversation, status: int = 200) -> None:
+async def _send_conversation(exchange: Exchange, conversation: RestConversation, status: int = 200) -> None:
     answer: ConversationAnswer = {"conversation": conversation}
     await exchange.answer(status, dumps(answer))
 

@@ -17,7 +17,7 @@ from ...wire.json import from_stored_json
 from ..services import logger
 
 
-async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
+async def find_conversation(store: Store, key: Key, *, items: bool = False) -> Conversation:
     """One of the caller's conversations, without its history unless `items`. Raises NotFound."""
     found = await store.read(key, items=items)
     if found is None:
@@ -35,12 +35,12 @@ async def give_title(store: Store, draft: Draft, user: Message) -> None:
             logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 
 
-def shown(found: Conversation) -> RestConversation:
+def to_rest_conversation(found: Conversation) -> RestConversation:
     """The API's representation of a conversation."""
     return conversation_of(found.id, found.metadata, found.created, found.touched)
 
 
-def shown_messages(found: Conversation) -> list[Message]:
+def to_rest_messages(found: Conversation) -> list[Message]:
     """The API's representation of a conversation's stored items."""
     return messages_of(found.id, read_items(found.items), iso_time(found.created))
 

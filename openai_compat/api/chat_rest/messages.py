@@ -22,36 +22,36 @@ from .run import PreparedTurn
 async def create(services: Services, exchange: Exchange, conversation: str) -> None:
     """Send a message to a conversation."""
     await handle_turn_request(
-        services, exchange, MessageRequest, lambda asked: _message(services, exchange, conversation, asked)
+        services, exchange, MessageRequest, lambda asked: _run_message(services, exchange, conversation, asked)
     )
 
 
 async def with_tools(services: Services, exchange: Exchange, conversation: str) -> None:
     """Send a message to an agent that may use its tools."""
     await handle_turn_request(
-        services, exchange, ToolMessageRequest, lambda asked: _message(services, exchange, conversation, asked)
+        services, exchange, ToolMessageRequest, lambda asked: _run_message(services, exchange, conversation, asked)
     )
 
 
 async def agentic(services: Services, exchange: Exchange, conversation: str) -> None:
     """Let an agent work on its own, and report each step."""
     await handle_turn_request(
-        services, exchange, AgenticRequest, lambda asked: _agentic(services, exchange, conversation, asked)
+        services, exchange, AgenticRequest, lambda asked: _run_agentic(services, exchange, conversation, asked)
     )
 
 
-async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
+async def _run_message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
     async with await services.state.locks.lock(Key(exchange.principal.id, conversation), unknown_conversation) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = (
-            DeltaForm(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
+            DeltaForm(lambda turned: {**_message_ids(turned), **_tool_fields(asked, work, turned)})
             if asked.stream
-            else WholeForm(lambda turned: {**_answer(turned), **_more(asked, work, turned)})
+            else WholeForm(lambda turned: {**_message_answer(turned), **_tool_fields(asked, work, turned)})
         )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
-def _answer(turned: FinishedTurn) -> MessageAnswer:
+def _message_answer(turned: FinishedTurn) -> MessageAnswer:
     return {
         "userMessage": turned.user,
         "assistantMessage": turned.assistant,
@@ -61,7 +61,7 @@ def _answer(turned: FinishedTurn) -> MessageAnswer:
     }
 
 
-def _ids(turned: FinishedTurn) -> dict[str, Any]:
+def _message_ids(turned: FinishedTurn) -> dict[str, Any]:
     """The fields of a stream's last piece: the client has the texts already."""
     return {
         "messageId": turned.assistant["id"],
@@ -70,7 +70,7 @@ def _ids(turned: FinishedTurn) -> dict[str, Any]:
     }
 
 
-def _more(asked: MessageRequest, work: PreparedTurn, turned: FinishedTurn) -> dict[str, Any]:
+def _tool_fields(asked: MessageRequest, work: PreparedTurn, turned: FinishedTurn) -> dict[str, Any]:
     """The fields about the agent's tools; always present for requests to `/with-tools`."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
@@ -90,7 +90,7 @@ def _more(asked: MessageRequest, work: PreparedTurn, turned: FinishedTurn) -> di
     return found
 
 
-async def _agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
+async def _run_agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
     async with stream_errors_as(exchange, failed), await services.state.locks.lock(key, unknown_conversation) as draft:

@@ -24,7 +24,7 @@ from ...wire.chat_rest.types import ToolMessageRequest, TurnRequest
 from ...wire.conversation_rules import check_conversation
 from ...wire.serialize_messages import chat_message
 from ..exchange import Exchange
-from ..follow import CHAT
+from ..follow import CHAT_PREFIX
 from ..services import Models, Services, Settings, now
 from .run import PreparedTurn
 
@@ -97,14 +97,17 @@ async def prepare_turn(
     if draft is not None:
         found = draft.conversation.latest_state
         request, given = await resume_state(services.state.store, who.agent, who.backend.capabilities, request, found)
-    instructions = [*_system_prompt(services.settings.messages, asked), *await _context(services.settings, request)]
+    instructions = [
+        *_system_prompt(services.settings.messages, asked),
+        *await _context_instructions(services.settings, request),
+    ]
     long = draft is not None and draft.long
     request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
     record, time = TurnRecord(new_id), iso_time(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)
     return PreparedTurn(
-        id=new_id(CHAT),
+        id=new_id(CHAT_PREFIX),
         agent=who.agent,
         provider=who.provider,
         backend=who.backend,
@@ -139,7 +142,7 @@ def _system_prompt(policy: MessagePolicy, asked: TurnRequest) -> list[str]:
     return [asked.system_prompt]
 
 
-async def _context(settings: Settings, request: AgentRequest) -> list[str]:
+async def _context_instructions(settings: Settings, request: AgentRequest) -> list[str]:
     """The instructions that the operator's context hook returns for the ids in the request or its conversation."""
     hook = None if settings.chat_rest is None else settings.chat_rest.context
     ids = request.metadata

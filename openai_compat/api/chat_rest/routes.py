@@ -212,7 +212,10 @@ ROUTES: Sequence[Route] = (
         "/providers/{provider:path}/models",
         {
             "GET": Operation(
-                catalog.list_offered, "listProviderModels", "List a provider's models", json_content("OfferedModels")
+                catalog.list_provider_models,
+                "listProviderModels",
+                "List a provider's models",
+                json_content("OfferedModels"),
             )
         },
     ),

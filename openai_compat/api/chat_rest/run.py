@@ -112,7 +112,7 @@ class RestTurn(TurnPlan[bytes]):
         """The last frames, or the whole answer; and the data for the conversation and the log."""
         work, log = self._prepared, self._log
         final = work.record.final
-        kept = self._kept(final)
+        kept = self._finish_turn(final)
         last = self.idle() + self._form.end(kept.turned)
         if work.draft is None and log is None:
             return None, last
@@ -139,7 +139,7 @@ class RestTurn(TurnPlan[bytes]):
         if self._prepared.draft is not None and self._prepared.user is not None:
             await give_title(self._store, self._prepared.draft, self._prepared.user)
 
-    def _kept(self, final: FinalMessage) -> _KeptTurn:
+    def _finish_turn(self, final: FinalMessage) -> _FinishedTurn:
         work = self._prepared
         record, identifier, time = work.record, work.conversation or "", iso_time(now())
         usage = usage_of(final.usage)
@@ -154,7 +154,7 @@ class RestTurn(TurnPlan[bytes]):
             },
         }
         reply = record.reply_items(work.agent, about)
-        asked = self._questions() if record.approvals else ()
+        asked = self._approval_records() if record.approvals else ()
         pending = [pending_approval(approval, [work.backend]) for approval in asked]
         # Without a new message from the client, the turn may continue the history's last message.
         before = () if work.draft is None or work.user_items else work.draft.items
@@ -162,9 +162,9 @@ class RestTurn(TurnPlan[bytes]):
         # The reply after a decision belongs to the message that asked, and has that message's id.
         assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
         turned = FinishedTurn(record, work.request.model, work.provider, work.user, assistant, pending, usage)
-        return _KeptTurn(turned, [*work.user_items, *reply], asked)
+        return _FinishedTurn(turned, [*work.user_items, *reply], asked)
 
-    def _questions(self) -> tuple[Approval, ...]:
+    def _approval_records(self) -> tuple[Approval, ...]:
         """The approvals to store, with everything needed to call the agent the same way again. Clients never see that part."""
         work = self._prepared
         if work.draft is None:
@@ -175,7 +175,7 @@ class RestTurn(TurnPlan[bytes]):
 
 
 @dataclass(frozen=True, slots=True)
-class _KeptTurn:
+class _FinishedTurn:
     """A finished turn: the summary for the client, and the items and approvals to store."""
 
     turned: FinishedTurn

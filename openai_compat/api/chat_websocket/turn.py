@@ -34,9 +34,9 @@ from ...wire.reducer import Reducer
 from ...wire.serialize_messages import reply_message
 from ..access_log import log_access
 from ..attachments import Places, attach
-from ..detach import begun_in_time
+from ..detach import run_with_start_deadline
 from ..services import Services, logger
-from ..text_approvals import TOOL, ApprovalPrompts, decisions_from_messages, without_questions
+from ..text_approvals import APPROVAL_TOOL, ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
 from .approvals import asked_about
 from .threads import ChatThreads, Thread, ThreadDelivery
@@ -58,7 +58,7 @@ REASONS: Mapping[str | None, StopReason] = {
 """Errors that are not failures, by code: the turn was ended on purpose."""
 
 
-QUESTION_SIGNS = ("appr_", "mcpr_", TOOL)
+QUESTION_SIGNS = ("appr_", "mcpr_", APPROVAL_TOOL)
 """One of these is in the history if a question is open, whichever API asked it: the start of its id, or the tool's name."""
 
 WORKFLOW = "workflow"
@@ -155,7 +155,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             with self._scope:
                 state, patience = self._services.state, self._services.settings.deadlines.request
                 if state.store.shared:
-                    await begun_in_time(self, state.late, patience, self._run)
+                    await run_with_start_deadline(self, state.late, patience, self._run)
                 else:  # a store in this process answers at once
                     await self._run()
             if self._scope.cancelled_caught:
@@ -404,7 +404,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if self._asks is not None:
             # With everything needed to call the agent the same way again.
             settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-            approvals = self._asks.kept(self.id, self._bound, settings)
+            approvals = self._asks.to_records(self.id, self._bound, settings)
         turn = draft.turn(self._said.message())
         outcome = TurnCommit(
             principal=self.principal.id,

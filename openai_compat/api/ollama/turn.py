@@ -70,7 +70,7 @@ class OllamaTurn(TurnPlan[bytes]):
         principal, total = self.requester.principal.id, self._exchange.seconds
         first = total if self._first is None else self._first
         last = self._writer.end(self.usage, Durations(int(total * 1e9), int(first * 1e9)))
-        approvals = self._prompts.kept(self.id, Binding(principal, self.agent, None))
+        approvals = self._prompts.to_records(self.id, Binding(principal, self.agent, None))
         states = self.states()
         if not approvals and not states:
             return None, last

@@ -23,7 +23,7 @@ from ..access_log import log_access
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_once
 from ..exchange import Exchange
-from ..follow import cancel, find, snapshot, stream_events, write_followed
+from ..follow import cancel_response, find_response, snapshot, stream_events, write_followed
 from ..paging import list_page
 from ..services import Services, logger
 from .chores import answer_chore
@@ -155,17 +155,17 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     # OpenAI's SDKs write a boolean into a query this way.
     if query.get("stream", ["false"])[-1] == "true":
         after = _starting_after(query)
-        await find(services, key)
+        await find_response(services, key)
         await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
         await exchange.end(DONE)  # Open Responses requires it, and OpenAI's SDKs skip it
     else:
-        found = await find(services, key)
+        found = await find_response(services, key)
         await exchange.answer(200, dumps(snapshot(services, found, key)))
 
 
 async def list_input_items(services: Services, exchange: Exchange, identifier: str) -> None:
     """A page of the items that a response was made from."""
-    found = await find(services, Key(exchange.principal.id, identifier))
+    found = await find_response(services, Key(exchange.principal.id, identifier))
     items = [from_stored_json(item.body) for item in found.input]
     await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
 
@@ -181,10 +181,10 @@ def _starting_after(query: dict[str, list[str]]) -> int:
 async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
     """Delete a response. One that still runs in the background is stopped first."""
     key = Key(exchange.principal.id, identifier)
-    found = await find(services, key)
+    found = await find_response(services, key)
     # Otherwise its agent would go on for nobody, and its commit would fail.
     if found.running and found.background:
-        await cancel(services, key)
+        await cancel_response(services, key)
     await services.state.store.delete_response(key)
     services.state.forgetting.soon()
     await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
@@ -192,5 +192,5 @@ async def delete(services: Services, exchange: Exchange, identifier: str) -> Non
 
 async def stop(services: Services, exchange: Exchange, identifier: str) -> None:
     """Cancel a response that runs in the background."""
-    found = await cancel(services, Key(exchange.principal.id, identifier))
+    found = await cancel_response(services, Key(exchange.principal.id, identifier))
     await exchange.answer(200, dumps(from_stored_json(found.body)))

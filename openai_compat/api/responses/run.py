@@ -258,7 +258,7 @@ async def run_response(services: Services, work: PreparedResponse, delivery: Res
     finally:
         if is_known:
             services.state.leases.drop(work.token)
-        services.live.responses.over(work.key)
+        services.live.responses.remove(work.key)
         if work.log is not None:
             work.log.log.end()
             services.state.logs.live.pop(work.key, None)

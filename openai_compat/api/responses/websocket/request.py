@@ -25,7 +25,7 @@ from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
-from ...detach import begun_in_time, run_detachable
+from ...detach import run_detachable, run_with_start_deadline
 from ...services import logger
 from ...websocket import WebSocketRequester
 from ..chores import chore
@@ -114,7 +114,7 @@ class WebSocketResponse:
     async def _respond_in_time(self) -> None:
         state, patience = self._socket.services.state, self._socket.services.settings.deadlines.request
         if state.store.shared:
-            await begun_in_time(self, state.late, patience, self._respond)
+            await run_with_start_deadline(self, state.late, patience, self._respond)
         else:  # a store in this process answers at once
             await self._respond()
 
