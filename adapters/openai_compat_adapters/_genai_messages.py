@@ -26,7 +26,7 @@ from openai_compat.messages import (
 Part = dict[str, Any]
 
 
-def instructions(request: AgentRequest) -> str | None:
+def system_instructions(request: AgentRequest) -> str | None:
     """The system messages; None if there are none."""
     said = [{"type": "text", "content": one.text} for one in request.messages if isinstance(one, SystemMessage)]
     return json.dumps(said) if said else None
@@ -34,7 +34,7 @@ def instructions(request: AgentRequest) -> str | None:
 
 def input_messages(request: AgentRequest) -> str:
     """The messages of a request, without the system messages."""
-    return json.dumps([_message(one) for one in request.messages if not isinstance(one, SystemMessage)])
+    return json.dumps([_message_json(one) for one in request.messages if not isinstance(one, SystemMessage)])
 
 
 def output_messages(said: Iterable[AgentEvent | str], finish: str | None) -> str:
@@ -48,13 +48,13 @@ def output_messages(said: Iterable[AgentEvent | str], finish: str | None) -> str
         elif isinstance(item, ReasoningDelta):
             thought += item.text
         elif isinstance(item, ToolCallReady):
-            calls.append(_call(item.call_id, item.name, item.arguments))
+            calls.append(_tool_call_part(item.call_id, item.name, item.arguments))
     parts = [{"type": "reasoning", "content": thought}] if thought else []
     parts += [{"type": "text", "content": text}] if text else []
     return json.dumps([{"role": "assistant", "parts": [*parts, *calls], "finish_reason": finish or "error"}])
 
 
-def definitions(request: AgentRequest) -> str | None:
+def tool_definitions(request: AgentRequest) -> str | None:
     """The client's tools; None if it has none."""
     tools = [
         {
@@ -68,27 +68,27 @@ def definitions(request: AgentRequest) -> str | None:
     return json.dumps(tools) if tools else None
 
 
-def _message(message: Message) -> Part:
+def _message_json(message: Message) -> Part:
     match message:
         case SystemMessage():
             return {"role": "system", "parts": [{"type": "text", "content": message.text}]}
         case UserMessage():
-            return {"role": "user", "parts": [_part(part) for part in message.parts]}
+            return {"role": "user", "parts": [_part_json(part) for part in message.parts]}
         case AssistantMessage():
             said = [
                 {"type": "text", "content": part.refusal if isinstance(part, RefusalPart) else part.text}
                 for part in message.parts
             ]
-            calls = [_call(call.call_id, call.name, call.arguments) for call in message.tool_calls]
+            calls = [_tool_call_part(call.call_id, call.name, call.arguments) for call in message.tool_calls]
             return {"role": "assistant", "parts": [*said, *calls]}
         case ToolMessage():
             answer = {"type": "tool_call_response", "id": message.call_id, "response": message.text}
-            return {"role": "tool", "parts": [answer, *[_part(part) for part in message.media]]}
+            return {"role": "tool", "parts": [answer, *[_part_json(part) for part in message.media]]}
         case _:
             assert_never(message)
 
 
-def _part(part: InputPart) -> Part:
+def _part_json(part: InputPart) -> Part:
     match part:
         case TextPart():
             return {"type": "text", "content": part.text}
@@ -105,5 +105,5 @@ def _part(part: InputPart) -> Part:
             assert_never(part)
 
 
-def _call(call_id: str, name: str, arguments: str) -> Part:
+def _tool_call_part(call_id: str, name: str, arguments: str) -> Part:
     return {"type": "tool_call", "id": call_id, "name": name, "arguments": arguments}

@@ -36,15 +36,15 @@ CANCELLED = {"client": "cancelled", "superseded": "superseded", "deadline": "tim
 """The `error.type` of a cancelled run, by the cause of its cancellation."""
 
 
-def _doubling(first: float, number: int) -> tuple[float, ...]:
+def _doubling_boundaries(first: float, number: int) -> tuple[float, ...]:
     return tuple([round(first * 2**index, 2) for index in range(number)])
 
 
 # The conventions' boundaries, so that their dashboards fit. Agents run longer, so their boundaries reach further.
 HTTP_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-RUN_SECONDS = _doubling(0.1, 13)
-STEP_SECONDS = _doubling(0.01, 14)
-CALLS = _doubling(1, 8)
+RUN_SECONDS = _doubling_boundaries(0.1, 13)
+STEP_SECONDS = _doubling_boundaries(0.01, 14)
+CALLS = _doubling_boundaries(1, 8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,19 +159,19 @@ class Bounded:
 
 @dataclass(slots=True, eq=False)
 class ToolRun:
-    """A running call of an agent's own tool: `began` is from `time.perf_counter`, `at` in nanoseconds since the epoch."""
+    """A running call of an agent's own tool: `began` is from `time.perf_counter`, `started_ns` in nanoseconds since the epoch."""
 
     name: str
     arguments: str
     began: float
-    at: int
+    started_ns: int
 
 
 @dataclass(slots=True, eq=False)
 class MeasuredRun:
     """The state of a run: its open tool calls by id, and the names of the tools that the client runs."""
 
-    clients: frozenset[str]
+    client_tools: frozenset[str]
     tools: dict[str, ToolRun]
 
 
@@ -218,7 +218,7 @@ class TurnMetrics(Hooks):
             return
         if isinstance(item, ToolCallReady):
             run = self._runs.get(turn)
-            if run is not None and item.executor != "client" and item.name not in run.clients:
+            if run is not None and item.executor != "client" and item.name not in run.client_tools:
                 run.tools[item.call_id] = ToolRun(item.name, item.arguments, time.perf_counter(), time.time_ns())
         elif isinstance(item, ToolResult):
             run = self._runs.get(turn)

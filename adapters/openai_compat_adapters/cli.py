@@ -13,10 +13,10 @@ from openai_compat.package import __version__, needs
 with needs("the command line"):
     import click
 
-    from ._cli.chat_options import SHOWN, WHAT, WHOM, ChatOptions
+    from ._cli.chat_options import CHAT_AGENT, CHAT_MESSAGE, CHAT_OUTPUT, ChatOptions
     from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
-    from ._cli.init_command import AGENT_FILE, TEMPLATES, listing, write
+    from ._cli.init_command import AGENT_FILE, TEMPLATES, list_templates, write_template
     from ._cli.one_line_errors import Program
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.values import address, base_url, start_folder
@@ -85,15 +85,15 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
         from ._cli.pool_agents import backend_maker  # noqa: PLC0415
         from ._cli.serve_command import run  # noqa: PLC0415
         from ._cli.serve_options import OLLAMA_ADDRESS, ServeOptions  # noqa: PLC0415
-        from ._cli.server_from_options import given, make_server  # noqa: PLC0415
+        from ._cli.server_from_options import is_given, make_server  # noqa: PLC0415
 
-    if values["ollama"] and not given("listen", ctx):  # where Ollama clients connect
+    if values["ollama"] and not is_given("listen", ctx):  # where Ollama clients connect
         values["listen"] = OLLAMA_ADDRESS
     options = ServeOptions(**values)
     targets = options.targets or default_targets()
     if not targets:
         raise click.UsageError(f"Say what to serve: agent.py, MODULE:ATTR or FILE.toml. {NOTHING_HERE}")
-    make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
+    make = backend_maker(options.max_idle_runtimes, asked_for=is_given("max_idle_runtimes", ctx))
     agents = load(targets, make)
     options = replace(options, targets=tuple(targets))
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
@@ -144,7 +144,7 @@ def init(*, path: str, name: str, is_listed: bool) -> None:
       openai-compat init support.py --with agno   an agent built with a framework
       openai-compat init --list                   all templates
     """  # noqa: D301  (click reads \b)
-    click.echo(listing() if is_listed else write(path, name))
+    click.echo(list_templates() if is_listed else write_template(path, name))
 
 
 @main.command(context_settings=SETTINGS)
@@ -214,9 +214,9 @@ def doctor(*, targets: tuple[str, ...], url: str | None, message: str | None, **
 
 @main.command(cls=GroupedCommand, context_settings=SETTINGS)
 @click.argument("target", metavar="[MODULE[:ATTR] | FILE.toml]", required=False)
-@WHOM
-@WHAT
-@SHOWN
+@CHAT_AGENT
+@CHAT_MESSAGE
+@CHAT_OUTPUT
 def chat(**values: Any) -> None:
     """Chat with an agent, in this process or on a server.
 

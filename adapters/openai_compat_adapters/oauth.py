@@ -26,7 +26,7 @@ with needs(__name__, "oauth"):
 
     from ._oauth.fetch import fetch_json
     from ._oauth.kept_results import KeptResults
-    from ._oauth.key_set import KINDS, FixedKeys, KeySet, discovered
+    from ._oauth.key_set import KEY_TYPES, FixedKeys, KeySet, fetch_discovered_keys
 
 __all__ = ("Introspection", "Jwt")
 
@@ -37,13 +37,13 @@ Found: TypeAlias = Principal | Awaitable[Principal | None] | None
 LONGEST = 16 * 1024
 """Maximum size of a token, in bytes."""
 
-MOST_KEPT = 10_000
+MAX_CACHED = 10_000
 """Maximum number of cached results per authenticator, of some 2 kB each."""
 
-SECRETS: Mapping[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
+SECRET_BYTES: Mapping[str, int] = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Algorithms with a shared secret, and its minimum size in bytes (RFC 7518, 3.2)."""
 
-REFUSED_FOR = 10.0
+REFUSAL_SECONDS = 10.0
 """Seconds for which a refused token is refused again without asking the provider."""
 
 
@@ -91,12 +91,12 @@ class Jwt:
     ) -> None:
         self._issuer = issuer
         self._algorithms = tuple(algorithms or (["RS256", "ES256", "EdDSA"] if secret is None else ["HS256"]))
-        known = KINDS if secret is None else SECRETS
+        known = KEY_TYPES if secret is None else SECRET_BYTES
         for algorithm in self._algorithms:
             if algorithm not in known:
                 raise ValueError(f"algorithms are of {', '.join(known)}, not {algorithm!r}")
         self._secret = secret.encode() if isinstance(secret, str) else secret
-        if self._secret is not None and len(self._secret) < max(map(SECRETS.__getitem__, self._algorithms)):
+        if self._secret is not None and len(self._secret) < max(map(SECRET_BYTES.__getitem__, self._algorithms)):
             raise ValueError("the secret is too short for its algorithm: HS256 takes one of 32 bytes at least")
         if secret is not None and jwks is not None:
             raise ValueError("a token is checked by jwks or by a secret, not both")
@@ -107,7 +107,9 @@ class Jwt:
         else:
             url = jwks
             self._keys = KeySet(
-                lambda: discovered(issuer) if url is None else fetch_json(url), self._algorithms, time.monotonic
+                lambda: fetch_discovered_keys(issuer) if url is None else fetch_json(url),
+                self._algorithms,
+                time.monotonic,
             )
         self._audience = audience if audience is None or isinstance(audience, str) else list(audience)
         self._leeway = leeway
@@ -115,7 +117,7 @@ class Jwt:
         self._keep = keep
         self._header = None if header is None else header.lower().encode("latin-1")
         self._principal = principal
-        self._kept = KeptResults[Principal](MOST_KEPT, time.time)
+        self._kept = KeptResults[Principal](MAX_CACHED, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
         """Return the principal of a valid token, or None without a JWT. Raises Unauthorized for a refused token."""
@@ -152,19 +154,19 @@ class Jwt:
         if "crit" in fields:
             raise _refused("it has extensions that have to be understood")
         if self._secret is not None:
-            return self._verified(token, digest, self._secret, algorithm)
+            return self._verify(token, digest, self._secret, algorithm)
         key = self._keys.find(kid, algorithm)
         if key is None:
-            return self._check_later(token, digest, kid, algorithm)
-        return self._verified(token, digest, key, algorithm)
+            return self._check_after_fetch(token, digest, kid, algorithm)
+        return self._verify(token, digest, key, algorithm)
 
-    async def _check_later(self, token: str, digest: bytes, kid: str | None, algorithm: str) -> Principal | None:
-        key = await self._keys.find_anew(kid, algorithm)
+    async def _check_after_fetch(self, token: str, digest: bytes, kid: str | None, algorithm: str) -> Principal | None:
+        key = await self._keys.fetch_and_find(kid, algorithm)
         if key is None:
             raise _refused("its key is not one of the issuer's")
-        return self._verified(token, digest, key, algorithm)
+        return self._verify(token, digest, key, algorithm)
 
-    def _verified(self, token: str, digest: bytes, key: jwt.PyJWK | bytes, algorithm: str) -> Principal | None:
+    def _verify(self, token: str, digest: bytes, key: jwt.PyJWK | bytes, algorithm: str) -> Principal | None:
         required = ["exp", "sub", "iss", *(["aud"] if self._audience is not None else [])]
         try:
             claims = jwt.decode(
@@ -223,8 +225,8 @@ class Introspection:
         self._scopes = frozenset(scopes)
         self._keep = keep
         self._principal = principal
-        self._kept = KeptResults[Principal](MOST_KEPT, time.time)
-        self._refused = KeptResults[str](MOST_KEPT, time.time)
+        self._kept = KeptResults[Principal](MAX_CACHED, time.time)
+        self._refused = KeptResults[str](MAX_CACHED, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
         """Return the principal of an active token, or None without a token. Raises Unauthorized for a refused token."""
@@ -236,9 +238,9 @@ class Introspection:
         digest = sha256(token).digest()
         if (reason := self._refused.get(digest)) is not None:
             raise _refused(reason)
-        return self._kept.get(digest) or self._ask(token.decode("latin-1"), digest)
+        return self._kept.get(digest) or self._introspect(token.decode("latin-1"), digest)
 
-    async def _ask(self, token: str, digest: bytes) -> Principal | None:
+    async def _introspect(self, token: str, digest: bytes) -> Principal | None:
         try:
             answer = await fetch_json(self._url, {"token": token, "token_type_hint": "access_token"}, self._client)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
@@ -247,9 +249,9 @@ class Introspection:
             unavailable.add_note(f"a token could not be checked: {type(error).__name__} of the provider")
             raise unavailable from None
         now = time.time()
-        reason = self._fault(answer, now)
+        reason = self._invalid_reason(answer, now)
         if reason is not None:
-            self._refused.keep(digest, reason, now + min(REFUSED_FOR, self._keep))
+            self._refused.keep(digest, reason, now + min(REFUSAL_SECONDS, self._keep))
             raise _refused(reason)
         _check_scopes(answer, self._scopes)
         found = _principal(answer, self._principal, self._prefix, answer.get("sub"))
@@ -257,7 +259,7 @@ class Introspection:
             self._kept.keep(digest, found, min(now + self._keep, float(answer.get("exp", now + self._keep))))
         return found
 
-    def _fault(self, answer: Claims, now: float) -> str | None:
+    def _invalid_reason(self, answer: Claims, now: float) -> str | None:
         """Return why a token is invalid; None for a valid one."""
         if answer.get("active") is not True:
             return "it is not active"

@@ -48,12 +48,12 @@ class Prometheus(TurnMetrics):
         super().__init__()
         folder = os.environ.get(SHARED_FOLDER)
         if folder is not None:
-            _share(Path(folder), int(os.environ.get(WORKER, "0")) if worker is None else worker)
+            _use_shared_files(Path(folder), int(os.environ.get(WORKER, "0")) if worker is None else worker)
         self._shared = folder is not None
         self._registry = CollectorRegistry()
-        self._metrics: dict[Instrument, Any] = {one: _metric(one, self._registry) for one in INSTRUMENTS}
+        self._metrics: dict[Instrument, Any] = {one: _make_metric(one, self._registry) for one in INSTRUMENTS}
         operation = Operation(
-            self._answer, "getMetrics", "Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}
+            self._serve_metrics, "getMetrics", "Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}
         )
         self.api = Api(name="metrics", routes=[Route("/metrics", {"GET": operation}, group="metrics")])
 
@@ -65,7 +65,7 @@ class Prometheus(TurnMetrics):
         else:
             series.inc(value)
 
-    async def _answer(self, services: Services, exchange: Exchange) -> None:
+    async def _serve_metrics(self, services: Services, exchange: Exchange) -> None:
         registry = self._registry
         if self._shared:
             registry = CollectorRegistry()
@@ -74,7 +74,7 @@ class Prometheus(TurnMetrics):
         await exchange.answer(200, body, ("Content-Type", CONTENT_TYPE_LATEST))
 
 
-def _share(folder: Path, worker: int) -> None:
+def _use_shared_files(folder: Path, worker: int) -> None:
     """Store the metrics of this process in files with its number, beside those of the other processes."""
     for gauge in folder.glob(f"gauge_*_{worker}.db"):
         gauge.unlink()  # runs of a killed worker are over
@@ -82,7 +82,7 @@ def _share(folder: Path, worker: int) -> None:
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)
 
 
-def _metric(instrument: Instrument, registry: CollectorRegistry) -> Any:
+def _make_metric(instrument: Instrument, registry: CollectorRegistry) -> Any:
     """Make the metric, with the name and labels that OpenTelemetry's exporter for Prometheus would use."""
     name = instrument.name.replace(".", "_") + ("_seconds" if instrument.unit == "s" else "")
     labels = [attribute.replace(".", "_") for attribute in instrument.attributes]

@@ -50,22 +50,22 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add the checks for each `--openai-compat`."""
-    module: Any = Given
+    module: Any = ConformanceModule
     for target in config.option.openai_compat:
         folder = config.invocation_params.dir
         items.extend(session.genitems(module.from_parent(session, path=folder, name=target, nodeid=target)))
 
 
-class Given(pytest.Module):
+class ConformanceModule(pytest.Module):
     """A generated test module with one subclass of Conformance."""
 
     def _getobj(self) -> ModuleType:
         module = ModuleType("given")
-        vars(module)["TestConformance"] = _suite(self.name, str(self.path), self.config)
+        vars(module)["TestConformance"] = _make_suite(self.name, str(self.path), self.config)
         return module
 
 
-def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
+def _make_suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
     from openai_compat.testing import Conformance, Examination  # noqa: PLC0415
 
     attributes: dict[str, Any] = {"api_key": config.option.openai_compat_key, "path": config.option.openai_compat_path}
@@ -90,14 +90,14 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 def _load(target: str, folder: str) -> Any:
     """Load a target of the command line, also from `folder`. Raises pytest.Collector.CollectError."""
     from ._cli.load_agents import as_server, load  # noqa: PLC0415
-    from ._cli.modules import find  # noqa: PLC0415
+    from ._cli.modules import find_target  # noqa: PLC0415
     from ._cli.wrong_target import CannotLoad  # noqa: PLC0415
 
     # `pytest`, unlike `python -m pytest`, does not put the current folder on the path.
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        return as_server(load([target])) if target.endswith(".toml") else find(target)[1]
+        return as_server(load([target])) if target.endswith(".toml") else find_target(target)[1]
     except CannotLoad as error:
         raise pytest.Collector.CollectError(f"--openai-compat {target}: {error}") from error
 
@@ -125,10 +125,10 @@ def served() -> Generator[Open]:
 
     with ExitStack() as stack:
 
-        def opened(agent: Any, **options: Any) -> ServedClient:
+        def open_client(agent: Any, **options: Any) -> ServedClient:
             return stack.enter_context(serve(agent, **options))
 
-        yield opened
+        yield open_client
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class _Application(Starlette):
     def __init__(self, server: Server) -> None:
         super().__init__(lifespan=lambda app: _lifespan(server))
         # Without routes, this is where every request goes.
-        self.router.default = self._endpoint = _application(server)
+        self.router.default = self._endpoint = _make_application(server)
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         """Serve one connection, directly if nothing was added to the application."""
@@ -74,10 +74,10 @@ def endpoint(server: Server) -> ASGIApp:
     """
     if isinstance(server.auth, OpenAccess):
         server.auth.tell_mounted()
-    return _application(server)
+    return _make_application(server)
 
 
-def _application(server: Server) -> ASGIApp:
+def _make_application(server: Server) -> ASGIApp:
     lifespan = Router(lifespan=lambda app: server.lifespan()).lifespan
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
@@ -90,7 +90,9 @@ def _application(server: Server) -> ASGIApp:
             call = _AsgiCall(receive, send)
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
             try:
-                await server.handle(_request(scope, call, call.left), call.send, call.has_room if call.flow else None)
+                await server.handle(
+                    _request(scope, call, call.wait_for_disconnect), call.send, call.has_room if call.flow else None
+                )
             except (ClientDisconnected, ClientTooSlow):
                 return
         elif scope["type"] == "lifespan":
@@ -126,7 +128,7 @@ class _AsgiCall:
         piece: bytes = message.get("body", b"")
         return piece
 
-    async def left(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         """Wait until the client has disconnected: after the body, no other message can come."""
         while (await self._receive())["type"] != "http.disconnect":
             pass  # the rest of an unwanted body

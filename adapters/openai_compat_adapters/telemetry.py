@@ -21,7 +21,7 @@ from openai_compat import AgentEvent, RequestInfo, RequestOutcome, TurnInfo, Tur
 from openai_compat.events import Compacted, Paused
 from openai_compat.package import __version__, needs
 
-from ._genai_messages import definitions, input_messages, instructions, output_messages
+from ._genai_messages import input_messages, output_messages, system_instructions, tool_definitions
 from ._instruments import INSTRUMENTS, Instrument, ToolRun, TurnMetrics, error_type, scheme_of
 
 with needs("openai_compat_adapters.telemetry"):
@@ -31,15 +31,15 @@ with needs("openai_compat_adapters.telemetry"):
 
 __all__ = ("Content", "OpenTelemetry")
 
-NAME = "openai_compat"
+SCOPE_NAME = "openai_compat"
 """The instrumentation scope of all spans and metrics."""
 
 Content: TypeAlias = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
 """Where prompts, answers and tool arguments are recorded: values of OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT."""
 
-CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
-FLUSHED_WITHIN = 2.0
+FLUSH_TIMEOUT = 2.0
 """Seconds that exporters get to flush at shutdown."""
 
 _connection: ContextVar[SpanContext | None] = ContextVar("openai_compat_connection", default=None)
@@ -51,13 +51,13 @@ class _TracedRun:
     """The span of a run.
 
     Attributes:
-        said: the agent's output, if content is recorded.
+        output: the agent's output, if content is recorded.
         traced: True if the agent traces its tools itself.
     """
 
     span: Span
     token: Any
-    said: list[AgentEvent | str]
+    output: list[AgentEvent | str]
     traced: bool = False
 
 
@@ -74,7 +74,7 @@ class _ToolSpans:
     def on_end(self, span: Any) -> None:
         """Note a tool span. Runs in the task that ends the span; the event of the call's result comes later."""
         run = _run.get()
-        if run is None or span.instrumentation_scope.name == NAME:
+        if run is None or span.instrumentation_scope.name == SCOPE_NAME:
             return
         # OpenInference, which instruments LangChain and others, has its own attribute for it.
         is_tool = span.name.startswith("execute_tool") or span.attributes.get("openinference.span.kind") == "TOOL"
@@ -117,7 +117,7 @@ class OpenTelemetry(TurnMetrics):
         content: Content | None = None,
     ) -> None:
         super().__init__()
-        content = cast("Content", content or os.environ.get(CAPTURE, "").upper() or "NO_CONTENT")
+        content = cast("Content", content or os.environ.get(CAPTURE_VARIABLE, "").upper() or "NO_CONTENT")
         for name, value, allowed in (
             ("tools", tools, ("auto", "always", "never")),
             ("remote", remote, ("parent", "link")),
@@ -129,16 +129,16 @@ class OpenTelemetry(TurnMetrics):
             tracer_provider or trace.get_tracer_provider(),
             meter_provider or metrics.get_meter_provider(),
         )
-        self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
-        meter = metrics.get_meter(NAME, __version__, meter_provider)
-        self._meters = {one: _instrument(meter, one) for one in INSTRUMENTS}
+        self._tracer = trace.get_tracer(SCOPE_NAME, __version__, tracer_provider)
+        meter = metrics.get_meter(SCOPE_NAME, __version__, meter_provider)
+        self._meters = {one: _make_instrument(meter, one) for one in INSTRUMENTS}
         # One dict per series, of which there are few: making a dict takes as long as adding a value.
         self._series: dict[tuple[Instrument, tuple[str, ...]], dict[str, str]] = {}
-        self._carried = [(name.lower().encode(), name) for name in propagate.get_global_textmap().fields]
+        self._carrier_fields = [(name.lower().encode(), name) for name in propagate.get_global_textmap().fields]
         self._principals, self._tools, self._remote = principals, tools, remote
         self._in_spans = content in ("SPAN_ONLY", "SPAN_AND_EVENT")
         self._in_events = content in ("EVENT_ONLY", "SPAN_AND_EVENT")
-        self._tells = content != "NO_CONTENT"
+        self._records_content = content != "NO_CONTENT"
         self._requests: dict[RequestInfo, tuple[Span, Any]] = {}
         self._parents: dict[str, Span] = {}
         self._traced: dict[TurnInfo, _TracedRun] = {}
@@ -161,7 +161,7 @@ class OpenTelemetry(TurnMetrics):
         if trace.get_current_span().get_span_context().is_valid:
             return
         asked = request.request
-        carrier = {name: value for field, name in self._carried if (value := asked.header(field)) is not None}
+        carrier = {name: value for field, name in self._carrier_fields if (value := asked.header(field)) is not None}
         caller = propagate.extract(carrier) if carrier else Context()
         links: list[Link] = []
         parent = caller
@@ -186,7 +186,7 @@ class OpenTelemetry(TurnMetrics):
         if span is None:  # an instrumentation in front made the request's span, and measures it
             return
         if span.is_recording():
-            _describe(span, request, outcome)
+            _describe_request(span, request, outcome)
         # While the span is still the current one: exemplars point to it.
         super().request_ended(request, outcome)
         if token is not None:
@@ -205,16 +205,16 @@ class OpenTelemetry(TurnMetrics):
             links, parent = [Link(connection)], Context()
         span = self._tracer.start_span(f"invoke_agent {turn.agent}", parent, links=links)
         if span is not trace.INVALID_SPAN:
-            self._run_under(turn, span, parent)
+            self._attach_run(turn, span, parent)
         super().started(turn)
 
-    def _run_under(self, turn: TurnInfo, span: Span, parent: Context) -> None:
+    def _attach_run(self, turn: TurnInfo, span: Span, parent: Context) -> None:
         token = context.attach(trace.set_span_in_context(span, parent))
         self._traced[turn] = run = _TracedRun(span, token, [])
         _run.set(run)
         if not span.is_recording():
             return
-        span.set_attributes(self._asked(turn))
+        span.set_attributes(self._run_attributes(turn))
         for call_id, decision in () if turn.request.resume is None else turn.request.resume.decisions.items():
             decided: dict[str, str | bool] = {
                 "gen_ai.tool.call.id": call_id,
@@ -226,13 +226,13 @@ class OpenTelemetry(TurnMetrics):
         """Record an event of the agent."""
         if type(item) is not str:
             super().event(turn, item)
-        elif not self._tells:
+        elif not self._records_content:
             return
         run = self._traced.get(turn)
         if run is None:
             return
-        if self._tells:
-            run.said.append(item)
+        if self._records_content:
+            run.output.append(item)
         if isinstance(item, Paused):
             for call in item.pending:
                 waits = {"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.call_id}
@@ -258,7 +258,9 @@ class OpenTelemetry(TurnMetrics):
             attributes["gen_ai.tool.call.arguments"] = tool.arguments
             attributes |= {} if output is None else {"gen_ai.tool.call.result": output}
         parent = trace.set_span_in_context(run.span)
-        span = self._tracer.start_span(f"execute_tool {tool.name}", parent, attributes=attributes, start_time=tool.at)
+        span = self._tracer.start_span(
+            f"execute_tool {tool.name}", parent, attributes=attributes, start_time=tool.started_ns
+        )
         if failed:
             span.set_attribute("error.type", failed)
             span.set_status(StatusCode.ERROR, failed)
@@ -271,13 +273,13 @@ class OpenTelemetry(TurnMetrics):
         if run is None:
             return
         if run.span.is_recording():
-            run.span.set_attributes(_ending(outcome))
+            run.span.set_attributes(_outcome_attributes(outcome))
             if outcome.error is not None and outcome.cancelled in (None, "deadline"):
                 run.span.set_status(StatusCode.ERROR, error_type(outcome))
             if outcome.first_event is not None:
                 at = time.time_ns() - int((outcome.seconds - outcome.first_event) * 1e9)
                 run.span.add_event("openai_compat.first_event", timestamp=at)
-            self._tell_content(turn, outcome, run)
+            self._record_content(turn, outcome, run)
         _run.set(None)
         context.detach(run.token)
         run.span.end()
@@ -287,15 +289,15 @@ class OpenTelemetry(TurnMetrics):
         # The SDK's own timeout does not bound an exporter's retries. A daemon thread does not keep the process alive.
         flushing = threading.Thread(target=self._flush, name="openai-compat telemetry", daemon=True)
         flushing.start()
-        await anyio.to_thread.run_sync(flushing.join, FLUSHED_WITHIN)
+        await anyio.to_thread.run_sync(flushing.join, FLUSH_TIMEOUT)
 
     def _flush(self) -> None:
         for provider in self._providers:
             flush: Callable[[int], object] | None = getattr(provider, "force_flush", None)
             if flush is not None:
-                flush(int(FLUSHED_WITHIN * 1000))
+                flush(int(FLUSH_TIMEOUT * 1000))
 
-    def _asked(self, turn: TurnInfo) -> dict[str, Any]:
+    def _run_attributes(self, turn: TurnInfo) -> dict[str, Any]:
         """The attributes that a run has from its start."""
         asked = turn.request
         sampling = asked.sampling
@@ -323,14 +325,14 @@ class OpenTelemetry(TurnMetrics):
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def _tell_content(self, turn: TurnInfo, outcome: TurnOutcome, run: _TracedRun) -> None:
-        if not self._tells:
+    def _record_content(self, turn: TurnInfo, outcome: TurnOutcome, run: _TracedRun) -> None:
+        if not self._records_content:
             return
         told = {
-            "gen_ai.system_instructions": instructions(turn.request),
+            "gen_ai.system_instructions": system_instructions(turn.request),
             "gen_ai.input.messages": input_messages(turn.request),
-            "gen_ai.output.messages": output_messages(run.said, outcome.finish),
-            "gen_ai.tool.definitions": definitions(turn.request),
+            "gen_ai.output.messages": output_messages(run.output, outcome.finish),
+            "gen_ai.tool.definitions": tool_definitions(turn.request),
         }
         said = {name: value for name, value in told.items() if value is not None}
         if self._in_spans:
@@ -339,7 +341,7 @@ class OpenTelemetry(TurnMetrics):
             run.span.add_event("openai_compat.turn.details", said)
 
 
-def _instrument(meter: metrics.Meter, one: Instrument) -> Any:
+def _make_instrument(meter: metrics.Meter, one: Instrument) -> Any:
     if one.kind == "histogram":
         return meter.create_histogram(
             one.name, one.unit, one.description, explicit_bucket_boundaries_advisory=one.boundaries
@@ -348,7 +350,7 @@ def _instrument(meter: metrics.Meter, one: Instrument) -> Any:
     return make(one.name, one.unit, one.description).add
 
 
-def _describe(span: Span, request: RequestInfo, outcome: RequestOutcome) -> None:
+def _describe_request(span: Span, request: RequestInfo, outcome: RequestOutcome) -> None:
     asked = request.request
     # Only digits after the last colon are a port: an IPv6 address in brackets has colons too.
     host, _, port = (asked.header(b"host") or "").rpartition(":")
@@ -373,7 +375,7 @@ def _describe(span: Span, request: RequestInfo, outcome: RequestOutcome) -> None
         span.set_status(StatusCode.ERROR)
 
 
-def _ending(outcome: TurnOutcome) -> Mapping[str, Any]:
+def _outcome_attributes(outcome: TurnOutcome) -> Mapping[str, Any]:
     used = outcome.usage
     found: dict[str, Any] = {
         "gen_ai.response.finish_reasons": None if outcome.finish is None else [outcome.finish],

@@ -109,7 +109,7 @@ class UrlTarget:
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
         """Send the request over a new connection, which is closed when the client disconnects."""
-        headers = [(name, value) for name, value in request.headers if name not in OF_THE_CONNECTION]
+        headers = [(name, value) for name, value in request.headers if name not in CONNECTION_HEADERS]
         content = b"".join([piece async for piece in request.body])
         url = f"{self._origin}{request.path}{f'?{request.query}' if request.query else ''}"
         failures: list[httpx2.TransportError] = []
@@ -136,7 +136,7 @@ class UrlTarget:
             raise failures[0]
 
 
-OF_THE_CONNECTION = frozenset({b"host", b"content-length"})
+CONNECTION_HEADERS = frozenset({b"host", b"content-length"})
 """Headers that httpx2 writes itself."""
 
 
@@ -153,14 +153,14 @@ class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Forward `request`, and record it with its answer."""
         await request.aread()
-        return self._recorded(request, await self._inner.handle_async_request(request))
+        return self._record(request, await self._inner.handle_async_request(request))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Forward `request`, and record it with its answer."""
         request.read()
-        return self._recorded(request, self._inner.handle_request(request))
+        return self._record(request, self._inner.handle_request(request))
 
-    def _recorded(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+    def _record(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
         stream = _RecordedBody(self._recording, request, response)
         return httpx2.Response(response.status_code, headers=response.headers, stream=stream, request=request)
 
@@ -188,13 +188,13 @@ class _RecordedBody(httpx2.AsyncByteStream, httpx2.SyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-        self._keep()
+        self._add_exchange()
 
     def close(self) -> None:
         self._stream.close()
-        self._keep()
+        self._add_exchange()
 
-    def _keep(self) -> None:
+    def _add_exchange(self) -> None:
         path = self._request.url.raw_path.decode("ascii")
         self._recording.exchanges.append(recorded(self._request.method, path, self._request.content, self._answer))
 

@@ -35,8 +35,8 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         call = InProcessCall(self._server, _http_request(request, await request.aread(), lasting=True))
         seconds = _read_timeout(request)
         try:
-            with _errors_of(request):
-                return _response(request, await call.head(seconds), _AsyncBody(call, request, seconds))
+            with _translate_timeout(request):
+                return _response(request, await call.start(seconds), _AsyncBody(call, request, seconds))
         except BaseException:
             await call.aclose()
             raise
@@ -65,8 +65,8 @@ class SyncTransport(httpx2.BaseTransport):
         call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=self._lasting))
         seconds = _read_timeout(request)
         try:
-            with _errors_of(request):
-                return _response(request, call.head(seconds), _SyncBody(call, request, seconds))
+            with _translate_timeout(request):
+                return _response(request, call.start(seconds), _SyncBody(call, request, seconds))
         except BaseException:
             call.close()
             raise
@@ -79,13 +79,13 @@ class _AsyncBody(httpx2.AsyncByteStream):
         self._seconds = seconds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of(self._request):
+        with _translate_timeout(self._request):
             while pieces := await self._call.receive(self._seconds):
                 for piece in pieces:
                     yield piece.data
                     if not piece.more:
                         return
-        raise _cut_short(self._request)  # without a last piece, the server has cut the connection
+        raise _truncation_error(self._request)  # without a last piece, the server has cut the connection
 
     async def aclose(self) -> None:
         await self._call.aclose()
@@ -98,13 +98,13 @@ class _SyncBody(httpx2.SyncByteStream):
         self._seconds = seconds
 
     def __iter__(self) -> Iterator[bytes]:
-        with _errors_of(self._request):
+        with _translate_timeout(self._request):
             while pieces := self._call.receive(self._seconds):
                 for piece in pieces:
                     yield piece.data
                     if not piece.more:
                         return
-        raise _cut_short(self._request)
+        raise _truncation_error(self._request)
 
     def close(self) -> None:
         self._call.close()
@@ -121,7 +121,7 @@ def _http_request(request: httpx2.Request, content: bytes, *, lasting: bool) -> 
 
 def _response(request: httpx2.Request, start: ResponseStart | None, body: _AsyncBody | _SyncBody) -> httpx2.Response:
     if start is None:
-        raise _cut_short(request)
+        raise _truncation_error(request)
     return httpx2.Response(start.status, headers=list(start.headers), stream=body, request=request)
 
 
@@ -131,12 +131,12 @@ def _read_timeout(request: httpx2.Request) -> float | None:
 
 
 @contextmanager
-def _errors_of(request: httpx2.Request) -> Generator[None]:
+def _translate_timeout(request: httpx2.Request) -> Generator[None]:
     try:
         yield
     except TimeoutError:
         raise httpx2.ReadTimeout("the agent took longer than the client waits", request=request) from None
 
 
-def _cut_short(request: httpx2.Request) -> httpx2.RemoteProtocolError:
+def _truncation_error(request: httpx2.Request) -> httpx2.RemoteProtocolError:
     return httpx2.RemoteProtocolError("the answer was cut short", request=request)

@@ -70,7 +70,7 @@ class WebSocket:
 
     async def close(self) -> None:
         """Disconnect, and wait until the server has ended this connection."""
-        await self._channel.leave()
+        await self._channel.disconnect()
 
 
 @asynccontextmanager
@@ -94,7 +94,7 @@ async def connect(
             raise Refused(*channel.refused)
         yield WebSocket(channel)
     finally:
-        await channel.leave()
+        await channel.disconnect()
 
 
 class _Channel:
@@ -117,9 +117,9 @@ class _Channel:
             with suppress(ClientTooSlow):
                 await server.connect(request, self)
 
-        self._task = spawn(run, "websocket", self._ended)
+        self._task = spawn(run, "websocket", self._on_server_end)
 
-    def _ended(self) -> None:
+    def _on_server_end(self) -> None:
         if not self.answered.is_set():
             # The server ended without an answer; ASGI servers send a 500 then.
             self.refused = (500, (), b"")
@@ -127,7 +127,7 @@ class _Channel:
         self._incoming.close()
         self._outgoing.close()
 
-    async def leave(self) -> None:
+    async def disconnect(self) -> None:
         with anyio.CancelScope(shield=True):
             self.to_server.close()
             self.from_server.close()

@@ -37,7 +37,7 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         call = BlockingCall(portals, server, _request(environ))
-        start = call.head()
+        start = call.start()
         if start is None:
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")

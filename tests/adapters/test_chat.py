@@ -58,7 +58,7 @@ class Scripted:
         server = Server(chat_agents.agents, **settings)
         self.connection = ServerConnection("http://localhost/v1", "", transport or SyncTransport(server))
         self.dialogue = Dialogue(model, is_ours=transport is None)
-        display = PlainDisplay(tells=True)
+        display = PlainDisplay(verbose=True)
         self.answerer = Answerer(display, self._answer, approve=False)
         self.session = ChatSession(
             self.connection, self.dialogue, display, self.answerer, models=[model, "told"], api=api
@@ -331,7 +331,7 @@ def test_what_was_said_before_a_failure_is_known_in_the_next_turn(
     session = scripted("half").session
     with pytest.raises(ChatFailed, match="The agent failed"):
         session.ask("one")
-    session.dialogue.talk_to("told")
+    session.dialogue.switch_model("told")
     session.ask("two")
     assert capsys.readouterr().out == "so far\n3: two\n"
 
@@ -374,8 +374,8 @@ class Pressed(PlainDisplay):
         if isinstance(event, AnswerPiece):
             signal.raise_signal(signal.SIGINT)
 
-    def tell(self, text: str, *, error: bool = False) -> None:
-        super().tell(text, error=error)
+    def notify(self, text: str, *, error: bool = False) -> None:
+        super().notify(text, error=error)
         signal.raise_signal(signal.SIGINT)
 
 
@@ -385,7 +385,7 @@ class Typed:
     def __init__(self, *messages: str) -> None:
         self._left = list(messages)
 
-    def message(self, model: str) -> str | None:
+    def read_message(self, model: str) -> str | None:
         signal.raise_signal(signal.SIGINT)
         return self._left.pop(0) if self._left else None
 
@@ -395,7 +395,7 @@ def test_ctrl_c_ends_nothing_but_an_answer_whenever_and_however_often_it_is_pres
     scripted: Callable[..., Scripted], capsys: Any
 ) -> None:
     made = scripted("half")
-    made.session.display = Pressed(tells=True)
+    made.session.display = Pressed(verbose=True)
     before = signal.getsignal(signal.SIGINT)
     made.session.talk(Typed("go", "/nonsense", "/model told", "go"))
     assert signal.getsignal(signal.SIGINT) is before
@@ -495,7 +495,7 @@ def test_commands_are_for_the_program_and_two_slashes_for_the_agent(
     expected: list[str] = []
 
     class Reader:
-        def message(self, model: str) -> str | None:
+        def read_message(self, model: str) -> str | None:
             if expected:
                 assert expected.pop() in "".join(capsys.readouterr())
             text, shown = next(words)

@@ -19,13 +19,13 @@ from prompt_toolkit.output import DummyOutput
 from rich.console import Console
 
 from openai_compat import Server
-from openai_compat_adapters._cli.chat.answer_events import AnswerEvent, AnswerPiece, ToolBegan
+from openai_compat_adapters._cli.chat.answer_events import AnswerEvent, AnswerPiece, ToolStarted
 from openai_compat_adapters._cli.chat.connection import ServerConnection
 from openai_compat_adapters._cli.chat.dialogue import Dialogue
 from openai_compat_adapters._cli.chat.line_reader import LineReader
 from openai_compat_adapters._cli.chat.markdown_blocks import BlockSplitter
 from openai_compat_adapters._cli.chat.markdown_text import PLAIN_ABOVE
-from openai_compat_adapters._cli.chat.prompt_reader import PromptReader, kept_history
+from openai_compat_adapters._cli.chat.prompt_reader import PromptReader, open_history
 from openai_compat_adapters._cli.chat.questions import Answerer
 from openai_compat_adapters._cli.chat.rich_display import TAIL_ROWS, RichDisplay
 from openai_compat_adapters._cli.chat.session import ChatSession
@@ -181,7 +181,7 @@ def test_a_long_answer_stands_in_a_small_terminal_without_a_line_twice() -> None
     text = "\n".join(["```", *[f"code {number}" for number in range(60)], "```", *lines])
     display = RichDisplay(console, live=True)
     with display.turn("m"):
-        display.show(ToolBegan(0, "look_up"))
+        display.show(ToolStarted(0, "look_up"))
         for start in range(0, len(text), 9):
             display.show(AnswerPiece(text[start : start + 9]))
             while not start % 50 and display._rows.changed.is_set():  # wait until it was drawn
@@ -213,20 +213,20 @@ def test_pasted_lines_are_one_message_and_a_backslash_begins_a_line() -> None:
     with create_pipe_input() as keys:
         reader = PromptReader(InMemoryHistory(), keys, DummyOutput())
         keys.send_text("\x1b[200~one\ntwo\n\x1b[201~three\r")
-        assert reader.message("m") == "one\ntwo\nthree"
+        assert reader.read_message("m") == "one\ntwo\nthree"
         keys.send_text("one\\\rtwo\x1b\rthree\r")
-        assert reader.message("m") == "one\ntwo\nthree"
+        assert reader.read_message("m") == "one\ntwo\nthree"
         keys.send_text("given up\x03")
-        assert reader.message("m") == ""
+        assert reader.read_message("m") == ""
         keys.send_text("\x04")
-        assert reader.message("m") is None
+        assert reader.read_message("m") is None
 
 
 @requirement("cli.chat")
 def test_where_nothing_tells_whether_another_line_is_there_each_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))  # like a console of Windows, not selectable
     reader = LineReader()
-    assert [reader.message("m") for _ in range(3)] == ["one", "two", None]
+    assert [reader.read_message("m") for _ in range(3)] == ["one", "two", None]
 
 
 @requirement("talk.approvals")
@@ -234,17 +234,17 @@ def test_what_was_typed_ahead_decides_nothing() -> None:
     with create_pipe_input() as keys:
         reader = PromptReader(InMemoryHistory(), keys, DummyOutput())
         keys.send_text("hello\ry\r")  # the second line was typed while the agent worked
-        assert reader.message("m") == "hello"
+        assert reader.read_message("m") == "hello"
         keys.send_text("no\r")
-        assert reader.answer("May it? ") == "no"
+        assert reader.read_answer("May it? ") == "no"
 
 
 def test_the_history_is_the_users_alone(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    history = kept_history()
+    history = open_history()
     history.append_string("hello")
     (file,) = tmp_path.rglob("chat-history")
     assert file.stat().st_mode & 0o777 == 0o600
-    assert list(kept_history().load_history_strings()) == ["hello"]
+    assert list(open_history().load_history_strings()) == ["hello"]
     monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
-    assert isinstance(kept_history(), InMemoryHistory)
+    assert isinstance(open_history(), InMemoryHistory)

@@ -20,8 +20,8 @@ from openai_compat import Server
 from openai_compat.stores.open import open_store
 from openai_compat.stores.schema_version import NEWEST
 from openai_compat_adapters._cli import doctor_checks
-from openai_compat_adapters._cli.doctor_checks import _fits, keys, proxies
-from openai_compat_adapters._cli.doctor_url import judged
+from openai_compat_adapters._cli.doctor_checks import _is_within, check_keys, check_proxies
+from openai_compat_adapters._cli.doctor_url import judge_stream
 from openai_compat_adapters.testing import listening
 from tests.adapters.in_process import invoke, working_in
 from tests.requirements import requirement
@@ -169,20 +169,22 @@ def test_it_tells_how_a_database_of_postgresql_is(here: Path, postgres_url: str)
 @requirement("cli.doctor")
 def test_keys_proxies_and_versions_are_told_and_no_key_is() -> None:
     local, all_addresses = ("127.0.0.1", 80), ("0.0.0.0", 80)
-    assert keys(local, None, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
-    assert keys(local, None, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
-    assert keys(local, "MINE", {}).text == "MINE, which should hold the key of clients, is not set"
-    assert keys(all_addresses, "MINE", {"MINE": "k"}).text == "clients need the one of MINE; for models: none"
-    assert "file that is not there: gone" in keys(local, None, {"OPENAI_COMPAT_API_KEY_FILE": "gone"}).text
-    assert [keys(all_addresses, None, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == [
+    assert check_keys(local, None, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
+    assert (
+        check_keys(local, None, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
+    )
+    assert check_keys(local, "MINE", {}).text == "MINE, which should hold the key of clients, is not set"
+    assert check_keys(all_addresses, "MINE", {"MINE": "k"}).text == "clients need the one of MINE; for models: none"
+    assert "file that is not there: gone" in check_keys(local, None, {"OPENAI_COMPAT_API_KEY_FILE": "gone"}).text
+    assert [check_keys(all_addresses, None, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == [
         "wrong",
         "ok",
     ]
-    assert keys(all_addresses, None, {"OPENAI_COMPAT_PROXY_AUTH": "1"}).status == "ok"
-    assert [proxies(given).status for given in ({}, {"HTTPS_PROXY": "http://p"})] == ["ok", "note"]
-    assert proxies({"http_proxy": "http://p", "NO_PROXY": "a.example, localhost"}).status == "ok"
+    assert check_keys(all_addresses, None, {"OPENAI_COMPAT_PROXY_AUTH": "1"}).status == "ok"
+    assert [check_proxies(given).status for given in ({}, {"HTTPS_PROXY": "http://p"})] == ["ok", "note"]
+    assert check_proxies({"http_proxy": "http://p", "NO_PROXY": "a.example, localhost"}).status == "ok"
     bounds = "<0.55,>=0.53"
-    assert [_fits(its, bounds) for its in ("0.53", "0.54.9", "0.55.0", "0.52", "0.54rc1")] == [
+    assert [_is_within(its, bounds) for its in ("0.53", "0.54.9", "0.55.0", "0.52", "0.54rc1")] == [
         True,
         True,
         False,
@@ -244,6 +246,6 @@ def test_a_server_that_answers_is_asked_for_its_models_and_whether_it_streams(he
 
 @requirement("cli.doctor")
 def test_an_answer_whose_pieces_all_come_at_the_end_was_kept_back() -> None:
-    assert judged("m", [4.0, 4.01, 4.02, 4.03]).status == "wrong"
-    assert [judged("m", came).status for came in ([0.1, 2.0, 4.0], [4.0], [0.001, 0.002, 0.003])] == ["ok"] * 3
-    assert judged("m", []).text == "m answers without text"
+    assert judge_stream("m", [4.0, 4.01, 4.02, 4.03]).status == "wrong"
+    assert [judge_stream("m", came).status for came in ([0.1, 2.0, 4.0], [4.0], [0.001, 0.002, 0.003])] == ["ok"] * 3
+    assert judge_stream("m", []).text == "m answers without text"

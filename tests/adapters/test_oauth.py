@@ -228,16 +228,16 @@ def keys_of(idp: Provider, clock: Clock) -> KeySet:
 async def test_ten_thousand_unknown_keys_are_one_fetch_in_thirty_seconds(idp: Provider) -> None:
     clock = Clock()
     keys = keys_of(idp, clock)
-    assert await keys.find_anew("RS256-0", "RS256") is not None
+    assert await keys.fetch_and_find("RS256-0", "RS256") is not None
     clock.now += 40
     for number in range(10_000):
-        assert await keys.find_anew(f"made-up-{number}", "RS256") is None
+        assert await keys.fetch_and_find(f"made-up-{number}", "RS256") is None
     assert len(idp.asked) == 2
     clock.now += 29
-    await keys.find_anew("made-up", "RS256")
+    await keys.fetch_and_find("made-up", "RS256")
     assert len(idp.asked) == 2
     clock.now += 2
-    await keys.find_anew("made-up", "RS256")
+    await keys.fetch_and_find("made-up", "RS256")
     assert len(idp.asked) == 3
 
 
@@ -245,11 +245,11 @@ async def test_ten_thousand_unknown_keys_are_one_fetch_in_thirty_seconds(idp: Pr
 async def test_a_rotated_key_is_found_and_one_that_was_taken_back_is_gone(idp: Provider) -> None:
     clock = Clock()
     keys = keys_of(idp, clock)
-    await keys.find_anew("EdDSA-0", "EdDSA")
+    await keys.fetch_and_find("EdDSA-0", "EdDSA")
     idp.jwks = {"keys": [public("EdDSA", "EdDSA-1", 1)]}
-    assert await keys.find_anew("EdDSA-1", "EdDSA") is None  # fetched a moment ago
+    assert await keys.fetch_and_find("EdDSA-1", "EdDSA") is None  # fetched a moment ago
     clock.now += 31
-    assert await keys.find_anew("EdDSA-1", "EdDSA") is not None
+    assert await keys.fetch_and_find("EdDSA-1", "EdDSA") is not None
     assert keys.find("EdDSA-0", "EdDSA") is None
 
 
@@ -257,13 +257,13 @@ async def test_a_rotated_key_is_found_and_one_that_was_taken_back_is_gone(idp: P
 async def test_while_the_provider_is_away_its_keys_stay_good(idp: Provider, caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     keys = keys_of(idp, clock)
-    await keys.find_anew("EdDSA-0", "EdDSA")
+    await keys.fetch_and_find("EdDSA-0", "EdDSA")
     for fault in (500, b"no JSON", {"keys": []}, {"keys": [{"kty": "oct", "k": "AAAA", "kid": "EdDSA-0"}]}):
         idp.status, idp.jwks = (fault, idp.jwks) if isinstance(fault, int) else (200, fault)
         for _ in range(60):
             clock.now += 120
             assert keys.find("EdDSA-0", "EdDSA") is not None
-            assert await keys.find_anew("EdDSA-0", "EdDSA") is not None
+            assert await keys.fetch_and_find("EdDSA-0", "EdDSA") is not None
     assert "its former keys go on being used" in caplog.text
     assert len(idp.asked) > 200
 
@@ -272,9 +272,9 @@ async def test_while_the_provider_is_away_its_keys_stay_good(idp: Provider, capl
 async def test_old_keys_are_renewed_beside_without_anybody_waiting(idp: Provider) -> None:
     clock = Clock()
     keys = keys_of(idp, clock)
-    await keys.find_anew("EdDSA-0", "EdDSA")
+    await keys.fetch_and_find("EdDSA-0", "EdDSA")
     idp.jwks = {"keys": [public("EdDSA", "EdDSA-1", 1)]}
-    clock.now += key_set.RENEWED_AFTER + 1
+    clock.now += key_set.RENEWAL_SECONDS + 1
     idp.answering.clear()
     assert keys.find("EdDSA-0", "EdDSA") is not None
     idp.answering.set()

@@ -315,7 +315,7 @@ def test_uvicorn_tells_whether_its_transport_has_room_and_waits_for_nothing_else
 def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
     tree = ast.parse(textwrap.dedent(inspect.getsource(theirs.send)))
     waits = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Await)]
-    assert waits == ["await self.flow.drain()"], f"`_AsgiSender` runs `send` by hand. {ADVICE}"
+    assert waits == ["await self.flow.drain()"], f"`_AsgiCall` runs `send` by hand. {ADVICE}"
 
 
 # consecutive frames are one write: `openai_compat_adapters._asgi_channel`

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import yaml
 
-from openai_compat_adapters._serving.shutdown import STOPPING
+from openai_compat_adapters._serving.shutdown import STOP_SECONDS
 from openai_compat_adapters.cli import main
 from tests.deploy.image import instructions
 from tests.docs.served import EXAMPLES, PATIENCE, Program, environment, free_port
@@ -62,9 +62,9 @@ def test_nothing_is_killed_before_the_server_would_end_by_itself() -> None:
     pod = DEPLOYMENT["spec"]["template"]["spec"]
     (_, pause) = container()["lifecycle"]["preStop"]["exec"]["command"]
 
-    assert seconds(COMPOSE["services"]["agents"]["stop_grace_period"]) > image + STOPPING
-    assert pod["terminationGracePeriodSeconds"] > seconds(pause) + image + STOPPING
-    assert seconds(unit("TimeoutStopSec")) > grace(shlex.split(unit("ExecStart"))) + STOPPING
+    assert seconds(COMPOSE["services"]["agents"]["stop_grace_period"]) > image + STOP_SECONDS
+    assert pod["terminationGracePeriodSeconds"] > seconds(pause) + image + STOP_SECONDS
+    assert seconds(unit("TimeoutStopSec")) > grace(shlex.split(unit("ExecStart"))) + STOP_SECONDS
 
 
 def test_a_pod_that_drains_is_unready_and_not_dead() -> None:

@@ -34,7 +34,7 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     if options.ollama:
         rows.append(("Ollama", url.removesuffix("/v1"), "for programs that speak to an Ollama"))
     # Users who log in at a proxy send no key, unless the server accepts keys too.
-    has_key = not isinstance(server.auth, OpenAccess) and (options.user_header is None or _takes_keys(options))
+    has_key = not isinstance(server.auth, OpenAccess) and (options.user_header is None or _accepts_keys(options))
     # The variable, not the key: many people read logs.
     key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
     command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
@@ -44,10 +44,10 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     lines = [
         f"{named} serves {', '.join(models)}  {where}",
         "",
-        *_rows(rows),
+        *_align_rows(rows),
         f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{missing}",
         "",
-        _paint(f"  {_who_may(host, options, has_key=has_key)} Ctrl-C ends.", "dim"),
+        _paint(f"  {_access_text(host, options, has_key=has_key)} Ctrl-C ends.", "dim"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -57,7 +57,7 @@ def page_url(host: str, port: int) -> str:
     return f"{_url(host, port).removesuffix('v1')}ui/"
 
 
-def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
+def _align_rows(rows: list[tuple[str, str, str]]) -> list[str]:
     """Lay out the addresses and their purposes in columns."""
     width = max([len(address) for _, address, _ in rows])
     return [
@@ -66,7 +66,7 @@ def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
     ]
 
 
-def _who_may(host: str, options: ServeOptions, *, has_key: bool) -> str:
+def _access_text(host: str, options: ServeOptions, *, has_key: bool) -> str:
     if options.user_header is not None:
         return f"Who has logged in at the proxy may call it{', and who has a key' if has_key else ''}."
     if has_key:
@@ -76,7 +76,7 @@ def _who_may(host: str, options: ServeOptions, *, has_key: bool) -> str:
     return "The proxy in front says who may call it."
 
 
-def _takes_keys(options: ServeOptions) -> bool:
+def _accepts_keys(options: ServeOptions) -> bool:
     return any([options.api_key, options.api_key_env, options.api_key_file])
 
 

@@ -31,19 +31,19 @@ from .terminal import visible
 STOPPED, UNDECIDED = 130, 3
 """Exit codes: stopped by Ctrl-C; nobody was there to decide."""
 
-NARROW = 40
+MIN_COLUMNS = 40
 """Terminals with fewer columns get plain text instead of Markdown."""
 
 
 def run(options: ChatOptions, targets: list[str]) -> int:
     """Run the conversation and return the exit code. Raises click.ClickException."""
     try:
-        return _talk(options, targets)
+        return _chat(options, targets)
     except KeyboardInterrupt:  # before or after the conversation
         return STOPPED
 
 
-def _talk(options: ChatOptions, targets: list[str]) -> int:
+def _chat(options: ChatOptions, targets: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that lacks characters shows replacements
             stream.reconfigure(errors="replace")
@@ -52,19 +52,19 @@ def _talk(options: ChatOptions, targets: list[str]) -> int:
         if options.url is not None:
             server = ServerConnection(options.url, options.api_key or "")
         else:
-            server, why = stack.enter_context(_in_process(targets, options))
+            server, why = stack.enter_context(_connect_in_process(targets, options))
         stack.callback(server.close)
-        models, is_ours = _models(server, options)
+        models, is_ours = _chat_models(server, options)
         if options.model is None and len(models) != 1:
             raise ChatFailed(f"Choose one with --model: {visible(', '.join(models))}")
         dialogue = Dialogue(options.model or models[0], is_ours, options.system or "")
         dialogue.tools = [] if options.tools is None else read_tools(options.tools)
-        display = _display(options)
+        display = _make_display(options)
         interactive = options.message is None and sys.stdin.isatty()
         is_rich = not isinstance(display, PlainDisplay)
-        reader: Any = LineReader() if not (interactive and is_rich) else _prompt_reader(options)
+        reader: Any = LineReader() if not (interactive and is_rich) else _make_prompt_reader(options)
         # Questions need a person who sees them and can type.
-        ask = reader.answer if sys.stdin.isatty() and (is_rich or sys.stderr.isatty()) else None
+        ask = reader.read_answer if sys.stdin.isatty() and (is_rich or sys.stderr.isatty()) else None
         answerer = Answerer(display, ask, approve=options.approve)
         session = ChatSession(
             server,
@@ -78,24 +78,24 @@ def _talk(options: ChatOptions, targets: list[str]) -> int:
             why=why,
         )
         if interactive:
-            _welcome(session)
+            _print_welcome(session)
             session.talk(reader)
             return 0
         piped = "" if sys.stdin.isatty() or (options.message is not None and not _is_piped()) else sys.stdin.read()
-        return _once(session, answerer, "\n\n".join([text for text in (options.message, piped) if text]))
+        return _send_once(session, answerer, "\n\n".join([text for text in (options.message, piped) if text]))
 
 
-def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
+def _send_once(session: ChatSession, answerer: Answerer, text: str) -> int:
     """Send one message and return the exit code."""
     try:
-        with ctrl_c.interrupts():
+        with ctrl_c.interrupt_once():
             session.ask(text)
     except KeyboardInterrupt:
         return STOPPED
     except EOFError:
         return UNDECIDED
     except ChatFailed as error:
-        raise ChatFailed(session.reason(error)) from error
+        raise ChatFailed(session.failure_text(error)) from error
     finally:
         if isinstance(session.display, JsonDisplay):
             session.display.close()
@@ -112,7 +112,9 @@ def _is_piped() -> bool:
 
 
 @contextmanager
-def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[ServerConnection, Callable[[], str]]]:
+def _connect_in_process(
+    targets: list[str], options: ChatOptions
+) -> Generator[tuple[ServerConnection, Callable[[], str]]]:
     from ..transport import SyncTransport  # noqa: PLC0415  (not needed for a remote server)
     from .chat.last_failure import last_failure  # noqa: PLC0415
     from .load_agents import as_server, load, warnings_of  # noqa: PLC0415
@@ -124,7 +126,7 @@ def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[Ser
         yield ServerConnection("http://localhost/v1", options.api_key or "", transport), why
 
 
-def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], bool]:
+def _chat_models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], bool]:
     """Return the chat models, and True if the server is openai-compat, which lists the capabilities of its models."""
     url = server.url
     try:
@@ -139,13 +141,13 @@ def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], 
     return can_chat, any(["capabilities" in model for model in models])
 
 
-def _display(options: ChatOptions) -> Display:
+def _make_display(options: ChatOptions) -> Display:
     if options.json or options.jsonl:
         return JsonDisplay(every_event=options.jsonl)
-    is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+    is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < MIN_COLUMNS
     is_written = (sys.stdout.encoding or "").lower().startswith("utf")
     if options.plain or is_narrow or not is_written or not wants_colors(sys.stdout) or find_spec("rich") is None:
-        return PlainDisplay(tells=sys.stderr.isatty(), reasoning=options.reasoning)
+        return PlainDisplay(verbose=sys.stderr.isatty(), reasoning=options.reasoning)
     from rich.console import Console  # noqa: PLC0415  (not needed in a pipe)
 
     from .chat.rich_display import RichDisplay  # noqa: PLC0415
@@ -154,18 +156,18 @@ def _display(options: ChatOptions) -> Display:
     return RichDisplay(console, live=sys.stdout.isatty(), reasoning=options.reasoning)
 
 
-def _prompt_reader(options: ChatOptions) -> Any:
+def _make_prompt_reader(options: ChatOptions) -> Any:
     if find_spec("prompt_toolkit") is None:
         return LineReader()
     from prompt_toolkit.history import InMemoryHistory  # noqa: PLC0415
 
-    from .chat.prompt_reader import PromptReader, kept_history  # noqa: PLC0415
+    from .chat.prompt_reader import PromptReader, open_history  # noqa: PLC0415
 
-    return PromptReader(InMemoryHistory() if options.no_history else kept_history())
+    return PromptReader(InMemoryHistory() if options.no_history else open_history())
 
 
-def _welcome(session: ChatSession) -> None:
+def _print_welcome(session: ChatSession) -> None:
     if not all([find_spec(package) for package in ("rich", "prompt_toolkit")]):
-        session.display.tell("Plain text: pip install 'openai-compat[cli]' brings Markdown and a history.")
+        session.display.notify("Plain text: pip install 'openai-compat[cli]' brings Markdown and a history.")
     model = visible(session.dialogue.model)
-    session.display.tell(f"You talk to {model}. Ctrl-C stops an answer, Ctrl-D ends; /help.")
+    session.display.notify(f"You talk to {model}. Ctrl-C stops an answer, Ctrl-D ends; /help.")

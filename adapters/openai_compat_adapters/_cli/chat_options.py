@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import click
 
 from .chat.json_values import JsonObject, object_in, text_in
-from .grouped_options import grouped, option
+from .grouped_options import option, option_group
 from .options import LEVELS, choice
 from .values import base_url
 
@@ -40,7 +40,7 @@ class ChatOptions:
     log_level: str
 
 
-WHOM = grouped(
+CHAT_AGENT = option_group(
     "Agent",
     option("--url", type=base_url, metavar="URL", help="Server to chat with, such as http://127.0.0.1:8083/v1."),
     option("--model", metavar="NAME", help="Agent to chat with, if there are several."),
@@ -55,7 +55,7 @@ WHOM = grouped(
         help="API to use; auto tries Responses first and falls back to Chat Completions.",
     ),
 )
-WHAT = grouped(
+CHAT_MESSAGE = option_group(
     "Message",
     option(
         "-m",
@@ -72,7 +72,7 @@ WHAT = grouped(
     ),
     option("--approve", is_flag=True, help="Approve every tool call that the agent asks about."),
 )
-SHOWN = grouped(
+CHAT_OUTPUT = option_group(
     "Output",
     option(
         "--reasoning",

@@ -22,10 +22,10 @@ def default_targets() -> list[str]:
     """
     if Path(TEAM_FILE).is_file():
         return [TEAM_FILE]
-    return _of_project() or ([AGENT_FILE] if Path(AGENT_FILE).is_file() else [])
+    return _project_targets() or ([AGENT_FILE] if Path(AGENT_FILE).is_file() else [])
 
 
-def _of_project() -> list[str]:
+def _project_targets() -> list[str]:
     file = Path(PROJECT_FILE)
     if not file.is_file():
         return []

@@ -18,13 +18,13 @@ from openai_compat import (
     UsageReported,
 )
 
-PACE = 0.03
+WORD_SECONDS = 0.03
 """Seconds between words, slow enough to watch."""
 
-LOOK_UP = 0.6
+LOOKUP_SECONDS = 0.6
 """Duration of the researcher's tool calls, in seconds."""
 
-OFFER = """\
+OFFER_HINT = """\
 I ask a tool of yours, and you offer none. On the page, put this into the settings; other clients send it as `tools`:
 
 ```json
@@ -36,7 +36,7 @@ I ask a tool of yours, and you offer none. On the page, put this into the settin
 
 async def echo(prompt: str) -> AsyncIterator[str]:
     """Repeats your message, word by word."""
-    async for word in _words(prompt):
+    async for word in _stream_words(prompt):
         yield word
 
 
@@ -51,32 +51,32 @@ async def researcher(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
             text = f"I have bought it for {price} euros. It says: **go by train**, and book early."
         else:
             text = "Then I have not bought it. From what is free: **go by train**."
-        async for word in _words(text):
+        async for word in _stream_words(text):
             yield word
         yield UsageReported(input_tokens=240, output_tokens=20)
         return
     turn = len(request.messages)  # call ids must differ within a conversation
-    async for word in _words("Two things matter here: the weather, and how long it takes. I look both up."):
+    async for word in _stream_words("Two things matter here: the weather, and how long it takes. I look both up."):
         yield ReasoningDelta(word)
-    for number, (name, arguments, output) in enumerate(LOOKED_UP):
+    for number, (name, arguments, output) in enumerate(LOOKUPS):
         call_id = f"call_{turn}_{number}"
         yield ToolCallReady(call_id, name, json.dumps(arguments), executor="agent")
-        await anyio.sleep(LOOK_UP)
+        await anyio.sleep(LOOKUP_SECONDS)
         yield ToolResult(call_id, json.dumps(output))
-    async for word in _words(FOUND):
+    async for word in _stream_words(FINDINGS):
         yield word
     yield UsageReported(input_tokens=120, output_tokens=75, reasoning_tokens=18)
     asked = json.dumps({"title": "Trains in Norway", "euros": 5})
     yield Paused((PendingCall(f"call_{turn}_buy", "buy_report", asked, "approval"),))
 
 
-LOOKED_UP = (
+LOOKUPS = (
     ("forecast", {"city": "Oslo"}, {"sky": "rain", "celsius": 8}),
     ("timetable", {"from": "Oslo", "to": "Bergen"}, {"train": "6 h 38", "car": "7 h 10"}),
 )
 """Tools of the researcher: name, arguments, output."""
 
-FOUND = """\
+FINDINGS = """\
 It will rain in Oslo, and the train is not slower than a car:
 
 | by | hours |
@@ -95,14 +95,14 @@ async def weather(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
         arguments = json.dumps({"city": request.prompt or "Oslo"})
         yield ToolCallReady(f"call_{len(request.messages)}", "get_weather", arguments)
         return
-    async for word in _words(text or OFFER):
+    async for word in _stream_words(text or OFFER_HINT):
         yield word
 
 
-async def _words(text: str) -> AsyncIterator[str]:
+async def _stream_words(text: str) -> AsyncIterator[str]:
     for number, word in enumerate(text.split(" ")):
         yield f" {word}" if number else word
-        await anyio.sleep(PACE)
+        await anyio.sleep(WORD_SECONDS)
 
 
 agents = {"researcher": researcher, "echo": echo, "weather": weather}

@@ -32,7 +32,7 @@ PATIENCE = 5.0
 """Timeout for the store, and for the program on the port, in seconds."""
 
 KEY, KEY_FILE = "OPENAI_COMPAT_API_KEY", "OPENAI_COMPAT_API_KEY_FILE"
-COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
+OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     "<": operator.lt,
@@ -54,16 +54,16 @@ class Finding:
     text: str
 
 
-def python() -> Finding:
+def check_python() -> Finding:
     """Report the versions and the interpreter, which is often not the one that has the packages."""
     return Finding("python", "ok", f"openai-compat {__version__} on Python {sys.version.split()[0]}, {sys.executable}")
 
 
-def extras() -> Finding:
+def check_extras() -> Finding:
     """Report the installed extras, and check that their packages are within the version bounds."""
     there, absent, wrong, versions = list[str](), list[str](), list[str](), dict[str, str | None]()
-    for extra, needed in _needed().items():
-        found = {package: _version(package) for package in needed}
+    for extra, needed in _extra_requirements().items():
+        found = {package: _installed_version(package) for package in needed}
         if None in found.values():
             absent.append(extra)
             continue
@@ -72,7 +72,7 @@ def extras() -> Finding:
         wrong += [
             f"{name} {its} is not {needed[name]} ({extra})"
             for name, its in found.items()
-            if not _fits(its, needed[name])
+            if not _is_within(its, needed[name])
         ]
     if wrong:
         return Finding(
@@ -87,7 +87,7 @@ def extras() -> Finding:
     return Finding("extras", "ok" if there else "note", text + hint)
 
 
-def _needed() -> dict[str, dict[str, str]]:
+def _extra_requirements() -> dict[str, dict[str, str]]:
     """The packages of each extra with their version bounds, from the metadata of the installed package."""
     found: dict[str, dict[str, str]] = {}
     with suppress(PackageNotFoundError):
@@ -98,33 +98,33 @@ def _needed() -> dict[str, dict[str, str]]:
     return found
 
 
-def _version(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _fits(its: str | None, bounds: str) -> bool:
+def _is_within(its: str | None, bounds: str) -> bool:
     """True if a version is within bounds such as `<0.55,>=0.53`; a suffix after the numbers is ignored."""
-    have = _numbers(its or "")
+    have = _version_numbers(its or "")
     wanted: list[tuple[str, str]] = _BOUND.findall(bounds)
-    return all([COMPARED[how](have, _numbers(limit)) for how, limit in wanted])
+    return all([OPERATORS[how](have, _version_numbers(limit)) for how, limit in wanted])
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _version_numbers(text: str) -> tuple[int, ...]:
     numbers = [int(number) for number in re.split(r"[^\d.]", text, maxsplit=1)[0].split(".") if number]
     return (*numbers, *[0] * (4 - len(numbers)))
 
 
-def speed() -> Finding:
+def check_event_loop() -> Finding:
     """Check that uvloop, the faster event loop, is installed."""
     if find_spec("uvloop") is not None:
-        return Finding("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop")
+        return Finding("speed", "ok", f"uvloop {_installed_version('uvloop')} runs the event loop")
     return Finding("speed", "note", "the event loop is Python's own; uvloop is quicker: pip install uvloop")
 
 
-def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
+def check_keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
     """Check the API key of clients, from `variable` if given, and the keys of model providers. Prints no key."""
     of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
     # An API refuses a key that was pasted with its line break, and its message does not say why.
@@ -148,7 +148,7 @@ def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str
     return Finding("keys", "ok", f"{text}; {models}")
 
 
-def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
+def check_proxies(environment: Mapping[str, str] = os.environ) -> Finding:
     """Check that clients on this machine reach local servers without a proxy."""
     # Programs read either spelling, and few read both.
     lower = {name.lower(): value for name, value in environment.items() if value}
@@ -163,7 +163,7 @@ def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
     return Finding("proxies", "note", f"{', '.join(found).upper()} is set: {text}")
 
 
-def port(listen: tuple[str, int]) -> Finding:
+def check_port(listen: tuple[str, int]) -> Finding:
     """Check that the address is free; if not, tell if a server of this library has it."""
     host, number = listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -190,7 +190,7 @@ def _is_ours(host: str, number: int) -> bool:
     return False
 
 
-def targets(named: tuple[str, ...]) -> Iterator[Finding]:
+def check_targets(named: tuple[str, ...]) -> Iterator[Finding]:
     """Check that the targets load, and report the kind of each agent."""
     try:
         wanted = named or tuple(default_targets())
@@ -207,27 +207,27 @@ def targets(named: tuple[str, ...]) -> Iterator[Finding]:
         return
     for warning in found.warnings:
         yield Finding("agents", "note", warning)
-    each = ", ".join([f"{name} ({_kind(agent)})" for name, agent in found.items()])
+    each = ", ".join([f"{name} ({_agent_kind(agent)})" for name, agent in found.items()])
     yield Finding("agents", "ok", f"{' '.join(wanted)} has {each}")
 
 
-def _kind(agent: AgentBackend) -> str:
+def _agent_kind(agent: AgentBackend) -> str:
     name = type(agent).__name__
     return "a function, or what has `run`" if name == "CallableBackend" else f"run by {name}"
 
 
-def store(url: str | None) -> Finding:
+def check_store(url: str | None) -> Finding:
     """Check that the store answers and has the current schema."""
     if url in (None, "", "memory:"):
         return Finding("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
 
-    async def look() -> int | None:
+    async def find_schema() -> int | None:
         with anyio.fail_after(PATIENCE):
             return await schema_version(str(url))
 
     kind = str(url).partition(":")[0]
     try:
-        found = anyio.run(look)
+        found = anyio.run(find_schema)
     except TimeoutError:
         return Finding("store", "wrong", f"{kind} does not answer within {PATIENCE:.0f} seconds")
     except (OpenAICompatError, ValueError, ImportError) as error:
@@ -247,15 +247,15 @@ def store(url: str | None) -> Finding:
     return Finding("store", "ok", f"{kind} answers, and its schema {found} is the newest")
 
 
-def here(
+def check_machine(
     named: tuple[str, ...], listen: tuple[str, int], store_url: str | None, key_variable: str | None
 ) -> Iterator[Finding]:
     """Run every check that needs no running server, in the order of a manual search."""
-    yield python()
-    yield extras()
-    yield speed()
-    yield from targets(named)
-    yield store(store_url)
-    yield keys(listen, key_variable)
-    yield proxies()
-    yield port(listen)
+    yield check_python()
+    yield check_extras()
+    yield check_event_loop()
+    yield from check_targets(named)
+    yield check_store(store_url)
+    yield check_keys(listen, key_variable)
+    yield check_proxies()
+    yield check_port(listen)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
-from .doctor_checks import Finding, here
-from .doctor_url import served
+from .doctor_checks import Finding, check_machine
+from .doctor_url import check_server
 
 MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "red")}
 
@@ -26,7 +26,9 @@ def run(
 ) -> int:
     """Run the checks, print the findings, and return the exit code: 1 if something is wrong."""
     checks: list[Finding] = []
-    for check in here(targets, listen, store, api_key_env) if url is None else served(url, api_key, message):
+    for check in (
+        check_machine(targets, listen, store, api_key_env) if url is None else check_server(url, api_key, message)
+    ):
         checks.append(check)
         if not as_json:
             mark, color = MARKS[check.status]

@@ -18,13 +18,13 @@ from .terminal import visible
 PATIENCE = 30.0
 """Timeout for each read from the server, in seconds."""
 
-LONGEST = 1_000_000
+MAX_BYTES = 1_000_000
 """Maximum bytes to read of the list of models."""
 
-TOGETHER = 0.05
+BUFFERED_FRACTION = 0.05
 """If all pieces arrive within this fraction of the answer's duration, something has buffered them."""
 
-SHORT = 0.5
+MIN_SECONDS = 0.5
 """Seconds; a faster answer does not reveal buffering."""
 
 
@@ -42,13 +42,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def served(url: str, key: str | None, message: str | None) -> Iterator[Finding]:
+def check_server(url: str, key: str | None, message: str | None) -> Iterator[Finding]:
     """Check that the API at `url` answers, name the proxies before it, and, given a message, check that it streams."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with _ask(f"{url.rstrip('/')}/models", headers) as answer:
-            before = _before(answer.headers)
-            models = _models(answer)
+        with _request(f"{url.rstrip('/')}/models", headers) as answer:
+            before = _forwarders(answer.headers)
+            models = _read_models(answer)
     except NotTheApi as error:
         yield Finding("server", "wrong", str(error))
         return
@@ -56,25 +56,25 @@ def served(url: str, key: str | None, message: str | None) -> Iterator[Finding]:
     if before:
         yield Finding("before it", "note", before)
     if message is not None and models:
-        yield _streamed(url, headers, models[0], message)
+        yield _check_stream(url, headers, models[0], message)
 
 
-def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPResponse:
+def _request(url: str, headers: Mapping[str, str], body: object = None) -> HTTPResponse:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {**headers, "Content-Type": "application/json"})  # noqa: S310  (checked: http or https)
-    where = f"{urlsplit(url).netloc}{_way(url)}"
+    where = f"{urlsplit(url).netloc}{_proxy_for(url)}"
     try:
         return cast("HTTPResponse", urllib.request.build_opener(_NoRedirect).open(request, timeout=PATIENCE))
     except urllib.error.HTTPError as error:
         with error:
-            raise NotTheApi(_refusal(url, error, has_key="Authorization" in headers)) from error
+            raise NotTheApi(_refusal_text(url, error, has_key="Authorization" in headers)) from error
     except urllib.error.URLError as error:
         raise NotTheApi(f"no answer from {where}: {error.reason}; is it served there?") from error
     except (OSError, HTTPException) as error:
         raise NotTheApi(f"no answer from {where}: {error}") from error
 
 
-def _way(url: str) -> str:
+def _proxy_for(url: str) -> str:
     """Name the environment's proxy for `url`, because it may be the proxy that does not answer."""
     parts = urlsplit(url)
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
@@ -82,8 +82,8 @@ def _way(url: str) -> str:
     return ""
 
 
-def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
-    before = _before(error.headers)
+def _refusal_text(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
+    before = _forwarders(error.headers)
     by = f" ({before})" if before else ""
     # Open WebUI and others follow no redirects, so the page that a browser would reach does not help.
     if 300 <= error.code < 400:
@@ -99,7 +99,7 @@ def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
     return f"{url} answers {error.code}{by}{hint}"
 
 
-def _before(headers: Any) -> str:
+def _forwarders(headers: Any) -> str:
     """Name the programs that report that they forwarded the answer."""
     told = [
         f"{name}: {visible(headers[name])}" for name in ("Via", "Server", "CF-RAY", "X-Amz-Cf-Id") if headers.get(name)
@@ -107,9 +107,9 @@ def _before(headers: Any) -> str:
     return ", ".join(told)
 
 
-def _models(answer: HTTPResponse) -> list[str]:
+def _read_models(answer: HTTPResponse) -> list[str]:
     # It may be anything, even an endless download.
-    text = answer.read(LONGEST)
+    text = answer.read(MAX_BYTES)
     try:
         listed: Any = json.loads(text)
         return [visible(str(model["id"])) for model in listed["data"]]
@@ -120,28 +120,28 @@ def _models(answer: HTTPResponse) -> list[str]:
         ) from error
 
 
-def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) -> Finding:
+def _check_stream(url: str, headers: Mapping[str, str], model: str, message: str) -> Finding:
     """Send one message and check that the answer arrives piece by piece."""
     asked = {"model": model, "messages": [{"role": "user", "content": message}], "stream": True}
     began, came = time.monotonic(), list[float]()
     try:
-        with _ask(f"{url.rstrip('/')}/chat/completions", headers, asked) as answer:
+        with _request(f"{url.rstrip('/')}/chat/completions", headers, asked) as answer:
             came = [time.monotonic() - began for line in answer if _HAS_TEXT.match(line)]
     except NotTheApi as error:
         return Finding("stream", "wrong", str(error))
     except (OSError, HTTPException) as error:
         return Finding("stream", "wrong", f"the answer of {model} broke off: {error}")
-    return judged(model, came)
+    return judge_stream(model, came)
 
 
-def judged(model: str, came: list[float]) -> Finding:
+def judge_stream(model: str, came: list[float]) -> Finding:
     """Judge by the arrival times of an answer's pieces, in seconds, if something buffers the stream."""
     if not came:
         return Finding("stream", "wrong", f"{model} answers without text")
     first, last = came[0], came[-1]
     text = f"{model} answers in {len(came)} pieces, the first after {first:.1f} s, the last after {last:.1f} s"
     # Two pieces may arrive together by chance, and a fast answer arrives at once anyway.
-    if len(came) > 2 and last > SHORT and last - first < last * TOGETHER:
+    if len(came) > 2 and last > MIN_SECONDS and last - first < last * BUFFERED_FRACTION:
         return Finding(
             "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"
         )

@@ -9,13 +9,13 @@ import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-OTHER = "Help"
+OTHER_GROUP = "Help"
 
 
 class GroupedOption(click.Option):
     """An option of a group."""
 
-    group = OTHER
+    group = OTHER_GROUP
 
 
 class GroupedCommand(click.Command):
@@ -27,13 +27,13 @@ class GroupedCommand(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
+                groups.setdefault(getattr(parameter, "group", OTHER_GROUP), []).append(record)
         for name, records in groups.items():
             with formatter.section(name):
                 formatter.write_dl(records)
 
 
-def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def option_group(name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """A decorator that adds `options`, made by `option`, as a group called `name`."""
 
     def add(command: Command) -> Command:
@@ -48,5 +48,5 @@ def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Comm
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    """A `click.option` whose help `grouped` can put under a heading."""
+    """A `click.option` whose help `option_group` can put under a heading."""
     return click.option(*names, cls=GroupedOption, **settings)

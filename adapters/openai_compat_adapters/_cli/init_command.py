@@ -53,7 +53,7 @@ TEMPLATES = {
 as they are: a stand-in replaces the model."""
 
 
-def listing() -> str:
+def list_templates() -> str:
     """List the templates, one per line."""
     width = max([len(name) for name in TEMPLATES])
     lines = [
@@ -63,7 +63,7 @@ def listing() -> str:
     return "\n".join(lines)
 
 
-def write(path: str, name: str) -> str:
+def write_template(path: str, name: str) -> str:
     """Write a template to a file, or to agent.py in a folder. Returns the next steps.
 
     Raises click.ClickException if the file exists or cannot be written.

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 from openai_compat import AgentBackend, Server, as_backend
 from openai_compat.providers.port import ProviderControl
 
-from .modules import find
+from .modules import find_target
 from .wrong_target import CannotLoad
 
 MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
@@ -52,18 +52,18 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
         if path.endswith(".toml"):
             _add_team(agents, name, path, make)
             continue
-        path, found = find(path)
+        path, found = find_target(path)
         if isinstance(found, Server):
             if len(targets) > 1 or name:
                 raise CannotLoad(f"'{path}' is a Server, which has names for its agents: serve it alone.")
             return found
-        for model, agent in _named(name, path, found).items():
-            _refuse_second(model, agents, f"Name one of them: other={path}")
-            agents[model] = _backend(f"{path}['{model}']" if isinstance(found, Mapping) else path, agent, make)
+        for model, agent in _agents_by_name(name, path, found).items():
+            _refuse_duplicate(model, agents, f"Name one of them: other={path}")
+            agents[model] = _to_backend(f"{path}['{model}']" if isinstance(found, Mapping) else path, agent, make)
     return agents
 
 
-def _refuse_second(model: str, agents: Agents, hint: str) -> None:
+def _refuse_duplicate(model: str, agents: Agents, hint: str) -> None:
     if model in agents:
         raise CannotLoad(f"Two agents are called '{model}'. {hint}")
 
@@ -78,26 +78,26 @@ def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
         raise CannotLoad(f"Two files would have two sets of providers: put the agents of '{path}' into the other one.")
     sys.path.insert(0, str(Path(path).resolve().parent))  # the modules of its tools may be there
     try:
-        team = load_team(path, _get, make)
+        team = load_team(path, _load_object, make)
     except ValueError as error:
         raise CannotLoad(f"{str(error).rstrip('.')}.") from error
     agents.warnings += [f"{path}: {warning}" for warning in team.warnings]
     for model, agent in team.agents.items():
-        _refuse_second(model, agents, f"Rename the one in {path}.")
+        _refuse_duplicate(model, agents, f"Rename the one in {path}.")
         agents[model] = agent
     agents.providers = team.providers
 
 
-def _get(path: str) -> Any:
+def _load_object(path: str) -> Any:
     try:
         if ":" not in path:
             raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
-        return find(path)[1]
+        return find_target(path)[1]
     except CannotLoad as error:
         raise ValueError(str(error)) from error
 
 
-def _named(name: str, path: str, found: Any) -> dict[str, Any]:
+def _agents_by_name(name: str, path: str, found: Any) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         return {name or path.rpartition(":")[2].rpartition(".")[2]: found}
     if name:
@@ -110,7 +110,7 @@ def _named(name: str, path: str, found: Any) -> dict[str, Any]:
     return dict(agents)
 
 
-def _backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:
+def _to_backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:
     try:
         return make(agent)
     except TypeError as error:

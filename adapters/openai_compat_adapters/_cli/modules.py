@@ -21,14 +21,14 @@ from openai_compat.package import EXTRAS, MissingExtra, is_installed
 
 from .wrong_target import CannotLoad
 
-LOOKED_FOR = ("server", "agents", "agent")
+USUAL_NAMES = ("server", "agents", "agent")
 """Names that are tried first, in this order."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """The memory address in Python's default `repr`."""
 
 
-def find(path: str) -> tuple[str, Any]:
+def find_target(path: str) -> tuple[str, Any]:
     """Return the full name and the object of a target: `package.module` or `agent.py`, each with or without `:attr`.
 
     Raises CannotLoad.
@@ -38,7 +38,7 @@ def find(path: str) -> tuple[str, Any]:
     module_path, colon, wanted = path.partition(":")
     module = _import_target(module_path)
     if colon:
-        return path, _attribute(module, wanted)
+        return path, _get_attribute(module, wanted)
     name = path.partition(".")[0]
     # The user meant a file that does not exist here: a standard module, such as `token`, has no agent.
     if name in sys.stdlib_module_names and not (module.__file__ or "").startswith(f"{Path.cwd()}{os.sep}"):
@@ -57,13 +57,13 @@ def _import_target(path: str) -> ModuleType:
     try:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # scripts without a main guard may exit
-        raise CannotLoad(_why_not(path, error)) from error
+        raise CannotLoad(_import_error(path, error)) from error
     if getattr(module, "__file__", None) is None and Path(path).is_dir():  # built-in modules have no file either
-        raise CannotLoad(_is_folder(path))
+        raise CannotLoad(_folder_error(path))
     return module
 
 
-def _is_folder(path: str) -> str:
+def _folder_error(path: str) -> str:
     return f"'{path}' is a folder without __init__.py: name a file in it, such as {path.rstrip('/')}/agent.py."
 
 
@@ -72,10 +72,10 @@ def _import_file(path: str) -> ModuleType:
     file = Path(path).expanduser().resolve()
     if file.is_dir():
         if not (file / "__init__.py").is_file():
-            raise CannotLoad(_is_folder(path))
+            raise CannotLoad(_folder_error(path))
         file /= "__init__.py"
     if not file.is_file():
-        hint = _close(file.name, [each.name for each in file.parent.glob("*.py")])
+        hint = _suggestion(file.name, [each.name for each in file.parent.glob("*.py")])
         raise CannotLoad(f"There is no file '{path}', looked for from {Path.cwd()}.{hint}")
     if file.suffix != ".py":
         raise CannotLoad(f"'{path}' is no Python file (.py), and no file that describes agents (.toml).")
@@ -91,13 +91,13 @@ def _import_file(path: str) -> ModuleType:
         module = importlib.import_module(name) if name.isidentifier() or len(parts) > 1 else None
         found = None if module is None or module.__file__ is None else Path(module.__file__).resolve()
         if module is None or found != file:  # another module has that name already
-            return _executed(f"{name}@{folder}", file)  # a name that no import can have
+            return _execute_file(f"{name}@{folder}", file)  # a name that no import can have
         return module
     except (Exception, SystemExit) as error:
-        raise CannotLoad(_why_not(name, error)) from error
+        raise CannotLoad(_import_error(name, error)) from error
 
 
-def _executed(name: str, file: Path) -> ModuleType:
+def _execute_file(name: str, file: Path) -> ModuleType:
     # Load a file only once, so that an agent that is named twice has one state.
     if name in sys.modules:
         return sys.modules[name]
@@ -114,7 +114,7 @@ def _executed(name: str, file: Path) -> ModuleType:
     return module
 
 
-def _attribute(module: ModuleType, path: str) -> Any:
+def _get_attribute(module: ModuleType, path: str) -> Any:
     """Get an attribute by its dotted path. Raises CannotLoad."""
     name = module.__name__.partition("@")[0]
     if not path:
@@ -122,11 +122,11 @@ def _attribute(module: ModuleType, path: str) -> Any:
     try:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
-        hint = _close(error.name or "", dir(error.obj))
+        hint = _suggestion(error.name or "", dir(error.obj))
         raise CannotLoad(f"Module '{name}' has no attribute '{path}'.{hint}") from error
 
 
-def _close(name: str, names: list[str]) -> str:
+def _suggestion(name: str, names: list[str]) -> str:
     close = get_close_matches(name, names, 1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
@@ -136,7 +136,7 @@ def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
 
     Raises CannotLoad if there is none, or several; the message lists the targets to choose from.
     """
-    for name in LOOKED_FOR:
+    for name in USUAL_NAMES:
         if hasattr(module, name):
             return name, getattr(module, name)
     found = {name: value for name, value in vars(module).items() if _may_be_agent(module, name, value)}
@@ -176,7 +176,7 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     if isinstance(value, Server):
         return True
     if inspect.isroutine(value) or isinstance(value, type):
-        if inspect.isroutine(value) and not _takes_anything(value):
+        if inspect.isroutine(value) and not _has_parameters(value):
             return makes_agents_of_framework(value)  # by its annotation; any other is usually a script's `main`
         # A module is not meant to serve what it imports.
         here = getattr(value, "__module__", None) == module.__name__
@@ -187,7 +187,7 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     return _is_agent(value) or is_of_framework(value)
 
 
-def _takes_anything(function: Any) -> bool:
+def _has_parameters(function: Any) -> bool:
     try:
         return bool(inspect.signature(function).parameters)
     except (TypeError, ValueError):  # it has no signature
@@ -202,21 +202,21 @@ def _is_agent(value: Any) -> bool:
     return True
 
 
-def _why_not(module_name: str, error: BaseException) -> str:
+def _import_error(module_name: str, error: BaseException) -> str:
     if isinstance(error, MissingExtra):
         return f"Importing '{module_name}' failed: {error}"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing and f"{module_name}.".startswith(f"{missing}."):
-        hint = _close(missing, [file.stem for file in Path().glob("*.py")])
+        hint = _suggestion(missing, [file.stem for file in Path().glob("*.py")])
         return f"There is no module '{missing}', neither in {Path.cwd()} nor installed.{hint}"
     said = ADDRESS.sub("", " ".join(str(error).split()))  # in one line
     text = f"Importing '{module_name}' failed: {type(error).__name__}{said and ': '}{said}"
     if isinstance(error, SyntaxError):
         return text  # which names the file and the line
-    return f"{text} ({_place(error)}){_brought_by(missing or '')}"
+    return f"{text} ({_error_location(error)}){_install_hint(missing or '')}"
 
 
-def _brought_by(missing: str) -> str:
+def _install_hint(missing: str) -> str:
     """How to install a missing package, if one of our extras includes it."""
     top = missing.partition(".")[0]
     # If it is installed, the missing module belongs to another package of that name, or to the user's code.
@@ -225,7 +225,7 @@ def _brought_by(missing: str) -> str:
     return f". It comes with: pip install 'openai-compat[{EXTRAS[top]}]'"
 
 
-def _place(error: BaseException) -> str:
+def _error_location(error: BaseException) -> str:
     """File and line of the innermost frame in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
     folders = (str(Path.cwd()), sys.path[0])  # the folder of an imported file is first on the path

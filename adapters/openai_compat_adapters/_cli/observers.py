@@ -25,7 +25,7 @@ SERVICE = "openai-compat"
 """Service name if OTEL_SERVICE_NAME is not set."""
 
 
-def observers(options: ServeOptions) -> tuple[list[Hooks], list[Api]]:
+def make_observers(options: ServeOptions) -> tuple[list[Hooks], list[Api]]:
     """Return the hooks that the options select, and the APIs that serve them. Raises ImportError for a missing package."""
     hooks, apis = list[Hooks](), list[Api]()
     if options.otel:
@@ -59,14 +59,14 @@ def _set_up_sdk() -> None:
     resource = Resource.create({"service.instance.id": f"{socket.gethostname()}-{uuid.uuid4()}"})
     # The hook flushes in bounded time; at exit the SDK would wait for all retries of an unreachable collector.
     tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in _exporters("traces"):
+    for exporter in _make_exporters("traces"):
         tracers.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(tracers)
-    readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics")]
+    readers = [PeriodicExportingMetricReader(exporter) for exporter in _make_exporters("metrics")]
     metrics.set_meter_provider(MeterProvider(readers, resource, shutdown_on_exit=False))
 
 
-def _exporters(signal: str) -> Iterator[Any]:
+def _make_exporters(signal: str) -> Iterator[Any]:
     """Make the exporters that OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER names, from their entry points."""
     variable = f"OTEL_{signal.upper()}_EXPORTER"
     protocol = "otlp_proto_grpc" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" else "otlp_proto_http"
@@ -83,7 +83,7 @@ def _exporters(signal: str) -> Iterator[Any]:
 
 
 @contextmanager
-def shared_figures(options: ServeOptions) -> Generator[None]:
+def shared_metrics_folder(options: ServeOptions) -> Generator[None]:
     """Provide a folder for the metrics of all workers while they run."""
     if not (options.metrics or options.public_metrics) or os.environ.get(SHARED_FOLDER):
         yield

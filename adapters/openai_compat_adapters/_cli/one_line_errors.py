@@ -12,10 +12,10 @@ from openai_compat.package import MissingExtra
 
 from .wrong_target import CannotLoad
 
-OF_CLICK = ("No such ", "Got unexpected ", "Missing ")
+TERSE_MESSAGES = ("No such ", "Got unexpected ", "Missing ")
 """Beginnings of click's messages that do not say what to do."""
 
-OTHERS = {
+FOREIGN_OPTIONS = {
     "--port": "--listen 127.0.0.1:PORT",
     "-p": "--listen 127.0.0.1:PORT",
     "--host": "--listen HOST:PORT",
@@ -40,17 +40,17 @@ class Program(click.Group):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Read the options. Raises click.ClickException."""
-        with _in_one_line():
+        with _one_line_errors():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises click.ClickException."""
-        with _in_one_line():
+        with _one_line_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _in_one_line() -> Generator[None]:
+def _one_line_errors() -> Generator[None]:
     try:
         yield
     except MissingExtra as error:
@@ -60,17 +60,17 @@ def _in_one_line() -> Generator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        raise _wrong(error) from error
+        raise _to_wrong_call(error) from error
 
 
-def _wrong(error: click.UsageError) -> WrongCall:
+def _to_wrong_call(error: click.UsageError) -> WrongCall:
     if isinstance(error, click.NoSuchOption) and error.ctx is not None:
-        ours = OTHERS.get(error.option_name, "")
+        ours = FOREIGN_OPTIONS.get(error.option_name, "")
         if any([ours.partition(" ")[0] in option.opts for option in error.ctx.command.params]):
             return WrongCall(f"No such option '{error.option_name}'. Say {ours}.")
     text = " ".join(error.format_message().split())
     if not text.endswith((".", "?", "?)")):
         text = f"{text}."
-    if error.ctx is not None and text.startswith(OF_CLICK) and "Did you mean" not in text:
+    if error.ctx is not None and text.startswith(TERSE_MESSAGES) and "Did you mean" not in text:
         text = f"{text} All that there is: {error.ctx.command_path} --help"
     return WrongCall(text)

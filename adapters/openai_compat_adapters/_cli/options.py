@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .grouped_options import grouped, option
+from .grouped_options import option, option_group
 from .values import address, duration, enter_folder, positive_duration, read_environment, size
 
 LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"])
@@ -20,7 +20,7 @@ def choice(*values: str) -> Any:
 
 
 # Options that docker-agent has too keep its names and defaults, so that scripts written for it keep working.
-AGENTS = grouped(
+AGENTS = option_group(
     "Agents",
     option("-a", "--agent", metavar="NAME", help="Serve only the agent of this name."),
     option(
@@ -37,7 +37,7 @@ AGENTS = grouped(
         help="Answer requests for unknown models with 404, or by the first agent (default).",
     ),
 )
-PROCESS = grouped(
+PROCESS = option_group(
     "Process",
     option(
         "-l",
@@ -82,7 +82,7 @@ PROCESS = grouped(
         help="Log only the type of an exception: messages and tracebacks may quote prompts.",
     ),
 )
-TELEMETRY = grouped(
+TELEMETRY = option_group(
     "Telemetry",
     option("--metrics", is_flag=True, help="Serve Prometheus metrics at /metrics, summed over all workers."),
     option("--public-metrics", is_flag=True, help="Same as --metrics, without requiring an API key."),
@@ -92,7 +92,7 @@ TELEMETRY = grouped(
         help="Export OpenTelemetry traces and metrics, as configured by OTEL_EXPORTER_OTLP_ENDPOINT and its like.",
     ),
 )
-ACCESS = grouped(
+ACCESS = option_group(
     "Access",
     option("--api-key", metavar="KEY", help="API key that clients must send. `ps` shows it to other users."),
     option(
@@ -137,7 +137,7 @@ ACCESS = grouped(
         help="Origin of web pages that may call, such as https://app.example; repeatable.",
     ),
 )
-STATE = grouped(
+STATE = option_group(
     "State",
     option(
         "--store",
@@ -160,7 +160,7 @@ STATE = grouped(
     ),
     option("--webhook-secret-env", metavar="NAME", help="Environment variable with the secret that signs webhooks."),
 )
-APIS = grouped(
+APIS = option_group(
     "APIs",
     option("--chat-rest", is_flag=True, help="Also serve the chat REST API, below /api/chat."),
     option("--chat-websocket", is_flag=True, help="Also serve chat over a WebSocket, at /chat."),
@@ -177,7 +177,7 @@ APIS = grouped(
         help="Also serve Ollama's API, and listen on its port 11434 unless --listen is given.",
     ),
 )
-CONVERSATIONS = grouped(
+CONVERSATIONS = option_group(
     "Conversations",
     option(
         "--conversations-max",
@@ -227,7 +227,7 @@ CONVERSATIONS = grouped(
     ),
     option("--bare-paths", is_flag=True, help="Also answer paths without /v1."),
 )
-LIMITS = grouped(
+LIMITS = option_group(
     "Limits",
     option("--max-request-size", type=size, metavar="SIZE", default="20MB", help="Maximum size of a request body."),
     option(

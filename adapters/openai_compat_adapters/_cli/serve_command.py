@@ -25,7 +25,7 @@ from .._terminal_colors import wants_colors
 from ..logs import configure_logging
 from ..serve import listen, serve
 from .banner import banner, page_url, summary
-from .observers import shared_figures
+from .observers import shared_metrics_folder
 from .serve_options import OLLAMA_ADDRESS, ServeOptions
 
 logger = logging.getLogger("openai_compat")
@@ -73,7 +73,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         # In a thread, since a terminal browser would block; the port is already open.
         threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
     if options.reload or options.workers > 1:
-        with shared_figures(options):
+        with shared_metrics_folder(options):
             return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
     _serve(server, listener, options)
     return 0

@@ -39,15 +39,15 @@ from openai_compat.policies.keys import KeySource
 
 from ..serve import is_loopback
 from .load_agents import Agents
-from .observers import observers
+from .observers import make_observers
 from .serve_options import ServeOptions
 
-EVERYWHERE = ("0.0.0.0/0", "::/0")
+ALL_ADDRESSES = ("0.0.0.0/0", "::/0")
 """All addresses: the trusted peers if only the proxy can reach the server."""
 
 _HEADER = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 
-OF_THE_PROGRAM = frozenset(
+PROGRAM_OPTIONS = frozenset(
     {
         "targets",
         "listen",
@@ -72,7 +72,7 @@ OF_THE_PROGRAM = frozenset(
 def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Context) -> Server:
     """Build the server. Raises click.UsageError, also for options that a loaded Server does not accept."""
     if isinstance(agents, Server):
-        names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
+        names = [name for name in ctx.params if name not in PROGRAM_OPTIONS and is_given(name, ctx)]
         if names:
             listed = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
             raise click.UsageError(f"A Server has its own settings, so it cannot be served with {listed}.")
@@ -83,24 +83,24 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
             raise click.UsageError(f"{name} goes with --host-name NAME: the name by which the proxy is called.")
     try:
         _check_conversations(options, ctx)
-        return _server(agents, options)
+        return _build_server(agents, options)
     except (ValueError, ImportError) as error:  # a driver may be missing
         raise click.UsageError(f"{str(error).rstrip('.')}.") from error
 
 
-def _server(agents: Agents, options: ServeOptions) -> Server:
+def _build_server(agents: Agents, options: ServeOptions) -> Server:
     window, database, most = options.replay_failures, _is_database(options.store), options.conversations_max
     local = is_loopback(options.listen[0]) and not options.proxy_auth and options.user_header is None
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
-    hooks, apis = observers(options)
+    hooks, apis = make_observers(options)
     requests, tokens = options.requests_per_minute, options.tokens_per_minute
     chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
     public: list[Public] = [name for name, is_public in chosen if is_public]
     return Server(
-        _chosen(agents, options.agent),
+        _select_agent(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
-        authenticate=_login(options.user_header, options.trusted_proxy, proxy_auth=options.proxy_auth),
+        authenticate=_header_login(options.user_header, options.trusted_proxy, proxy_auth=options.proxy_auth),
         # Against DNS rebinding: only `Host` distinguishes a request of a page whose name was made to point here.
         hosts=[*LOOPBACK, *options.host_name],
         public=public,
@@ -142,7 +142,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
     )
 
 
-def _login(header: str | None, proxies: Sequence[str], *, proxy_auth: bool) -> Authenticate | None:
+def _header_login(header: str | None, proxies: Sequence[str], *, proxy_auth: bool) -> Authenticate | None:
     if header is None:
         if proxies:
             raise click.UsageError("--trusted-proxy goes with --user-header NAME: what it is trusted to tell.")
@@ -158,7 +158,7 @@ def _login(header: str | None, proxies: Sequence[str], *, proxy_auth: bool) -> A
         except ValueError as error:
             text = f"--trusted-proxy: '{proxy}' is not an address or a network, such as 10.0.0.7 or 10.0.0.0/8."
             raise click.UsageError(text) from error
-    return from_header(header, peers=proxies or EVERYWHERE)
+    return from_header(header, peers=proxies or ALL_ADDRESSES)
 
 
 def _is_database(url: str | None) -> bool:
@@ -166,7 +166,7 @@ def _is_database(url: str | None) -> bool:
 
 
 def _check_conversations(options: ServeOptions, ctx: click.Context) -> None:
-    names = [name for name in ("conversations_max", "conversation_ttl") if given(name, ctx)]
+    names = [name for name in ("conversations_max", "conversation_ttl") if is_given(name, ctx)]
     if names and _is_database(options.store):
         listed = " and ".join([f"--{name.replace('_', '-')}" for name in names])
         raise click.UsageError(f"A database keeps all conversations, for --retention: leave {listed} out.")
@@ -186,7 +186,7 @@ def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:
     return [Webhooks(urls, secret=secret, post=http_post)]
 
 
-def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, AgentBackend]:
+def _select_agent(agents: dict[str, AgentBackend], name: str | None) -> dict[str, AgentBackend]:
     if name is None:
         return agents
     if name not in agents:
@@ -194,7 +194,7 @@ def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, Agen
     return {name: agents[name]}
 
 
-def given(name: str, ctx: click.Context) -> bool:
+def is_given(name: str, ctx: click.Context) -> bool:
     """True if the user has set an option, also by environment variable."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 

@@ -11,10 +11,10 @@ import httpx2
 
 from .._certificates import certificates
 
-LARGEST = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 """Maximum size of a document, in bytes; key sets and introspection responses have a few thousand."""
 
-WITHIN = 4.0
+TIMEOUT = 4.0
 """Timeout of each step of a request and of the whole body, in seconds; shorter than `Deadlines.auth`."""
 
 
@@ -27,7 +27,7 @@ async def fetch_json(
     """
     async with (
         # No redirects: they could lead into the internal network, and would carry the secret along.
-        httpx2.AsyncClient(verify=certificates(), follow_redirects=False, timeout=WITHIN) as http,
+        httpx2.AsyncClient(verify=certificates(), follow_redirects=False, timeout=TIMEOUT) as http,
         http.stream(
             "GET" if form is None else "POST", url, data=form, auth=client, headers={"accept": "application/json"}
         ) as answer,
@@ -35,10 +35,10 @@ async def fetch_json(
         if answer.status_code != 200:
             raise httpx2.HTTPError(f"status {answer.status_code}")
         body = bytearray()
-        with anyio.move_on_after(WITHIN) as reading:
+        with anyio.move_on_after(TIMEOUT) as reading:
             async for piece in answer.aiter_bytes():
                 body += piece
-                if len(body) > LARGEST:
+                if len(body) > MAX_BYTES:
                     reading.cancel()  # not by `break`: trio warns about generators that are not exhausted
         if reading.cancel_called:
             raise ValueError("too large, or too slow")

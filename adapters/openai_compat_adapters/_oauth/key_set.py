@@ -15,20 +15,20 @@ from openai_compat.errors import Unavailable
 
 from .fetch import fetch_json
 
-PAUSE = 30.0
+FETCH_INTERVAL = 30.0
 """Seconds between two fetches: anybody can invent key ids, and each of them may be a new key."""
 
-SHORT_PAUSE = 3.0
+FIRST_FETCH_INTERVAL = 3.0
 """Seconds between two fetches while there are no keys at all."""
 
-RENEWED_AFTER = 3600.0
+RENEWAL_SECONDS = 3600.0
 """Seconds after which the keys are fetched again, which drops keys that their issuer has revoked."""
 
-MOST_KEYS = 100
-SMALLEST_RSA = 2048
+MAX_KEYS = 100
+MIN_RSA_BITS = 2048
 """Minimum size of an RSA key, in bits."""
 
-KINDS: Mapping[str, tuple[str, str | None]] = {
+KEY_TYPES: Mapping[str, tuple[str, str | None]] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
     "ES256": ("EC", "P-256"),
     "ES384": ("EC", "P-384"),
@@ -54,17 +54,17 @@ class KeySet:
         self._algorithms = algorithms
         self._clock = clock
         self._keys: Found = {}
-        self._renewed: float | None = None
-        self._asked: float | None = None
+        self._renewed_at: float | None = None
+        self._fetched_at: float | None = None
         self._fetching: Task | None = None
 
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """Return the key from the cache. Old keys are renewed in the background."""
-        if self._renewed is not None and self._clock() - self._renewed > RENEWED_AFTER and self._may_fetch():
+        if self._renewed_at is not None and self._clock() - self._renewed_at > RENEWAL_SECONDS and self._may_fetch():
             self._fetch()
         return find_key(self._keys, kid, algorithm)
 
-    async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    async def fetch_and_find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """Return the key after a fetch, if one is allowed now. Raises Unavailable if there are no keys at all."""
         if self._fetching is not None and not self._fetching.done:
             await self._fetching.wait()
@@ -79,10 +79,12 @@ class KeySet:
     def _may_fetch(self) -> bool:
         if self._fetching is not None and not self._fetching.done:
             return False
-        return self._asked is None or self._clock() - self._asked >= (PAUSE if self._keys else SHORT_PAUSE)
+        return self._fetched_at is None or self._clock() - self._fetched_at >= (
+            FETCH_INTERVAL if self._keys else FIRST_FETCH_INTERVAL
+        )
 
     def _fetch(self) -> Task:
-        self._asked = self._clock()
+        self._fetched_at = self._clock()
         # A separate task: all waiting requests share it, so it must continue when the first of them leaves.
         self._fetching = spawn(self._renew, "keys of an issuer", lambda: None)
         return self._fetching
@@ -97,7 +99,7 @@ class KeySet:
             # Not the error's text, which may quote untrusted input.
             logger.warning("the keys of an issuer of tokens cannot be had (%s): %s", type(error).__name__, kept)
             return
-        self._keys, self._renewed = keys, self._clock()
+        self._keys, self._renewed_at = keys, self._clock()
 
 
 class FixedKeys:
@@ -112,7 +114,7 @@ class FixedKeys:
         """Return the key, or None."""
         return find_key(self._keys, kid, algorithm)
 
-    async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    async def fetch_and_find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """Same as `find`: the keys never change."""
         return self.find(kid, algorithm)
 
@@ -131,20 +133,20 @@ def read_keys(document: Mapping[str, Any], algorithms: Iterable[str]) -> Found:
     Shared secrets (`oct`) are skipped too: whoever can read the document could sign with them.
     """
     listed = document.get("keys")
-    entries = cast("list[Any]", listed)[:MOST_KEYS] if isinstance(listed, list) else []
+    entries = cast("list[Any]", listed)[:MAX_KEYS] if isinstance(listed, list) else []
     found: dict[tuple[str, str], jwt.PyJWK] = {}
     for number, entry in enumerate(entries):
         fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
         for algorithm in algorithms:
-            key = _key(fields, algorithm)
+            key = _parse_key(fields, algorithm)
             if key is not None:
                 # Tokens without a key id find a key without an id.
                 found.setdefault((str(fields.get("kid", f" {number}")), algorithm), key)
     return found
 
 
-def _key(fields: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
-    kind, curve = KINDS[algorithm]
+def _parse_key(fields: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
+    kind, curve = KEY_TYPES[algorithm]
     fits = fields.get("kty") == kind and (curve is None or fields.get("crv") == curve)
     signs = fields.get("use", "sig") == "sig" and "verify" in fields.get("key_ops", ["verify"])
     if not fits or not signs or fields.get("alg", algorithm) != algorithm:
@@ -153,10 +155,10 @@ def _key(fields: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
         key = jwt.PyJWK(dict(fields), algorithm)
     except (jwt.PyJWTError, ValueError, TypeError):
         return None
-    return None if kind == "RSA" and key.key.key_size < SMALLEST_RSA else key
+    return None if kind == "RSA" and key.key.key_size < MIN_RSA_BITS else key
 
 
-async def discovered(issuer: str) -> Mapping[str, Any]:
+async def fetch_discovered_keys(issuer: str) -> Mapping[str, Any]:
     """Fetch the JWKS that an issuer's metadata names (OpenID Connect Discovery). Raises like `fetch_json`."""
     metadata = await fetch_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if metadata.get("issuer") != issuer:

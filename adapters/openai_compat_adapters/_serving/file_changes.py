@@ -37,7 +37,7 @@ def file_changes(folder: Path) -> Iterator[set[str]]:
         ignore_permission_denied=True,
     )
 
-    def shown(path: str) -> str:
+    def relative_path(path: str) -> str:
         return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
-    return ({shown(path) for _, path in changes} for changes in watch)
+    return ({relative_path(path) for _, path in changes} for changes in watch)

@@ -33,10 +33,10 @@ END = b"\r\n\r\n"
 """The end of a head, and of a chunked body."""
 REQUEST_LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.[01]\r\n")
 """The only form that is served. llhttp also accepts other protocols and versions, several spaces, and leading empty lines."""
-ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
+ABSOLUTE_TARGET = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE)
 """A target in absolute form, as sent to proxies. Servers must accept that form too (RFC 9112, 3.2.2)."""
 UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
-ONCE = (b"host", b"content-length", b"transfer-encoding")
+SINGLE_HEADERS = (b"host", b"content-length", b"transfer-encoding")
 
 
 class Part(Enum):
@@ -60,12 +60,12 @@ class Http1Protocol(HttpToolsProtocol):
 
     app: Any
 
-    def __init__(self, *, header_timeout: float, write_timeout: float, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
+    def __init__(self, *, header_timeout: float, write_timeout: float, **uvicorn_options: Any) -> None:
+        super().__init__(**uvicorn_options)
         self._header_timeout = header_timeout
         self._head_timer: asyncio.TimerHandle | None = None
         self._watch = ReadingWatch(self.loop, write_timeout)
-        self._unread, self._at = b"", 0  # the received bytes, and how many of them the parser has
+        self._unread, self._position = b"", 0  # the received bytes, and how many of them the parser has
         self._part = HEAD
         self._head = b""  # the part of the head that the parser has
         self._upgrading = False  # the request offers another protocol
@@ -82,10 +82,10 @@ class Http1Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the deadlines: the client is gone."""
         super().connection_lost(exc)
-        self._forget_deadlines()
+        self._stop_deadlines()
 
-    def _forget_deadlines(self) -> None:
-        self._head_timer = _stopped(self._head_timer)
+    def _stop_deadlines(self) -> None:
+        self._head_timer = _cancel_timer(self._head_timer)
         self._watch.stop()
 
     # input
@@ -94,57 +94,59 @@ class Http1Protocol(HttpToolsProtocol):
         """Process bytes. The deadline for a head runs until the head is complete."""
         self._unset_keepalive_if_required()
         self._unread += data
-        while self._at < len(self._unread) and not self.transport.is_closing():
+        while self._position < len(self._unread) and not self.transport.is_closing():
             if self._part is not HEAD:
-                piece = self._next_of_body()
-            elif self._answering:
+                piece = self._next_body_piece()
+            elif self._is_answering:
                 # The next request waits. Reading continues for a while, to notice when the client disconnects.
                 if len(self._unread) > HEAD_BYTES:
                     self.flow.pause_reading()
                 break
             else:
-                piece = self._next_of_head()
+                piece = self._next_head_piece()
             if not piece:
                 break
             self._parse(piece)
-        self._unread, self._at = self._unread[self._at :], 0
-        if self._answering:
-            self._head_timer = _stopped(self._head_timer)
+        self._unread, self._position = self._unread[self._position :], 0
+        if self._is_answering:
+            self._head_timer = _cancel_timer(self._head_timer)
         elif self._head_timer is None and self.transport.get_protocol() is self:  # the WebSocket's, perhaps
             self._expect_head()
 
-    def _next_of_head(self) -> bytes:
-        piece = self._up_to_the_end()
+    def _next_head_piece(self) -> bytes:
+        piece = self._take_to_end()
         self._head += piece
         if len(self._head) > HEAD_BYTES:
-            self._refuse(_refused(431, f"The head of the request is longer than {HEAD_BYTES} bytes."))
+            self._refuse(_invalid_request(431, f"The head of the request is longer than {HEAD_BYTES} bytes."))
             return b""
         if piece.endswith(END) and not REQUEST_LINE.match(self._head):
-            self._refuse(_refused(400, "The request does not begin with a method, a target and HTTP/1.1."))
+            self._refuse(_invalid_request(400, "The request does not begin with a method, a target and HTTP/1.1."))
             return b""
         return piece
 
-    def _next_of_body(self) -> bytes:
+    def _next_body_piece(self) -> bytes:
         if self._part is SIZED_BODY:
-            piece = self._up_to(self._at + self._body_left)
+            piece = self._take_to(self._position + self._body_left)
             self._body_left -= len(piece)
             return piece
         if self._framing > HEAD_BYTES:  # endless extensions or trailers
-            self._refuse(_refused(431, f"More than {HEAD_BYTES} bytes of the chunked body have none of its content."))
+            self._refuse(
+                _invalid_request(431, f"More than {HEAD_BYTES} bytes of the chunked body have none of its content.")
+            )
             return b""
-        piece = self._up_to_the_end()
+        piece = self._take_to_end()
         self._framing += len(piece)  # `on_body` resets it if there is content in these
         return piece
 
-    def _up_to_the_end(self) -> bytes:
-        end = self._unread.find(END, self._at)
+    def _take_to_end(self) -> bytes:
+        end = self._unread.find(END, self._position)
         if end == -1:  # the last bytes may be the beginning of an END
-            return self._up_to(max(self._at, len(self._unread) - len(END) + 1))
-        return self._up_to(end + len(END))
+            return self._take_to(max(self._position, len(self._unread) - len(END) + 1))
+        return self._take_to(end + len(END))
 
-    def _up_to(self, end: int) -> bytes:
-        piece = self._unread[self._at : end]
-        self._at += len(piece)
+    def _take_to(self, end: int) -> bytes:
+        piece = self._unread[self._position : end]
+        self._position += len(piece)
         return piece
 
     def _parse(self, piece: bytes) -> None:
@@ -157,21 +159,21 @@ class Http1Protocol(HttpToolsProtocol):
                 raise
             self._refuse(failed.__context__)
         except HttpParserError as error:
-            self._refuse(_refused(400, f"This is no valid HTTP: {error}."))
+            self._refuse(_invalid_request(400, f"This is no valid HTTP: {error}."))
 
     def _upgrade(self) -> None:
         self._upgrading = False
         if self._should_upgrade():
             self.handle_websocket_upgrade()
         else:  # no other protocol is supported: parse again without the offer, so that the body is read too
-            self._unread, self._at = UPGRADE.sub(b"", self._head) + self._unread[self._at :], 0
+            self._unread, self._position = UPGRADE.sub(b"", self._head) + self._unread[self._position :], 0
             self._head = b""
             self.parser = HttpRequestParser(self)  # the old parser has stopped if the request asked to close
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to the WebSocket protocol, which has deadlines of its own."""
-        self._forget_deadlines()
-        self._at = len(self._unread)
+        self._stop_deadlines()
+        self._position = len(self._unread)
         super().handle_websocket_upgrade()
 
     # callbacks of the parser
@@ -184,12 +186,12 @@ class Http1Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the application, if it is clear where the request ends."""
         if not self._head.endswith(END):  # the parser saw the end elsewhere
-            raise _refused(400, "The request ends where none may end.")
+            raise _invalid_request(400, "The request ends where none may end.")
         method = self.scope["method"] = self.parser.get_method().decode("ascii")
         version = self.scope["http_version"] = self.parser.get_http_version()
-        fields = self._checked_fields(version)
+        fields = self._check_headers(version)
         if method == "CONNECT":
-            raise _refused(501, "This is no proxy.")
+            raise _invalid_request(501, "This is no proxy.")
         self._upgrading = self.parser.should_upgrade()
         if self._upgrading:
             return
@@ -217,15 +219,15 @@ class Http1Protocol(HttpToolsProtocol):
         )
         self._start_asgi_task(self.cycle, self.app)
 
-    def _checked_fields(self, version: str) -> dict[bytes, bytes]:
+    def _check_headers(self, version: str) -> dict[bytes, bytes]:
         fields = dict(self.headers)
         if b"host" not in fields and version != "1.0":
-            raise _refused(400, "The request has no Host.")
+            raise _invalid_request(400, "The request has no Host.")
         if len(fields) < len(self.headers):
             names = [name for name, _ in self.headers]
-            for name in ONCE:
+            for name in SINGLE_HEADERS:
                 if names.count(name) > 1:
-                    raise _refused(400, f"The request has more than one {name.decode().title()}.")
+                    raise _invalid_request(400, f"The request has more than one {name.decode().title()}.")
         return fields
 
     def _expect_body(self, fields: dict[bytes, bytes], version: str) -> None:
@@ -233,18 +235,18 @@ class Http1Protocol(HttpToolsProtocol):
         if coding is None:
             self._part, self._body_left = SIZED_BODY, int(fields.get(b"content-length", 0))
         elif version == "1.0":
-            raise _refused(400, "HTTP/1.0 has no Transfer-Encoding.")
+            raise _invalid_request(400, "HTTP/1.0 has no Transfer-Encoding.")
         elif coding.lower() != b"chunked":
-            raise _refused(501, "The one Transfer-Encoding that is understood here is chunked.")
+            raise _invalid_request(501, "The one Transfer-Encoding that is understood here is chunked.")
         else:
             self._part, self._framing = CHUNKED_BODY, 0
 
     def _target(self, fields: dict[bytes, bytes]) -> bytes:
         if self.url[:1] in b"/*":
             return self.url
-        absolute = ABSOLUTE.fullmatch(self.url)
+        absolute = ABSOLUTE_TARGET.fullmatch(self.url)
         if absolute is None or absolute[1].lower() != fields.get(b"host", b"").lower():
-            raise _refused(400, "The target of the request is not of its Host.")
+            raise _invalid_request(400, "The target of the request is not of its Host.")
         return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
     def on_body(self, body: bytes) -> None:
@@ -262,7 +264,7 @@ class Http1Protocol(HttpToolsProtocol):
     # output
 
     @property
-    def _answering(self) -> bool:
+    def _is_answering(self) -> bool:
         cycle: Any = self.cycle  # None before the first request, whatever uvicorn's annotation says
         return cycle is not None and not cycle.response_complete
 
@@ -279,7 +281,7 @@ class Http1Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close when the running response has ended. A request whose body is still arriving is refused."""
         # Its agent has not started, so the client can safely retry elsewhere.
-        if self._answering and self.cycle.more_body and not self.cycle.response_started:
+        if self._is_answering and self.cycle.more_body and not self.cycle.response_started:
             self._refuse(Unavailable("The server is shutting down.", code="shutting_down"))
         else:
             super().shutdown()
@@ -288,7 +290,7 @@ class Http1Protocol(HttpToolsProtocol):
         """Respond with `error` if no response has begun, and close."""
         if type(error) is InvalidRequest:  # timeouts are not: browsers connect in advance
             self.logger.warning("refused with %d: %s", error.status, error.message)
-        unanswered = not self.cycle.response_started if self._answering else self._part is HEAD
+        unanswered = not self.cycle.response_started if self._is_answering else self._part is HEAD
         if unanswered and not self.transport.is_closing():
             self.transport.write(refusal(error))
         self.transport.close()
@@ -307,8 +309,8 @@ class Http1Protocol(HttpToolsProtocol):
 class CloseDelimitedCycle(RequestResponseCycle):
     """A request of HTTP/1.0, which has no chunks, and its response, which ends with the connection."""
 
-    def __init__(self, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
+    def __init__(self, **uvicorn_options: Any) -> None:
+        super().__init__(**uvicorn_options)
         self.chunked_encoding = False
 
     async def send(self, message: ASGISendEvent) -> None:
@@ -336,13 +338,13 @@ def refusal(error: OpenAICompatError) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _refused(status: int, text: str) -> InvalidRequest:
+def _invalid_request(status: int, text: str) -> InvalidRequest:
     error = InvalidRequest(text)
     error.status = status
     return error
 
 
-def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+def _cancel_timer(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
     if timer is not None:
         timer.cancel()
     return None

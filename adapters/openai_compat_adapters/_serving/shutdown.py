@@ -20,13 +20,13 @@ import uvicorn
 
 from openai_compat import Server
 
-STOPPING = 10.0
+STOP_SECONDS = 10.0
 """Seconds from the end of the grace period to that of the process: stopped agents can clean up."""
-STOPPING_NOW = 1.5
+STOP_NOW_SECONDS = 1.5
 """Seconds from a second signal to the end of the process."""
-LEAVING = 3.0
+EXIT_SECONDS = 3.0
 """Seconds from the end of serving to that of the process, where threads do not return."""
-LAST_BYTES = 1.0
+FLUSH_SECONDS = 1.0
 """Seconds, at least, for the last bytes to reach their clients."""
 
 logger = logging.getLogger("openai_compat")
@@ -51,10 +51,10 @@ class Runner(uvicorn.Server):
         # A signal handler may interrupt itself, so nothing in it blocks.
         self._signals.append(sig)
         self.should_exit = True
-        self._watchdog.end_process_in(STOPPING_NOW if self._at_once else self._grace + STOPPING)
+        self._watchdog.end_process_in(STOP_NOW_SECONDS if self._has_second_signal else self._grace + STOP_SECONDS)
 
     @property
-    def _at_once(self) -> bool:
+    def _has_second_signal(self) -> bool:
         return len(self._signals) > 1
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -64,19 +64,19 @@ class Runner(uvicorn.Server):
             gc.freeze()  # all objects loaded by now stay: the collector need not scan them again and again
             await super().serve(sockets)
         logger.info("stopped")
-        self._watchdog.end_process_in(LEAVING)  # threads of agents may never return
+        self._watchdog.end_process_in(EXIT_SECONDS)  # threads of agents may never return
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while still listening, so that new requests get a 503; then close all connections."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
-        if not await self._drained():
-            self._cut(at_once=False)  # turns that do not stop must not keep their connections
+        if not await self._drain():
+            self._close_connections(at_once=False)  # turns that do not stop must not keep their connections
             end = 0.0
-        loop.call_at(max(end, loop.time() + LAST_BYTES), partial(self._cut, at_once=True))
+        loop.call_at(max(end, loop.time() + FLUSH_SECONDS), partial(self._close_connections, at_once=True))
         await super().shutdown(sockets)
 
-    async def _drained(self) -> bool:
+    async def _drain(self) -> bool:
         """Drain. True if all turns have ended, within the grace period and before a second signal."""
         slots = self._server.services.live.slots
         if slots.used:
@@ -85,16 +85,16 @@ class Runner(uvicorn.Server):
             group.start_soon(self._wait_for_second_signal, group.cancel_scope.cancel)
             await self._server.drain(self._grace)
             group.cancel_scope.cancel()
-        if self._at_once:
+        if self._has_second_signal:
             await self._server.drain(0)
         return slots.used == 0
 
     async def _wait_for_second_signal(self, then: Callable[[], None]) -> None:
-        while not self._at_once:  # noqa: ASYNC110  (a signal handler cannot set an event; uvicorn polls like this as well)
+        while not self._has_second_signal:  # noqa: ASYNC110  (a signal handler cannot set an event; uvicorn polls like this as well)
             await anyio.sleep(0.1)
         then()
 
-    def _cut(self, *, at_once: bool) -> None:
+    def _close_connections(self, *, at_once: bool) -> None:
         """Close all connections, or abort them without their last bytes. An agent sees a disconnect."""
         for connection in list(self.server_state.connections):
             if at_once:

@@ -25,7 +25,7 @@ class ReadingWatch:
     def start(self, transport: asyncio.Transport) -> None:
         """Start when the client does not keep up. If it stops reading, its connection is cut."""
         self.stop()
-        self._expect(transport, transport.get_write_buffer_size())
+        self._schedule_check(transport, transport.get_write_buffer_size())
 
     def stop(self) -> None:
         """Stop when the client has read everything, or has disconnected."""
@@ -33,13 +33,13 @@ class ReadingWatch:
             self._timer.cancel()
             self._timer = None
 
-    def _expect(self, transport: asyncio.Transport, unread: int) -> None:
+    def _schedule_check(self, transport: asyncio.Transport, unread: int) -> None:
         self._timer = self._loop.call_later(self._seconds, self._check, transport, unread)
 
     def _check(self, transport: asyncio.Transport, unread: int) -> None:
         left = transport.get_write_buffer_size()
         if left < unread:  # slow is allowed
-            self._expect(transport, left)
+            self._schedule_check(transport, left)
         else:
             logger.warning("a client read nothing for %g s, its connection is cut", self._seconds)
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -36,13 +36,13 @@ def inherited_listener() -> socket.socket | None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    threading.Thread(target=_end_with, args=[parent], name="openai-compat parent watch", daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=[parent], name="openai-compat parent watch", daemon=True).start()
     listener = socket.socket(fileno=int(number))
     listener.set_inheritable(False)
     return listener
 
 
-def _end_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """Terminate this process when the parent dies: its end of the pipe, which nobody writes to, is closed then."""
     os.read(parent, 1)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -61,26 +61,26 @@ class Supervisor:
         self._number = number
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._received: list[int] = []
-        self._passed_on = 0
+        self._forwarded = 0
         self._exit_code = 0
 
     def run(self, changes: Iterator[set[str]], *, reloads: bool = False) -> int:
         """Supervise until all workers have ended. Each tick of `changes` gives the files that changed. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: self._received.append(received))
-        self._start(range(self._number))
+        self._start_workers(range(self._number))
         for files in changes:
-            self._pass_signals_on()
-            if files and not self._passed_on:
-                self._replace(files)
+            self._forward_signals()
+            if files and not self._forwarded:
+                self._restart_workers(files)
             ended = {number: worker for number, worker in self._workers.items() if worker.poll() is not None}
             self._workers = {number: worker for number, worker in self._workers.items() if number not in ended}
-            if self._passed_on and not self._workers:  # all have drained
+            if self._forwarded and not self._workers:  # all have drained
                 break
             self._handle_exits(ended, reloads)
         return self._exit_code
 
-    def _start(self, numbers: Iterable[int]) -> None:
+    def _start_workers(self, numbers: Iterable[int]) -> None:
         descriptor = self._listener.fileno()
         for number in numbers:
             worker = subprocess.Popen(  # noqa: S603  (this very command)
@@ -94,33 +94,33 @@ class Supervisor:
             logger.info("worker %d started", worker.pid)
             self._workers[number] = worker
 
-    def _pass_signals_on(self) -> None:
+    def _forward_signals(self) -> None:
         """Forward signals to the workers: the first as SIGTERM, the second as SIGINT."""
         # Two of the same signal that are both pending would arrive as one.
-        while self._passed_on < len(self._received):
-            self._tell(signal.SIGINT if self._passed_on else signal.SIGTERM)
-            self._passed_on += 1
+        while self._forwarded < len(self._received):
+            self._signal_workers(signal.SIGINT if self._forwarded else signal.SIGTERM)
+            self._forwarded += 1
             self._listener.close()  # workers have their own; without them, new connections are refused
 
-    def _tell(self, number: int) -> None:
+    def _signal_workers(self, number: int) -> None:
         for worker in self._workers.values():
             worker.send_signal(number)
 
-    def _replace(self, files: set[str]) -> None:
+    def _restart_workers(self, files: set[str]) -> None:
         """Restart the workers and stop running turns: whoever changes a file wants to see the result."""
         logger.info("%s changed, starting anew", ", ".join(sorted(files)))
-        self._tell(signal.SIGTERM)
-        self._tell(signal.SIGINT)  # the second signal stops running turns at once
+        self._signal_workers(signal.SIGTERM)
+        self._signal_workers(signal.SIGINT)  # the second signal stops running turns at once
         for worker in self._workers.values():
             worker.wait()
         self._workers.clear()
-        self._start(range(self._number))
+        self._start_workers(range(self._number))
 
     def _handle_exits(self, ended: Mapping[int, subprocess.Popen[Any]], reloads: bool) -> None:
-        for number, worker in ended.items() if not self._passed_on else ():
+        for number, worker in ended.items() if not self._forwarded else ():
             logger.error("worker %d ended with exit code %d", worker.pid, worker.returncode)
             if worker.returncode not in CANNOT_START:
-                self._start([number])
+                self._start_workers([number])
             elif not reloads:
                 self._exit_code = 1
                 self._received.append(signal.SIGTERM)

@@ -31,8 +31,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     A client with unread bytes must read some of them within `write_timeout` seconds.
     """
 
-    def __init__(self, *, write_timeout: float, **uvicorns: Any) -> None:
-        super().__init__(**uvicorns)
+    def __init__(self, *, write_timeout: float, **uvicorn_options: Any) -> None:
+        super().__init__(**uvicorn_options)
         self._pieces = bytearray()
         self._watch = ReadingWatch(self.loop, write_timeout)
 

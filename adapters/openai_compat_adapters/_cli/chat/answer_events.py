@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import click
 
-LOST = "The connection was lost; the answer above is not whole."
+CONNECTION_LOST = "The connection was lost; the answer above is not whole."
 
 
 class ChatFailed(click.ClickException):
@@ -32,7 +32,7 @@ class WireEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class Activity:
     """The agent's current activity, in its own words; "" clears it."""
 
     text: str
@@ -65,7 +65,7 @@ class AnswerEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolBegan:
+class ToolStarted:
     """The agent starts one of its own tools."""
 
     key: int
@@ -84,7 +84,7 @@ class ToolEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedApproval:
+class ApprovalRequest:
     """The agent asks for approval to run a tool."""
 
     id: str
@@ -93,7 +93,7 @@ class AskedApproval:
 
 
 @dataclass(frozen=True, slots=True)
-class CalledClient:
+class ClientToolCall:
     """The agent calls one of the client's tools; `kind` is the type of the call's item."""
 
     id: str
@@ -103,7 +103,7 @@ class CalledClient:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaMade:
+class GeneratedMedia:
     """A generated picture or speech; `suffix` is its file extension."""
 
     kind: Literal["picture", "speech"]
@@ -112,7 +112,7 @@ class MediaMade:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class TurnEnded:
     """The end of a turn. Tokens are None if the server reports none; `cut` says why the answer is incomplete."""
 
     tokens_in: int | None = None
@@ -121,7 +121,7 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class Notice:
     """A notice from the program about the conversation."""
 
     text: str
@@ -129,17 +129,17 @@ class Remark:
 
 AnswerEvent: TypeAlias = (
     WireEvent
-    | Doing
+    | Activity
     | ThoughtPiece
     | ThoughtEnded
     | AnswerPiece
     | AnswerEnded
-    | ToolBegan
+    | ToolStarted
     | ToolEnded
-    | AskedApproval
-    | CalledClient
-    | MediaMade
-    | Answered
-    | Remark
+    | ApprovalRequest
+    | ClientToolCall
+    | GeneratedMedia
+    | TurnEnded
+    | Notice
 )
-Question: TypeAlias = AskedApproval | CalledClient
+Question: TypeAlias = ApprovalRequest | ClientToolCall

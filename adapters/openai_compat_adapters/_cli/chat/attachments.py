@@ -7,13 +7,13 @@ import mimetypes
 from pathlib import Path
 from typing import Any
 
-from .answer_events import ChatFailed, MediaMade
+from .answer_events import ChatFailed, GeneratedMedia
 
-MOST = 10 * 2**20
+MAX_BYTES = 10 * 2**20
 """Maximum size of an attached file, in bytes."""
 
 
-def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
+def read_attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
     """Return a file as a message part, and its description. Raises ChatFailed."""
     if not name:
         raise ChatFailed(f"Say which: {'/image' if picture else '/file'} PATH.")
@@ -22,11 +22,11 @@ def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
     if picture and not kind.startswith("image/"):
         raise ChatFailed(f"'{name}' is no picture by its name: /file sends it as it is.")
     try:
-        content = path.read_bytes() if path.stat().st_size <= MOST else None
+        content = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
     except OSError as error:
         raise ChatFailed(f"'{name}' cannot be read: {error.strerror}.") from error
     if content is None:
-        raise ChatFailed(f"'{name}' is larger than {MOST // 2**20} MB.")
+        raise ChatFailed(f"'{name}' is larger than {MAX_BYTES // 2**20} MB.")
     data = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     told = f"{path.name} ({size_of(content)})"
     if picture:
@@ -39,7 +39,7 @@ def size_of(content: bytes) -> str:
     return f"{-(-len(content) // 1024)} kB"
 
 
-def write_new(path: Path, content: bytes) -> str:
+def write_new_file(path: Path, content: bytes) -> str:
     """Write a new file and return a confirmation. Raises ChatFailed, also if the file exists."""
     try:
         with path.open("xb") as file:
@@ -51,9 +51,9 @@ def write_new(path: Path, content: bytes) -> str:
     return f"{path} written, {size_of(content)}"
 
 
-def write_into(folder: Path, media: MediaMade) -> str:
+def write_media(folder: Path, media: GeneratedMedia) -> str:
     """Write media to the first free file name and return a confirmation. Raises ChatFailed."""
     number = 1
     while (path := folder / f"{media.kind}-{number}.{media.suffix}").exists():
         number += 1
-    return write_new(path, media.content)
+    return write_new_file(path, media.content)

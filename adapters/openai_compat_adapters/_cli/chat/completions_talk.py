@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from .answer_events import (
-    Answered,
+    Activity,
     AnswerEnded,
     AnswerEvent,
     AnswerPiece,
-    CalledClient,
-    Doing,
+    ClientToolCall,
     ThoughtEnded,
     ThoughtPiece,
+    TurnEnded,
     WireEvent,
 )
 from .connection import ServerConnection, failure
@@ -30,23 +30,23 @@ def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[I
             yield WireEvent(chunk)
             if chunk.get("error"):
                 raise failure(chunk["error"])
-            yield from turn.said_by(chunk)
+            yield from turn.translate(chunk)
         calls = turn.calls
-        dialogue.keep([*items, *turn.output], "")
+        dialogue.add_turn([*items, *turn.output], "")
         dialogue.open_calls = calls
         whole = True
         yield AnswerEnded(turn.sources)
         yield from calls
         used = [number_in(turn.usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
-        yield Answered(used[0], used[1], turn.cut)
+        yield TurnEnded(used[0], used[1], turn.cut)
     finally:
         if not whole:
-            dialogue.keep_part(items, turn.output)
+            dialogue.add_partial_turn(items, turn.output)
 
 
 class _CompletionTurn:
     def __init__(self) -> None:
-        self._said: list[str] = []
+        self._pieces: list[str] = []
         self._calls: dict[int, dict[str, str]] = {}
         self._thinks = False
         self._status = ""
@@ -55,24 +55,24 @@ class _CompletionTurn:
         self.sources: tuple[tuple[str, str], ...] = ()
 
     @property
-    def calls(self) -> list[CalledClient]:
-        return [CalledClient(call["id"], call["name"], call["arguments"]) for call in self._calls.values()]
+    def calls(self) -> list[ClientToolCall]:
+        return [ClientToolCall(call["id"], call["name"], call["arguments"]) for call in self._calls.values()]
 
     @property
     def output(self) -> list[Item]:
-        said = "".join(self._said)
+        said = "".join(self._pieces)
         message = [{"role": "assistant", "content": said}] if said else []
         return message + [
             {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
             for call in self.calls
         ]
 
-    def said_by(self, chunk: JsonObject) -> Iterator[AnswerEvent]:
+    def translate(self, chunk: JsonObject) -> Iterator[AnswerEvent]:
         # Activity comes in a key beside an empty delta, the only place that breaks no client.
         told = object_in(object_in(chunk.get("event")).get("data"))
         if (status := text_in(told.get("description"))) and status != self._status:
             self._status = status
-            yield Doing(status)
+            yield Activity(status)
         self.usage = object_in(chunk.get("usage")) or self.usage
         for choice in objects_in(chunk.get("choices")):
             delta, finish = object_in(choice.get("delta")), text_in(choice.get("finish_reason"))
@@ -84,13 +84,13 @@ class _CompletionTurn:
                 self._thinks = False
                 yield ThoughtEnded()
             if text:
-                self._said.append(text)
+                self._pieces.append(text)
                 yield AnswerPiece(text)
-            self._add(delta)
+            self._add_delta(delta)
             if finish in ("length", "content_filter"):
                 self.cut = finish.replace("_", " ")
 
-    def _add(self, delta: JsonObject) -> None:
+    def _add_delta(self, delta: JsonObject) -> None:
         """Add pieces of tool calls, and citations."""
         for piece in objects_in(delta.get("tool_calls")):
             call = self._calls.setdefault(number_in(piece.get("index")) or 0, {"id": "", "name": "", "arguments": ""})
@@ -105,7 +105,7 @@ class _CompletionTurn:
 
 def _body(dialogue: Dialogue, items: list[Item]) -> JsonObject:
     system = [{"role": "system", "content": dialogue.system}] if dialogue.system else []
-    messages = system + _messages(dialogue.to_send(items))
+    messages = system + _messages(dialogue.request_input(items))
     body = {"model": dialogue.model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
     given = [{name: value for name, value in tool.items() if name != "type"} for tool in dialogue.tools]
     tools = [{"type": "function", "function": function} for function in given]

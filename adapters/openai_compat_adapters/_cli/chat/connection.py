@@ -11,7 +11,7 @@ from typing import Any, cast
 import httpx2
 
 from ..terminal import visible
-from .answer_events import LOST, ChatFailed
+from .answer_events import CONNECTION_LOST, ChatFailed
 from .json_values import JsonObject, object_in, objects_in, text_in
 
 TIMEOUT = httpx2.Timeout(600, connect=10)
@@ -42,21 +42,21 @@ class ServerConnection:
     def models(self) -> list[JsonObject]:
         """List the server's models; also tries the URL with `/v1` appended. Raises ChatFailed."""
         try:
-            return self._models(self.url)
+            return self._fetch_models(self.url)
         except ChatFailed as error:
             if error.status != 404 or self.url.endswith("/v1"):
                 raise
-            models = self._models(f"{self.url}/v1")
+            models = self._fetch_models(f"{self.url}/v1")
         self.url += "/v1"
         return models
 
-    def _models(self, url: str) -> list[JsonObject]:
+    def _fetch_models(self, url: str) -> list[JsonObject]:
         try:
             response = self._client.get(f"{url}/models")
         except httpx2.TransportError as error:
-            raise _unreachable(error) from error
+            raise _connection_failure(error) from error
         if response.status_code >= 400:
-            raise _refused(response)
+            raise _response_failure(response)
         data: Any = None
         with suppress(ValueError):
             data = object_in(response.json()).get("data")
@@ -73,16 +73,18 @@ class ServerConnection:
             with self._client.stream("POST", f"{self.url}/{path}", json=body) as response:
                 if response.status_code >= 400:
                     response.read()
-                    raise _refused(response)
+                    raise _response_failure(response)
                 if "event-stream" not in response.headers.get("content-type", ""):
                     raise ChatFailed(f"{self.url} does not stream its answers.")
                 began = True
-                yield from _events(response.iter_bytes())
+                yield from _parse_events(response.iter_bytes())
         except httpx2.TransportError as error:
-            raise ChatFailed(LOST, code="connection_lost") if began else _unreachable(error) from error
+            raise (
+                ChatFailed(CONNECTION_LOST, code="connection_lost") if began else _connection_failure(error)
+            ) from error
 
 
-def _events(pieces: Iterable[bytes]) -> Iterator[JsonObject]:
+def _parse_events(pieces: Iterable[bytes]) -> Iterator[JsonObject]:
     decoder, line, data = codecs.getincrementaldecoder("utf-8")("replace"), "", ""
     for piece in pieces:
         *lines, line = (line + decoder.decode(piece)).split("\n")
@@ -92,11 +94,11 @@ def _events(pieces: Iterable[bytes]) -> Iterator[JsonObject]:
                 data += text[5:].strip() + "\n"
             elif not text and data:
                 if data.strip() != "[DONE]":
-                    yield _parsed(data)
+                    yield _parse_event(data)
                 data = ""
 
 
-def _parsed(data: str) -> JsonObject:
+def _parse_event(data: str) -> JsonObject:
     try:
         event: Any = json.loads(data)
     except ValueError:
@@ -113,7 +115,7 @@ def failure(error: Any, status: int = 0) -> ChatFailed:
     return ChatFailed(visible(words), status=status, code=str(told.get("original_code") or told.get("code") or ""))
 
 
-def _refused(response: httpx2.Response) -> ChatFailed:
+def _response_failure(response: httpx2.Response) -> ChatFailed:
     told: JsonObject = {}
     with suppress(ValueError):
         told = object_in(response.json())
@@ -123,7 +125,7 @@ def _refused(response: httpx2.Response) -> ChatFailed:
     return failure(error, response.status_code)
 
 
-def _unreachable(error: httpx2.TransportError) -> ChatFailed:
+def _connection_failure(error: httpx2.TransportError) -> ChatFailed:
     said = visible(str(error))
     reason = said.partition("] ")[2] if said.startswith("[Errno ") else said
     hint = ". Is the server running?" if "refused" in reason else ""

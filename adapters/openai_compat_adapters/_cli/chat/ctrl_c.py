@@ -8,18 +8,18 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 
 
-def dropped() -> AbstractContextManager[None]:
-    """A context in which Ctrl-C does nothing, except inside `interrupts`."""
-    return _handled(_drop)
+def ignore() -> AbstractContextManager[None]:
+    """A context in which Ctrl-C does nothing, except inside `interrupt_once`."""
+    return _use_handler(_on_ignored)
 
 
-def interrupts() -> AbstractContextManager[None]:
+def interrupt_once() -> AbstractContextManager[None]:
     """A context in which only the first Ctrl-C raises KeyboardInterrupt: users press it again while the agent stops."""
-    return _handled(_interrupt_once)
+    return _use_handler(_on_interrupt)
 
 
 @contextmanager
-def _handled(handler: Callable[[int, object], None]) -> Generator[None]:
+def _use_handler(handler: Callable[[int, object], None]) -> Generator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread receives signals
         yield
         return
@@ -30,11 +30,11 @@ def _handled(handler: Callable[[int, object], None]) -> Generator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _drop(number: int, frame: object) -> None:
+def _on_ignored(number: int, frame: object) -> None:
     # Not SIG_IGN: programs that the agent starts would inherit it.
     pass
 
 
-def _interrupt_once(number: int, frame: object) -> None:
-    signal.signal(signal.SIGINT, _drop)
+def _on_interrupt(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, _on_ignored)
     raise KeyboardInterrupt

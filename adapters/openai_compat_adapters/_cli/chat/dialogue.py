@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from .answer_events import CalledClient
+from .answer_events import ClientToolCall
 
 Item: TypeAlias = dict[str, Any]
 
-PASSED_OVER = "The user sent another message instead."
+UNANSWERED = "The user sent another message instead."
 """The result of an unanswered tool call, because each call needs one."""
 
 
@@ -36,13 +36,13 @@ class Dialogue:
     history: list[Item] = field(default_factory=list[Item])
     previous: str = ""
     unsent: list[Item] = field(default_factory=list[Item])
-    open_calls: list[CalledClient] = field(default_factory=list[CalledClient])
+    open_calls: list[ClientToolCall] = field(default_factory=list[ClientToolCall])
 
     def clear(self) -> None:
         """Drop the history: the next message begins a new conversation."""
         self.history, self.unsent, self.open_calls, self.previous = [], [], [], ""
 
-    def talk_to(self, model: str) -> None:
+    def switch_model(self, model: str) -> None:
         """Continue with another agent, which gets the whole history."""
         self.model, self.previous, self.unsent = model, "", []
 
@@ -54,22 +54,22 @@ class Dialogue:
         """Prepend a result for each open call that the items do not answer."""
         answered = {item.get("call_id") for item in items}
         passed = [
-            {"type": f"{call.kind}_output", "call_id": call.id, "output": PASSED_OVER}
+            {"type": f"{call.kind}_output", "call_id": call.id, "output": UNANSWERED}
             for call in self.open_calls
             if call.id not in answered
         ]
         return passed + items
 
-    def to_send(self, items: list[Item]) -> list[Item]:
+    def request_input(self, items: list[Item]) -> list[Item]:
         """The input of a request."""
         return (self.unsent if self.previous else self.history) + items
 
-    def keep(self, items: Iterable[Item], response: str) -> None:
+    def add_turn(self, items: Iterable[Item], response: str) -> None:
         """Store a completed turn: the items that were sent, and the output."""
         self.history += [item for item in items if item.get("type") != "mcp_approval_response"]
         self.unsent, self.previous = [], response if self.is_ours else ""
 
-    def keep_part(self, items: list[Item], output: list[Item]) -> None:
+    def add_partial_turn(self, items: list[Item], output: list[Item]) -> None:
         """Store a stopped or failed turn, which the server has not stored. Drops a message without any answer."""
         said = bool(output)
         kept = [item for item in items if item.get("type") != "mcp_approval_response" and (said or "role" not in item)]

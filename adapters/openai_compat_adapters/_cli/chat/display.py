@@ -12,16 +12,16 @@ import click
 
 from ..terminal import visible
 from .answer_events import (
-    Answered,
+    Activity,
     AnswerEnded,
     AnswerEvent,
     AnswerPiece,
-    Doing,
-    Remark,
+    Notice,
     ThoughtEnded,
     ThoughtPiece,
-    ToolBegan,
     ToolEnded,
+    ToolStarted,
+    TurnEnded,
 )
 
 Reasoning: TypeAlias = Literal["full", "short", "off"]
@@ -44,7 +44,7 @@ class Display(Protocol):
         """Show an event of the turn."""
         ...
 
-    def tell(self, text: str, *, error: bool = False) -> None:
+    def notify(self, text: str, *, error: bool = False) -> None:
         """Show a notice of the program, on its own lines."""
         ...
 
@@ -61,34 +61,34 @@ class Clock:
         self.first: float | None = None
         self.tools: dict[int, float] = {}
 
-    def passed(self) -> float:
+    def elapsed(self) -> float:
         """Seconds since the turn began."""
         return time.monotonic() - self.began
 
     def note(self, event: AnswerEvent) -> None:
         """Record when the first text arrived and when each tool began."""
         if isinstance(event, AnswerPiece) and self.first is None:
-            self.first = self.passed()
-        elif isinstance(event, ToolBegan):
-            self.tools[event.key] = self.passed()
+            self.first = self.elapsed()
+        elif isinstance(event, ToolStarted):
+            self.tools[event.key] = self.elapsed()
 
-    def of_tool(self, key: int) -> str:
+    def tool_duration(self, key: int) -> str:
         """Return how long a tool took, or "" if that is unknown."""
         began = self.tools.pop(key, None)
-        return "" if began is None else f"{self.passed() - began:.1f} s"
+        return "" if began is None else f"{self.elapsed() - began:.1f} s"
 
 
-def summary_line(model: str, clock: Clock, answered: Answered) -> str:
+def summary_line(model: str, clock: Clock, answered: TurnEnded) -> str:
     """`model · first text 0.4 s · 4.1 s · 431 in, 212 out`."""
     words = [model] if model else []
     words += [f"first text {clock.first:.1f} s"] if clock.first is not None else []
-    words += [f"{clock.passed():.1f} s"]
+    words += [f"{clock.elapsed():.1f} s"]
     if answered.tokens_in or answered.tokens_out:
         words += [f"{answered.tokens_in or 0} in, {answered.tokens_out or 0} out"]
     return " · ".join(words + ([f"cut: {answered.cut}"] if answered.cut else []))
 
 
-def arguments_of(text: str) -> dict[str, str]:
+def parse_arguments(text: str) -> dict[str, str]:
     """Return arguments as text, by name; all but a JSON object are named `arguments`."""
     try:
         given: Any = json.loads(text) if text else {}
@@ -97,7 +97,8 @@ def arguments_of(text: str) -> dict[str, str]:
     if not isinstance(given, dict):
         return {"arguments": text}
     return {
-        name: value if isinstance(value, str) else _json(value) for name, value in cast("dict[str, Any]", given).items()
+        name: value if isinstance(value, str) else _to_json(value)
+        for name, value in cast("dict[str, Any]", given).items()
     }
 
 
@@ -109,7 +110,7 @@ def call_line(name: str, arguments: str) -> str:
         return f"{name}({arguments})"
     if not isinstance(given, dict):
         return f"{name}({arguments})"
-    return f"{name}({', '.join([f'{key}={_json(value)}' for key, value in cast('dict[str, Any]', given).items()])})"
+    return f"{name}({', '.join([f'{key}={_to_json(value)}' for key, value in cast('dict[str, Any]', given).items()])})"
 
 
 def one_line(text: str) -> str:
@@ -117,19 +118,19 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 class PlainDisplay:
-    """Writes the answer to stdout as it arrives, unformatted, and everything else to stderr, if it `tells`.
+    """Writes the answer to stdout as it arrives, unformatted, and everything else to stderr, if `verbose`.
 
     Questions and errors go to stderr in any case. With `all_results`, tool results are written in full.
     """
 
-    def __init__(self, *, tells: bool, reasoning: Reasoning = "short") -> None:
+    def __init__(self, *, verbose: bool, reasoning: Reasoning = "short") -> None:
         self.all_results = False
-        self._tells = tells
+        self._verbose = verbose
         self._reasoning = reasoning
         self._within_line = False
         self._doing = ""
@@ -157,52 +158,54 @@ class PlainDisplay:
                 self._end_line()
                 for number, (title, url) in enumerate(sources, 1):
                     named = f"{one_line(title)}  " if title != url else ""
-                    self.tell(f"  {number}. {named}{one_line(url)}")
+                    self.notify(f"  {number}. {named}{one_line(url)}")
             case ThoughtPiece(text):
                 self._thought += text if self._reasoning == "full" else ""
-                self._now("Thinking …" if self._reasoning != "off" else "")
+                self._show_activity("Thinking …" if self._reasoning != "off" else "")
             case ThoughtEnded():
                 if self._thought.strip():
-                    self._note(visible(self._thought.strip()))
+                    self._notify_detail(visible(self._thought.strip()))
                 self._thought = ""
             case _:
                 self._show_work(event)
 
     def _show_work(self, event: AnswerEvent) -> None:
         match event:
-            case Doing(text):
-                self._now(text)
-            case ToolBegan(_, name):
-                self._now(f"Running {name} …")
+            case Activity(text):
+                self._show_activity(text)
+            case ToolStarted(_, name):
+                self._show_activity(f"Running {name} …")
             case ToolEnded(key, name, arguments, output, failed):
-                self._note(f"{one_line(call_line(name, arguments))}  {self._clock.of_tool(key)}".rstrip())
+                self._notify_detail(
+                    f"{one_line(call_line(name, arguments))}  {self._clock.tool_duration(key)}".rstrip()
+                )
                 said = visible(output) if self.all_results else one_line(output)[:200]
-                self._note(f"  {'failed: ' if failed else ''}{said}")
-            case Remark(text):
-                self.tell(text)
-            case Answered():
+                self._notify_detail(f"  {'failed: ' if failed else ''}{said}")
+            case Notice(text):
+                self.notify(text)
+            case TurnEnded():
                 self._end_line()
-                self._note(summary_line(self._model, self._clock, event))
+                self._notify_detail(summary_line(self._model, self._clock, event))
             case _:
                 pass  # the session handles questions and media
 
-    def tell(self, text: str, *, error: bool = False) -> None:
+    def notify(self, text: str, *, error: bool = False) -> None:
         """Write a notice of the program to stderr, on its own lines."""
         self._end_line()
         click.echo(text, err=True)
 
     def ask(self, text: str) -> None:
         """Show a question on stderr."""
-        self.tell(text)
+        self.notify(text)
 
-    def _now(self, text: str) -> None:
+    def _show_activity(self, text: str) -> None:
         if text and text != self._doing:
-            self._note(one_line(text))
+            self._notify_detail(one_line(text))
         self._doing = text
 
-    def _note(self, text: str) -> None:
-        if self._tells:
-            self.tell(f"· {text}")
+    def _notify_detail(self, text: str) -> None:
+        if self._verbose:
+            self.notify(f"· {text}")
 
     def _end_line(self) -> None:
         if self._within_line:

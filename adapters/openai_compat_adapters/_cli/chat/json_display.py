@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from .answer_events import AnswerEvent, Remark, WireEvent
+from .answer_events import AnswerEvent, Notice, WireEvent
 from .display import PlainDisplay
 from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
@@ -18,14 +18,14 @@ class JsonDisplay(PlainDisplay):
     """Writes each event of the stream to stdout as a line, or only the last complete answer, at the end."""
 
     def __init__(self, *, every_event: bool) -> None:
-        super().__init__(tells=False)
+        super().__init__(verbose=False)
         self._every_event = every_event
         self._last: JsonObject = {}
         self._chunks: list[JsonObject] = []
 
     def show(self, event: AnswerEvent) -> None:
         """Write an event, or collect it for the answer."""
-        if isinstance(event, Remark):
+        if isinstance(event, Notice):
             super().show(event)
         if not isinstance(event, WireEvent):
             return
@@ -43,7 +43,7 @@ class JsonDisplay(PlainDisplay):
         with super().turn(model):
             yield
         if self._chunks:
-            self._last = whole_completion(self._chunks)
+            self._last = assemble_completion(self._chunks)
 
     def close(self) -> None:
         """Write the answer after the last turn, unless events were written."""
@@ -51,7 +51,7 @@ class JsonDisplay(PlainDisplay):
             click.echo(json.dumps(self._last, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def whole_completion(chunks: list[JsonObject]) -> JsonObject:
+def assemble_completion(chunks: list[JsonObject]) -> JsonObject:
     """Assemble the chat completion from its chunks."""
     message: JsonObject = {"role": "assistant", "content": None}
     calls: dict[int, JsonObject] = {}

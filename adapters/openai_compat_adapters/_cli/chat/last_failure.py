@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from ..._request_line import own_frame
+from ..._request_line import innermost_user_frame
 from ...logs import configure_logging
 from ..terminal import visible
 
@@ -23,10 +23,10 @@ class LastFailure(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
             said = visible(" ".join(f"{type(error).__name__}: {error}".split()))
-            where = own_frame(error.__traceback__)  # now, because the traceback is cut off later
+            where = innermost_user_frame(error.__traceback__)  # now, because the traceback is cut off later
             self._last = f"{said} ({where}); --log-level error shows more" if where else said
 
-    def told(self) -> str:
+    def take_failure(self) -> str:
         """Return the failure once, then "": `RuntimeError: no such city (agent.py:31 in look_up); …`."""
         last, self._last = self._last, ""
         return last
@@ -41,7 +41,7 @@ def last_failure(level: str) -> Generator[Callable[[], str]]:
     logger.propagate = level != "critical"  # a critical failure shows as the exit of the program
     logger.addHandler(kept)
     try:
-        yield kept.told
+        yield kept.take_failure
     finally:
         logger.removeHandler(kept)
         logger.level, logger.propagate = before

@@ -12,7 +12,7 @@ import click
 
 from . import ctrl_c
 
-PASTED = 0.02
+PASTE_SECONDS = 0.02
 """Seconds within which the next line counts as pasted: nobody types that fast."""
 
 
@@ -23,10 +23,10 @@ class LineReader:
         with suppress(ImportError):
             importlib.import_module("readline")  # gives `input` editing keys and a history
 
-    def message(self, model: str) -> str | None:
+    def read_message(self, model: str) -> str | None:
         """Return the next message; "" if the user aborted it, None at the end of input."""
         try:
-            with ctrl_c.interrupts():
+            with ctrl_c.interrupt_once():
                 lines = [input("> ")]
                 while _has_more():
                     lines.append(input())
@@ -38,9 +38,9 @@ class LineReader:
             click.echo()
             return None
 
-    def answer(self, prompt: str) -> str:
+    def read_answer(self, prompt: str) -> str:
         """Read one line in answer to a question. Raises EOFError and KeyboardInterrupt."""
-        forget_typed()
+        drop_typeahead()
         click.echo(prompt, nl=False, err=True)  # stdout is for answers
         line = sys.stdin.readline()
         if not line:
@@ -51,12 +51,12 @@ class LineReader:
 def _has_more() -> bool:
     """True if another line is already waiting."""
     try:
-        return bool(select.select([sys.stdin], [], [], PASTED)[0])
+        return bool(select.select([sys.stdin], [], [], PASTE_SECONDS)[0])
     except (OSError, ValueError):  # `select` on Windows accepts only sockets: each line is a message
         return False
 
 
-def forget_typed() -> None:
+def drop_typeahead() -> None:
     """Drop input that was typed ahead, since it was not meant for the next question."""
     with suppress(ImportError):  # Windows
         console = importlib.import_module("msvcrt")

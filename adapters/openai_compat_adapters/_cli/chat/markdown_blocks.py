@@ -44,7 +44,7 @@ class BlockSplitter:
         *lines, rest = ("".join(self._rest) + text).split("\n")
         self._rest = [rest]
         for line in lines:
-            finished += self._line(line)
+            finished += self._add_line(line)
         return finished
 
     def end(self) -> list[str]:
@@ -58,7 +58,7 @@ class BlockSplitter:
         block, self._lines = "".join(self._lines), []
         return [block] if block.strip() else []
 
-    def _line(self, line: str) -> list[str]:
+    def _add_line(self, line: str) -> list[str]:
         finished: list[str] = []
         if self._fence:
             self._lines.append(f"{line}\n")

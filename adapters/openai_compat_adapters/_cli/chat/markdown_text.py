@@ -75,7 +75,7 @@ class AgentMarkdown(Markdown):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         lines = [
-            _stripped(line) for line in console.render_lines(Rendered(super().__rich_console__), options, pad=False)
+            _strip_line(line) for line in console.render_lines(Rendered(super().__rich_console__), options, pad=False)
         ]
         shown = [number for number, line in enumerate(lines) if line]
         for line in lines[shown[0] : shown[-1] + 1] if shown else []:
@@ -93,7 +93,7 @@ class Rendered:
         yield from self._render(console, options)
 
 
-def _stripped(line: list[Segment]) -> list[Segment]:
+def _strip_line(line: list[Segment]) -> list[Segment]:
     """The line without trailing spaces."""
     line = list(line)
     while line and not line[-1].text.strip():
@@ -104,7 +104,7 @@ def _stripped(line: list[Segment]) -> list[Segment]:
     return line
 
 
-def shown_block(text: str) -> Markdown | Text:
+def render_block(text: str) -> Markdown | Text:
     """Render a block for printing."""
     most = PLAIN_CODE_ABOVE if FENCE.match(text) else PLAIN_ABOVE
     return AgentMarkdown(visible(text)) if len(text) <= most else Text(visible(text.rstrip("\n")))

@@ -16,10 +16,10 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import Output
 
 from ..terminal import visible
-from .line_reader import forget_typed
+from .line_reader import drop_typeahead
 from .slash_commands import COMMANDS
 
-KEYS = " · Enter sends · Alt+Enter begins a line · /help · Ctrl-D ends "
+KEY_HINTS = " · Enter sends · Alt+Enter begins a line · /help · Ctrl-D ends "
 
 
 class PromptReader:
@@ -28,7 +28,7 @@ class PromptReader:
     def __init__(self, history: History, input: Input | None = None, output: Output | None = None) -> None:
         self._messages: PromptSession[str] = PromptSession(
             history=history,
-            key_bindings=_keys(),
+            key_bindings=_key_bindings(),
             completer=WordCompleter(list(COMMANDS), sentence=True),
             reserve_space_for_menu=4,
             input=input,
@@ -36,9 +36,9 @@ class PromptReader:
         )
         self._answers: PromptSession[str] = PromptSession(history=InMemoryHistory(), input=input, output=output)
 
-    def message(self, model: str) -> str | None:
+    def read_message(self, model: str) -> str | None:
         """Return the next message; "" if the user aborted it, None at the end of input."""
-        toolbar = f" {visible(model)}{KEYS}"
+        toolbar = f" {visible(model)}{KEY_HINTS}"
         try:
             return self._messages.prompt(
                 FormattedText([("bold ansicyan", "› ")]),
@@ -53,14 +53,14 @@ class PromptReader:
         except EOFError:
             return None
 
-    def answer(self, prompt: str) -> str:
+    def read_answer(self, prompt: str) -> str:
         """Read one line in answer to a question. Raises EOFError and KeyboardInterrupt."""
-        forget_typed()
+        drop_typeahead()
         clear_typeahead(self._answers.app.input)
         return self._answers.prompt(FormattedText([("ansiyellow", prompt)]))
 
 
-def _keys() -> KeyBindings:
+def _key_bindings() -> KeyBindings:
     keys = KeyBindings()
 
     @keys.add("escape", "enter")
@@ -79,7 +79,7 @@ def _keys() -> KeyBindings:
     return keys
 
 
-def kept_history() -> History:
+def open_history() -> History:
     """The input history: a file in the user's state folder that nobody else can read, or memory if that fails."""
     home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_STATE_HOME")
     file = Path(home or "~/.local/state").expanduser() / "openai-compat" / "chat-history"

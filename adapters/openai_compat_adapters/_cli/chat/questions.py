@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from ..terminal import visible
-from .answer_events import AskedApproval, CalledClient, Question
+from .answer_events import ApprovalRequest, ClientToolCall, Question
 from .dialogue import Item
-from .display import Display, arguments_of, one_line
+from .display import Display, one_line, parse_arguments
 
 Ask: TypeAlias = Callable[[str], str]
 
-NOBODY = "There is nobody here to ask, so it is denied; --approve allows all."
+NOBODY_TO_ASK = "There is nobody here to ask, so it is denied; --approve allows all."
 
 
 class Answerer:
@@ -34,24 +34,24 @@ class Answerer:
         self._ask = ask
         self._approve = approve
 
-    def answers(self, questions: list[Question]) -> list[Item]:
+    def ask_all(self, questions: list[Question]) -> list[Item]:
         """Return an item for each question, or no items if a question was left open."""
         items: list[Item] = []
         for question in questions:
-            item = self._decision(question) if isinstance(question, AskedApproval) else self._result(question)
+            item = self._ask_approval(question) if isinstance(question, ApprovalRequest) else self._ask_result(question)
             if item is None:
                 return []
             items.append(item)
         return items
 
-    def _decision(self, question: AskedApproval) -> Item:
+    def _ask_approval(self, question: ApprovalRequest) -> Item:
         item: Item = {"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}
         if self._approve:
             return item
         self._show(f"? May the agent run {one_line(question.name)}?", question.arguments)
         if self._ask is None:
             self.missed = True
-            self._display.tell(NOBODY)
+            self._display.notify(NOBODY_TO_ASK)
             return {**item, "approve": False}
         word = ""
         while not word:
@@ -62,14 +62,14 @@ class Answerer:
             return {**item, "always": True}
         return {**item, "approve": False} | ({} if word.lower() in ("n", "no") else {"reason": word})
 
-    def _result(self, call: CalledClient) -> Item | None:
+    def _ask_result(self, call: ClientToolCall) -> Item | None:
         self._show(f"The agent calls {one_line(call.name)}, a tool of yours:", call.arguments)
         if self._ask is None:
             self.missed = True
-            self._display.tell("There is nobody here to bring its result.")
+            self._display.notify("There is nobody here to bring its result.")
             return None
         return {"type": f"{call.kind}_output", "call_id": call.id, "output": self._ask("  its result: ")}
 
     def _show(self, title: str, arguments: str) -> None:
-        given = [f"    {one_line(name)}: {visible(value)}" for name, value in arguments_of(arguments).items()]
+        given = [f"    {one_line(name)}: {visible(value)}" for name, value in parse_arguments(arguments).items()]
         self._display.ask("\n".join([title, *given]))

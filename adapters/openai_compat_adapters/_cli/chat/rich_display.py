@@ -14,33 +14,33 @@ from rich.text import Text
 
 from ..terminal import visible
 from .answer_events import (
-    Answered,
+    Activity,
     AnswerEnded,
     AnswerEvent,
     AnswerPiece,
-    Doing,
-    Remark,
+    Notice,
     ThoughtEnded,
     ThoughtPiece,
-    ToolBegan,
     ToolEnded,
+    ToolStarted,
+    TurnEnded,
 )
 from .display import Clock, Reasoning, call_line, one_line, summary_line
 from .markdown_blocks import HEADING, ITEM, BlockSplitter
-from .markdown_text import shown_block
+from .markdown_text import render_block
 
 TAIL_ROWS = 6
 
-LEAST, MOST = 0.02, 0.15
+MIN_REDRAW, MAX_REDRAW = 0.02, 0.15
 """Seconds between two redraws of the live rows: at least, after a change; at most, for their clock."""
 
-AT_ONCE = 100
+MAX_COLLECTED = 100
 """Maximum number of finished blocks to print at once. Each print redraws the live rows, so blocks are collected."""
 
-CLOSE = frozenset({"item", "source", "thought", "told", "tool"})
+ADJACENT_KINDS = frozenset({"item", "source", "thought", "told", "tool"})
 """Kinds of output that follow their own kind without a blank line."""
 
-TURNING = "-\\|/"
+SPINNER = "-\\|/"
 
 
 class LiveRows:
@@ -57,7 +57,7 @@ class LiveRows:
 
         self.changed = threading.Event()
 
-    def now(self, doing: str) -> None:
+    def set_activity(self, doing: str) -> None:
         """Set the agent's current activity."""
         self.changed.set()
         if doing != self._doing:
@@ -70,7 +70,7 @@ class LiveRows:
         if self.tail and rows > 1:
             yield from Text(self.tail, style=self.style, overflow="fold").wrap(console, options.max_width)[1 - rows :]
         passed = time.monotonic() - self._since
-        turning = TURNING[int(passed * 8) % len(TURNING)]
+        turning = SPINNER[int(passed * 8) % len(SPINNER)]
         seconds = f"  {int(passed)} s" if passed >= 1 else ""
         yield Text(f"{turning} {self._doing}{seconds}", style="dim", no_wrap=True, overflow="ellipsis")
 
@@ -97,7 +97,7 @@ class RichDisplay:
     def turn(self, model: str) -> Generator[None]:
         """A context in which the events of one turn are shown."""
         self._begin(model)
-        self._rows.now("Waiting")
+        self._rows.set_activity("Waiting")
         if not self._is_live:
             yield
             self._finish()
@@ -121,8 +121,8 @@ class RichDisplay:
 
         Live's own thread is not used: it may draw in the middle of another thread's output, and then leaves stale rows behind.
         """
-        while not over.wait(LEAST):
-            self._rows.changed.wait(MOST)
+        while not over.wait(MIN_REDRAW):
+            self._rows.changed.wait(MAX_REDRAW)
             with self._lock:
                 self._print_finished()
                 live.refresh()
@@ -131,7 +131,7 @@ class RichDisplay:
         """Print the rest at the end of the turn."""
         with self._lock:
             self._end_thought()
-            self._blocks(self._answer.end())
+            self._add_blocks(self._answer.end())
             self._print_finished()
             self._rows.tail = ""
 
@@ -144,42 +144,42 @@ class RichDisplay:
     def _show_text(self, event: AnswerEvent) -> None:
         match event:
             case AnswerPiece(text):
-                self._blocks(self._answer.add(text))
-                self._tail(self._answer.tail(self._room()), "")
-                self._rows.now("Answering")
+                self._add_blocks(self._answer.add(text))
+                self._set_tail(self._answer.tail(self._tail_characters()), "")
+                self._rows.set_activity("Answering")
             case AnswerEnded(sources):
-                self._blocks(self._answer.end())
-                self._tail("", "")
+                self._add_blocks(self._answer.end())
+                self._set_tail("", "")
                 for number, (title, url) in enumerate(sources, 1):
                     named = f"{one_line(title)}  " if title != url else ""
                     self._print(Text(f"  {number}. {named}{one_line(url)}", style="dim"), "source")
             case ThoughtPiece(text):
-                self._think(text)
+                self._add_thought(text)
             case ThoughtEnded():
                 self._end_thought()
-                self._rows.now("Waiting")
+                self._rows.set_activity("Waiting")
             case _:
                 self._show_work(event)
 
     def _show_work(self, event: AnswerEvent) -> None:
         match event:
-            case Doing(text):
-                self._rows.now(one_line(text) or "Waiting")
-            case ToolBegan(_, name):
-                self._blocks(self._answer.end())
-                self._rows.now(f"Running {one_line(name)}")
+            case Activity(text):
+                self._rows.set_activity(one_line(text) or "Waiting")
+            case ToolStarted(_, name):
+                self._add_blocks(self._answer.end())
+                self._rows.set_activity(f"Running {one_line(name)}")
             case ToolEnded():
-                self._tool(event)
-                self._rows.now("Waiting")
-            case Remark(text):
-                self.tell(text)
-            case Answered():
+                self._print_tool(event)
+                self._rows.set_activity("Waiting")
+            case Notice(text):
+                self.notify(text)
+            case TurnEnded():
                 self._finish()
                 self._print(Text(summary_line(self._model, self._clock, event), style="dim"), "summary")
             case _:
                 pass  # the session handles questions and media
 
-    def tell(self, text: str, *, error: bool = False) -> None:
+    def notify(self, text: str, *, error: bool = False) -> None:
         """Show a notice of the program, on its own lines."""
         with self._lock:
             self._print(Text(text, style="red" if error else "dim"), "told")
@@ -189,20 +189,20 @@ class RichDisplay:
         title, _, lines = text.partition("\n")
         self._print(Text.assemble((title, "bold yellow"), f"\n{lines}" if lines else ""), "question")
 
-    def _room(self) -> int:
+    def _tail_characters(self) -> int:
         return self._console.width * TAIL_ROWS
 
-    def _tail(self, text: str, style: str) -> None:
+    def _set_tail(self, text: str, style: str) -> None:
         self._rows.tail, self._rows.style = visible(text.lstrip("\n")), style
 
-    def _blocks(self, blocks: list[str]) -> None:
+    def _add_blocks(self, blocks: list[str]) -> None:
         if blocks:
             self._rows.tail = ""  # the blocks contain it
         for block in blocks:
             self._add(
-                shown_block(block), "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
+                render_block(block), "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
             )
-            if not self._is_live or len(self._finished) >= AT_ONCE:
+            if not self._is_live or len(self._finished) >= MAX_COLLECTED:
                 self._print_finished()
 
     def _print(self, shown: RenderableType, kind: str) -> None:
@@ -210,7 +210,7 @@ class RichDisplay:
         self._print_finished()
 
     def _add(self, shown: RenderableType, kind: str) -> None:
-        if not (self._last in ("", "heading") or kind == "summary" or (kind == self._last and kind in CLOSE)):
+        if not (self._last in ("", "heading") or kind == "summary" or (kind == self._last and kind in ADJACENT_KINDS)):
             self._finished.append(Text())
         self._finished.append(shown)
         self._last = kind
@@ -220,20 +220,20 @@ class RichDisplay:
             finished, self._finished = self._finished, []
             self._console.print(Group(*finished))
 
-    def _think(self, text: str) -> None:
+    def _add_thought(self, text: str) -> None:
         if self._thinking_since is None:
-            self._thinking_since = self._clock.passed()
+            self._thinking_since = self._clock.elapsed()
         self._thought += text
-        self._rows.now("Thinking")
+        self._rows.set_activity("Thinking")
         if self._reasoning == "full":
             *lines, self._thought = self._thought.split("\n")
-            self._thoughts(lines)
-            self._tail(self._thought[-self._room() :], "dim italic")
+            self._print_thoughts(lines)
+            self._set_tail(self._thought[-self._tail_characters() :], "dim italic")
         elif self._reasoning == "short":
             self._thought = self._thought[-self._console.width :].rpartition("\n")[2] or self._thought
-            self._tail(self._thought, "dim italic")
+            self._set_tail(self._thought, "dim italic")
 
-    def _thoughts(self, lines: list[str]) -> None:
+    def _print_thoughts(self, lines: list[str]) -> None:
         for line in lines:
             if line.strip():
                 self._print(Padding(Text(visible(line), style="dim italic"), (0, 0, 0, 2), expand=False), "thought")
@@ -241,17 +241,17 @@ class RichDisplay:
     def _end_thought(self) -> None:
         if self._thinking_since is None:
             return
-        took = self._clock.passed() - self._thinking_since
+        took = self._clock.elapsed() - self._thinking_since
         if self._reasoning == "full":
-            self._thoughts([self._thought])
+            self._print_thoughts([self._thought])
         elif self._reasoning == "short":
             self._print(Text(f"Thought for {took:.0f} s", style="dim italic"), "thought")
         self._thought, self._thinking_since = "", None
-        self._tail("", "")
+        self._set_tail("", "")
 
-    def _tool(self, tool: ToolEnded) -> None:
+    def _print_tool(self, tool: ToolEnded) -> None:
         style = "red" if tool.failed else "dim"
-        took = f"  {self._clock.of_tool(tool.key)}".rstrip()
+        took = f"  {self._clock.tool_duration(tool.key)}".rstrip()
         called = Text.assemble(
             (one_line(tool.name), "bold"), one_line(call_line(tool.name, tool.arguments))[len(one_line(tool.name)) :]
         )

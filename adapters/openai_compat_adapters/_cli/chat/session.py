@@ -11,20 +11,20 @@ from . import ctrl_c
 from .answer_events import (
     AnswerEvent,
     AnswerPiece,
-    AskedApproval,
-    CalledClient,
+    ApprovalRequest,
     ChatFailed,
-    MediaMade,
+    ClientToolCall,
+    GeneratedMedia,
     Question,
 )
-from .attachments import size_of, write_into
+from .attachments import size_of, write_media
 from .completions_talk import completions_turn
 from .connection import ServerConnection
 from .dialogue import Dialogue, Item
 from .display import Display
 from .questions import Answerer
 from .responses_talk import responses_turn
-from .slash_commands import command_in, obey
+from .slash_commands import command_in, run_command
 
 Talk: TypeAlias = Callable[[ServerConnection, Dialogue, list[Item]], Generator[AnswerEvent]]
 
@@ -35,7 +35,7 @@ NO_RESPONSES = frozenset({404, 405, 501})
 class MessageReader(Protocol):
     """The source of the user's messages and answers: an editor in the terminal, or lines of stdin."""
 
-    def message(self, model: str) -> str | None:
+    def read_message(self, model: str) -> str | None:
         """Return the next message; "" if the user aborted it, None at the end of input."""
         ...
 
@@ -72,8 +72,8 @@ class ChatSession:
         self.display = display
         self.models = models
         self.attached: list[Item] = []
-        self.media: list[MediaMade] = []
-        self._said: list[str] = []
+        self.media: list[GeneratedMedia] = []
+        self._answer_pieces: list[str] = []
         self._server = server
         self._answerer = answerer
         self._talk: Talk = completions_turn if api == "chat" else responses_turn
@@ -86,15 +86,15 @@ class ChatSession:
     @property
     def answer(self) -> str:
         """The text of the last answer."""
-        return "".join(self._said)
+        return "".join(self._answer_pieces)
 
     def ask(self, text: str) -> None:
         """Send a message, show the answer, and ask the user for the decisions that it needs. Raises ChatFailed."""
         parts = [{"type": "input_text", "text": text}, *self.attached] if self.attached else text
         self.attached = []
-        self._run([{"role": "user", "content": parts}])
+        self._run_turns([{"role": "user", "content": parts}])
 
-    def again(self) -> None:
+    def answer_again(self) -> None:
         """Request another answer to the last message. Raises ChatFailed."""
         if self._before is None:
             raise ChatFailed("There is no message to answer again.")
@@ -103,24 +103,24 @@ class ChatSession:
         self.dialogue = before.copy()
         self.dialogue.system = system
         if model != self.dialogue.model:
-            self.dialogue.talk_to(model)
-        self._run(items)
+            self.dialogue.switch_model(model)
+        self._run_turns(items)
 
     def clear(self) -> None:
         """Drop the conversation and its attachments, and start a new one with the same model."""
         self.dialogue.clear()
-        self._before, self._said, self.media, self.attached = None, [], [], []
+        self._before, self._answer_pieces, self.media, self.attached = None, [], [], []
 
-    def _run(self, items: list[Item]) -> None:
+    def _run_turns(self, items: list[Item]) -> None:
         self._before = (self.dialogue.copy(), items)
-        self._said, self.media = [], []
+        self._answer_pieces, self.media = [], []
         while items:
-            questions = self._turn(items)
-            items = self._answerer.answers(questions)
+            questions = self._run_turn(items)
+            items = self._answerer.ask_all(questions)
 
-    def _turn(self, items: list[Item]) -> list[Question]:
+    def _run_turn(self, items: list[Item]) -> list[Question]:
         try:
-            return self._show(items)
+            return self._show_turn(items)
         except ChatFailed as error:
             unknown_model = "model" in error.code or self.dialogue.previous
             if not self._may_fall_back or error.status not in NO_RESPONSES or unknown_model:
@@ -128,51 +128,51 @@ class ChatSession:
         finally:
             self._may_fall_back = False
         self._talk = completions_turn
-        self.display.tell("No Responses API here: what the agent does besides answering is not shown.")
-        return self._show(items)
+        self.display.notify("No Responses API here: what the agent does besides answering is not shown.")
+        return self._show_turn(items)
 
-    def _show(self, items: list[Item]) -> list[Question]:
+    def _show_turn(self, items: list[Item]) -> list[Question]:
         questions: list[Question] = []
-        made: list[MediaMade] = []
+        made: list[GeneratedMedia] = []
         events = self._talk(self._server, self.dialogue, items)
         with self._around(), self.display.turn(self.dialogue.model), closing(events):
             for event in events:
                 self.display.show(event)
                 match event:
                     case AnswerPiece(text):
-                        self._said.append(text)
-                    case MediaMade():
+                        self._answer_pieces.append(text)
+                    case GeneratedMedia():
                         made.append(event)
-                    case AskedApproval() | CalledClient():
+                    case ApprovalRequest() | ClientToolCall():
                         questions.append(event)
                     case _:
                         pass
         self.media += made
         for one in made:
-            kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_into(self._out, one)
-            self.display.tell(f"A {one.kind} ({one.suffix}, {size_of(one.content)}): {kept}")
+            kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_media(self._out, one)
+            self.display.notify(f"A {one.kind} ({one.suffix}, {size_of(one.content)}): {kept}")
         return questions
 
     def talk(self, reader: MessageReader) -> None:
         """Read and send messages until the end of input. Ctrl-C stops an answer, or leaves a question open."""
-        with ctrl_c.dropped():
-            while (text := reader.message(self.dialogue.model)) is not None:
+        with ctrl_c.ignore():
+            while (text := reader.read_message(self.dialogue.model)) is not None:
                 try:
-                    with ctrl_c.interrupts():
-                        self._take(text)
+                    with ctrl_c.interrupt_once():
+                        self._handle_input(text)
                 except KeyboardInterrupt:
-                    self.display.tell("Stopped.")
+                    self.display.notify("Stopped.")
                 except EOFError:
                     return
                 except ChatFailed as error:
-                    self.display.tell(f"Error: {self.reason(error)}", error=True)
+                    self.display.notify(f"Error: {self.failure_text(error)}", error=True)
 
-    def _take(self, text: str) -> None:
+    def _handle_input(self, text: str) -> None:
         if command_in(text) is not None:
-            obey(self, text)
+            run_command(self, text)
         elif text.strip():
             self.ask(text[1:] if text.startswith("//") else text)
 
-    def reason(self, error: ChatFailed) -> str:
+    def failure_text(self, error: ChatFailed) -> str:
         """Return the error message, with more about the failure if known."""
         return " ".join(filter(None, [error.message, self._why()]))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..terminal import visible
 from .answer_events import ChatFailed
-from .attachments import attachment, write_new
+from .attachments import read_attachment, write_new_file
 
 if TYPE_CHECKING:
     from .session import ChatSession
@@ -43,64 +43,64 @@ def command_in(text: str) -> str | None:
     return None if found is None else found[0]
 
 
-def obey(session: ChatSession, text: str) -> None:
+def run_command(session: ChatSession, text: str) -> None:
     """Run a command. Raises ChatFailed if the command is wrong."""
     word = command_in(text) or ""
     argument = text[len(word) :].strip()
-    if word not in DOES:
+    if word not in HANDLERS:
         raise ChatFailed(
             f"There is no command {word}; /help tells which there are, and /{word} … sends {word} … to the agent."
         )
-    DOES[word](session, argument)
+    HANDLERS[word](session, argument)
 
 
 def _help(session: ChatSession, argument: str) -> None:
     rows = [f"{name:9}{does}" for name, does in COMMANDS.items()]
-    session.display.tell("\n".join([*rows, "Alt+Enter or a \\ at the end begins a new line; //x sends /x."]))
+    session.display.notify("\n".join([*rows, "Alt+Enter or a \\ at the end begins a new line; //x sends /x."]))
 
 
 def _model(session: ChatSession, name: str) -> None:
     if not name:
-        session.display.tell(
+        session.display.notify(
             f"{visible(session.dialogue.model)} of {visible(', '.join(session.models) or 'those of the server')}"
         )
         return
     if session.models and name not in session.models:
         raise ChatFailed(f"There is no model {name}; there are: {visible(', '.join(session.models))}")
-    session.dialogue.talk_to(name)
+    session.dialogue.switch_model(name)
 
 
 def _system(session: ChatSession, text: str) -> None:
     session.dialogue.system = text
-    session.display.tell(
+    session.display.notify(
         "The agent gets these instructions with each message." if text else "No instructions any more."
     )
 
 
 def _clear(session: ChatSession, argument: str) -> None:
     session.clear()
-    session.display.tell("A new conversation.")
+    session.display.notify("A new conversation.")
 
 
 def _again(session: ChatSession, argument: str) -> None:
-    session.again()
+    session.answer_again()
 
 
 def _attach(session: ChatSession, path: str) -> None:
-    part, told = attachment(path, picture=False)
+    part, told = read_attachment(path, picture=False)
     session.attached.append(part)
-    session.display.tell(f"{told} goes with your next message.")
+    session.display.notify(f"{told} goes with your next message.")
 
 
 def _picture(session: ChatSession, path: str) -> None:
-    part, told = attachment(path, picture=True)
+    part, told = read_attachment(path, picture=True)
     session.attached.append(part)
-    session.display.tell(f"{told} goes with your next message.")
+    session.display.notify(f"{told} goes with your next message.")
 
 
 def _tools(session: ChatSession, argument: str) -> None:
     session.display.all_results = not session.display.all_results
-    session.display.tell("Whole results of tools." if session.display.all_results else "Beginnings of results.")
+    session.display.notify("Whole results of tools." if session.display.all_results else "Beginnings of results.")
 
 
 def _copy(session: ChatSession, argument: str) -> None:
@@ -110,12 +110,12 @@ def _copy(session: ChatSession, argument: str) -> None:
         if shutil.which(command[0]):
             done = subprocess.run(command, input=session.answer.encode(), capture_output=True, check=False)  # noqa: S603  (a constant)
             if done.returncode == 0:
-                session.display.tell("Copied.")
+                session.display.notify("Copied.")
                 return
     # By the terminal itself, if it allows that (OSC 52): this works over ssh too.
     sys.stdout.write(f"\x1b]52;c;{base64.b64encode(session.answer.encode()).decode()}\x07")
     sys.stdout.flush()
-    session.display.tell("Copied, if this terminal lets programs do that.")
+    session.display.notify("Copied, if this terminal lets programs do that.")
 
 
 def _save(session: ChatSession, name: str) -> None:
@@ -127,14 +127,14 @@ def _save(session: ChatSession, name: str) -> None:
         content = f"{session.answer}\n".encode()
     else:
         raise ChatFailed("There is no answer to save.")
-    session.display.tell(write_new(Path(name).expanduser(), content))
+    session.display.notify(write_new_file(Path(name).expanduser(), content))
 
 
 def _quit(session: ChatSession, argument: str) -> None:
     raise EOFError
 
 
-DOES: dict[str, Callable[[ChatSession, str], None]] = {
+HANDLERS: dict[str, Callable[[ChatSession, str], None]] = {
     "/help": _help,
     "/model": _model,
     "/system": _system,
