@@ -26,7 +26,7 @@ async def load_question(store: Store, key: Key, thread_id: str | None) -> tuple[
     return approval, approval.conversation
 
 
-def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
+def rebuild_request(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
     """The request of a turn that goes on: as it was first made, with the tools that the client offers now."""
     nothing = [{"role": "user", "content": ""}]  # the conversation has the messages
     fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
@@ -38,7 +38,7 @@ def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[F
     return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
 
-def asked_about(approval: Approval) -> Fields:
+def approval_frame(approval: Approval) -> Fields:
     """The frame that asks for a decision."""
     call = PendingCall(approval.call_id, approval.tool, approval.arguments, "approval")
     return chat_frames.approval_request(approval.id, call, approval.expires)

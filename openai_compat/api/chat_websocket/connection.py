@@ -41,9 +41,9 @@ from ..attachments import message_places
 from ..request_hooks import report_refused_frame
 from ..services import Services, check_tool_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
-from .approvals import asked_about, load_question, request_as_before
+from .approvals import approval_frame, load_question, rebuild_request
 from .threads import ChatThreads, Follower, Thread
-from .turn import WORKFLOW, AskedTurn, ChatTurn, asker_name
+from .turn import WORKFLOW, ChatTurn, TurnRequest, asker_name
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -106,7 +106,7 @@ class ChatConnection:
                     await self._connection.close(*self._close)
                     return
                 await self._wake.wait(self._ping_at)
-                self._ping()
+                self._ping_if_due()
 
     async def _send(self) -> bool:
         """Send the frames that are waiting; False if there were none."""
@@ -115,7 +115,7 @@ class ChatConnection:
         read: list[tuple[Follower, int]] = []
         for _, follower in self._followed.values():
             # Many followed threads may be silent, and unread frames may have been dropped.
-            if follower.at < follower.log.last and (new := follower.take()):
+            if follower.position < follower.log.last and (new := follower.next_frames()):
                 # A client that has set a mode gets all frames in it; others get the mode of their last frame.
                 binary = follower.binary if self._fixed is None else self._fixed
                 frames += [encode(frame, binary=binary) for frame in new]
@@ -125,13 +125,13 @@ class ChatConnection:
         await self._connection.send(*frames)
         # Frames count as read once sent: until then the log keeps them, and turns wait for slow followers.
         for follower, number in read:
-            follower.moved(number)
+            follower.mark_sent(number)
         if self._room is not None:
             self._room.wake()
             self._room = None
         return True
 
-    def _ping(self) -> None:
+    def _ping_if_due(self) -> None:
         if self._clock() >= self._ping_at:
             self._ping_at = self._clock() + self._threads.settings.ping
             self._threads.sweep()
@@ -156,17 +156,17 @@ class ChatConnection:
         """Handle the client's frames until it leaves, no faster than it reads the replies."""
         with suppress(ClientDisconnected):
             while True:
-                await self._take(await self._connection.receive())
+                await self._handle_frame(await self._connection.receive())
                 while len(self._posted) > MOST_POSTED:
                     self._room = self._room or new_waiter()
                     await self._room.sleep()
                 await anyio.lowlevel.checkpoint()  # frames that have arrived already must not block other tasks
         self._children.cancel()
 
-    async def _take(self, frame: Frame) -> None:
+    async def _handle_frame(self, frame: Frame) -> None:
         if len(frame) > self._services.settings.limits.body:
             # The transport's own limit may be higher.
-            self._shut(TOO_BIG, "message too big")
+            self._request_close(TOO_BIG, "message too big")
             return
         binary = isinstance(frame, bytes)
         try:
@@ -176,7 +176,7 @@ class ChatConnection:
             else:
                 command = parse_frame(frame, values)
             self._binary = binary
-            await self._obey(command, binary=binary)
+            await self._handle_command(command, binary=binary)
         except OpenAICompatError as error:
             self._fail(error, binary=binary and error.code != "msgpack_not_installed")
         except ClientDisconnected:
@@ -191,13 +191,13 @@ class ChatConnection:
         self.post(error_frame(error, request_id), binary=binary)
         report_refused_frame(self._services.live.runner.hooks, self._connection, error, request_id)
         if isinstance(error, Unauthorized):
-            self._shut(POLICY, "invalid_api_key")
+            self._request_close(POLICY, "invalid_api_key")
 
-    def _shut(self, code: int, reason: str) -> None:
+    def _request_close(self, code: int, reason: str) -> None:
         self._close = (code, reason)
         self._wake.set()
 
-    async def _obey(self, command: Command, *, binary: bool) -> None:
+    async def _handle_command(self, command: Command, *, binary: bool) -> None:
         # Programs ping every few seconds, so a ping does not check the key again.
         if isinstance(command, PingFrame):
             self.post({"type": "pong", "ts": time.time()}, binary=binary)
@@ -205,17 +205,17 @@ class ChatConnection:
         await self._connection.authenticate()  # keys can be revoked
         match command:
             case ChatCommand():
-                await self._say(command, binary=binary)
+                await self._handle_message(command, binary=binary)
             case StopFrame():
                 await self._stop(command, binary=binary)
             case ToolResultFrame():
-                await self._answer(command)
+                await self._accept_tool_result(command)
             case ApprovalFrame():
                 await self._decide(command, binary=binary)
             case ResumeFrame():
                 await self._resume(command, binary=binary)
             case ListTurnsFrame():
-                await self._list(binary=binary)
+                await self._list_turns(binary=binary)
             case ManifestFrame():
                 fields = command.model_dump(exclude_none=True)["tools"]
                 self._tools = [{"type": "function", "function": tool} for tool in fields]
@@ -237,10 +237,12 @@ class ChatConnection:
 
     # turns
 
-    async def _say(self, say: ChatCommand, *, binary: bool) -> None:
-        await self._admit()
+    async def _handle_message(self, say: ChatCommand, *, binary: bool) -> None:
+        await self._check_admission()
         thread = say.frame.thread_id or new_id("thread_")
-        agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
+        agent, model, backend = self._resolve_backend(
+            thread, say.frame.model, say.frame.workflow_id, say.frame.provider
+        )
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
         body = {**say.body, "model": model, "tools": say.offered_tools(self._tools) or None}
         if say.frame.provider is not None:
@@ -256,7 +258,7 @@ class ChatConnection:
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
-        asked = AskedTurn(
+        asked = TurnRequest(
             request=parsed.request,
             agent=agent,
             backend=backend,
@@ -268,19 +270,19 @@ class ChatConnection:
             path=self._connection.request.path,
             long=long,
         )
-        self._begin(thread, asked)
+        self._begin_turn(thread, asked)
 
-    async def _admit(self) -> None:
+    async def _check_admission(self) -> None:
         """Raise Unavailable while the server shuts down, before any of the message is stored; also raises RateLimited."""
         if self._connection.draining.is_set():
             raise Unavailable("The server is shutting down.", code="shutting_down", should_retry=False)
         if self._services.live.rates is not None:
             await self._services.live.rates.count(self._connection.principal)
 
-    def _begin(self, thread_id: str, asked: AskedTurn) -> None:
+    def _begin_turn(self, thread_id: str, asked: TurnRequest) -> None:
         turn = ChatTurn(self._services, self._threads, asked)
-        thread = self._threads.add(self._key(thread_id), turn)
-        turn.enter(thread)
+        thread = self._threads.add_turn(self._key(thread_id), turn)
+        turn.set_thread(thread)
         thread.model = asked.request.model
         self._last_thread = thread_id
         self._follow(thread, None, binary=asked.binary)
@@ -300,20 +302,22 @@ class ChatConnection:
                 # Last, or the thread would have no follower for a moment.
                 found[0].log.leave(found[1])
         for turn in thread.turns:
-            turn.joined()
-        self._leave_some()
+            turn.end_grace_period()
+        self._leave_idle_threads()
 
-    def _leave_some(self) -> None:
+    def _leave_idle_threads(self) -> None:
         """Leave idle threads if the connection follows more than MOST_FOLLOWED."""
         if len(self._followed) <= MOST_FOLLOWED:
             return
         # In the order in which they were first followed.
-        idle = [key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.take()]
+        idle = [
+            key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.next_frames()
+        ]
         for key in idle[: len(self._followed) - MOST_FOLLOWED]:
             thread, follower = self._followed.pop(key)
             thread.leave(follower)
 
-    def _backend(
+    def _resolve_backend(
         self, thread_id: str, model: str | None, workflow: str | None, provider: str | None = None
     ) -> tuple[str, str, AgentBackend]:
         """The agent to run: its own name, the name in the request, and its backend. Raises NotFound."""
@@ -322,13 +326,13 @@ class ChatConnection:
             if backend is None:
                 raise NotFound("No workflow has this id.", code="workflow_not_found", param="workflow_id")
             return workflow, model or workflow, backend
-        model = model or self._model(thread_id)
+        model = model or self._default_model(thread_id)
         qualified = f"{provider}/{model}"
         model = qualified if provider is not None and qualified in self._services.models.agents else model
         agent, backend = self._services.models.agent(model, self._connection.principal)
         return agent, model, backend
 
-    def _model(self, thread_id: str) -> str:
+    def _default_model(self, thread_id: str) -> str:
         """The model for a message that names none: the thread's last one, or the first that the caller may use."""
         thread, models = self._threads.find(self._key(thread_id)), self._services.models
         if thread is not None and thread.model is not None and thread.model in models.agents:
@@ -336,13 +340,13 @@ class ChatConnection:
         return models.default_model(self._connection.principal) or next(iter(models.agents))
 
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
-        await self._admit()
+        await self._check_admission()
         store = self._services.state.store
         approval, thread_id = await load_question(store, self._key(frame.approval_id), frame.thread_id)
         settings = request_of(approval) or {}
         workflow: str | None = settings.get(WORKFLOW)
         model: str | None = frame.model or settings.get("model") or approval.agent
-        agent, model, backend = self._backend(thread_id, model, workflow)
+        agent, model, backend = self._resolve_backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
         answers = await load_pending(store, bound, {approval.id: to_decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
@@ -352,9 +356,9 @@ class ChatConnection:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
-        request = request_as_before(model, settings, self._tools, caller)
+        request = rebuild_request(model, settings, self._tools, caller)
         await check_tool_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
-        asked = AskedTurn(
+        asked = TurnRequest(
             request=request,
             agent=agent,
             backend=backend,
@@ -365,15 +369,15 @@ class ChatConnection:
             binary=binary,
             path=self._connection.request.path,
         )
-        self._begin(thread_id, asked)
+        self._begin_turn(thread_id, asked)
 
-    async def _answer(self, frame: ToolResultFrame) -> None:
-        for thread in self._threads.running(self._principal):
+    async def _accept_tool_result(self, frame: ToolResultFrame) -> None:
+        for thread in self._threads.running_threads(self._principal):
             for turn in thread.turns:
                 if frame.thread_id in (None, thread.key.id) and turn.waits_for(frame.tool_call_id):
-                    turn.answer(frame)
+                    turn.accept_tool_result(frame)
                     return
-        if self._shared is not None and await self._shared.answer(self._principal, frame):
+        if self._shared is not None and await self._shared.pass_tool_result(self._principal, frame):
             return
         text = "No turn waits for the result of this call."
         raise NotFound(text, code="tool_call_not_found", param="tool_call_id")
@@ -398,17 +402,17 @@ class ChatConnection:
         store = self._services.state.store
         waiting = await store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
         if self._shared is not None:
-            await self._shared.look(self._key(frame.thread_id), frame.last_seq)
+            await self._shared.load_thread(self._key(frame.thread_id), frame.last_seq)
         self._replay(frame, binary=binary)
         for approval in waiting:
-            self.post({**asked_about(approval), "thread_id": frame.thread_id}, binary=binary)
+            self.post({**approval_frame(approval), "thread_id": frame.thread_id}, binary=binary)
 
     def _replay(self, frame: ResumeFrame, *, binary: bool) -> None:
-        told: Fields = {"type": "chat_resumed", "thread_id": frame.thread_id, "status": "unknown"}
-        told |= {"last_seq": 0, "replay_count": 0, "replay_incomplete": frame.last_seq > 0}
+        status: Fields = {"type": "chat_resumed", "thread_id": frame.thread_id, "status": "unknown"}
+        status |= {"last_seq": 0, "replay_count": 0, "replay_incomplete": frame.last_seq > 0}
         thread = self._threads.find(self._key(frame.thread_id))
         if thread is None:
-            self.post(told, binary=binary)
+            self.post(status, binary=binary)
             return
         log = thread.log
         # A page that shows nothing yet loads the conversation, so it only needs the frames after that.
@@ -416,20 +420,20 @@ class ChatConnection:
         lost = wanted > log.last or wanted < log.first - 1
         # Dropped frames cannot be replayed: send all that are kept, and report that some are missing.
         at = log.first - 1 if lost else wanted
-        told |= {"status": "running" if thread.turns or thread.elsewhere else "finished", "last_seq": log.last}
-        told |= {"replay_count": log.last - at, "replay_incomplete": lost}
+        status |= {"status": "running" if thread.turns or thread.runs_elsewhere else "finished", "last_seq": log.last}
+        status |= {"replay_count": log.last - at, "replay_incomplete": lost}
         self._last_thread = frame.thread_id
-        self.post(told, binary=binary)
+        self.post(status, binary=binary)
         self._follow(thread, at, binary=binary)
 
-    async def _list(self, *, binary: bool) -> None:
+    async def _list_turns(self, *, binary: bool) -> None:
         names: list[str] = []
-        for thread in self._threads.running(self._principal):
+        for thread in self._threads.running_threads(self._principal):
             if (turn := thread.current) is not None:
                 names.append(thread.key.id)
                 about = {"thread_id": thread.key.id, "last_seq": thread.log.last}
                 self.post({**turn.describe(), **about}, binary=binary)
-        for frame in [] if self._shared is None else await self._shared.running(self._principal, names):
+        for frame in [] if self._shared is None else await self._shared.describe_running(self._principal, names):
             self.post(frame, binary=binary)
             names.append(frame["thread_id"])
         self.post({"type": "chat_turns", "turns": names}, binary=binary)

@@ -20,23 +20,23 @@ from ...stores.port import Events, Key, Store, StoredThread
 from ...wire.chat_websocket.parse import ToolResultFrame
 from ...wire.json import from_stored_json, stored_json
 from ..services import logger
-from .threads import AHEAD, ChatThreads, Thread
+from .threads import MAX_AHEAD, ChatThreads, Thread
 
 Fields: TypeAlias = dict[str, Any]
 
-PAUSE = 0.25
+COPY_INTERVAL = 0.25
 """Seconds between two copies of new frames, and between two polls for signals."""
 
-MANY = AHEAD // 2
+COPY_BATCH = MAX_AHEAD // 2
 """Number of frames that are copied without waiting for the pause."""
 
-LOOK_AGAIN = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two polls of a thread of another process."""
 
-COPIED_WITHIN = 2.0
+COPY_TIMEOUT = 2.0
 """Seconds within which a frame that a client has seen is in the store, if its process lives."""
 
-FOLLOWED = 100
+POLLS_PER_SIGNAL = 100
 """Polls after which the other process is signalled that the thread has a follower, so that its turn goes on."""
 
 
@@ -49,10 +49,10 @@ class CopiedThread:
         self.wake = wake
         self.written: StoredThread | None = None
         self.lock = anyio.Lock()
-        self.follower = thread.log.follow(thread.log.last, self._look, binary=False, reads=False)
+        self.follower = thread.log.follow(thread.log.last, self._on_frames, binary=False, reads=False)
 
-    def _look(self) -> None:
-        if self.thread.log.last - self.follower.at >= MANY:
+    def _on_frames(self) -> None:
+        if self.thread.log.last - self.follower.position >= COPY_BATCH:
             self.wake.set()
 
     def leave(self) -> None:
@@ -64,11 +64,11 @@ class CopiedThread:
         """Copy new frames. False if another process has taken the thread."""
         async with self.lock:
             while True:
-                frames, log = self.follower.take(), self.thread.log
+                frames, log = self.follower.next_frames(), self.thread.log
                 current = self.thread.current
                 stored = StoredThread(
                     self.thread.key.id,
-                    frames[-1]["chat_seq"] if frames else self.follower.at,
+                    frames[-1]["chat_seq"] if frames else self.follower.position,
                     log.settled,
                     self.thread.model,
                     stored_json(None if current is None else current.describe()),
@@ -83,7 +83,7 @@ class CopiedThread:
                     return False
                 self.written = stored
                 if frames:
-                    self.follower.moved(stored.last)
+                    self.follower.mark_sent(stored.last)
 
 
 class SharedThreads:
@@ -105,14 +105,14 @@ class SharedThreads:
         ring = self._threads.settings.ring
         found = await self._store.take_thread(thread.key, token, ring, self._lease)
         while found is None:
-            await anyio.sleep(LOOK_AGAIN / 2)  # the previous process is still writing its last frames
+            await anyio.sleep(POLL_INTERVAL / 2)  # the previous process is still writing its last frames
             found = await self._store.take_thread(thread.key, token, ring, self._lease)
-        thread.elsewhere = False
+        thread.runs_elsewhere = False
         unknown = not thread.log.last
         await self._catch_up(thread, found)
         thread.log.skip_to(found.last)
         if unknown:  # followers want new frames, not the whole history from elsewhere
-            thread.log.pass_by()
+            thread.log.move_followers_to_end()
         self._held[token] = CopiedThread(thread, token, self._wake)
         if self._task is None or self._task.done:
             self._task = spawn(self._copy, "frames of threads", lambda: None)
@@ -141,57 +141,57 @@ class SharedThreads:
                         self._held.pop(copied.token, None)
                         copied.leave()
                 for token, body in await self._store.take_signals(list(self._held)):
-                    self._hear(token, from_stored_json(body))
+                    self._on_signal(token, from_stored_json(body))
             except Unavailable as error:
                 logger.info("frames of threads could not be copied: %s", error.code)
             except Exception as error:
                 logger.error("frames of threads could not be copied", exc_info=error)
-            with anyio.move_on_after(PAUSE):
+            with anyio.move_on_after(COPY_INTERVAL):
                 await self._wake.wait()
             self._wake = anyio.Event()
             for copied in self._held.values():
                 copied.wake = self._wake
 
-    def _hear(self, token: str, signal: Fields) -> None:
+    def _on_signal(self, token: str, signal: Fields) -> None:
         copied = self._held.get(token)
         for turn in [] if copied is None else list(copied.thread.turns):
             match signal["kind"]:
                 case "stop":
                     turn.stop()
                 case "follow":
-                    turn.joined()
+                    turn.end_grace_period()
                     if copied is not None and not copied.thread.log.followed:
-                        turn.left()  # restarts the grace period
+                        turn.start_grace_period()  # restarts the grace period
                 case _:
                     frame = ToolResultFrame.model_validate(signal["frame"])
                     if turn.waits_for(frame.tool_call_id):
-                        turn.answer(frame)
+                        turn.accept_tool_result(frame)
 
     # turns that run in other processes
 
-    async def look(self, key: Key, seen: int) -> None:
+    async def load_thread(self, key: Key, seen: int) -> None:
         """Load the frames of a thread, and keep loading new ones if its turn runs in another process.
 
         A client has `seen` frames up to that number: the last ones may take a moment to get into the store.
         """
         thread = self._threads.find(key)
-        if thread is not None and (thread.turns or thread.elsewhere):
+        if thread is not None and (thread.turns or thread.runs_elsewhere):
             return
         found = await self._store.thread(key, self._threads.settings.replay)
         # The store does not know it either: a new thread, or one whose frames are gone.
         if found is None:
             return
-        thread = self._threads.mirror(key)
+        thread = self._threads.start_mirroring(key)
         await self._catch_up(thread, found)
-        with anyio.move_on_after(COPIED_WITHIN):
+        with anyio.move_on_after(COPY_TIMEOUT):
             while found.running and thread.log.last < seen:
-                await anyio.sleep(LOOK_AGAIN / 2)
+                await anyio.sleep(POLL_INTERVAL / 2)
                 await self._catch_up(thread, found)
-        if found.running and not thread.turns and not thread.elsewhere:
-            thread.elsewhere = True
+        if found.running and not thread.turns and not thread.runs_elsewhere:
+            thread.runs_elsewhere = True
             spawn(lambda: self._mirror(thread), f"mirror of thread {key.id}", lambda: None)
         else:
-            self._threads.mirrored(thread)
+            self._threads.stop_mirroring(thread)
 
     async def _catch_up(self, thread: Thread, found: StoredThread) -> None:
         for batch in await self._store.frames(thread.key, thread.log.last):
@@ -200,34 +200,34 @@ class SharedThreads:
         thread.model = thread.model or found.model
 
     async def _mirror(self, thread: Thread) -> None:
-        looks = 0
+        polls = 0
         try:
             # Until a turn begins here, the other turn ends, or nobody follows.
-            while thread.elsewhere and thread.log.followed:
+            while thread.runs_elsewhere and thread.log.followed:
                 try:
-                    if not looks % FOLLOWED:
+                    if not polls % POLLS_PER_SIGNAL:
                         await self._store.put_signal(thread.key, stored_json({"kind": "follow"}))
                     found = await self._store.thread(thread.key, self._threads.settings.replay)
-                    if found is None or not thread.elsewhere:
+                    if found is None or not thread.runs_elsewhere:
                         return
                     await self._catch_up(thread, found)  # after `found`: a turn writes its last frames before it ends
                     if not found.running:
                         return
                 except Unavailable as error:
                     logger.info("a thread of another process cannot be read: %s", error.code)
-                looks += 1
-                await anyio.sleep(LOOK_AGAIN)
+                polls += 1
+                await anyio.sleep(POLL_INTERVAL)
         except Exception as error:
             logger.error("a thread of another process cannot be read", exc_info=error)
         finally:
-            thread.elsewhere = False
-            self._threads.mirrored(thread)
+            thread.runs_elsewhere = False
+            self._threads.stop_mirroring(thread)
 
     async def stop(self, key: Key) -> bool:
         """Stop the turn of a thread, wherever it runs. False if none runs."""
         return await self._store.put_signal(key, stored_json({"kind": "stop"}))
 
-    async def answer(self, principal: str, frame: ToolResultFrame) -> bool:
+    async def pass_tool_result(self, principal: str, frame: ToolResultFrame) -> bool:
         """Pass the result of a call to the turn in another process that waits for it. False if none does."""
         body = stored_json({"kind": "answer", "frame": frame.model_dump(mode="json")})
         for thread in await self._store.threads(principal):
@@ -237,27 +237,27 @@ class SharedThreads:
                 return await self._store.put_signal(Key(principal, thread.id), body)
         return False
 
-    async def running(self, principal: str, here: Sequence[str]) -> list[Fields]:
+    async def describe_running(self, principal: str, here: Sequence[str]) -> list[Fields]:
         """The frames that describe turns in other processes, except for the threads in `here`."""
         found = [thread for thread in await self._store.threads(principal) if thread.id not in here]
         described = [(thread, from_stored_json(thread.active)) for thread in found]
         return [{**active, "thread_id": thread.id, "last_seq": thread.last} for thread, active in described if active]
 
 
-BYTES = "\0bytes"
+BYTES_KEY = "\0bytes"
 """The only key of an object that stands for bytes; no frame has this key itself."""
 
 
 def frames_to_json(frames: Sequence[Fields]) -> bytes:
     """Frames as JSON for the store, including the bytes that frames of MessagePack have."""
-    text = json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES: base64.b64encode(data).decode()})
+    text = json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES_KEY: base64.b64encode(data).decode()})
     return text.encode()
 
 
 def frames_from_json(text: bytes) -> list[Fields]:
     """Read the frames that `frames_to_json` has written."""
-    return cast("list[Fields]", json.loads(text, object_hook=_with_bytes))
+    return cast("list[Fields]", json.loads(text, object_hook=_decode_bytes))
 
 
-def _with_bytes(value: Fields) -> Any:
-    return base64.b64decode(value[BYTES]) if BYTES in value else value
+def _decode_bytes(value: Fields) -> Any:
+    return base64.b64decode(value[BYTES_KEY]) if BYTES_KEY in value else value

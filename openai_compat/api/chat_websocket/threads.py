@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Fields: TypeAlias = dict[str, Any]
 
 # A page in the background reads slowly; an agent that waited for each frame to be read would be as slow.
-AHEAD = 256
+MAX_AHEAD = 256
 """Frames that a turn may be ahead of its slowest follower."""
 
 FRAME_SIZE = 250
@@ -95,7 +95,7 @@ class ThreadLog:
         # The whole batch before anybody is woken: a follower never sees a number without its frame.
         self._frames.extend(frames)
         self.last = last
-        self._forget()
+        self._trim()
         self.wake()
         return sizes - FRAME_SIZE * len(frames)
 
@@ -111,12 +111,12 @@ class ThreadLog:
         if number > self.last:
             self.clear()
             self.last = number
-            self.pass_by()
+            self.move_followers_to_end()
 
-    def pass_by(self) -> None:
+    def move_followers_to_end(self) -> None:
         """Move all followers to the end of the log."""
         for follower in self._followers:
-            follower.at = self.last
+            follower.position = self.last
 
     def wake(self) -> None:
         """Wake all followers: there are new frames, or a turn has ended."""
@@ -129,11 +129,11 @@ class ThreadLog:
         self._sizes.clear()
         self._size = 0
 
-    def _forget(self) -> None:
+    def _trim(self) -> None:
         """Drop the oldest frames beyond the limits, except those that a follower has not read."""
         if len(self._frames) <= self._most and self._size <= self._most_bytes:
             return
-        needed = min([follower.at for follower in self._followers], default=self.last)
+        needed = min([follower.position for follower in self._followers], default=self.last)
         while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
             # A single frame above the size limit stays: clients that come back have yet to read it.
             if len(self._frames) == 1:
@@ -141,7 +141,7 @@ class ThreadLog:
             self._frames.popleft()
             self._size -= self._sizes.popleft()
 
-    def after(self, number: int, most: int) -> list[Fields]:
+    def frames_after(self, number: int, most: int) -> list[Fields]:
         """At most `most` frames after `number`, oldest first."""
         skipped = max(0, number + 1 - self.first)
         return list(islice(self._frames, skipped, skipped + most))
@@ -156,23 +156,23 @@ class ThreadLog:
         """Stop following. Does nothing for a follower that has left already."""
         if follower in self._followers:
             self._followers.remove(follower)
-            self.moved()
+            self.on_follower_moved()
 
-    def moved(self) -> None:
+    def on_follower_moved(self) -> None:
         """Note that a follower has read on, or left."""
         # Frames that only the slowest follower still needed can go now.
-        self._forget()
+        self._trim()
         if self._room is not None:
             self._room.wake()
             self._room = None
 
-    def has_room(self, ahead: int = AHEAD) -> bool:
+    def has_room(self, ahead: int = MAX_AHEAD) -> bool:
         """True if no follower is more than `ahead` frames, or too many bytes, behind."""
-        behind = self.last - min([follower.at for follower in self._followers], default=self.last)
+        behind = self.last - min([follower.position for follower in self._followers], default=self.last)
         # Bytes count too, or a few images would exceed any limit that is only a number of frames.
         return behind <= ahead and (not behind or self._size <= self._most_bytes)
 
-    async def room(self, ahead: int = AHEAD) -> None:
+    async def wait_for_room(self, ahead: int = MAX_AHEAD) -> None:
         """Return once the log has room."""
         while not self.has_room(ahead):
             self._room = self._room or new_waiter()
@@ -187,21 +187,21 @@ class Follower:
 
     def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool, reads: bool) -> None:
         self.log = log
-        self.at = at
+        self.position = at
         self.wake = wake
         self.binary = binary
         self.reads = reads
 
-    def take(self) -> list[Fields]:
-        """The next frames; `moved` marks them as read."""
-        if self.at == self.log.last:
+    def next_frames(self) -> list[Fields]:
+        """The next frames; `mark_sent` marks them as read."""
+        if self.position == self.log.last:
             return []
-        return self.log.after(self.at, AHEAD)
+        return self.log.frames_after(self.position, MAX_AHEAD)
 
-    def moved(self, number: int) -> None:
+    def mark_sent(self, number: int) -> None:
         """Note that everything up to `number` was sent."""
-        self.at = number
-        self.log.moved()
+        self.position = number
+        self.log.on_follower_moved()
 
 
 class ThreadDelivery:
@@ -225,7 +225,7 @@ class ThreadDelivery:
         """Append frames; returns once no follower is too far behind."""
         large = self.log.append(*frames) > LARGE_ITEM or self._large
         self._large = False
-        await self.log.room(0 if large else AHEAD)
+        await self.log.wait_for_room(0 if large else MAX_AHEAD)
 
     async def flush(self) -> None:
         """Nothing: `write` has passed everything to the log."""
@@ -246,16 +246,16 @@ class Thread:
     Attributes:
         turns: the running and waiting turns, in order.
         model: the model that was requested last.
-        elsewhere: True if a turn runs in another process, whose frames are copied here.
-        unused: called when the thread has neither turns nor followers any more.
+        runs_elsewhere: True if a turn runs in another process, whose frames are copied here.
+        on_unused: called when the thread has neither turns nor followers any more.
     """
 
     key: Key
     log: ThreadLog
-    unused: Callable[[Thread], None]
+    on_unused: Callable[[Thread], None]
     turns: list[ChatTurn] = field(default_factory=list["ChatTurn"])
     model: str | None = None
-    elsewhere: bool = False
+    runs_elsewhere: bool = False
 
     @property
     def current(self) -> ChatTurn | None:
@@ -267,9 +267,9 @@ class Thread:
         self.log.leave(follower)
         if not self.log.followed:
             for turn in self.turns:
-                turn.left()
+                turn.start_grace_period()
             if not self.turns:
-                self.unused(self)
+                self.on_unused(self)
 
 
 class ChatThreads:
@@ -293,7 +293,7 @@ class ChatThreads:
         self._clock = clock
         self._threads: dict[Key, Thread] = {}
         shares = Shares(settings.rings_bytes, min(settings.rings_bytes, settings.rings_bytes_per_principal))
-        self._ended: Table[str, Thread] = Table(shares, MOST_ENDED, self._forget)
+        self._ended: Table[str, Thread] = Table(shares, MOST_ENDED, self._drop_frames)
         self._running: dict[Key, Thread] = {}
         self._idle = anyio.Event()
 
@@ -302,32 +302,32 @@ class ChatThreads:
         self.sweep()
         return self._threads.get(key)
 
-    def running(self, principal: str) -> Sequence[Thread]:
+    def running_threads(self, principal: str) -> Sequence[Thread]:
         """A principal's threads that have turns."""
         return [thread for key, thread in self._running.items() if key.principal == principal]
 
-    def mirror(self, key: Key) -> Thread:
-        """A thread that another process runs, known or new. Its frames stay until `mirrored` is called."""
-        thread = self._made(key)
+    def start_mirroring(self, key: Key) -> Thread:
+        """A thread that another process runs, known or new. Its frames stay until `stop_mirroring` is called."""
+        thread = self._find_or_create(key)
         self._ended.hold(key.principal, key.id, thread)
         return thread
 
-    def mirrored(self, thread: Thread) -> None:
+    def stop_mirroring(self, thread: Thread) -> None:
         """Note that the other process sends nothing more; the thread's frames are kept for a while."""
         if not thread.turns:
             self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
         thread.log.wake()
 
-    def _made(self, key: Key) -> Thread:
+    def _find_or_create(self, key: Key) -> Thread:
         thread = self.find(key)
         if thread is None:
             log = ThreadLog(key.id, self.settings.ring, self.settings.ring_bytes)
-            thread = self._threads[key] = Thread(key, log, self._unused)
+            thread = self._threads[key] = Thread(key, log, self._drop_if_unused)
         return thread
 
-    def add(self, key: Key, turn: ChatTurn) -> Thread:
+    def add_turn(self, key: Key, turn: ChatTurn) -> Thread:
         """Add a turn to a thread, known or new. Raises Conflict if too many turns wait there."""
-        thread = self._made(key)
+        thread = self._find_or_create(key)
         # Each waiting turn keeps a task and its message in memory, and they are answered one after the other.
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
@@ -337,7 +337,7 @@ class ChatThreads:
         self._running[key] = thread
         return thread
 
-    def ended(self, thread: Thread, turn: ChatTurn) -> None:
+    def remove_turn(self, thread: Thread, turn: ChatTurn) -> None:
         """Remove a turn that is over; after the last one, the frames of the thread are kept for a while."""
         thread.turns.remove(turn)
         if thread.turns:
@@ -353,12 +353,12 @@ class ChatThreads:
         """Drop the frames that have expired."""
         self._ended.pop_unused(self._clock() - self.settings.replay)
 
-    def _forget(self, principal: str, thread_id: str, thread: Thread) -> None:
+    def _drop_frames(self, principal: str, thread_id: str, thread: Thread) -> None:
         """Drop a thread's frames; if a client still follows, the numbering goes on."""
         thread.log.clear()
-        self._unused(thread)
+        self._drop_if_unused(thread)
 
-    def _unused(self, thread: Thread) -> None:
+    def _drop_if_unused(self, thread: Thread) -> None:
         if not thread.log.followed and not thread.log.size:
             self._threads.pop(thread.key, None)
 

@@ -38,7 +38,7 @@ from ..detach import run_with_start_deadline
 from ..services import Services, logger
 from ..text_approvals import APPROVAL_TOOL, ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
-from .approvals import asked_about
+from .approvals import approval_frame
 from .threads import ChatThreads, Thread, ThreadDelivery
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ Fields: TypeAlias = dict[str, Any]
 MOST_ROUNDS = 100
 """Most rounds of calls of the client's tools in one turn."""
 
-REASONS: Mapping[str | None, StopReason] = {
+STOP_REASONS: Mapping[str | None, StopReason] = {
     "stopped": "stop",
     "superseded": "superseded",
     "shutting_down": "shutdown",
@@ -66,7 +66,7 @@ WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedTurn:
+class TurnRequest:
     """A request for one turn.
 
     Attributes:
@@ -108,7 +108,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     single = False
     draft: Draft | None
 
-    def __init__(self, services: Services, threads: ChatThreads, asked: AskedTurn) -> None:
+    def __init__(self, services: Services, threads: ChatThreads, asked: TurnRequest) -> None:
         self.request_id = new_id("req_")
         requester = WebSocketRequester(asked.request.principal, self.request_id)
         thread = ThreadDelivery()
@@ -120,14 +120,14 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self.on_begun: Callable[[], object] | None = None
         self._services = services
         self._threads = threads
-        self._asked = asked
+        self._turn_request = asked
         self._thread: Thread
         self._scope = anyio.CancelScope()
         self._done = anyio.Event()
         self._committing = False
         self._job_ended = asked.workflow is None
         self._answers: Decisions | None = None
-        self._asks: ApprovalPrompts | None = None
+        self._prompts: ApprovalPrompts | None = None
         self._request = asked.request
         self._rounds = 0
         self._begin_round()
@@ -141,9 +141,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
     @property
     def principal(self) -> Principal:
         """The caller who requested the turn, and owns its thread and its questions."""
-        return self._asked.request.principal
+        return self._turn_request.request.principal
 
-    def enter(self, thread: Thread) -> None:
+    def set_thread(self, thread: Thread) -> None:
         """Set the turn's thread. Must be called before `run`."""
         self._thread = thread
         self._delivery.log = thread.log
@@ -169,7 +169,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         finally:
             if self._threads.shared is not None and self.draft is not None:
                 await self._threads.shared.end(self._thread, self.draft.token)
-            self._threads.ended(self._thread, self)
+            self._threads.remove_turn(self._thread, self)
             self._done.set()
             if self._refused is not None:
                 hooks = self._services.live.runner.hooks
@@ -178,7 +178,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 log_access(
                     self.request_id,
                     "chat",
-                    self._asked.path,
+                    self._turn_request.path,
                     self._status,
                     began=began,
                     note=self._note,
@@ -211,56 +211,56 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self.stopped = error
         self._status, self._note = error.status, error.code or error.type
         self._refused = None if self._agent_started else refusal_reason(error)
-        reason = REASONS.get(error.code)
+        reason = STOP_REASONS.get(error.code)
         if self.begun and not self._job_ended:
-            self._job("failed" if reason is None else "cancelled")
+            self._send_job_status("failed" if reason is None else "cancelled")
         if reason is None:
-            self._tell(chat_frames.error_frame(error, self.request_id))
+            self._send(chat_frames.error_frame(error, self.request_id))
         else:
-            self._tell(chat_frames.generation_stopped(reason))
+            self._send(chat_frames.generation_stopped(reason))
         self._scope.cancel()
 
-    def left(self) -> None:
+    def start_grace_period(self) -> None:
         """Set the deadline of a turn that nobody follows any more."""
         # A page that is loaded again follows within seconds; without followers, an agent would run for nothing.
         self._scope.deadline = anyio.current_time() + self._threads.settings.grace
 
-    def joined(self) -> None:
-        """Remove the deadline that `left` has set: somebody follows the turn again."""
+    def end_grace_period(self) -> None:
+        """Remove the deadline that `start_grace_period` has set: somebody follows the turn again."""
         self._scope.deadline = math.inf
 
     def waits_for(self, call_id: str) -> bool:
         """True if the turn waits for the result of this call."""
         return call_id in self._calls and call_id not in self._outputs
 
-    def answer(self, frame: ToolResultFrame) -> None:
+    def accept_tool_result(self, frame: ToolResultFrame) -> None:
         """Accept the result of a call that the turn waits for."""
-        self._output(self._calls[frame.tool_call_id], tool_output(frame), ok=frame.ok)
+        self._record_result(self._calls[frame.tool_call_id], tool_output(frame), ok=frame.ok)
         self._answered.set()
 
     def describe(self) -> Fields:
         """The frame that describes the turn."""
-        return chat_frames.turn_active(self.id, self._asked.request.model, list(self._calls))
+        return chat_frames.turn_active(self.id, self._turn_request.request.model, list(self._calls))
 
     # the turn
 
-    def _tell(self, *frames: Fields) -> None:
+    def _send(self, *frames: Fields) -> None:
         if self.begun:
             self._thread.log.append(*frames)
             return
         for frame in frames:
             frame["thread_id"] = self._thread.key.id
-            self._asked.origin.post(frame, binary=self._asked.binary)
+            self._turn_request.origin.post(frame, binary=self._turn_request.binary)
 
-    def _job(self, status: str) -> None:
-        self._tell(self._job_frame(status))
+    def _send_job_status(self, status: str) -> None:
+        self._send(self._job_frame(status))
 
     def _job_frame(self, status: str) -> Fields:
-        return chat_frames.job_update(self.id, self._asked.workflow or "", status)
+        return chat_frames.job_update(self.id, self._turn_request.workflow or "", status)
 
     async def _run(self) -> None:
         services = self._services
-        async with await self._lock() as draft:
+        async with await self._lock_conversation() as draft:
             self.draft = draft
             draft.on_interrupt(self.interrupt)
             while (before := self._thread.current) is not None:  # its commit has unlocked the conversation
@@ -270,10 +270,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
             self.begun = True
             services.live.runner.running.add(self)
             try:
-                self._tell(self.describe())
-                if self._asked.workflow is not None:
-                    self._job("running")
-                self._request, self._answers = await self._prepare(draft)
+                self._send(self.describe())
+                if self._turn_request.workflow is not None:
+                    self._send_job_status("running")
+                self._request, self._answers = await self._prepare_request(draft)
                 self.requests = [self._request]
                 await services.live.runner.run(self)
                 self.over = True
@@ -281,11 +281,11 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 services.live.runner.running.discard(self)
 
     @property
-    def _bound(self) -> Binding:
+    def _binding(self) -> Binding:
         return Binding(self.principal.id, self.asker, self._thread.key.id)
 
-    async def _lock(self) -> Draft:
-        conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
+    async def _lock_conversation(self) -> Draft:
+        conversations, key, asked = self._threads.conversations, self._thread.key, self._turn_request
         # A decision adds no message: it continues the stored history, and creates no conversation.
         if asked.answers is None:
             draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
@@ -295,15 +295,15 @@ class ChatTurn(TurnPlan[list[Fields]]):
             draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
         return draft
 
-    async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
+    async def _prepare_request(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
         """The request for the agent, and its decisions about an earlier turn's approvals."""
-        services, request, answers = self._services, draft.request, self._asked.answers
+        services, request, answers = self._services, draft.request, self._turn_request.answers
         store, can = services.state.store, self.backend.capabilities
         # Most conversations have no question, and need no lookup in the store for each message.
         if answers is None and any([sign in item.body for item in draft.conversation.items for sign in QUESTION_SIGNS]):
             request, answers = await decisions_from_messages(store, self.asker, can, request)
             # A new message instead of a decision denies the pending calls of this agent.
-            if answers is None and (answers := await superseded(store, self._bound)) is not None:
+            if answers is None and (answers := await superseded(store, self._binding)) is not None:
                 request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
         if draft.conversation.state is not None or request.resume is not None:
             found = draft.conversation.latest_state
@@ -311,8 +311,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         policy = services.settings.messages
         request = await off_loop(policy.apply, request) if draft.long else policy.apply(request)
         # Most conversations name no file in any message or result.
-        if self._asked.places or any(["file_id" in item.body for item in draft.conversation.items]):
-            request = await attach(services, request, can, lambda: self._asked.places)
+        if self._turn_request.places or any(["file_id" in item.body for item in draft.conversation.items]):
+            request = await attach(services, request, can, lambda: self._turn_request.places)
         return request, answers
 
     # running and writing
@@ -326,7 +326,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             self.on_begun()
 
     def _begin_round(self) -> None:
-        self._said, self._frames = Reducer(), TurnFrames()
+        self._reply, self._frames = Reducer(), TurnFrames()
 
     def feed(self, taken: Taken) -> list[Fields]:
         """The frames for the agent's output."""
@@ -335,10 +335,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
             last = items[-1]
             if isinstance(last, Paused) and any([call.waits_for == "approval" for call in last.pending]):
                 # Questions also go into the history, where the next message may answer them.
-                self._asks = self._asks or ApprovalPrompts(by_tool=False)
-                self._said.feed([*items[:-1], MessageBreak(), *self._asks.ask(last), last])
+                self._prompts = self._prompts or ApprovalPrompts(by_tool=False)
+                self._reply.feed([*items[:-1], MessageBreak(), *self._prompts.ask(last), last])
             else:
-                self._said.feed(items)
+                self._reply.feed(items)
             frames += self._frames.feed(items)
         return frames
 
@@ -349,8 +349,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
     async def next_requests(self) -> Sequence[AgentRequest]:
         """Run the client's tools, if the agent has called any, and call the agent again with their results."""
         self._job_ended = self._job_ended or self._frames.job_ended
-        said, draft, runs = self._said.message(), self.draft, self.runs
-        if not said.client_calls or draft is None or runs is None:
+        message, draft, runs = self._reply.message(), self.draft, self.runs
+        if not message.client_calls or draft is None or runs is None:
             return ()
         # The agent must have stopped before the turn's next run begins; the turn keeps its slot.
         if runs.close():
@@ -362,12 +362,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if self._rounds == MOST_ROUNDS:
             text = "The agent has called the client's tools too often."
             raise AgentError(text, status=502, code="too_many_tool_calls")
-        model, frames, calls = self._request.model, self._frames, said.client_calls
+        model, frames, calls = self._request.model, self._frames, message.client_calls
         self._calls, self._outputs = {call.call_id: call for call in calls}, {}
         whole = chat_frames.message(frames.text, model, calls=calls, usage=frames.usage)
-        self._tell(whole, *[chat_frames.tool_call(call) for call in calls])
-        reply: Message = reply_message(said, frozenset())
-        more = (reply, *await self._results(calls))
+        self._send(whole, *[chat_frames.tool_call(call) for call in calls])
+        reply: Message = reply_message(message, frozenset())
+        more = (reply, *await self._wait_for_results(calls))
         draft.add(*more)
         state = None if self.last_state is None else from_stored_json(self.last_state.body)
         self._request = replace(extended(self._request, more), state=state)
@@ -376,7 +376,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._begin_round()
         return [self._request]
 
-    async def _results(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
+    async def _wait_for_results(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
         """The results of the client's tools, once all have arrived or the timeout is over."""
         seconds = self._threads.settings.tool_timeout
         with anyio.move_on_after(seconds):
@@ -387,13 +387,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
             # Models reject a history in which a call has no result, so a timeout is a result too.
             if call.call_id not in self._outputs:
                 text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
-                self._output(call, dumps({"error": text}).decode(), ok=False)
+                self._record_result(call, dumps({"error": text}).decode(), ok=False)
         self._calls = {}
         return [ToolMessage(call.call_id, self._outputs[call.call_id], call.name) for call in calls]
 
-    def _output(self, call: PendingCall, output: str, *, ok: bool) -> None:
+    def _record_result(self, call: PendingCall, output: str, *, ok: bool) -> None:
         self._outputs[call.call_id] = output
-        self._tell(chat_frames.tool_result(call, output, ok=ok))
+        self._send(chat_frames.tool_result(call, output, ok=ok))
 
     async def ending(self) -> tuple[TurnCommit | None, list[Fields]]:
         """The last frames, and the outcome to store. From here on the turn cannot be stopped."""
@@ -401,11 +401,11 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
         approvals: tuple[Approval, ...] = ()
-        if self._asks is not None:
+        if self._prompts is not None:
             # With everything needed to call the agent the same way again.
-            settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-            approvals = self._asks.to_records(self.id, self._bound, settings)
-        turn = draft.turn(self._said.message())
+            settings = {**settings_of(self._turn_request.request, ()), WORKFLOW: self._turn_request.workflow}
+            approvals = self._prompts.to_records(self.id, self._binding, settings)
+        turn = draft.turn(self._reply.message())
         outcome = TurnCommit(
             principal=self.principal.id,
             token=draft.token,
@@ -413,11 +413,11 @@ class ChatTurn(TurnPlan[list[Fields]]):
             states=self.states(),
             conversation=turn,
         )
-        last: list[Fields] = [asked_about(approval) for approval in approvals]
+        last: list[Fields] = [approval_frame(approval) for approval in approvals]
         if not self._job_ended:
             last.append(self._job_frame("completed"))
         last.append(chat_frames.last_chunk())
-        whole = chat_frames.message(self._frames.text, self._asked.request.model, usage=self._frames.usage)
+        whole = chat_frames.message(self._frames.text, self._turn_request.request.model, usage=self._frames.usage)
         last.append({**whole, "id": turn.items[-1].id, "turn_id": self.id})
         self._committing = True
         return outcome, last

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import MessageBreak, TextDelta
-from openai_compat.api.chat_websocket.threads import AHEAD, ThreadLog
+from openai_compat.api.chat_websocket.threads import MAX_AHEAD, ThreadLog
 from openai_compat.testing.strategies import event_lists
 from openai_compat.wire.chat_websocket.serialize import TurnFrames
 
@@ -43,12 +43,12 @@ def test_every_follower_gets_every_frame_once_and_in_order(steps: list[Any], mos
             if what == "leave":
                 log.leave(follower)
                 followers.remove(followers[number % len(followers)])
-            elif new := numbers(follower.take()):
+            elif new := numbers(follower.next_frames()):
                 seen += new
-                follower.moved(new[-1])
+                follower.mark_sent(new[-1])
         for follower, began, seen in followers:
-            assert seen == list(range(began + 1, follower.at + 1))
-            assert numbers(follower.take()) == list(range(follower.at + 1, log.last + 1))[:AHEAD]
+            assert seen == list(range(began + 1, follower.position + 1))
+            assert numbers(follower.next_frames()) == list(range(follower.position + 1, log.last + 1))[:MAX_AHEAD]
         if not followers:
             assert log.last - log.first + 1 <= most
 
@@ -57,12 +57,12 @@ def test_what_is_kept_is_bounded_in_bytes_too() -> None:
     log = ThreadLog("t", 1000, 10_000)
     for _ in range(100):
         log.append({"type": "chunk", "content": b"x" * 3000})
-    assert numbers(log.after(0, 1000)) == [98, 99, 100]
+    assert numbers(log.frames_after(0, 1000)) == [98, 99, 100]
     log.append({"type": "chunk", "content": b"x" * 50_000})
-    assert numbers(log.after(0, 1000)) == [101]
+    assert numbers(log.frames_after(0, 1000)) == [101]
     log.clear()
     log.append({"type": "message"})
-    assert numbers(log.after(0, 1000)) == [102]
+    assert numbers(log.frames_after(0, 1000)) == [102]
 
 
 def test_who_left_long_ago_changes_nothing_by_leaving_again() -> None:
@@ -73,19 +73,19 @@ def test_who_left_long_ago_changes_nothing_by_leaving_again() -> None:
     log.leave(old)
     assert log.followed
     log.append({"type": "message"})
-    assert numbers(new.take()) == [1]
+    assert numbers(new.next_frames()) == [1]
 
 
 @pytest.mark.anyio
 async def test_a_turn_waits_for_the_slowest_follower_until_it_reads_or_leaves() -> None:
     log = ThreadLog("t", 10, 10_000_000)
     slow, fast = log.follow(0, nothing, binary=False), log.follow(0, nothing, binary=False)
-    log.append(*[{"type": "chunk"} for _ in range(AHEAD + 1)])
-    fast.moved(log.last)
+    log.append(*[{"type": "chunk"} for _ in range(MAX_AHEAD + 1)])
+    fast.mark_sent(log.last)
     done: list[str] = []
 
     async def wait() -> None:
-        await log.room()
+        await log.wait_for_room()
         done.append("room")
 
     with anyio.fail_after(5):
@@ -93,10 +93,10 @@ async def test_a_turn_waits_for_the_slowest_follower_until_it_reads_or_leaves() 
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             assert not done
-            slow.moved(1)
+            slow.mark_sent(1)
         assert done == ["room"]
         async with anyio.create_task_group() as group:
-            group.start_soon(log.room, 0)
+            group.start_soon(log.wait_for_room, 0)
             await anyio.wait_all_tasks_blocked()
             log.leave(slow)
 
