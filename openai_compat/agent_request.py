@@ -329,8 +329,8 @@ class AgentRequest:
         """The schema of `response_format`; None for plain text and for JSON without a schema (`json_object`)."""
         if self.response_format is None or self.response_format["type"] != "json_schema":
             return None
-        told = self.response_format["json_schema"]
-        return JsonSchema(told["name"], told.get("schema") or {"type": "object"}, told.get("strict") is True)
+        schema = self.response_format["json_schema"]
+        return JsonSchema(schema["name"], schema.get("schema") or {"type": "object"}, schema.get("strict") is True)
 
     @property
     def session_key(self) -> str | None:

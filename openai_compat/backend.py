@@ -95,7 +95,7 @@ class Capabilities:
         return frozenset(sampling.given()) - self.parameters - HONOURED
 
 
-_MAKING = threading.Lock()
+_EVENT_LOCK = threading.Lock()
 """Held while a context creates its event, since two threads may call at once."""
 
 
@@ -107,14 +107,14 @@ class Asker(Protocol):
         ...
 
 
-class KeptGrants(Protocol):
+class GrantStore(Protocol):
     """Storage for always-allow grants, each as JSON text in the tool loop's format."""
 
-    async def given(self, principal: str, tool: str) -> Sequence[str]:
+    async def find(self, principal: str, tool: str) -> Sequence[str]:
         """Return the principal's grants for a tool."""
         ...
 
-    async def give(self, principal: str, tool: str, grant: str) -> None:
+    async def add(self, principal: str, tool: str, grant: str) -> None:
         """Store a grant, so that the person is not asked about matching calls again."""
         ...
 
@@ -139,7 +139,7 @@ class RunContext:
     base_logger: logging.Logger
     cancelled: bool = field(default=False, init=False)
     asker: Asker | None = field(default=None, init=False)
-    grants: KeptGrants | None = field(default=None, init=False)
+    grants: GrantStore | None = field(default=None, init=False)
     _wakes: threading.Event | None = field(default=None, init=False)  # made on the first wait, which is rare
 
     async def approve(self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None) -> Decision:
@@ -156,7 +156,7 @@ class RunContext:
             arguments: its arguments, as JSON text.
             state: JSON data that the agent needs when it is run again.
         """
-        answer = await self._asked(PendingCall("", tool, arguments, "approval"), state)
+        answer = await self._ask(PendingCall("", tool, arguments, "approval"), state)
         if not isinstance(answer, Decision):
             raise TypeError(f"a result came for the question about {tool!r}")
         return answer
@@ -165,12 +165,12 @@ class RunContext:
         self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None
     ) -> ToolMessage:
         """Call one of the client's tools (`request.tools`), and wait for its result. Everything else is as in `approve`."""
-        answer = await self._asked(PendingCall("", tool, arguments, "result"), state)
+        answer = await self._ask(PendingCall("", tool, arguments, "result"), state)
         if not isinstance(answer, ToolMessage):
             raise TypeError(f"a decision came for the call of {tool!r}")
         return answer
 
-    async def _asked(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
+    async def _ask(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
         if self.asker is None:
             raise RuntimeError("Nobody can be asked: the turn is over, or no server runs it.")
         return await self.asker.ask(call, state)
@@ -191,7 +191,7 @@ class RunContext:
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep up to `seconds` in a plain function; return True, at once, if the turn should stop."""
-        with _MAKING:
+        with _EVENT_LOCK:
             self._wakes = wakes = self._wakes or threading.Event()
         # Checked after the event exists: a cancel from now on sets the event.
         return self.cancelled or wakes.wait(seconds)

@@ -199,9 +199,9 @@ class UsageReported:
         return UsageReported(
             max(self.input_tokens - before.input_tokens, 0),
             max(self.output_tokens - before.output_tokens, 0),
-            _more(self.cached_tokens, before.cached_tokens),
-            _more(self.reasoning_tokens, before.reasoning_tokens),
-            _more(self.cache_write_tokens, before.cache_write_tokens),
+            _increment(self.cached_tokens, before.cached_tokens),
+            _increment(self.reasoning_tokens, before.reasoning_tokens),
+            _increment(self.cache_write_tokens, before.cache_write_tokens),
         )
 
 
@@ -259,7 +259,7 @@ AgentEvent: TypeAlias = (
 )
 
 
-def _more(now: int | None, before: int | None) -> int | None:
+def _increment(now: int | None, before: int | None) -> int | None:
     return None if now is None else max(now - (before or 0), 0)
 
 

@@ -63,7 +63,7 @@ class ImagePart:
     @property
     def content(self) -> bytes | None:
         """The bytes of a `data:` URL; None for other URLs. Raises InvalidRequest for a malformed one."""
-        return _bytes_in(self.url)
+        return _data_url_bytes(self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class AudioPart:
     @property
     def content(self) -> bytes:
         """The decoded bytes. Raises InvalidRequest for malformed base64."""
-        return _decoded(self.data)
+        return _decode_base64(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class FilePart:
         """The bytes of `file_data`; None without it. Raises InvalidRequest for malformed data."""
         if self.file_data is None:
             return None
-        return _bytes_in(self.file_data) if _is_data_url(self.file_data) else _decoded(self.file_data)
+        return _data_url_bytes(self.file_data) if _is_data_url(self.file_data) else _decode_base64(self.file_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +265,10 @@ def turns_of(messages: Sequence[Message]) -> tuple[UserTurn | AssistantMessage, 
     """
     said = [message for message in messages if not isinstance(message, SystemMessage)]
     sides = [list(side) for _, side in groupby(said, lambda message: isinstance(message, AssistantMessage))]
-    return tuple([_turn(side) for side in sides])
+    return tuple([_merge_side(side) for side in sides])
 
 
-def _turn(side: Sequence[Message]) -> UserTurn | AssistantMessage:
+def _merge_side(side: Sequence[Message]) -> UserTurn | AssistantMessage:
     """Merge the messages of one side into one."""
     spoken = [message for message in side if isinstance(message, AssistantMessage)]
     if len(spoken) == 1:
@@ -313,16 +313,16 @@ def _media_type(url: str) -> str | None:
     return url[5:].partition(",")[0].partition(";")[0].strip().lower() or "text/plain"
 
 
-def _bytes_in(url: str) -> bytes | None:
+def _data_url_bytes(url: str) -> bytes | None:
     if not _is_data_url(url):
         return None
     head, comma, data = url.partition(",")
     if not comma:
         raise _malformed()
-    return _decoded(data) if "base64" in head.lower().split(";") else unquote_to_bytes(data)
+    return _decode_base64(data) if "base64" in head.lower().split(";") else unquote_to_bytes(data)
 
 
-def _decoded(data: str) -> bytes:
+def _decode_base64(data: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):

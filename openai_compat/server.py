@@ -57,10 +57,10 @@ if TYPE_CHECKING:  # servers without providers do not import their package
 HOUSEKEEPING = Housekeeping()
 COMPACTION = Compaction()
 
-LAST_WEBHOOKS = 3.0
+WEBHOOKS_TIMEOUT = 3.0
 """Seconds at shutdown for webhooks that are not delivered yet."""
 
-LAST_IN_STORE = 3.0
+STORE_TIMEOUT = 3.0
 """Seconds at shutdown for a slow store to release what requests hold in it."""
 
 
@@ -185,17 +185,17 @@ class Server:
         """
         exchange = Exchange(request, send, f"req_{token_hex(16)}", self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
-            exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
+            exchange.headers += self._cors.headers(request, self._exposed, cookies=self._accepts_cookie(request))
         hooks = self.services.live.runner.hooks
         return self._handle_watched(exchange, hooks) if hooks.watches_requests else self._handle(exchange)
 
     async def _handle_watched(self, exchange: Exchange, hooks: HookSet) -> None:
-        told = RequestInfo(id=exchange.request_id, request=exchange.request)
-        hooks.request_started(told)
+        info = RequestInfo(id=exchange.request_id, request=exchange.request)
+        hooks.request_started(info)
         try:
             await self._handle(exchange)
         finally:
-            hooks.request_ended(told, request_outcome(exchange, agent_started=exchange.agent_started))
+            hooks.request_ended(info, request_outcome(exchange, agent_started=exchange.agent_started))
 
     async def _handle(self, exchange: Exchange) -> None:
         first_wait = call_soon(exchange.loop, exchange.waits)  # most requests are answered before it runs
@@ -208,7 +208,7 @@ class Server:
                 except (ClientTooSlow, ClientDisconnected):
                     raise
                 except Exception as error:  # a bug; an escaping exception would cost the client its connection
-                    await exchange.fail(_unexpected(error, exchange.request_id))
+                    await exchange.fail(_internal_error(error, exchange.request_id))
             if exchange.scope.cancel_called:
                 await exchange.cut()
         except (ClientTooSlow, ClientDisconnected) as gone:
@@ -221,9 +221,9 @@ class Server:
         finally:
             first_wait.cancel()
             exchange.close()
-            self._tell_of(exchange)
+            self._report_end(exchange)
 
-    def _tell_of(self, exchange: Exchange) -> None:
+    def _report_end(self, exchange: Exchange) -> None:
         if exchange.refused is not None:
             report_refused(self.services.live.runner.hooks, exchange)
         if exchange.goes_on:  # the outcome of the turn is known when it ends
@@ -231,7 +231,7 @@ class Server:
         elif logger.isEnabledFor(logging.INFO):
             log_request(exchange)
 
-    def _takes_cookie(self, request: HttpRequest) -> bool:
+    def _accepts_cookie(self, request: HttpRequest) -> bool:
         route, _ = self._routes.find(request.path)
         return self._cookie is not None and route is not None and route.cookie
 
@@ -252,9 +252,9 @@ class Server:
                 connection.errors = route.api.errors
         hooks = self.services.live.runner.hooks
         if hooks.watches_requests:
-            told = RequestInfo(id=connection.request_id, request=request, websocket=True)
-            connection.on_answered = lambda: hooks.request_ended(told, request_outcome(connection, agent_started=False))
-            hooks.request_started(told)
+            info = RequestInfo(id=connection.request_id, request=request, websocket=True)
+            connection.on_answered = lambda: hooks.request_ended(info, request_outcome(connection, agent_started=False))
+            hooks.request_started(info)
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -280,7 +280,7 @@ class Server:
         except ClientDisconnected:
             raise
         except Exception as error:
-            await connection.fail(_unexpected(error, connection.request_id))
+            await connection.fail(_internal_error(error, connection.request_id))
 
     async def _serve(self, connection: WebSocketConnection, route: Route | None) -> None:
         request = connection.request
@@ -348,8 +348,8 @@ class Server:
             for name, backend in (*services.models.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
             await self._close("providers", services.models.providers)
-            await services.state.outbox.aclose(LAST_WEBHOOKS)
-            await services.state.late.close(LAST_IN_STORE)
+            await services.state.outbox.aclose(WEBHOOKS_TIMEOUT)
+            await services.state.late.close(STORE_TIMEOUT)
             await services.live.slots.wait_released()
             if self.opens_store:
                 await services.state.store.aclose()
@@ -393,7 +393,7 @@ class Server:
         self._drained = True
 
 
-def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
+def _internal_error(error: Exception, request_id: str) -> OpenAICompatError:
     """Log an unexpected exception; returns the generic 500 for the client."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     drop_tracebacks(error)

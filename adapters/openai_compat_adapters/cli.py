@@ -166,13 +166,13 @@ def key(*, name: str | None, models: tuple[str, ...]) -> None:
       openai-compat key ann
       openai-compat key ann --model helper | tee >(tail -1 >> keys.txt)
     """  # noqa: D301  (click reads \b)
-    from openai_compat.policies.keys import hashed, new_key  # noqa: PLC0415
+    from openai_compat.policies.keys import hash_key, new_key  # noqa: PLC0415
 
     if any([len(word.split()) != 1 for word in models]):
         raise click.UsageError("The name of a model has no spaces in a file of keys.")
     made = new_key()
     click.echo(made)
-    click.echo(" ".join([hashed(made), *([name] if name else []), *[f"model={model}" for model in models]]))
+    click.echo(" ".join([hash_key(made), *([name] if name else []), *[f"model={model}" for model in models]]))
 
 
 @main.command(context_settings=SETTINGS)

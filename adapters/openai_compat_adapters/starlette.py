@@ -73,7 +73,7 @@ def endpoint(server: Server) -> ASGIApp:
     at once if all users of the application will be one caller here.
     """
     if isinstance(server.auth, OpenAccess):
-        server.auth.tell_mounted()
+        server.auth.log_mounted()
     return _make_application(server)
 
 

@@ -27,7 +27,7 @@ from ..http import (
     decode_headers,
     encode_headers,
 )
-from ..policies.content import check_content_type, content_coding, opened, too_large
+from ..policies.content import check_content_type, content_coding, decompress, too_large
 from ..policies.hooks import RefusalReason
 from ..policies.limits import Deadlines, Limits
 from ..turns.refusals import refusal_reason
@@ -176,7 +176,7 @@ class Exchange:
         announced = int(length) if length.isdigit() and len(length) < 20 else math.inf
         if limit < announced < math.inf:
             raise too_large(limit)
-        pieces = request.body if coding == "identity" else opened(coding, request.body, limit)
+        pieces = request.body if coding == "identity" else decompress(coding, request.body, limit)
         # For the whole body: a client that sends one byte per second is never silent for long.
         self._body_within = seconds
         self._watched = True

@@ -75,16 +75,16 @@ class AuditLog(Hooks):
         """Log tool calls, their results, and calls that wait for a person."""
         match item:
             case ToolCallReady(call_id, name, arguments, executor):
-                told = {"arguments": arguments} if self._arguments else {"arguments_sha256": _digest(arguments)}
-                self._write(turn, "tool", call=call_id, name=name, executor=executor, **told)
+                logged = {"arguments": arguments} if self._arguments else {"arguments_sha256": _digest(arguments)}
+                self._write(turn, "tool", call=call_id, name=name, executor=executor, **logged)
             case ToolResult(call_id=call_id, is_error=is_error, denied=denied):
                 self._write(turn, "result", call=call_id, is_error=is_error, denied=denied)
             case Paused(pending=pending):
                 for call in pending:
                     if call.waits_for == "approval":
-                        told = {"arguments_sha256": _digest(call.arguments)}
-                        told = {"arguments": call.arguments} if self._arguments else told
-                        self._write(turn, "asked", call=call.call_id, name=call.name, **told)
+                        logged = {"arguments_sha256": _digest(call.arguments)}
+                        logged = {"arguments": call.arguments} if self._arguments else logged
+                        self._write(turn, "asked", call=call.call_id, name=call.name, **logged)
             case _:
                 pass
 

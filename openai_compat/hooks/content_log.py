@@ -16,7 +16,7 @@ own = logging.getLogger("openai_compat")
 
 
 @dataclass(slots=True)
-class _Heard:
+class _TurnContent:
     texts: list[str] = field(default_factory=list[str])
     size: int = 0
     tools: list[ToolCallReady] = field(default_factory=list[ToolCallReady])
@@ -52,30 +52,30 @@ class ContentLog(Hooks):
         self._sample = sample
         self._limit = limit
         self._redact = redact
-        self._said: dict[TurnInfo, _Heard] = {}
+        self._contents: dict[TurnInfo, _TurnContent] = {}
 
     def started(self, turn: TurnInfo) -> None:
         """Decide whether the turn is logged."""
         if random.random() < self._sample and self._logger.isEnabledFor(logging.INFO):  # noqa: S311  (no secret)
-            self._said[turn] = _Heard()
+            self._contents[turn] = _TurnContent()
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Collect the output, up to the limit."""
-        said = self._said.get(turn)
-        if said is None:
+        collected = self._contents.get(turn)
+        if collected is None:
             return
         if isinstance(item, ToolCallReady):
-            said.tools.append(item)
+            collected.tools.append(item)
             return
         text = item if isinstance(item, str) else item.text if isinstance(item, TextDelta) else ""
-        if said.size <= self._limit:
-            said.texts.append(text)
-            said.size += len(text)
+        if collected.size <= self._limit:
+            collected.texts.append(text)
+            collected.size += len(text)
 
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
         """Log the prompt and the answer once the run is over."""
-        said = self._said.pop(turn, None)
-        if said is None:
+        collected = self._contents.pop(turn, None)
+        if collected is None:
             return
         try:
             content = {
@@ -84,8 +84,8 @@ class ContentLog(Hooks):
                 "principal": turn.principal.id,
                 "conversation": turn.request.conversation_id,
                 "prompt": self._clean(turn.request.prompt),
-                "answer": self._clean("".join(said.texts)),
-                "tools": [{"name": call.name, "arguments": self._clean(call.arguments)} for call in said.tools],
+                "answer": self._clean("".join(collected.texts)),
+                "tools": [{"name": call.name, "arguments": self._clean(call.arguments)} for call in collected.tools],
             }
         except Exception as error:  # its text may quote content that should be redacted
             own.error("%s: content could not be redacted: %s", turn.request_id, type(error).__name__)

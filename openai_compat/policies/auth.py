@@ -17,7 +17,7 @@ from .keys import Keys, KeySource, KeyTable, check_keys
 
 # Scheme names are case-insensitive (RFC 9110, 11.1).
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are UTF-8 bytes, not spaces
-AZURE = b"api-key"
+AZURE_HEADER = b"api-key"
 """The header in which Azure clients send the key."""
 
 # The query is parsed before authentication, so the work is bounded.
@@ -39,7 +39,7 @@ class ApiKeys:
     """
 
     def __init__(self, keys: Keys | KeySource) -> None:
-        self._source: KeySource = keys if callable(keys) else _fixed(keys)
+        self._source: KeySource = keys if callable(keys) else _fixed_source(keys)
         self._seen: list[str] = []
         self._whose: Sequence[object] = ()
         self._table = KeyTable(())
@@ -64,14 +64,14 @@ class ApiKeys:
         return self._find(await keys, request)
 
     def _find(self, keys: Keys, request: HttpRequest) -> Principal | None:
-        table = keys if isinstance(keys, KeyTable) else self._tabled(keys)
+        table = keys if isinstance(keys, KeyTable) else self._key_table(keys)
         # Fail closed: a source that has lost its keys must not open the server.
         if not table:
             text = "This server is disabled: no API key is configured."
             raise Unavailable(text, code="chat_endpoint_disabled", should_retry=False)
         return table.find(bearer_token(request))
 
-    def _tabled(self, keys: Keys) -> KeyTable:
+    def _key_table(self, keys: Keys) -> KeyTable:
         """Return the key table for a source's result, which is usually unchanged, but may have been changed in place."""
         kept, seen = keys, list[str]()
         whose: Sequence[object] = ()
@@ -98,7 +98,7 @@ def _same(principals: Sequence[object], former: Sequence[object]) -> bool:
     return principals == former and not any([isinstance(one, Principal) for one in principals])
 
 
-def _fixed(keys: Keys) -> KeySource:
+def _fixed_source(keys: Keys) -> KeySource:
     is_iterator = isinstance(keys, Iterable) and not isinstance(keys, str | Mapping)
     kept = cast("Keys", list(cast("Iterable[str]", keys)) if is_iterator else keys)
     check_keys(kept)
@@ -133,18 +133,18 @@ def with_key_of_headers(request: HttpRequest, names: Iterable[str]) -> HttpReque
     """Copy the keys of further headers to `api-key`. Headers with different keys are treated as no key."""
     found = {value for name in names for value in request.header_values(name.encode())}
     # Clients that do not know which header is read send the same key in several: that is one key.
-    new = sorted(found - set(request.header_values(AZURE)))
-    return replace(request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in new]])
+    new = sorted(found - set(request.header_values(AZURE_HEADER)))
+    return replace(request, headers=[*request.headers, *[(AZURE_HEADER, value.encode("latin-1")) for value in new]])
 
 
 def has_key(request: HttpRequest) -> bool:
     """True if a header carries a key, right or wrong."""
-    return request.header(b"authorization") is not None or request.header(AZURE) is not None
+    return request.header(b"authorization") is not None or request.header(AZURE_HEADER) is not None
 
 
 def bearer_token(request: HttpRequest) -> bytes:
     """Return the key or token as sent; empty for any other scheme, and for headers that contradict each other."""
-    bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
+    bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE_HEADER)
     if len(bearers) == 1 and not plain:  # the common case
         found = _BEARER.fullmatch(bearers[0])
         return b"" if found is None else found[1].encode("latin-1")

@@ -18,7 +18,7 @@ from ..aio.background import Failure, drop_tracebacks, spawn_at_once
 from ..errors import Forbidden, OpenAICompatError, Unauthorized, Unavailable
 from ..http import HttpRequest
 from .auth import ApiKeys, bearer_token, unknown_caller
-from .cors import SAFE, Cors, check_origin, check_page
+from .cors import SAFE_METHODS, Cors, check_origin, check_page
 
 Authenticate: TypeAlias = Callable[[HttpRequest], Principal | Awaitable[Principal | None] | None]
 """Returns the principal of a request, or None if it is unknown, or raises one of the library's errors. The request body
@@ -75,10 +75,10 @@ class OpenAccess:
     """Admits everyone as one principal. Meant for loopback, where the Host check keeps out pages of other sites."""
 
     def __init__(self) -> None:
-        self._told = False
+        self._warned = False
 
     @staticmethod
-    def tell_mounted() -> None:
+    def log_mounted() -> None:
         """Log that the server is mounted in an application, which may have a login that the server does not use."""
         logger.info(
             "mounted without keys and without authenticate: all who reach this server are one caller, and share "
@@ -88,8 +88,8 @@ class OpenAccess:
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
         """Return the anonymous principal, for any request."""
         scope = request.scope
-        if ("user" in scope or "REMOTE_USER" in scope) and not self._told and _is_logged_in(scope):
-            self._told = True
+        if ("user" in scope or "REMOTE_USER" in scope) and not self._warned and _is_logged_in(scope):
+            self._warned = True
             logger.warning(
                 "there is a login in front of this server, but the server does not use it: all its users are one "
                 "caller, and share conversations, responses and files. Give it authenticate=from_scope(…)."
@@ -129,7 +129,7 @@ class CallerCheck:
         site, and any of the library's errors that the function raises.
         """
         try:
-            found = await self._ask(replace(request, body=_NoBody(), left=None))
+            found = await self._call_authenticate(replace(request, body=_NoBody(), left=None))
         except OpenAICompatError as error:
             for note in getattr(error, "__notes__", ()):
                 logger.info("%s: %s", request_id, note, extra={"request_id": request_id})
@@ -143,19 +143,19 @@ class CallerCheck:
         if not bearer_token(request):
             # The browser adds a login, for instance a cookie, to requests of other sites' pages too (CSRF).
             self._hosts.check(request)
-            check = check_origin if request.method in SAFE else check_page
+            check = check_origin if request.method in SAFE_METHODS else check_page
             check(request, self._cors)
         return found
 
-    async def _ask(self, request: HttpRequest) -> Principal | None:
+    async def _call_authenticate(self, request: HttpRequest) -> Principal | None:
         found: Any = self._authenticate(request)
         if inspect.isawaitable(found):
-            found = await self._in_time(found)
+            found = await self._wait_for(found)
         if found is not None:
             _check_principal(found)
         return cast("Principal | None", found)
 
-    async def _in_time(self, answer: Awaitable[Any]) -> Any:
+    async def _wait_for(self, answer: Awaitable[Any]) -> Any:
         """Wait for an answer in a separate task: shielded work, for instance in a thread, would outlast the deadline."""
         found: list[Any] = []
         failure = Failure()

@@ -22,10 +22,10 @@ def first_of(*authenticators: Authenticate) -> Authenticate:
 
     Any other error ends the search. If none knows the caller, the first 401 that was raised is the answer.
     """
-    return lambda request: _ask(request, authenticators, None)
+    return lambda request: _ask_each(request, authenticators, None)
 
 
-def _ask(request: HttpRequest, authenticators: tuple[Authenticate, ...], refusal: Unauthorized | None) -> Found:
+def _ask_each(request: HttpRequest, authenticators: tuple[Authenticate, ...], refusal: Unauthorized | None) -> Found:
     """Ask the authenticators in turn, without a coroutine as long as none of them is async."""
     for index, authenticator in enumerate(authenticators):
         try:
@@ -37,13 +37,13 @@ def _ask(request: HttpRequest, authenticators: tuple[Authenticate, ...], refusal
             continue
         if isinstance(found, Principal) or not inspect.isawaitable(found):
             return found
-        return _ask_on(request, found, authenticators[index + 1 :], refusal)
+        return _await_and_ask_others(request, found, authenticators[index + 1 :], refusal)
     if refusal is not None:
         raise refusal
     return None
 
 
-async def _ask_on(
+async def _await_and_ask_others(
     request: HttpRequest,
     first: Awaitable[Principal | None],
     others: tuple[Authenticate, ...],
@@ -55,7 +55,7 @@ async def _ask_on(
     except Unauthorized as error:
         refusal = refusal or error
     if found is None:
-        found = _ask(request, others, refusal)
+        found = _ask_each(request, others, refusal)
     return await found if inspect.isawaitable(found) else found
 
 
@@ -78,7 +78,7 @@ def from_scope(identify: Callable[[Any], Principal | str | None], *, at: str = "
             user = cast("Mapping[str, Any]", user).get(name) if isinstance(user, Mapping) else getattr(user, name, None)
         if user is None or getattr(user, "is_authenticated", True) is False:
             return None
-        return named("user", identify(user))
+        return to_principal("user", identify(user))
 
     return authenticate
 
@@ -115,13 +115,13 @@ def from_header(
             return len(sent) == 1 and compare_digest(sent[0].encode("latin-1"), shared[1].encode())
         if _is_wsgi(request):
             raise ValueError("from_header(peers=…) is not for WSGI, where headers can be forged: give it shared=…")
-        peer = _peer(request)
+        peer = _peer_address(request)
         return peer is not None and any([peer in network for network in networks])
 
     def authenticate(request: HttpRequest) -> Principal | None:
         if not is_proxy(request):
             return None
-        return named("proxy", _one_value(request, header))
+        return to_principal("proxy", _single_value(request, header))
 
     return authenticate
 
@@ -147,9 +147,9 @@ def on_behalf(inner: Authenticate, user: str | Authenticate, *, of: Collection[s
         def for_user(program: Principal | None) -> Found:
             if program is None or program.id not in programs:
                 return program
-            return _then(user_of(request), lambda found: _user_of_program(program, found))
+            return _with_result(user_of(request), lambda found: _user_of_program(program, found))
 
-        return _then(inner(request), for_user)
+        return _with_result(inner(request), for_user)
 
     return authenticate
 
@@ -158,7 +158,7 @@ def _user_in_header(name: str) -> Authenticate:
     header = name.lower().encode("latin-1")
 
     def user_of(request: HttpRequest) -> Principal | None:
-        value = _one_value(request, header)
+        value = _single_value(request, header)
         return None if value is None else Principal(value)
 
     return user_of
@@ -170,26 +170,26 @@ def _user_of_program(program: Principal, user: Principal | None) -> Principal:
     return Principal(f"{program.id}/{user.id}", program.models, {**program.claims, **user.claims})
 
 
-def _then(found: Found, go_on: Callable[[Principal | None], Found]) -> Found:
-    """Call `go_on` with the result, at once if no await is needed."""
-    return go_on(found) if found is None or isinstance(found, Principal) else _go_on_later(found, go_on)
+def _with_result(found: Found, callback: Callable[[Principal | None], Found]) -> Found:
+    """Call `callback` with the result, at once if no await is needed."""
+    return callback(found) if found is None or isinstance(found, Principal) else _await_result(found, callback)
 
 
-async def _go_on_later(
-    found: Awaitable[Principal | None], go_on: Callable[[Principal | None], Found]
+async def _await_result(
+    found: Awaitable[Principal | None], callback: Callable[[Principal | None], Found]
 ) -> Principal | None:
-    result = go_on(await found)
+    result = callback(await found)
     return await result if inspect.isawaitable(result) else result
 
 
-def named(kind: str, who: Principal | str | None) -> Principal | None:
+def to_principal(kind: str, who: Principal | str | None) -> Principal | None:
     """Return the principal for a name. The prefix keeps kinds of names apart from each other and from key ids."""
     if isinstance(who, str):
         return Principal(f"{kind}:{who}") if who else None
     return who
 
 
-def _one_value(request: HttpRequest, header: bytes) -> str | None:
+def _single_value(request: HttpRequest, header: bytes) -> str | None:
     """Return the single value of a header, as UTF-8; None for two, since it is unknown which one the proxy has set."""
     # One of two values may be the client's: a proxy that adds its value does not remove the client's.
     values = request.header_values(header)
@@ -202,7 +202,7 @@ def _one_value(request: HttpRequest, header: bytes) -> str | None:
         return None
 
 
-def _peer(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _peer_address(request: HttpRequest) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the peer address from the ASGI server; None if there is none (unix socket), or it is not an IP address."""
     client: Any = request.scope.get("client")
     try:

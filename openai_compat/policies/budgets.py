@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from ..agent_request import Principal
 from ..agents.setting_types import check_fields
 from ..wire.reducer import Usage
-from .rates import TOKEN_HEADERS, duration
+from .rates import TOKEN_HEADERS, format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Budget:
     def headers(self, used: int, now: datetime) -> list[tuple[str, str]]:
         """Return the response headers: the budget, the remaining tokens, and the time until the budget is reset."""
         remaining = max(0, self.tokens - used)
-        values = (str(self.tokens), str(remaining), duration(self.left(now)))
+        values = (str(self.tokens), str(remaining), format_duration(self.left(now)))
         return list(zip(TOKEN_HEADERS, values, strict=True))
 
 

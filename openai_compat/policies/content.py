@@ -13,10 +13,10 @@ import anyio.lowlevel
 from ..agents.adapt import close
 from ..errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from ..http import HttpRequest
-from .auth import AZURE
+from .auth import AZURE_HEADER
 
-TAKEN = "gzip, deflate, identity"
-INPUT, OUTPUT = 64 * 1024, 256 * 1024
+ACCEPTED_CODINGS = "gzip, deflate, identity"
+INPUT_STEP, OUTPUT_STEP = 64 * 1024, 256 * 1024
 """Bytes that are decompressed, and produced, per step."""
 
 
@@ -26,8 +26,8 @@ def check_content_type(request: HttpRequest) -> None:
     A page may post text/plain or a form to any server without a preflight (CSRF), so these are refused from browsers.
     Programs often send JSON with curl's default form type, which is accepted.
     """
-    kind = _kind(request)
-    if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
+    kind = _media_type(request)
+    if kind != "application/json" and not kind.endswith("+json") and _is_from_page(request):
         raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")
 
 
@@ -36,18 +36,18 @@ def check_form(request: HttpRequest) -> None:
 
     A page may send one too if it sends its key in a header, since that needs a preflight (CORS).
     """
-    if _kind(request) != "multipart/form-data":
+    if _media_type(request) != "multipart/form-data":
         raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
     bearer = (request.header(b"authorization") or "").lower().startswith("bearer ")
-    if _from_page(request) and not bearer and request.header(AZURE) is None:
+    if _is_from_page(request) and not bearer and request.header(AZURE_HEADER) is None:
         raise UnsupportedMedia("Web pages have to send 'Authorization: Bearer KEY' with a form.")
 
 
-def _kind(request: HttpRequest) -> str:
+def _media_type(request: HttpRequest) -> str:
     return (request.header(b"content-type") or "").partition(";")[0].strip().lower()
 
 
-def _from_page(request: HttpRequest) -> bool:
+def _is_from_page(request: HttpRequest) -> bool:
     return request.header(b"origin") is not None or request.header(b"sec-fetch-site") in ("cross-site", "same-site")
 
 
@@ -63,23 +63,23 @@ def content_coding(request: HttpRequest) -> str:
         return "identity"
     # Each layer of compression multiplies the size that a small body may expand to.
     if len(codings) > 1 or codings[0] not in ("gzip", "deflate"):
-        text = f"A request body is compressed in one of these ways: {TAKEN}."
-        raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})
+        text = f"A request body is compressed in one of these ways: {ACCEPTED_CODINGS}."
+        raise UnsupportedMedia(text, headers={"Accept-Encoding": ACCEPTED_CODINGS})
     return codings[0]
 
 
-async def opened(coding: str, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+async def decompress(coding: str, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
     """Decompress a body piece by piece. Raises RequestTooLarge for more than `limit` compressed bytes; InvalidRequest."""
-    size, opener = 0, Opener(coding)
+    size, decompressor = 0, Decompressor(coding)
     try:
         async for piece in pieces:
             size += len(piece)
             if size > limit:
                 raise too_large(limit)
-            for part in opener.open(piece):
+            for part in decompressor.feed(piece):
                 yield part
                 await anyio.lowlevel.checkpoint()  # a small piece may expand to a large one
-        opener.end()
+        decompressor.end()
     finally:
         await close(pieces)
 
@@ -89,7 +89,7 @@ def too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"The request body is over the limit of {limit} bytes.")
 
 
-class Opener:
+class Decompressor:
     """Decompresses one body, whose pieces are fed in order; `end` then checks that the body was complete."""
 
     def __init__(self, coding: str) -> None:
@@ -97,27 +97,27 @@ class Opener:
         self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16 if coding == "gzip" else zlib.MAX_WBITS)
         self._begun = False
 
-    def open(self, piece: bytes) -> Iterator[bytes]:
+    def feed(self, piece: bytes) -> Iterator[bytes]:
         """Decompress the next piece, a bounded part at a time. Raises InvalidRequest."""
         if piece and not self._begun:
             self._begun = True
             if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some clients omit the zlib header
                 self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
-        for start in range(0, len(piece), INPUT):  # bounded input: zlib copies the unused rest on each call
-            yield from self._open(piece[start : start + INPUT])
+        for start in range(0, len(piece), INPUT_STEP):  # bounded input: zlib copies the unused rest on each call
+            yield from self._decompress(piece[start : start + INPUT_STEP])
 
-    def _open(self, data: bytes) -> Iterator[bytes]:
+    def _decompress(self, data: bytes) -> Iterator[bytes]:
         full = True
         while data or (full and not self._zlib.eof):
             if self._zlib.eof:
                 raise InvalidRequest(f"Something follows the end of the {self._coding} body.")
             try:
                 # Bounded, since a kilobyte may expand to a megabyte: the reader counts each part against its limit.
-                opened = self._zlib.decompress(data, OUTPUT)
+                opened = self._zlib.decompress(data, OUTPUT_STEP)
             except zlib.error:
                 raise InvalidRequest(f"The body is not valid {self._coding}.") from None
             yield opened
-            data, full = self._zlib.unused_data or self._zlib.unconsumed_tail, len(opened) == OUTPUT
+            data, full = self._zlib.unused_data or self._zlib.unconsumed_tail, len(opened) == OUTPUT_STEP
 
     def end(self) -> None:
         """Raise InvalidRequest if the body is incomplete."""

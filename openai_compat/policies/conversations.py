@@ -58,23 +58,23 @@ class Conversations:
         """
         for source in self.sources:
             if source.startswith("body:"):
-                found = _at(body, source[5:])
+                found = _value_at(body, source[5:])
             else:  # ASGI headers are decoded as Latin-1, but non-ASCII ids are UTF-8, as in paths and bodies
                 sent = request.header(source.lower().encode())
                 found = sent.encode("latin-1").decode("utf-8", "replace") if sent else None
             if found is not None:
-                return _checked(found, source)
+                return _check_id(found, source)
         return None
 
 
-def _at(body: dict[str, Any], path: str) -> Any:
+def _value_at(body: dict[str, Any], path: str) -> Any:
     found: Any = body
     for step in path.split("."):
         found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
     return found
 
 
-def _checked(found: Any, source: str) -> str:
+def _check_id(found: Any, source: str) -> str:
     if not isinstance(found, str) or not 0 < len(found) <= MAX_ID or not found.isprintable():
         text = f"A conversation id is text of 1 to {MAX_ID} printable characters."
         param = source.removeprefix("body:") if source.startswith("body:") else source.lower()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..http import HttpRequest
 from .auth import has_key
-from .cors import SAFE, Cors, check_page
+from .cors import SAFE_METHODS, Cors, check_page
 
 
 class CookieKey:
@@ -30,7 +30,7 @@ class CookieKey:
         key = None if has_key(request) else self._key(request)
         if key is None:
             return request
-        if request.method not in SAFE:
+        if request.method not in SAFE_METHODS:
             check_page(request, self._cors)
         return replace(request, headers=[*request.headers, (b"authorization", b"Bearer " + key.encode("latin-1"))])
 

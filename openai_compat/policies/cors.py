@@ -14,14 +14,14 @@ from .rates import RATE_HEADERS, TOKEN_HEADERS, RatesOf
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 # Browsers expose few other headers to pages (Fetch standard), and SDKs in pages need these.
-EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms, x-ignored-parameters"
+EXPOSED_HEADERS = "x-request-id, retry-after, x-should-retry, openai-processing-ms, x-ignored-parameters"
 MAX_AGE = "86400"
 """Seconds that a browser may cache a preflight answer."""
 
 MAX_ORIGIN = 300
 """Maximum length of an origin that is matched against the regex, in characters; a host name has up to 253."""
 
-SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+SAFE_METHODS = frozenset(["GET", "HEAD", "OPTIONS"])
 """Methods that change no state."""
 
 OWN_SITE = frozenset(["same-origin", "none"])
@@ -59,7 +59,7 @@ class Cors:
     ) -> list[tuple[str, str]]:
         """Return the CORS headers of a response, including errors; no allow headers for an origin that is not allowed.
 
-        Pages may read the headers in EXPOSED and `exposed`; with `cookies`, pages may send cookies.
+        Pages may read the headers in EXPOSED_HEADERS and `exposed`; with `cookies`, pages may send cookies.
         """
         origin = request.header(b"origin")
         if origin is None or not self.allows(origin):
@@ -68,7 +68,7 @@ class Cors:
         return [
             ("Access-Control-Allow-Origin", origin),
             *([("Access-Control-Allow-Credentials", "true")] if cookies else []),
-            ("Access-Control-Expose-Headers", ", ".join([EXPOSED, *exposed])),
+            ("Access-Control-Expose-Headers", ", ".join([EXPOSED_HEADERS, *exposed])),
             ("Vary", "Origin"),
         ]
 

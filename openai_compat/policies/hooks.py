@@ -36,7 +36,7 @@ METHODS = (
     "settled",
     "webhook_sent",
 )
-ASYNC = ("admit", "settled")
+ASYNC_METHODS = ("admit", "settled")
 """The methods of `Hooks` that are async."""
 
 
@@ -226,6 +226,6 @@ def check_hooks(hooks: Iterable[Any]) -> None:
             what = "an instance of it" if isinstance(hook, type) and issubclass(hook, Hooks) else "a Hooks"
             raise TypeError(f"each of hooks has to be {what}, not {hook!r:.100}")
         for name in METHODS:
-            if inspect.iscoroutinefunction(getattr(hook, name)) != (name in ASYNC):
-                how = "async def" if name in ASYNC else "def"
+            if inspect.iscoroutinefunction(getattr(hook, name)) != (name in ASYNC_METHODS):
+                how = "async def" if name in ASYNC_METHODS else "def"
                 raise TypeError(f"{type(hook).__name__}.{name} has to be written with `{how}`")

@@ -50,7 +50,7 @@ CLAUDE_CODE = "You are Claude Code, Anthropic's official CLI for Claude."
 SESSION, SESSION_END = "<session>", "</session>"
 """Delimiters of the user's words in Claude Code's title requests."""
 
-LOOKED_AT = 400
+OPENING_LENGTH = 400
 """Characters at the start of a prompt that are searched for a known opening."""
 
 _HEADER_TASKS: dict[str, Task] = {
@@ -64,10 +64,10 @@ _HEADER_TASKS: dict[str, Task] = {
     "function_calling": "tools",
 }
 
-_OF_PEOPLE = frozenset(["moa_response_generation"])
+_TASKS_FOR_PEOPLE = frozenset(["moa_response_generation"])
 """Tasks whose answer a person sees: Open WebUI's button that merges several models' answers into one."""
 
-_ASKED: Mapping[str, Task] = {
+_MESSAGE_OPENINGS: Mapping[str, Task] = {
     # Open WebUI
     "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history": "title",
     "### Task:\nGenerate a concise title summarizing the chat history": "title",
@@ -96,7 +96,7 @@ _ASKED: Mapping[str, Task] = {
 }
 """Task by the start of the last message."""
 
-_INSTRUCTED: Mapping[str, Task] = {
+_INSTRUCTION_OPENINGS: Mapping[str, Task] = {
     # opencode
     "You are a title generator. You output ONLY a thread title.": "title",
     # qwen-code
@@ -139,9 +139,9 @@ _WORDS: tuple[tuple[str, Task], ...] = (
 _SPEAKERS = frozenset(["user", "assistant", "ai", "response", "title"])
 """Words before a colon that mark a new speaker."""
 
-_BEFORE_WORDS = "generate a title"
+_TITLE_OPENING = "generate a title"
 
-LOOKED_THROUGH = 100_000
+SEARCHED_LENGTH = 100_000
 """Characters at the start and at the end of a prompt that are searched for the user's words."""
 
 
@@ -152,40 +152,40 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
         return None
     header = http.header(b"x-task") if b"x-task" in http.first else None
     if header:
-        return None if header in _OF_PEOPLE else _HEADER_TASKS.get(header, "other")
-    if request.plain and not _may_be_one(request):
+        return None if header in _TASKS_FOR_PEOPLE else _HEADER_TASKS.get(header, "other")
+    if request.plain and not _may_be_housekeeping(request):
         return None
     first, last = request.messages[0], request.messages[-1]
     if isinstance(first, SystemMessage):
-        task = _begins(first, _INSTRUCTED)
+        task = _task_by_opening(first, _INSTRUCTION_OPENINGS)
         if task is not None:
             return task
         if first.text.startswith(_TOOLS[0]) and _TOOLS[1] in first.text and last.text.startswith(_PICKS):
             return "tools"
     # A housekeeping prompt may also be the only message, with the system role.
     if isinstance(last, UserMessage) or last is first:
-        return _begins(last, _ASKED) or _by_template(last)
+        return _task_by_opening(last, _MESSAGE_OPENINGS) or _task_by_template(last)
     return None
 
 
-_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE, _TOOLS[0])
+_OPENINGS = (*_MESSAGE_OPENINGS, *_INSTRUCTION_OPENINGS, "### Task:", CLAUDE_CODE, _TOOLS[0])
 
 
-def _may_be_one(request: AgentRequest) -> bool:
+def _may_be_housekeeping(request: AgentRequest) -> bool:
     """False for nearly all requests, which then need no typed messages."""
     messages = request.raw_messages
     found = False
     for message in messages if len(messages) == 1 else (messages[0], messages[-1]):
-        found = found or (message["content"] or "")[:LOOKED_AT].lstrip().startswith(_BEGINNINGS)
+        found = found or (message["content"] or "")[:OPENING_LENGTH].lstrip().startswith(_OPENINGS)
     return found
 
 
-def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
-    beginning = message.text[:LOOKED_AT].lstrip().removeprefix(CLAUDE_CODE).lstrip()
+def _task_by_opening(message: Message, openings: Mapping[str, Task]) -> Task | None:
+    beginning = message.text[:OPENING_LENGTH].lstrip().removeprefix(CLAUDE_CODE).lstrip()
     return next((task for opening, task in openings.items() if beginning.startswith(opening)), None)
 
 
-def _by_template(message: Message) -> Task | None:
+def _task_by_template(message: Message) -> Task | None:
     """Recognise Open WebUI's frame around an administrator's own template."""
     text = message.text
     if not text.startswith("### Task:") or not text.rstrip().endswith("</chat_history>"):
@@ -201,7 +201,7 @@ def _by_template(message: Message) -> Task | None:
     return "other"
 
 
-_FIXED: Mapping[Task, str] = {
+_FIXED_ANSWERS: Mapping[Task, str] = {
     "tags": json.dumps({"tags": ["General"]}),
     "autocomplete": json.dumps({"text": ""}),
     "tools": json.dumps({"tool_calls": []}),
@@ -216,15 +216,15 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
     """Return an answer that the program can use, made without a model: the user's own words, or nothing."""
     match task:
         case "title":
-            line = " ".join(_user_says(request)[0].strip().strip('"').split())
+            line = " ".join(_user_texts(request)[0].strip().strip('"').split())
             title = (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
             return json.dumps({"title": title}) if _wants_json(request) else title
         case "follow_ups":
             return json.dumps({"follow_ups": []}) if _wants_json(request) else ""
         case "queries":
-            return json.dumps({"queries": [_user_says(request)[-1]]})
+            return json.dumps({"queries": [_user_texts(request)[-1]]})
         case _:
-            return _FIXED.get(task, "")
+            return _FIXED_ANSWERS.get(task, "")
 
 
 def _wants_json(request: AgentRequest) -> bool:
@@ -234,12 +234,12 @@ def _wants_json(request: AgentRequest) -> bool:
     return told or request.response_format is not None or request.prompt.startswith("### Task:")
 
 
-def _user_says(request: AgentRequest) -> list[str]:
+def _user_texts(request: AgentRequest) -> list[str]:
     """Return the user's messages, at least one, from wherever the program puts the conversation."""
     text = request.prompt or request.messages[0].text
     # The prompt comes from a stranger and may be megabytes; a title only needs its start or its end.
-    if len(text) > 2 * LOOKED_THROUGH:
-        text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
+    if len(text) > 2 * SEARCHED_LENGTH:
+        text = f"{text[:SEARCHED_LENGTH]}\n{text[-SEARCHED_LENGTH:]}"
     if text.startswith(SESSION):
         text = text.removeprefix(SESSION).partition(SESSION_END)[0]
     said: list[list[str]] = []
@@ -258,7 +258,7 @@ def _without_opening(text: str) -> str:
     """Remove opencode's opening line before the words that need a title."""
     line, newline, rest = text.partition("\n")
     opening, _, words = line.rpartition(":")
-    return (words + newline + rest).lstrip() if opening.lower().startswith(_BEFORE_WORDS) else text
+    return (words + newline + rest).lstrip() if opening.lower().startswith(_TITLE_OPENING) else text
 
 
 class Housekeeping:

@@ -13,13 +13,13 @@ from typing import Any, TypeAlias, cast
 
 from ..agent_request import Principal
 
-HASHED = "sha256:"
+HASH_PREFIX = "sha256:"
 """Prefix of a key's SHA-256 in hexadecimal, which can be configured instead of the key itself."""
 
-SETTLED = 2.0
+STABLE_AGE = 2.0
 """Seconds after a file change during which another change may leave time and size the same."""
 
-_DIGEST = re.compile(rf"{HASHED}([0-9a-f]{{64}})")
+_DIGEST = re.compile(rf"{HASH_PREFIX}([0-9a-f]{{64}})")
 _MODELS = re.compile(r"(?:(?:^|\s+)model=\S+)+$")
 _TOKEN = re.compile(r"\S+", re.ASCII)
 
@@ -36,8 +36,8 @@ class KeyTable:
     __slots__ = ("_principals",)
 
     def __init__(self, keys: Keys) -> None:
-        pairs = [(_digest(key), principal) for key, principal in _pairs(keys)]
-        self._principals = {digest: principal or Principal(_own_id(digest)) for digest, principal in pairs}
+        pairs = [(_digest(key), principal) for key, principal in _to_pairs(keys)]
+        self._principals = {digest: principal or Principal(_derived_id(digest)) for digest, principal in pairs}
 
     def find(self, sent: bytes) -> Principal | None:
         """Return the principal of a key; None for a wrong or an empty one."""
@@ -58,7 +58,7 @@ def key_from_env(name: str) -> KeySource:
     After a key and a space, a name is the id of its principal, and each `model=NAME` is a model that it may use:
     "sk-1 ann, sk-2 bob model=helper". `sha256:HEX` stands for a key that is not written down.
     """
-    return lambda: _named(os.environ.get(name, "").split(","))
+    return lambda: _parse_entries(os.environ.get(name, "").split(","))
 
 
 def key_from_file(path: str | Path) -> KeySource:
@@ -80,14 +80,14 @@ def key_from_file(path: str | Path) -> KeySource:
         except FileNotFoundError:
             # No key at all, which disables the server: a missing file must not open it.
             return KeyTable(())
-        table = KeyTable(_named([line for line in lines if not line.lstrip().startswith("#")]))
-        kept = (state, table) if time.time() - about.st_mtime > SETTLED else None
+        table = KeyTable(_parse_entries([line for line in lines if not line.lstrip().startswith("#")]))
+        kept = (state, table) if time.time() - about.st_mtime > STABLE_AGE else None
         return table
 
     return read
 
 
-def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
+def _parse_entries(entries: Iterable[str]) -> dict[str, Principal | str | None]:
     """Parse entries into keys and principals."""
     named: dict[str, Principal | str | None] = {}
     for entry in entries:
@@ -98,7 +98,7 @@ def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
             named[key] = name or None
         else:
             allowed = frozenset([word.removeprefix("model=") for word in models[0].split()])
-            named[key] = Principal(name or _own_id(_digest(key)), allowed)
+            named[key] = Principal(name or _derived_id(_digest(key)), allowed)
     return named
 
 
@@ -107,14 +107,14 @@ def new_key() -> str:
     return f"sk-{secrets.token_hex(24)}"
 
 
-def hashed(key: str) -> str:
+def hash_key(key: str) -> str:
     """Return the digest of a key, which can be stored instead of the key."""
-    return f"{HASHED}{sha256(key.encode()).hexdigest()}"
+    return f"{HASH_PREFIX}{sha256(key.encode()).hexdigest()}"
 
 
 def check_keys(keys: Keys) -> None:
     """Raise ValueError for keys that no client can send because they contain spaces, TypeError for other invalid keys."""
-    for key, _ in () if isinstance(keys, KeyTable) else _pairs(keys):
+    for key, _ in () if isinstance(keys, KeyTable) else _to_pairs(keys):
         if _TOKEN.fullmatch(key) is None:
             raise ValueError("an API key cannot have spaces in it")
 
@@ -124,12 +124,12 @@ def _digest(key: str) -> bytes:
     return sha256(key.encode()).digest() if hashed is None else bytes.fromhex(hashed[1])
 
 
-def _own_id(digest: bytes) -> str:
+def _derived_id(digest: bytes) -> str:
     """Return the id of a key without a name: twelve digits of the hash, since ids are logged and must not reveal the key."""
     return f"key-{digest.hex()[:12]}"
 
 
-def _pairs(keys: Keys) -> list[tuple[str, Principal | None]]:
+def _to_pairs(keys: Keys) -> list[tuple[str, Principal | None]]:
     if isinstance(keys, Mapping):
         named = [*cast("Mapping[str, Principal | str | None]", keys).items()]
         found = [(key, Principal(who) if isinstance(who, str) else who) for key, who in named]

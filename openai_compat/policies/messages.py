@@ -36,15 +36,15 @@ class MessagePolicy:
         """Return the request with the allowed messages. Raises InvalidRequest."""
         if request.plain and (self.history, self.system, self.user) == ("full", "accept", "optional"):
             said = [raw["content"] for raw in request.raw_messages if raw["role"] == "assistant" and raw["content"]]
-            if not said or not _may_have_drawings("".join(said)):
+            if not said or not _may_have_presentation("".join(said)):
                 return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
             if isinstance(message, AssistantMessage) and any(
-                [isinstance(part, TextPart) and _may_have_drawings(part.text) for part in message.parts]
+                [isinstance(part, TextPart) and _may_have_presentation(part.text) for part in message.parts]
             ):
                 # models would take text that we, or Open WebUI, added for their own words
-                parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
+                parts = [TextPart(remove_presentation(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
                 messages[index] = replace(message, parts=tuple(parts))
         if self.system == "reject":
             _refuse_instructions(messages)
@@ -54,12 +54,12 @@ class MessagePolicy:
         if self.history == "last_user":
             users = [message for message in messages if isinstance(message, UserMessage)]
             messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
-        users_say = (
+        user_parts = (
             part for message in reversed(messages) if isinstance(message, UserMessage) for part in message.parts
         )
         missing = not messages or (
             self.user == "required"
-            and not any(not isinstance(part, TextPart) or part.text.strip() for part in users_say)
+            and not any(not isinstance(part, TextPart) or part.text.strip() for part in user_parts)
         )
         if missing and request.messages:  # items that are not messages are for agents that know them
             where = "messages" if request.raw_items is None else "input"
@@ -82,17 +82,17 @@ _BLOCK, _BLOCK_END = "<details", "</details>"
 _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter"')
 
 
-def _may_have_drawings(text: str) -> bool:
+def _may_have_presentation(text: str) -> bool:
     # The bracket first: finding one character is twenty times as fast as a word, and most histories have none.
     return ("<" in text and _BLOCK in text) or ACTIVITY_MARK in text
 
 
-def without_drawings(text: str) -> str:
+def remove_presentation(text: str) -> str:
     """Return assistant text without activity lines and folded blocks."""
-    return remove_activity(_without_blocks(text)) if _may_have_drawings(text) else text
+    return remove_activity(_remove_blocks(text)) if _may_have_presentation(text) else text
 
 
-def _without_blocks(text: str) -> str:
+def _remove_blocks(text: str) -> str:
     """Remove the blocks that Open WebUI folds, in linear time for any text."""
     kept: list[str] = []
     end = 0

@@ -50,12 +50,12 @@ class Rates:
     @property
     def requests(self) -> Rate | None:
         """The request limit, or None."""
-        return _rate(self.requests_per_minute, self.burst, RATE_HEADERS)
+        return _to_rate(self.requests_per_minute, self.burst, RATE_HEADERS)
 
     @property
     def tokens(self) -> Rate | None:
         """The token limit, or None."""
-        return _rate(self.tokens_per_minute, self.token_burst, TOKEN_HEADERS)
+        return _to_rate(self.tokens_per_minute, self.token_burst, TOKEN_HEADERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,16 @@ class Rate:
 
     def headers(self, remaining: int, reset: float) -> list[tuple[str, str]]:
         """Return the response headers: the capacity, the remaining amount, and the time until the bucket is full."""
-        return list(zip(self.names, (str(self.at_once), str(remaining), duration(reset)), strict=True))
+        return list(zip(self.names, (str(self.at_once), str(remaining), format_duration(reset)), strict=True))
 
 
-def _rate(per_minute: float | None, at_once: int | None, names: tuple[str, str, str]) -> Rate | None:
+def _to_rate(per_minute: float | None, at_once: int | None, names: tuple[str, str, str]) -> Rate | None:
     if per_minute is None:
         return None
     return Rate(per_minute / MINUTE, math.ceil(per_minute) if at_once is None else at_once, names)
 
 
-def too_many(what: str, rate: Rate, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
+def rate_limited(what: str, rate: Rate, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
     """Create the 429 for a caller who must wait `wait` seconds."""
     text = f"More than {rate.per_second * MINUTE:g} {what} in a minute. Try again in {wait:.3g} s."
     exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
@@ -95,7 +95,7 @@ RatesOf: TypeAlias = Rates | Callable[[Principal], Rates | None]
 """One `Rates` for everyone, or a function that returns it for a principal; None is no limit."""
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a time as OpenAI does: `60ms`, `1s`, `6m0s`. Rounded up, so that a client does not return too early."""
     milliseconds = math.ceil(seconds * 1000)
     if milliseconds < 1000:

@@ -236,11 +236,11 @@ class StoredGrants:
         self._store = store
         self._agent = agent
 
-    async def given(self, principal: str, tool: str) -> Sequence[str]:
+    async def find(self, principal: str, tool: str) -> Sequence[str]:
         """The grants of a principal for a tool. Read each time, so that a revoked grant stops counting at once."""
         return [grant.body for grant in await self._store.grants(principal, (self._agent, tool))]
 
-    async def give(self, principal: str, tool: str, grant: str) -> None:
+    async def add(self, principal: str, tool: str, grant: str) -> None:
         """Store another grant; an existing one is not stored twice."""
         digest = hashlib.sha256(f"{self._agent}\0{tool}\0{grant}".encode("utf-8", "surrogatepass")).hexdigest()
         await self._store.put_grant(principal, Grant(f"grant_{digest[:32]}", self._agent, tool, grant))

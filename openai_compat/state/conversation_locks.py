@@ -21,7 +21,7 @@ from ..errors import Conflict, InvalidRequest, OpenAICompatError
 from ..messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
-from ..policies.messages import without_drawings
+from ..policies.messages import remove_presentation
 from ..stores.port import Conversation, ConversationTurn, Item, Key, Store
 from ..wire.chat.parse import resume_of
 from ..wire.conversation_rules import check_conversation
@@ -333,7 +333,7 @@ def transcript(messages: Sequence[Message]) -> str:
     digest = hashlib.sha256()
     for message in messages:
         if isinstance(message, UserMessage | AssistantMessage):
-            said = f"{type(message).__name__}\0{without_drawings(message.text).strip()}\0"
+            said = f"{type(message).__name__}\0{remove_presentation(message.text).strip()}\0"
             digest.update(said.encode("utf-8", "surrogatepass"))  # clients can send lone surrogates
     return digest.hexdigest()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..agent_request import Principal
-from ..policies.rates import RatesOf, too_many
+from ..policies.rates import RatesOf, rate_limited
 from ..stores.memory import MemoryStore
 from ..stores.port import Store
 from ..stores.records import Key
@@ -38,5 +38,5 @@ class RateLimiter:
         used = rate.at_once - 1 if allowed.wait else rate.at_once - allowed.remaining
         headers = rate.headers(allowed.remaining, used / rate.per_second + allowed.wait)
         if allowed.wait > 0:
-            raise too_many("requests", rate, allowed.wait, headers)
+            raise rate_limited("requests", rate, allowed.wait, headers)
         return headers

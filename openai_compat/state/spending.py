@@ -13,7 +13,7 @@ import anyio
 from ..agent_request import Principal
 from ..errors import RateLimited, Unavailable
 from ..policies.budgets import Budget, BudgetsOf, utc_now
-from ..policies.rates import Rate, RatesOf, too_many
+from ..policies.rates import Rate, RatesOf, rate_limited
 from ..stores.memory import MemoryStore
 from ..stores.port import Store
 from ..stores.records import Charge, Key, Spend, TurnCommit
@@ -100,7 +100,7 @@ class Spending:
         left = int(rate.at_once - ahead * rate.per_second + ROUNDING)
         headers = rate.headers(max(0, left), ahead)
         if left < 1:
-            raise too_many("tokens", rate, ahead - (rate.at_once - 1) / rate.per_second, headers)
+            raise rate_limited("tokens", rate, ahead - (rate.at_once - 1) / rate.per_second, headers)
         return left, headers
 
     def of(self, principal: Principal, usage: Usage) -> tuple[tuple[Spend, ...], tuple[Charge, ...]]:

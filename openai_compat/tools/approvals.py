@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic_core import from_json
 
 from ..agent_request import Decision, Principal
-from ..backend import KeptGrants, RunContext
+from ..backend import GrantStore, RunContext
 from ..stores.bounded_tables import Shares, Table, size_of_value
 from ..wire.json import from_stored_json, stored_json
 from .modes import Danger
@@ -74,16 +74,16 @@ class Grants(Protocol):
 class ContextGrants:
     """Grants in the storage of the server that runs the turn."""
 
-    def __init__(self, kept: KeptGrants) -> None:
-        self._kept = kept
+    def __init__(self, store: GrantStore) -> None:
+        self._store = store
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
         """Return the calls that are granted."""
-        return [allow_from_json(from_stored_json(grant)) for grant in await self._kept.given(principal, tool)]
+        return [allow_from_json(from_stored_json(grant)) for grant in await self._store.find(principal, tool)]
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
         """Add a grant."""
-        await self._kept.give(principal, tool, stored_json(allow_to_json(allow)))
+        await self._store.add(principal, tool, stored_json(allow_to_json(allow)))
 
 
 class MemoryGrants:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from ..agent_request import AgentRequest
 from ..aio.timers import OfferHandler, new_wake_event
-from ..backend import KeptGrants, RunContext
+from ..backend import GrantStore, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
 from ..policies.limits import Deadlines
@@ -56,7 +56,7 @@ class RunGroup:
         *,
         seat: Seat,
         parked: ParkedRuns,
-        grants: KeptGrants | None = None,
+        grants: GrantStore | None = None,
         hooks: HookSet | None = None,
         round: int = 0,
     ) -> None:

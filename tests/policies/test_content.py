@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from openai_compat import Limits, Server
 from openai_compat.errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from openai_compat.http import HttpRequest
-from openai_compat.policies.content import OUTPUT, Opener, content_coding
+from openai_compat.policies.content import OUTPUT_STEP, Decompressor, content_coding
 from openai_compat.policies.limits import Deadlines
 from tests.requirements import requirement
 from tests.support.exchanges import answer, ask, exchange_of, one, request
@@ -51,13 +51,13 @@ async def in_pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
 def test_what_was_compressed_comes_out_whatever_the_pieces(data: bytes, size: int, name: str, often: bool) -> None:
     coding, compress = CODINGS[name]
     data *= 500 if often else 1
-    opener, opened = Opener(coding), list[bytes]()
+    decompressor, opened = Decompressor(coding), list[bytes]()
     compressed = compress(data)
     for start in range(0, len(compressed), size):
-        opened += opener.open(compressed[start : start + size])
-    opener.end()
+        opened += decompressor.feed(compressed[start : start + size])
+    decompressor.end()
     assert b"".join(opened) == data
-    assert max(map(len, opened), default=0) <= OUTPUT
+    assert max(map(len, opened), default=0) <= OUTPUT_STEP
 
 
 @requirement("body.compressed")
@@ -71,7 +71,7 @@ async def test_a_compressed_request_is_answered_as_the_plain_one(name: str) -> N
 
 
 @requirement("body.compressed")
-@pytest.mark.parametrize("limit", [0, 1, 1000, OUTPUT, OUTPUT + 1])
+@pytest.mark.parametrize("limit", [0, 1, 1000, OUTPUT_STEP, OUTPUT_STEP + 1])
 @pytest.mark.parametrize("name", CODINGS)
 async def test_it_is_bounded_by_what_it_becomes(name: str, limit: int) -> None:
     coding, compress = CODINGS[name]

@@ -11,7 +11,7 @@ import pytest
 
 from openai_compat import ApiKeys, Principal, key_from_env, key_from_file
 from openai_compat.errors import Unauthorized, Unavailable
-from openai_compat.policies.keys import SETTLED, KeyTable
+from openai_compat.policies.keys import STABLE_AGE, KeyTable
 from tests.requirements import requirement
 from tests.support.exchanges import bearing
 
@@ -81,7 +81,7 @@ async def test_a_file_is_read_once_until_it_changes(tmp_path: Path, monkeypatch:
     path.write_text("sk-old")
     source = key_from_file(path)
     assert source() is not source()  # the file is new, so another write might not change its time and size
-    before = path.stat().st_mtime - SETTLED - 1
+    before = path.stat().st_mtime - STABLE_AGE - 1
     os.utime(path, (before, before))
     assert source() is source()
     path.write_text("sk-new")

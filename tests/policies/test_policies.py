@@ -20,7 +20,7 @@ from openai_compat import (
     Principal,
     Progress,
 )
-from openai_compat.policies.messages import without_drawings
+from openai_compat.policies.messages import remove_presentation
 from tests.connecting import Connect, Http
 from tests.connecting import anyio_backend as anyio_backend
 from tests.requirements import requirement
@@ -144,7 +144,7 @@ async def test_what_was_drawn_into_an_answer_is_taken_out_of_the_history_again(c
 
 def test_folded_blocks_of_open_webui_are_taken_out_and_other_text_is_left() -> None:
     block = '<details type="reasoning" done="true">\n<summary>Thought</summary>\n> hm\n</details>\n'
-    assert without_drawings(f"{block}It is [x] <details>mine</details>.") == "It is [x] <details>mine</details>."
+    assert remove_presentation(f"{block}It is [x] <details>mine</details>.") == "It is [x] <details>mine</details>."
 
 
 @requirement("admission.bounds")

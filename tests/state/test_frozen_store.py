@@ -15,7 +15,7 @@ import pytest
 
 from openai_compat import AgentError, ChatWebSocket, Conversations, Deadlines, Disconnect, MemoryStore, Server
 from openai_compat.http import HttpRequest
-from openai_compat.server import LAST_IN_STORE
+from openai_compat.server import STORE_TIMEOUT
 from openai_compat.stores.records import Key
 from openai_compat_adapters.websocket import connect
 from tests.api.chat_websocket.client import chat as chat_websocket
@@ -216,7 +216,7 @@ async def test_a_store_that_stays_frozen_does_not_keep_a_server_from_ending() ->
         await eventually(lambda: "release" in store.asked)
         for _ in range(200):
             await anyio.lowlevel.checkpoint()
-        clocks.jump(LAST_IN_STORE + 0.1)
+        clocks.jump(STORE_TIMEOUT + 0.1)
         with anyio.fail_after(20):
             await ended.wait()
         store.thaw()
@@ -227,7 +227,7 @@ async def test_a_store_that_stays_frozen_does_not_keep_a_server_from_ending() ->
 def test_an_event_loop_that_ends_while_postgresql_is_frozen_leaves_no_task(
     kind: str, postgres: Cluster, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai_compat.server.LAST_IN_STORE", 0.1)
+    monkeypatch.setattr("openai_compat.server.STORE_TIMEOUT", 0.1)
     settings, asked = REQUESTS[kind]
 
     async def serve() -> asyncio.AbstractEventLoop:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import openai_compat
 import openai_compat_adapters
 from openai_compat.backends.subprocess.redaction import Redaction
-from openai_compat.policies.housekeeping import _user_says
-from openai_compat.policies.messages import without_drawings
+from openai_compat.policies.housekeeping import _user_texts
+from openai_compat.policies.messages import remove_presentation
 from openai_compat.turns.stop_sequences import StopScanner
 from openai_compat.wire.presentation import remove_activity
 from tests.requirements import requirement
@@ -59,7 +59,7 @@ INSIDE: dict[tuple[str, str], str] = {
     ("_cli/modules", r" at 0x[0-9a-fA-F]+"): OURS,
     ("policies/keys", r"\S+"): "the operator's own keys",
     ("policies/keys", r"(?:(?:^|\s+)model=\S+)+$"): "the operator's own keys",
-    ("policies/keys", "f'{HASHED}([0-9a-f]{{64}})'"): "the operator's own keys",
+    ("policies/keys", "f'{HASH_PREFIX}([0-9a-f]{{64}})'"): "the operator's own keys",
     ("wire/anthropic_messages/request_types", r"^[a-zA-Z0-9_-]{1,128}$"): IN_RUST,
     ("policies/cors", "regex"): "the operator's own, on origins that are short",
     ("wire/chat_rest/types", r"\S"): IN_RUST,
@@ -190,7 +190,7 @@ def looked_at(work: Callable[[str], str], text: str) -> int:
 
 
 @requirement("text.linear")
-@pytest.mark.parametrize("work", [without_drawings, remove_activity])
+@pytest.mark.parametrize("work", [remove_presentation, remove_activity])
 @given(
     before=st.lists(st.sampled_from(DRAWN), max_size=3).map("".join),
     again=st.lists(st.sampled_from(DRAWN), min_size=1, max_size=4).map("".join),
@@ -226,7 +226,7 @@ TAGS = [
 
 @given(st.lists(st.sampled_from(TAGS), max_size=12).map("".join))
 def test_folded_blocks_are_what_one_would_write_as_an_expression(text: str) -> None:
-    assert without_drawings(text) == BLOCK.sub("", text)
+    assert remove_presentation(text) == BLOCK.sub("", text)
 
 
 class Said:
@@ -238,7 +238,7 @@ class Said:
 
 def test_the_words_of_the_user_are_looked_for_at_both_ends_of_a_long_prompt() -> None:
     text = f"USER: first{' ' * 10_000_000}\nASSISTANT: no\nUSER: last"
-    found = _user_says(Said(text))
+    found = _user_texts(Said(text))
     assert (found[0].split()[0], found[-1]) == ("first", "last")
 
 
