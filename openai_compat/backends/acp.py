@@ -45,10 +45,10 @@ with needs(__name__, "acp"):
 
 logger = logging.getLogger("openai_compat")
 
-LINE = 50 * 1024 * 1024
+MAX_MESSAGE_BYTES = 50 * 1024 * 1024
 """Maximum bytes of a message, which may hold pictures."""
 
-TOGETHER = 0.1
+BATCH_DELAY = 0.1
 """Seconds that a question waits for further ones, so that one turn asks them all: a program sends them one by one."""
 
 CAPABILITIES = Capabilities(client_tools=False, structured_output=False, approvals="yes_no", parameters=frozenset())
@@ -130,12 +130,12 @@ class _Call:
     input: Any = None
     output: str = ""
     shown: bool = False
-    over: bool = False
+    ended: bool = False
 
     @property
     def arguments(self) -> str:
-        told: Any = {} if self.input is None else self.input
-        return to_json(told if isinstance(told, dict) else {"input": told}, inf_nan_mode="null").decode()
+        value: Any = {} if self.input is None else self.input
+        return to_json(value if isinstance(value, dict) else {"input": value}, inf_nan_mode="null").decode()
 
 
 class _ProgramSession:
@@ -147,36 +147,36 @@ class _ProgramSession:
         self._launch = launch
         self._process: Process | None = None
         self._agent: Any = None
-        self._can: Any = None  # its prompt capabilities
-        self._log: asyncio.Task[None] | None = None
+        self._prompt_capabilities: Any = None  # its prompt capabilities
+        self._log_task: asyncio.Task[None] | None = None
         self._id: str | None = None
         self._prompts = 0  # number of prompts in the session
         self._replayed: list[str] = []
         self._calls: dict[str, _Call] = {}
         self._plan: dict[str, str] = {}
-        self._asking = 0
-        self._others: asyncio.Task[None] | None = None
-        self._unasked = asyncio.Event()
+        self._open_questions = 0
+        self._batch_timer: asyncio.Task[None] | None = None
+        self._all_answered = asyncio.Event()
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
         """Prompt the program, and yield its events."""
         self._context = context
-        self._said: asyncio.Queue[Any] = asyncio.Queue()
-        self._unasked.set()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self._all_answered.set()
         try:
-            knows = self._id is not None or await self._begin(request.state or {})
-            prompt = self._prompt(request.new_messages if knows else request.messages)
+            has_session = self._id is not None or await self._start_program(request.state or {})
+            prompt = self._prompt_blocks(request.new_messages if has_session else request.messages)
             self._prompts += 1
             turn = asyncio.ensure_future(self._agent.prompt(prompt=prompt, session_id=self._id))
-            turn.add_done_callback(self._said.put_nowait)
+            turn.add_done_callback(self._queue.put_nowait)
             try:
-                while (item := await self._next()) is not turn:
+                while (item := await self._next_item()) is not turn:
                     yield item
-                    self._said.task_done()
+                    self._queue.task_done()
                 answer = turn.result()
             finally:
                 if not turn.done():
-                    await self._cancel(turn)
+                    await self._cancel_prompt(turn)
         except ConnectionError as error:
             text = "The agent's program has ended."
             raise AgentError(text, status=502, code="agent_command_failed") from error
@@ -185,7 +185,7 @@ class _ProgramSession:
         state = {"session": self._id, "prompts": self._prompts}
         yield Finished(REASONS.get(answer.stop_reason, "stop"), state=state)
 
-    async def _begin(self, state: Mapping[str, Any]) -> bool:
+    async def _start_program(self, state: Mapping[str, Any]) -> bool:
         """Start the program. Returns True if the program has loaded the session in `state`, False if the session is new."""
         launch = self._launch
         try:
@@ -198,30 +198,30 @@ class _ProgramSession:
                 cwd=launch.cwd,
                 # A separate process group, so that child processes can be ended with the program.
                 start_new_session=True,
-                limit=LINE,
+                limit=MAX_MESSAGE_BYTES,
             )
         except OSError as error:
             text = "The agent's program could not be started."
             raise AgentError(text, status=502, code="agent_command_failed") from error
-        self._log = asyncio.ensure_future(_log(self._process.stderr, launch.command[0]))
+        self._log_task = asyncio.ensure_future(_log_stderr(self._process.stderr, launch.command[0]))
         self._agent = acp.connect_to_agent(self, self._process.stdin, self._process.stdout)
         client = schema.Implementation(name="openai-compat", version=__version__)
-        told = await self._agent.initialize(protocol_version=acp.PROTOCOL_VERSION, client_info=client)
-        can = told.agent_capabilities or schema.AgentCapabilities()
-        self._can = can.prompt_capabilities or schema.PromptCapabilities()
-        where = {"cwd": launch.cwd, "mcp_servers": [*launch.mcp_servers]}
+        initialized = await self._agent.initialize(protocol_version=acp.PROTOCOL_VERSION, client_info=client)
+        can = initialized.agent_capabilities or schema.AgentCapabilities()
+        self._prompt_capabilities = can.prompt_capabilities or schema.PromptCapabilities()
+        session_fields = {"cwd": launch.cwd, "mcp_servers": [*launch.mcp_servers]}
         if "session" in state and can.load_session:
             with suppress(acp.RequestError):  # the program no longer knows the session
-                await self._agent.load_session(session_id=state["session"], **where)
+                await self._agent.load_session(session_id=state["session"], **session_fields)
                 # With other prompts since then, or a failed turn, the session holds another conversation.
                 replayed = [kind for kind, _ in groupby(self._replayed) if kind == "user_message_chunk"]
                 if len(replayed) == state["prompts"]:
                     self._id, self._prompts = state["session"], state["prompts"]
                     return True
-        self._id = (await self._agent.new_session(**where)).session_id
+        self._id = (await self._agent.new_session(**session_fields)).session_id
         return False
 
-    def _prompt(self, messages: Sequence[Message]) -> list[Any]:
+    def _prompt_blocks(self, messages: Sequence[Message]) -> list[Any]:
         """Messages as the blocks of a prompt: one text, then all media."""
         text = messages[0].text if len(messages) == 1 else transcript(messages)
         parts = [part for message in messages if isinstance(message, UserMessage) for part in message.parts]
@@ -230,7 +230,7 @@ class _ProgramSession:
 
     def _block(self, part: InputPart) -> Any:
         if isinstance(part, AudioPart):
-            self._require("audio", "speech")
+            self._require_capability("audio", "speech")
             return acp.audio_block(part.data, part.media_type)
         assert isinstance(part, ImagePart | FilePart)
         if part.content is None:
@@ -238,25 +238,25 @@ class _ProgramSession:
             return acp.resource_link_block(url.rpartition("/")[2] or url, url)
         data = base64.b64encode(part.content).decode()
         if isinstance(part, ImagePart):
-            self._require("image", "pictures")
+            self._require_capability("image", "pictures")
             return acp.image_block(data, part.media_type or "image/png")
-        self._require("embedded_context", "documents")
+        self._require_capability("embedded_context", "documents")
         name = part.filename or "document"
         return acp.resource_block(acp.embedded_blob_resource(f"attachment:///{name}", data, mime_type=part.media_type))
 
-    def _require(self, capability: str, what: str) -> None:
-        if not getattr(self._can, capability):
+    def _require_capability(self, capability: str, what: str) -> None:
+        if not getattr(self._prompt_capabilities, capability):
             raise InvalidRequest(f"This agent does not take {what}.", param="messages", code="invalid_value")
 
-    async def _next(self) -> Any:
+    async def _next_item(self) -> Any:
         """The program's next event, once no question is open: an open question has ended the turn."""
-        item = await self._said.get()
-        await self._unasked.wait()
+        item = await self._queue.get()
+        await self._all_answered.wait()
         if isinstance(item, Exception):
             raise item
         return item
 
-    async def _cancel(self, turn: asyncio.Future[Any]) -> None:
+    async def _cancel_prompt(self, turn: asyncio.Future[Any]) -> None:
         # Cancel by the protocol, so that the session stays usable; a program that does not react is ended.
         with suppress(ConnectionError):
             await self._agent.cancel(session_id=self._id)
@@ -274,8 +274,8 @@ class _ProgramSession:
             await self._agent.close()
         await end_group(self._process, self._launch.grace)
         await self._process.wait()
-        if self._log is not None:
-            self._log.cancel()
+        if self._log_task is not None:
+            self._log_task.cancel()
 
     # called by the program
 
@@ -284,40 +284,40 @@ class _ProgramSession:
         if session_id != self._id:
             self._replayed.append(update.session_update)
             return
-        for event in self._events(update):
-            self._said.put_nowait(event)
+        for event in self._update_events(update):
+            self._queue.put_nowait(event)
 
     async def request_permission(self, session_id: str, tool_call: Any, options: Sequence[Any], **_: Any) -> Any:
         """Get approval for a call. The turn ends with the question, after all earlier events were sent."""
         call = self._calls.setdefault(tool_call.tool_call_id, _Call())
-        self._take(call, tool_call)
-        await self._said.join()
-        self._asking += 1
-        self._unasked.clear()
+        self._apply_update(call, tool_call)
+        await self._queue.join()
+        self._open_questions += 1
+        self._all_answered.clear()
         for each in self._calls.values():
             each.shown = False  # show open calls again in the resumed turn
-        if self._others is None or self._others.done():
-            self._others = asyncio.create_task(asyncio.sleep(TOGETHER))
-        await asyncio.wait([self._others])
+        if self._batch_timer is None or self._batch_timer.done():
+            self._batch_timer = asyncio.create_task(asyncio.sleep(BATCH_DELAY))
+        await asyncio.wait([self._batch_timer])
         try:
             decision = await self._context.approve(call.title, call.arguments)
         except Exception as error:  # approval may be impossible for this turn
-            self._said.put_nowait(error)
+            self._queue.put_nowait(error)
             decision = Decision(approved=False)
         finally:
-            self._asking -= 1
-            if not self._asking:
-                self._unasked.set()
+            self._open_questions -= 1
+            if not self._open_questions:
+                self._all_answered.set()
         if self._context.cancelled:
             await self._agent.cancel(session_id=self._id)  # before the answer, which alone may look like a mere denial
             return {"outcome": {"outcome": "cancelled"}}
         if not decision.approved:
-            call.over = True
-            self._said.put_nowait(ToolCallReady(tool_call.tool_call_id, call.title, call.arguments, "agent"))
-            self._said.put_nowait(ToolResult(tool_call.tool_call_id, decision.reason or "denied", denied=True))
-        return _outcome(decision, options)
+            call.ended = True
+            self._queue.put_nowait(ToolCallReady(tool_call.tool_call_id, call.title, call.arguments, "agent"))
+            self._queue.put_nowait(ToolResult(tool_call.tool_call_id, decision.reason or "denied", denied=True))
+        return _permission_outcome(decision, options)
 
-    def _events(self, update: Any) -> Iterator[AgentEvent]:
+    def _update_events(self, update: Any) -> Iterator[AgentEvent]:
         match update.session_update:
             case "agent_message_chunk" if update.content.type == "text":
                 yield TextDelta(update.content.text)
@@ -337,38 +337,38 @@ class _ProgramSession:
 
     def _call_events(self, update: Any) -> Iterator[AgentEvent]:
         call = self._calls.setdefault(update.tool_call_id, _Call())
-        if call.over:
+        if call.ended:
             return
-        self._take(call, update)
+        self._apply_update(call, update)
         # The first update may have a provisional title and no input.
         running = update.status == "in_progress" or (update.session_update == "tool_call_update" and update.raw_input)
-        call.over = update.status in ("completed", "failed")
-        if not call.shown and (running or call.over):
+        call.ended = update.status in ("completed", "failed")
+        if not call.shown and (running or call.ended):
             call.shown = True
             yield ToolCallReady(update.tool_call_id, call.title, call.arguments, "agent")
-        if call.over:
+        if call.ended:
             yield ToolResult(update.tool_call_id, call.output, is_error=update.status == "failed")
 
-    def _take(self, call: _Call, update: Any) -> None:
+    def _apply_update(self, call: _Call, update: Any) -> None:
         call.title = update.title or call.title
         call.input = call.input if update.raw_input is None else update.raw_input
-        call.output = _output(update) or call.output
+        call.output = _call_output(update) or call.output
 
 
-def _output(update: Any) -> str:
+def _call_output(update: Any) -> str:
     """The output of a tool: texts and paths of changed files, or else the program's raw output."""
-    told = [
+    texts = [
         item.path if item.type == "diff" else item.content.text
         for item in update.content or ()
         if item.type == "diff" or (item.type == "content" and item.content.type == "text")
     ]
-    if told or update.raw_output is None:
-        return "\n".join(told)
+    if texts or update.raw_output is None:
+        return "\n".join(texts)
     raw = update.raw_output
     return raw if isinstance(raw, str) else to_json(raw, inf_nan_mode="null").decode()
 
 
-def _outcome(decision: Decision, options: Sequence[Any]) -> dict[str, Any]:
+def _permission_outcome(decision: Decision, options: Sequence[Any]) -> dict[str, Any]:
     kinds = ["allow_once", "allow_always"] if decision.approved else ["reject_once", "reject_always"]
     if decision.always:
         kinds.reverse()
@@ -389,7 +389,7 @@ def _usage(used: Any) -> UsageReported:
     )
 
 
-async def _log(stderr: asyncio.StreamReader | None, program: str) -> None:
+async def _log_stderr(stderr: asyncio.StreamReader | None, program: str) -> None:
     assert stderr is not None
     async for line in stderr:
         logger.info("%s: stderr: %s", program, line[:500].decode("utf-8", "replace").rstrip())

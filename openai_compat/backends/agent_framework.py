@@ -35,10 +35,10 @@ __all__ = ("AgentFrameworkBackend",)
 with needs(__name__, "agent-framework"):
     af: Any = importlib.import_module("agent_framework")
 
-COMMON = ("temperature", "top_p", "max_tokens")
+COMMON_PARAMETERS = ("temperature", "top_p", "max_tokens")
 """The parameters that every chat client accepts; most clients fail on an unknown one."""
 
-FURTHER = {
+FURTHER_PARAMETERS = {
     "RawOpenAIChatClient": ("reasoning_effort", "verbosity"),
     "RawOpenAIChatCompletionClient": (
         *("reasoning_effort", "verbosity", "seed", "logit_bias", "frequency_penalty", "presence_penalty"),
@@ -62,7 +62,7 @@ class AgentFrameworkBackend:
         own = agent.default_options.get("tools", ()) if self._is_chat else ()
         self._servers: Any = agent.mcp_tools if self._is_chat else []
         kinds = [kind.__name__ for kind in type(agent.client).__mro__] if self._is_chat else []
-        further = next((FURTHER[kind] for kind in kinds if kind in FURTHER), ())
+        further = next((FURTHER_PARAMETERS[kind] for kind in kinds if kind in FURTHER_PARAMETERS), ())
         self._wraps_effort = "RawOpenAIChatClient" in kinds
         self.capabilities = Capabilities(
             client_tools=self._is_chat,
@@ -71,7 +71,7 @@ class AgentFrameworkBackend:
             counts_tokens=self._is_chat,
             keeps_state=True,
             own_tools=frozenset([name for tool in own if (name := getattr(tool, "name", None))]),
-            parameters=frozenset([*COMMON, *further] if self._is_chat else []),
+            parameters=frozenset([*COMMON_PARAMETERS, *further] if self._is_chat else []),
         )
 
     def tool_names(self, request: AgentRequest) -> list[str]:
@@ -81,31 +81,31 @@ class AgentFrameworkBackend:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield its events."""
         # No `can_close`: the framework would put the user's new message before the results of the denied calls.
-        paused = PausedRun.of(request.resume)
-        if paused is not None and paused.waits:
-            yield paused.end
+        paused = PausedRun.from_resume(request.resume)
+        if paused is not None and paused.open_calls:
+            yield paused.pause_event
             return
         if paused is None:
             # A chat client gets the instructions as an option.
             system = [] if self._is_chat or not request.system else [af.Message("system", [request.system])]
-            messages = [*system, *[message for turn in request.turns for message in _message(turn)]]
+            messages = [*system, *[message for turn in request.turns for message in _to_messages(turn)]]
         else:
-            messages = _answers(paused)
+            messages = _answer_messages(paused)
         session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.saved["session"])
-        more = self._of_request(request) if self._is_chat else {}
-        translation = _AgentFrameworkTranslation(self._agent.name, paused.denied if paused is not None else frozenset())
+        more = self._run_arguments(request) if self._is_chat else {}
+        translator = _AgentFrameworkTranslator(self._agent.name, paused.denied if paused is not None else frozenset())
         stream = self._agent.run(messages, stream=True, session=session, **more)
         async for update in stream:
-            for event in translation.of(update):
+            for event in translator.translate(update):
                 yield event
         response = await stream.get_final_response()
         yield _usage(response.usage_details or {})
-        if asked := _asked(response, {tool.name for tool in request.tools}):
-            yield _paused(session, asked).end
+        if open_requests := _open_requests(response, {tool.name for tool in request.tools}):
+            yield _to_paused_run(session, open_requests).pause_event
         elif response.finish_reason in ("length", "content_filter"):
             yield Finished(response.finish_reason)
 
-    def _of_request(self, request: AgentRequest) -> dict[str, Any]:
+    def _run_arguments(self, request: AgentRequest) -> dict[str, Any]:
         given = request.sampling.given()
         options = {name: given[name] for name in self.capabilities.parameters or () if name in given}
         if self._wraps_effort and "reasoning_effort" in options:
@@ -125,7 +125,7 @@ class AgentFrameworkBackend:
         return {"options": options, "tools": tools}
 
 
-class _AgentFrameworkTranslation:
+class _AgentFrameworkTranslator:
     """Translates the framework's updates to events."""
 
     def __init__(self, name: str | None, denied: frozenset[str]) -> None:
@@ -134,29 +134,29 @@ class _AgentFrameworkTranslation:
         self._calls: set[str] = set()
         self._streamed: set[str] = set()
 
-    def of(self, update: Any) -> Iterator[AgentEvent]:
+    def translate(self, update: Any) -> Iterator[AgentEvent]:
         if update.author_name and update.author_name != self._speaker:
             self._speaker = update.author_name
             yield Progress("agent", update.author_name, f"{update.author_name} goes on", done=True)
             yield MessageBreak()
         for content in update.contents:
-            yield from self._of(content)
+            yield from self._translate_content(content)
 
-    def _of(self, content: Any) -> Iterator[AgentEvent]:
+    def _translate_content(self, content: Any) -> Iterator[AgentEvent]:
         whole = getattr(content, "merge_mode", None) == "replace"  # repeats the streamed pieces
         match content.type:
             case "text" | "text_reasoning" if whole and content.type in self._streamed:
                 self._streamed.remove(content.type)
             case "text" | "text_reasoning" if content.text:
                 self._streamed |= {content.type} if not whole else set()
-                yield _said(content)
+                yield _text_event(content)
             case "function_call":
                 known = content.call_id in self._calls
                 if not known:
                     self._calls.add(content.call_id)
                     yield ToolCallStarted(content.call_id, content.name)
                 if content.arguments and not (known and whole):
-                    yield ToolCallDelta(content.call_id, _text(content.arguments))
+                    yield ToolCallDelta(content.call_id, _arguments_text(content.arguments))
             case "function_result":
                 failed, denied = content.exception is not None, content.call_id in self._denied
                 yield ToolResult(content.call_id, content.result or "", is_error=failed, denied=denied)
@@ -170,14 +170,14 @@ class _AgentFrameworkTranslation:
                 pass
 
 
-def _said(content: Any) -> AgentEvent:
+def _text_event(content: Any) -> AgentEvent:
     if content.type == "text_reasoning":
         return ReasoningDelta(content.text)
     declined = content.additional_properties.get("model_output_kind") == "refusal"
     return RefusalDelta(content.text) if declined else TextDelta(content.text)
 
 
-def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
+def _open_requests(response: Any, tools: set[str]) -> dict[str, Any]:
     """The approval requests and client tool calls of a run, by call id."""
     contents = [content for message in response.messages for content in message.contents]
     decisions = {one.function_call.call_id: one for one in contents if one.type == "function_approval_request"}
@@ -185,37 +185,37 @@ def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
     return calls | decisions
 
 
-def _paused(session: Any, asked: Mapping[str, Any]) -> PausedRun:
+def _to_paused_run(session: Any, open_requests: Mapping[str, Any]) -> PausedRun:
     questions: dict[str, Any] = {}
     pending: list[PendingCall] = []
-    for call_id, one in asked.items():
+    for call_id, one in open_requests.items():
         if one.type == "function_approval_request":
             questions[call_id] = one.to_dict()
             call = one.function_call
-            pending.append(PendingCall(call.call_id, call.name, _text(call.arguments or {}), "approval"))
+            pending.append(PendingCall(call.call_id, call.name, _arguments_text(call.arguments or {}), "approval"))
         else:
-            pending.append(PendingCall(one.call_id, one.name, _text(one.arguments or {}), "result"))
+            pending.append(PendingCall(one.call_id, one.name, _arguments_text(one.arguments or {}), "result"))
     return PausedRun({"session": session.to_dict(), "questions": questions}, tuple(pending))
 
 
-def _answers(paused: PausedRun) -> list[Any]:
+def _answer_messages(paused: PausedRun) -> list[Any]:
     """The messages that resume the run."""
     questions = {call_id: af.Content.from_dict(one) for call_id, one in paused.saved["questions"].items()}
     decisions = [
         question.to_function_approval_response(call_id not in paused.denied) for call_id, question in questions.items()
     ]
-    results = [_result(paused.results[call.call_id]) for call in paused.asked if call.waits_for == "result"]
+    results = [_to_function_result(paused.results[call.call_id]) for call in paused.asked if call.waits_for == "result"]
     messages = {"user": decisions, "tool": results}
-    return [af.Message(role, said) for role, said in messages.items() if said]
+    return [af.Message(role, contents) for role, contents in messages.items() if contents]
 
 
-def _result(result: ToolMessage) -> Any:
-    told = [af.Content.from_text(result.text), *[_medium(part) for part in result.media]]
+def _to_function_result(result: ToolMessage) -> Any:
+    contents = [af.Content.from_text(result.text), *[_to_content(part) for part in result.media]]
     failed = "the client's tool has failed" if result.is_error else None
-    return af.Content.from_function_result(result.call_id, result=told, exception=failed)
+    return af.Content.from_function_result(result.call_id, result=contents, exception=failed)
 
 
-def _text(arguments: Any) -> str:
+def _arguments_text(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
@@ -229,16 +229,16 @@ def _usage(used: Mapping[str, int]) -> UsageReported:
     )
 
 
-def _message(turn: UserTurn | AssistantMessage) -> list[Any]:
+def _to_messages(turn: UserTurn | AssistantMessage) -> list[Any]:
     if isinstance(turn, AssistantMessage):
         calls = [af.Content.from_function_call(c.call_id, c.name, arguments=c.arguments) for c in turn.tool_calls]
-        said = [af.Content.from_text(turn.text)] if turn.text else []
-        return [af.Message("assistant", [*said, *calls])]
-    results = [af.Message("tool", [_result(result) for result in turn.results])] if turn.results else []
-    return results + ([af.Message("user", [_medium(part) for part in turn.parts])] if turn.parts else [])
+        texts = [af.Content.from_text(turn.text)] if turn.text else []
+        return [af.Message("assistant", [*texts, *calls])]
+    results = [af.Message("tool", [_to_function_result(result) for result in turn.results])] if turn.results else []
+    return results + ([af.Message("user", [_to_content(part) for part in turn.parts])] if turn.parts else [])
 
 
-def _medium(part: InputPart) -> Any:
+def _to_content(part: InputPart) -> Any:
     if isinstance(part, TextPart):
         return af.Content.from_text(part.text)
     if part.content is not None:

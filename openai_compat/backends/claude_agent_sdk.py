@@ -44,21 +44,21 @@ with needs(__name__, "claude-agent-sdk"):
     sdk: Any = importlib.import_module("claude_agent_sdk")
     mcp: Any = importlib.import_module("mcp")
 
-CLIENT = "mcp__openai_compat__"
+CLIENT_PREFIX = "mcp__openai_compat__"
 """Prefix of the client's tools in Claude Code."""
 
-SHARED = 18
+SHARED_PREFIX_LENGTH = 18
 """Length of the prefix that the session ids of one conversation share; `forget` finds the sessions by this prefix."""
 
 OUTPUT_TOOL = "StructuredOutput"
 EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
-ENDINGS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
+REASONS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
 ONE_AT_A_TIME = "Another call is waited for. If you need this one, make it again after that."
 NOT_IN_AGENTS = "Only the main agent can have this run, since somebody else has to answer first."
 PATIENCE = 1.0
 """Seconds that Claude Code has to stop after an interrupt."""
 
-NOTHING_USED = UsageReported(0, 0, cached_tokens=0, cache_write_tokens=0)
+NO_USAGE = UsageReported(0, 0, cached_tokens=0, cache_write_tokens=0)
 
 
 class ClaudeAgentBackend:
@@ -71,8 +71,8 @@ class ClaudeAgentBackend:
 
     def __init__(self, options: Any, *, ask: Collection[str] = ()) -> None:
         self._options = options
-        self._ask = ask
-        self._own: frozenset[str] | None = None
+        self._approval_patterns = ask
+        self._own_tools: frozenset[str] | None = None
         self.capabilities = Capabilities(
             approvals="edit" if ask else "none",
             client_tools=isinstance(options.mcp_servers, dict),  # otherwise the option names a file
@@ -83,18 +83,18 @@ class ClaudeAgentBackend:
 
     async def tool_names(self, request: AgentRequest) -> frozenset[str]:
         """The names of the agent's own tools, except those of MCP servers outside this process."""
-        if self._own is None:
+        if self._own_tools is None:
             tools, servers = self._options.tools, self._options.mcp_servers
             names = [*cast("list[str]", tools)] if isinstance(tools, list) else []
             for server in cast("dict[str, Any]", servers).values() if isinstance(servers, dict) else ():
                 if server.get("type") == "sdk":
-                    names += await _names_of(server["instance"])
-            self._own = frozenset(names)
-        return self._own
+                    names += await _server_tool_names(server["instance"])
+            self._own_tools = frozenset(names)
+        return self._own_tools
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run Claude Code, and yield its events."""
-        turn = _ClaudeTurn(self._options, self._ask, request)
+        turn = _ClaudeTurn(self._options, self._approval_patterns, request)
         client, result = sdk.ClaudeSDKClient(turn.options()), None
         await client.connect()
         try:
@@ -104,7 +104,7 @@ class ClaudeAgentBackend:
             async for message in client.receive_response():
                 if isinstance(message, sdk.ResultMessage):
                     result = message
-                for event in turn.of(message):
+                for event in turn.translate(message):
                     yield event
         finally:
             if result is None:  # otherwise the model would generate the whole answer
@@ -116,15 +116,15 @@ class ClaudeAgentBackend:
 
     async def forget(self, state: Mapping[str, Any]) -> None:
         """Delete the sessions of a conversation."""
-        store, beginning = self._options.session_store, state["session"][:SHARED]
+        store, prefix = self._options.session_store, state["session"][:SHARED_PREFIX_LENGTH]
         if store is not None:
             for session in await sdk.list_sessions_from_store(store, self._options.cwd):
-                if session.session_id.startswith(beginning):
+                if session.session_id.startswith(prefix):
                     await sdk.delete_session_via_store(store, session.session_id, self._options.cwd)
-        await anyio.to_thread.run_sync(_delete, beginning)
+        await anyio.to_thread.run_sync(_delete_sessions, prefix)
 
 
-async def _names_of(server: Any) -> list[str]:
+async def _server_tool_names(server: Any) -> list[str]:
     """The names of the tools of an in-process server."""
     if hasattr(mcp, "Client"):
         connected = mcp.Client(server)
@@ -134,9 +134,9 @@ async def _names_of(server: Any) -> list[str]:
         return [tool.name for tool in (await client.list_tools()).tools]
 
 
-def _delete(beginning: str) -> None:
+def _delete_sessions(prefix: str) -> None:
     for session in sdk.list_sessions():
-        if session.session_id.startswith(beginning):
+        if session.session_id.startswith(prefix):
             sdk.delete_session(session.session_id)
 
 
@@ -145,20 +145,20 @@ class _ClaudeTurn:
 
     def __init__(self, options: Any, ask: Collection[str], request: AgentRequest) -> None:
         self._options = options
-        self._ask = ask
+        self._approval_patterns = ask
         self._request = request
         resume = request.resume
         self._answers = resume if resume is not None and not resume.superseded else Resume({})
-        self._last = request.state if resume is None else resume.state
+        self._last_state = request.state if resume is None else resume.state
         # A superseded run starts a new session: the old one would run its waiting call, whatever the prompt.
-        self._state = None if resume is not None and resume.superseded else self._last
+        self._state = None if resume is not None and resume.superseded else self._last_state
         self.is_new = resume is None or self._state is None  # otherwise the waiting call continues
         self._tools = {tool.name: tool for tool in request.tools}
         _check_media(self._answers.results)
         self._names: dict[str, str] = {}  # of tools, by call id
         self._hidden = {*self._answers.results}  # calls whose results are not shown
-        self._written: tuple[str, list[str]] | None = None  # the call whose arguments are being streamed
-        self._waits = ""  # the deferred call: Claude Code keeps one, and drops others
+        self._open_call: tuple[str, list[str]] | None = None  # the call whose arguments are being streamed
+        self._deferred_call = ""  # the deferred call: Claude Code keeps one, and drops others
         self._denied: set[str] = set()
         self._tasks: dict[str, str] = {}  # descriptions of sub-agents' tasks, by task id
         self._retry_after: int | None = None  # seconds of its last retry delay
@@ -169,89 +169,97 @@ class _ClaudeTurn:
         results = self._answers.results
         offered = {message.name: FunctionTool(message.name) for message in results.values()}
         tools: dict[str, Tool] = {**offered, **self._tools}
-        asked: dict[str, Any] = {}
+        changes: dict[str, Any] = {}
         if tools:
-            theirs = sdk.create_sdk_mcp_server("openai_compat", tools=[_tool(one, results) for one in tools.values()])
-            asked["mcp_servers"] = {**own.mcp_servers, "openai_compat": theirs}
+            theirs = sdk.create_sdk_mcp_server(
+                "openai_compat", tools=[_client_tool(one, results) for one in tools.values()]
+            )
+            changes["mcp_servers"] = {**own.mcp_servers, "openai_compat": theirs}
         hooks: dict[str, list[Any]] = own.hooks or {}
         before = [*hooks.get("PreToolUse", ()), sdk.HookMatcher(hooks=[self._before_tool])]
         if request.response_format is not None:
             schema = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
-            asked["output_format"] = {"type": "json_schema", "schema": dict(schema.schema)}
+            changes["output_format"] = {"type": "json_schema", "schema": dict(schema.schema)}
         if request.sampling.reasoning_effort is not None:
-            asked["effort"] = EFFORTS.get(request.sampling.reasoning_effort, own.effort)
+            changes["effort"] = EFFORTS.get(request.sampling.reasoning_effort, own.effort)
         # Each turn forks the session of the turn before, so that a failed turn leaves nothing behind.
-        new = str(uuid4()) if self._last is None else f"{self._last['session'][:SHARED]}{str(uuid4())[SHARED:]}"
+        new = (
+            str(uuid4())
+            if self._last_state is None
+            else f"{self._last_state['session'][:SHARED_PREFIX_LENGTH]}{str(uuid4())[SHARED_PREFIX_LENGTH:]}"
+        )
         if self._state is not None:
-            asked |= {"resume": self._state["session"], "fork_session": True}
+            changes |= {"resume": self._state["session"], "fork_session": True}
         return replace(
             own,
             session_id=new,
             hooks={**hooks, "PreToolUse": before},
             include_partial_messages=True,
             verbatim_prompts=True,  # otherwise "@/etc/passwd" in a prompt would become the file's text
-            **_instructed(own, request.system),
-            **asked,
+            **_system_prompt_options(own, request.system),
+            **changes,
         )
 
     async def prompt(self) -> AsyncIterator[dict[str, Any]]:
-        content = [*_content(self._request, is_known=self._state is not None)]
+        content = [*_prompt_blocks(self._request, is_known=self._state is not None)]
         yield {"type": "user", "message": {"role": "user", "content": content}, "parent_tool_use_id": None}
 
     async def _before_tool(self, given: Any, call_id: str | None, _: Any) -> dict[str, Any]:
         name, call_id = given["tool_name"], call_id or ""
         decision = self._answers.decisions.get(call_id)
-        is_clients = name.startswith(CLIENT)
+        is_clients = name.startswith(CLIENT_PREFIX)
         if call_id in self._answers.results:
-            return _decided("allow")
-        if is_clients and _short(name) not in self._tools:
-            return _decided("deny", permissionDecisionReason="This tool is not there any more.")
-        if not is_clients and not any([fnmatchcase(name, pattern) for pattern in self._ask]):
+            return _hook_output("allow")
+        if is_clients and _short_name(name) not in self._tools:
+            return _hook_output("deny", permissionDecisionReason="This tool is not there any more.")
+        if not is_clients and not any([fnmatchcase(name, pattern) for pattern in self._approval_patterns]):
             return {}
         if given.get("agent_id"):
-            return _decided("deny", permissionDecisionReason=NOT_IN_AGENTS)
+            return _hook_output("deny", permissionDecisionReason=NOT_IN_AGENTS)
         if decision is not None and decision.approved:
-            return _decided("allow", **({"updatedInput": json.loads(decision.arguments)} if decision.arguments else {}))
-        if decision is not None or self._waits:
+            return _hook_output(
+                "allow", **({"updatedInput": json.loads(decision.arguments)} if decision.arguments else {})
+            )
+        if decision is not None or self._deferred_call:
             self._denied.add(call_id)
-            told = (decision.reason or "The user has denied it.") if decision is not None else ONE_AT_A_TIME
-            return _decided("deny", permissionDecisionReason=told)
+            reason = (decision.reason or "The user has denied it.") if decision is not None else ONE_AT_A_TIME
+            return _hook_output("deny", permissionDecisionReason=reason)
         # Only "defer" outlives the process: the session stores the call, and runs the call when resumed.
-        self._waits = call_id
-        return _decided("defer")
+        self._deferred_call = call_id
+        return _hook_output("defer")
 
-    def of(self, message: Any) -> Iterator[AgentEvent]:
+    def translate(self, message: Any) -> Iterator[AgentEvent]:
         match message:
             case sdk.StreamEvent() if message.parent_tool_use_id is None:
-                yield from self._of_model(message.event)
+                yield from self._translate_stream_event(message.event)
             case sdk.UserMessage() if message.parent_tool_use_id is None and not isinstance(message.content, str):
                 for block in message.content:
                     if isinstance(block, sdk.ToolResultBlock) and block.tool_use_id not in self._hidden:
-                        yield self._result(block)
+                        yield self._to_tool_result(block)
             case sdk.SystemMessage() if message.subtype == "api_retry":
                 self._retry_after = ceil(message.data["retry_delay_ms"] / 1000)
             case sdk.SystemMessage() if message.subtype in ("task_started", "task_notification"):
-                yield from self._of_agent(message.subtype, message.data)
+                yield from self._translate_task(message.subtype, message.data)
             case _:
                 pass
 
-    def _of_agent(self, kind: str, data: Mapping[str, Any]) -> Iterator[AgentEvent]:
+    def _translate_task(self, kind: str, data: Mapping[str, Any]) -> Iterator[AgentEvent]:
         task: str = data["task_id"]
         if kind == "task_started":
             self._tasks[task] = data["description"]
         if task in self._tasks:
             yield Progress("agent", task, self._tasks[task], done=kind == "task_notification")
 
-    def _of_model(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
+    def _translate_stream_event(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
         match event:
             case {"type": "content_block_start", "content_block": {"type": "tool_use", "id": call_id, "name": name}}:
                 # A client call is reported when the turn pauses: Claude Code waits for one call at a time.
-                if name == OUTPUT_TOOL or name.startswith(CLIENT):
+                if name == OUTPUT_TOOL or name.startswith(CLIENT_PREFIX):
                     self._hidden.add(call_id)
                 else:
-                    self._names[call_id] = _short(name)
-                    self._written = (call_id, [])
-                    yield ToolCallStarted(call_id, _short(name), "agent")
+                    self._names[call_id] = _short_name(name)
+                    self._open_call = (call_id, [])
+                    yield ToolCallStarted(call_id, _short_name(name), "agent")
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
                 # With a response format, the answer is the input of the structured output tool, not this text.
                 if self._request.response_format is None:
@@ -259,21 +267,21 @@ class _ClaudeTurn:
             case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": text}}:
                 yield ReasoningDelta(text)
             case {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": text}}:
-                if self._written is not None:
-                    self._written[1].append(text)
-                    yield ToolCallDelta(self._written[0], text)
-            case {"type": "content_block_stop"} if self._written is not None:
-                (call_id, pieces), self._written = self._written, None
+                if self._open_call is not None:
+                    self._open_call[1].append(text)
+                    yield ToolCallDelta(self._open_call[0], text)
+            case {"type": "content_block_stop"} if self._open_call is not None:
+                (call_id, pieces), self._open_call = self._open_call, None
                 yield ToolCallReady(call_id, self._names[call_id], "".join(pieces) or "{}", "agent")
             case _:
                 pass
 
-    def _result(self, block: Any) -> ToolResult:
-        told = block.content
-        if not isinstance(told, str):
-            told = "\n".join([part["text"] for part in told or () if part["type"] == "text"])
+    def _to_tool_result(self, block: Any) -> ToolResult:
+        output = block.content
+        if not isinstance(output, str):
+            output = "\n".join([part["text"] for part in output or () if part["type"] == "text"])
         is_denied = block.tool_use_id in self._denied
-        return ToolResult(block.tool_use_id, told, is_error=bool(block.is_error), denied=is_denied)
+        return ToolResult(block.tool_use_id, output, is_error=bool(block.is_error), denied=is_denied)
 
     def end(self, result: Any) -> Iterator[AgentEvent]:
         """The final events: token usage, then a pause or the end."""
@@ -285,14 +293,14 @@ class _ClaudeTurn:
                 raise AgentError.upstream(result.api_error_status, retry_after=self._retry_after)
             raise RuntimeError(f"Claude Code ended with {result.subtype}: {result.errors or result.result}")
         used = _usage(result.model_usage or {})
-        before = UsageReported(**self._state["used"]) if self._state is not None else NOTHING_USED
-        told: dict[str, Any] = result.usage or {}
-        details: dict[str, Any] = told.get("output_tokens_details") or {}
+        before = UsageReported(**self._state["used"]) if self._state is not None else NO_USAGE
+        usage: dict[str, Any] = result.usage or {}
+        details: dict[str, Any] = usage.get("output_tokens_details") or {}
         yield replace(used.since(before), reasoning_tokens=details.get("thinking_tokens"))
         state = {"session": result.session_id, "used": asdict(used)}
         if (call := result.deferred_tool_use) is not None:
-            name = _short(call.name)
-            waits_for: Any = "result" if call.name.startswith(CLIENT) else "approval"
+            name = _short_name(call.name)
+            waits_for: Any = "result" if call.name.startswith(CLIENT_PREFIX) else "approval"
             is_custom = isinstance(self._tools.get(name), CustomTool)
             arguments = str(call.input.get("input", "")) if is_custom else json.dumps(call.input)
             yield Paused((PendingCall(call.id, name, arguments, waits_for),), state)
@@ -300,19 +308,19 @@ class _ClaudeTurn:
         is_cut = result.subtype == "error_max_turns"
         if self._request.response_format is not None and not is_cut:
             yield TextDelta(json.dumps(result.structured_output))
-        yield Finished("length" if is_cut else ENDINGS.get(result.stop_reason, "stop"), state=state)
+        yield Finished("length" if is_cut else REASONS.get(result.stop_reason, "stop"), state=state)
 
 
-def _decided(decision: str, **more: Any) -> dict[str, Any]:
+def _hook_output(decision: str, **more: Any) -> dict[str, Any]:
     return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": decision, **more}}
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     """A tool's name without the prefix of its MCP server."""
     return name.split("__", 2)[-1] if name.startswith("mcp__") else name
 
 
-def _instructed(options: Any, text: str) -> dict[str, Any]:
+def _system_prompt_options(options: Any, text: str) -> dict[str, Any]:
     """The changed options that append the conversation's instructions to the system prompt."""
     own: Any = options.system_prompt
     if not text:
@@ -322,7 +330,7 @@ def _instructed(options: Any, text: str) -> dict[str, Any]:
     return {"extra_args": {**options.extra_args, "append-system-prompt": text}}
 
 
-def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
+def _client_tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
     """A client tool, which runs once the client's result exists. Claude Code does not pass the id of the call."""
     answers = [message for message in results.values() if message.name == tool.name]
 
@@ -344,7 +352,7 @@ def _check_media(results: Mapping[str, ToolMessage]) -> None:
         raise InvalidRequest(text, param="messages", code="invalid_value")
 
 
-def _content(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any]]:
+def _prompt_blocks(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any]]:
     """The new message as blocks, after the earlier messages as text that Claude Code does not know yet."""
     said = list(request.new_messages if is_known else request.messages)
     last = said.pop() if isinstance(said[-1], UserMessage) else None

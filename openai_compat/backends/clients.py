@@ -25,7 +25,7 @@ class ReadyClient(Generic[Client]):
     def __init__(self, client: Client | Callable[[], Client]) -> None:
         self._client = client
 
-    def here(self) -> Client:
+    def current_client(self) -> Client:
         """The client, or the result of the function."""
         return self._client() if callable(self._client) else self._client
 
@@ -38,19 +38,19 @@ class ClientPerLoop(Generic[Client]):
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
-        self._made: RunVar[Client | None] = RunVar("client", None)
+        self._client_of_loop: RunVar[Client | None] = RunVar("client", None)
 
-    def here(self) -> Client:
+    def current_client(self) -> Client:
         """This event loop's client, made on first use."""
-        client = self._made.get()
+        client = self._client_of_loop.get()
         if client is None:
             client = self._make()
-            self._made.set(client)
+            self._client_of_loop.set(client)
         return client
 
     async def aclose(self) -> None:
         """Close this event loop's client."""
-        client = self._made.get()
+        client = self._client_of_loop.get()
         if client is not None:
-            self._made.set(None)
+            self._client_of_loop.set(None)
             await client.close()

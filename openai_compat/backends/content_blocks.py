@@ -20,10 +20,10 @@ def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
                 yield from text_blocks(part.text)
             case ImagePart():
                 data = part.content
-                source = _by_url(part.url) if data is None else _base64(part.media_type, data)
+                source = _url_source(part.url) if data is None else _base64_source(part.media_type, data)
                 yield {"type": "image", "source": source}
             case FilePart():
-                yield _document(part)
+                yield _document_block(part)
             case AudioPart():
                 raise InvalidRequest("This agent cannot listen to speech.", param="messages", code="invalid_value")
             case _:
@@ -47,7 +47,7 @@ def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
     return [*text_blocks(text), *input_blocks(media)] if media else text
 
 
-def _by_url(url: str) -> Block:
+def _url_source(url: str) -> Block:
     # Nothing is fetched here. Model servers that accept any scheme have been tricked into reading their own files (`file:`).
     if url.partition(":")[0].lower() not in ("http", "https"):
         text = "A picture's or document's URL starts with 'https:' or 'data:'."
@@ -55,9 +55,9 @@ def _by_url(url: str) -> Block:
     return {"type": "url", "url": url}
 
 
-def _document(part: FilePart) -> Block:
+def _document_block(part: FilePart) -> Block:
     if part.file_data is None and part.file_url is not None:
-        return {"type": "document", "source": _by_url(part.file_url)}
+        return {"type": "document", "source": _url_source(part.file_url)}
     if part.file_data is None:
         text = "This agent takes files as 'file_data' only, not by 'file_id'."
         raise InvalidRequest(text, param="messages", code="invalid_value")
@@ -65,9 +65,9 @@ def _document(part: FilePart) -> Block:
     media_type, data = part.media_type or "application/pdf", part.content or b""
     named = {"title": part.filename} if part.filename else {}
     if media_type == "application/pdf":
-        return {"type": "document", "source": _base64(media_type, data), **named}
+        return {"type": "document", "source": _base64_source(media_type, data), **named}
     if media_type.startswith("image/"):
-        return {"type": "image", "source": _base64(media_type, data)}
+        return {"type": "image", "source": _base64_source(media_type, data)}
     if media_type.startswith("text/") or media_type == "application/json":
         plain = {"type": "text", "media_type": "text/plain", "data": data.decode("utf-8", "replace")}
         return {"type": "document", "source": plain, **named}
@@ -75,5 +75,5 @@ def _document(part: FilePart) -> Block:
     raise InvalidRequest(text, param="messages", code="invalid_value")
 
 
-def _base64(media_type: str | None, data: bytes) -> Block:
+def _base64_source(media_type: str | None, data: bytes) -> Block:
     return {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode()}

@@ -50,11 +50,11 @@ class HaystackBackend:
         parameters: Iterable[str] = ("temperature", "top_p", "max_tokens"),
     ) -> None:
         self._agent = agent
-        self._asks = frozenset(approve)
+        self._approval_tools = frozenset(approve)
         self._run = run
         self._parameters = frozenset(parameters)
         self.capabilities = Capabilities(
-            approvals="edit" if self._asks else "none",
+            approvals="edit" if self._approval_tools else "none",
             audio_input=False,
             files=False,
             structured_output=False,
@@ -71,18 +71,18 @@ class HaystackBackend:
         if request.tools:
             more["tools"] = [*_own_tools(self._agent), *map(_client_tool, request.tools)]
         send, events = anyio.create_memory_object_stream[AgentEvent](16)
-        steps = _HaystackSteps(self._asks, {tool.name for tool in request.tools}, context, send.send)
+        steps = _HaystackSteps(self._approval_tools, {tool.name for tool in request.tools}, context, send.send)
         agent = copy.copy(self._agent)
         agent.hooks = {
             **agent.hooks,
-            "before_tool": [*agent.hooks.get("before_tool", ()), _Hook(steps.before_tools)],
-            "after_tool": [*agent.hooks.get("after_tool", ()), _Hook(steps.after_tools)],
+            "before_tool": [*agent.hooks.get("before_tool", ()), _StepHook(steps.before_tools)],
+            "after_tool": [*agent.hooks.get("after_tool", ()), _StepHook(steps.after_tools)],
         }
         messages = _messages(request)
 
         async def work() -> None:
             async with send:
-                steps.result = await agent.run_async(messages, steps.piece, **more)
+                steps.result = await agent.run_async(messages, steps.on_chunk, **more)
 
         task = asyncio.create_task(work())
         try:
@@ -97,7 +97,7 @@ class HaystackBackend:
             yield event
 
 
-class _Hook:
+class _StepHook:
     """A hook of the agent's loop that calls `step`."""
 
     def __init__(self, step: Callable[[Any], Any]) -> None:
@@ -115,80 +115,86 @@ class _HaystackSteps:
         result: the return value of the run.
     """
 
-    def __init__(self, asks: frozenset[str], clients: set[str], context: RunContext, send: Callable[..., Any]) -> None:
-        self._asks = asks
-        self._clients = clients
+    def __init__(
+        self, approval_tools: frozenset[str], client_tools: set[str], context: RunContext, send: Callable[..., Any]
+    ) -> None:
+        self._approval_tools = approval_tools
+        self._client_tools = client_tools
         self._context = context
         self._send = send
-        self._has_said = False
-        self._asked: Any = None  # the message with the calls of this step
+        self._has_sent_text = False
+        self._call_message: Any = None  # the message with the calls of this step
         self._calls: list[Any] = []
-        self._brought: dict[int, str] = {}  # client results and denials, by index of the call
+        self._answers: dict[int, str] = {}  # client results and denials, by index of the call
         self.result: Any = None
 
-    async def piece(self, chunk: Any) -> None:
+    async def on_chunk(self, chunk: Any) -> None:
         """The framework's `streaming_callback`, called with each chunk."""
         if chunk.reasoning is not None and chunk.reasoning.reasoning_text:
             await self._send(ReasoningDelta(chunk.reasoning.reasoning_text))
         if chunk.content and chunk.tool_call_result is None:
-            self._has_said = True
+            self._has_sent_text = True
             await self._send(TextDelta(chunk.content))
 
     async def before_tools(self, state: Any) -> None:
         """Send the model's calls, once all approvals and client results have arrived."""
-        *earlier, asked = state.data["messages"]
-        if not asked.tool_calls:
+        *earlier, call_message = state.data["messages"]
+        if not call_message.tool_calls:
             return
-        if asked.text and not self._has_said:
-            await self._send(TextDelta(asked.text))
-        self._has_said = False
-        brought: dict[int, str] = {}
-        calls = list(asked.tool_calls)
+        if call_message.text and not self._has_sent_text:
+            await self._send(TextDelta(call_message.text))
+        self._has_sent_text = False
+        answers: dict[int, str] = {}
+        calls = list(call_message.tool_calls)
         async with anyio.create_task_group() as group:
-            for place, call in enumerate(calls):
-                if call.tool_name in self._asks | self._clients:
-                    group.start_soon(self._ask, calls, place, brought)
-        for place, call in enumerate(calls):
-            if call.tool_name in self._clients:
+            for index, call in enumerate(calls):
+                if call.tool_name in self._approval_tools | self._client_tools:
+                    group.start_soon(self._get_answer, calls, index, answers)
+        for index, call in enumerate(calls):
+            if call.tool_name in self._client_tools:
                 continue
             await self._send(ToolCallReady(call.id, call.tool_name, json.dumps(call.arguments), "agent"))
-            if place in brought:
-                await self._send(ToolResult(call.id, brought[place], denied=True))
+            if index in answers:
+                await self._send(ToolResult(call.id, answers[index], denied=True))
         # The framework runs the calls of this message; `after_tools` puts the others back, with their results.
-        here = [call for place, call in enumerate(calls) if place not in brought]
-        now = data.ChatMessage.from_assistant(asked.text or "", asked.meta, tool_calls=here)
-        state.set("messages", [*earlier, now], handler_override=replace_values)
-        self._asked, self._calls, self._brought = asked, calls, brought
+        own_calls = [call for index, call in enumerate(calls) if index not in answers]
+        own_message = data.ChatMessage.from_assistant(call_message.text or "", call_message.meta, tool_calls=own_calls)
+        state.set("messages", [*earlier, own_message], handler_override=replace_values)
+        self._call_message, self._calls, self._answers = call_message, calls, answers
 
-    async def _ask(self, calls: list[Any], place: int, brought: dict[int, str]) -> None:
-        call = calls[place]
+    async def _get_answer(self, calls: list[Any], index: int, answers: dict[int, str]) -> None:
+        call = calls[index]
         arguments = json.dumps(call.arguments)
-        if call.tool_name in self._clients:
-            brought[place] = (await self._context.call_client_tool(call.tool_name, arguments)).text
+        if call.tool_name in self._client_tools:
+            answers[index] = (await self._context.call_client_tool(call.tool_name, arguments)).text
             return
         decision: Decision = await self._context.approve(call.tool_name, arguments)
         if decision.arguments is not None:
-            calls[place] = data.ToolCall(call.tool_name, json.loads(decision.arguments), call.id)
+            calls[index] = data.ToolCall(call.tool_name, json.loads(decision.arguments), call.id)
         if not decision.approved:
-            brought[place] = decision.reason or "Nobody has approved this call."
+            answers[index] = decision.reason or "Nobody has approved this call."
 
     async def after_tools(self, state: Any) -> None:
         """Send the results, and add client results and denials to the messages."""
-        count = len(self._calls) - len(self._brought)
+        count = len(self._calls) - len(self._answers)
         messages = state.data["messages"]
         ran, before = messages[len(messages) - count :], messages[: len(messages) - count - 1]
         for message in ran:
             result = message.tool_call_result
             await self._send(ToolResult(result.origin.id, str(result.result), is_error=result.error))
-        if self._brought:
-            asked = data.ChatMessage.from_assistant(self._asked.text, self._asked.meta, tool_calls=self._calls)
-            told = [data.ChatMessage.from_tool(text, self._calls[place]) for place, text in self._brought.items()]
-            state.set("messages", [*before, asked, *ran, *told], handler_override=replace_values)
+        if self._answers:
+            call_message = data.ChatMessage.from_assistant(
+                self._call_message.text, self._call_message.meta, tool_calls=self._calls
+            )
+            result_messages = [
+                data.ChatMessage.from_tool(text, self._calls[index]) for index, text in self._answers.items()
+            ]
+            state.set("messages", [*before, call_message, *ran, *result_messages], handler_override=replace_values)
 
     def end(self) -> Iterator[AgentEvent]:
         """The final events: any text that was not streamed, token usage and the finish reason."""
         last = self.result.get("last_message")
-        if not self._has_said and last is not None:
+        if not self._has_sent_text and last is not None:
             text = last.text or (last.tool_call_result and str(last.tool_call_result.result))
             yield from [TextDelta(text)] if text else []
         used: dict[str, Any] = self.result.get("token_usage") or {}
@@ -224,20 +230,20 @@ def _messages(request: AgentRequest) -> list[Any]:
     calls: dict[str, Any] = {}
     for turn in request.turns:
         if isinstance(turn, AssistantMessage):
-            made = [
+            tool_calls = [
                 data.ToolCall(call.name, json.loads(call.arguments or "{}"), call.call_id) for call in turn.tool_calls
             ]
-            calls |= {call.id: call for call in made}
-            messages.append(data.ChatMessage.from_assistant(turn.text or None, tool_calls=made or None))
+            calls |= {call.id: call for call in tool_calls}
+            messages.append(data.ChatMessage.from_assistant(turn.text or None, tool_calls=tool_calls or None))
             continue
         from_tool = data.ChatMessage.from_tool
         messages += [from_tool(result.text, calls[result.call_id], result.is_error) for result in turn.results]
         if turn.parts:
-            messages.append(data.ChatMessage.from_user(content_parts=[_part(part) for part in turn.parts]))
+            messages.append(data.ChatMessage.from_user(content_parts=[_to_content_part(part) for part in turn.parts]))
     return messages
 
 
-def _part(part: InputPart) -> Any:
+def _to_content_part(part: InputPart) -> Any:
     if isinstance(part, TextPart):
         return data.TextContent(part.text)
     if not isinstance(part, ImagePart) or part.content is None:

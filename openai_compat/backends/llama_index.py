@@ -60,7 +60,7 @@ class LlamaIndexBackend:
     ) -> None:
         self._agent = agent
         self._run = run
-        self._text_of = output or _json
+        self._output_to_text = output or _to_json
         self._agents: dict[str, Any] = getattr(agent, "agents", None) or {agent.name: agent}
         own = [tool.metadata.get_name() for each in self._agents.values() for tool in each.tools or ()]
         self.capabilities = Capabilities(
@@ -78,13 +78,15 @@ class LlamaIndexBackend:
             agent = copy.copy(agent)
             agent.tools = [*(agent.tools or ()), *[_client_tool(tool, context) for tool in request.tools]]
         more: Mapping[str, Any] = self._run(request) if self._run is not None else {}
-        handler = agent.run(**_history(request), **more)
-        translation = _LlamaIndexTranslation(self._agents, {tool.name for tool in request.tools})
+        handler = agent.run(**_history_and_message(request), **more)
+        translator = _LlamaIndexTranslator(self._agents, {tool.name for tool in request.tools})
         try:
             async for event in handler.stream_events():
-                for item in translation.of(event):
+                for item in translator.translate(event):
                     yield item
-                asking = [translation.ask(context, handler, call, asked) for call, asked in translation.questions()]
+                asking = [
+                    translator.ask(context, handler, call, question) for call, question in translator.take_questions()
+                ]
                 await asyncio.gather(*asking)
             result = await handler
         except workflow.WorkflowRuntimeError as error:
@@ -95,121 +97,123 @@ class LlamaIndexBackend:
         finally:
             if not handler.is_done():
                 await handler.cancel_run()
-        for item in translation.end(result, self._text_of):
+        for item in translator.end(result, self._output_to_text):
             yield item
 
 
-class _LlamaIndexTranslation:
+class _LlamaIndexTranslator:
     """Translates LlamaIndex's events, and requests the approvals."""
 
-    def __init__(self, agents: Mapping[str, Any], theirs: set[str]) -> None:
+    def __init__(self, agents: Mapping[str, Any], client_tools: set[str]) -> None:
         self._streams = {name for name, agent in agents.items() if isinstance(agent, core.FunctionAgent)}
-        self._hidden = {*theirs, HANDOFF}  # `call_client_tool` sends the client's calls
-        self._open: dict[str, Any] = {}
-        self._asked: dict[str, Any] = {}  # open questions, by call id
-        self._resumed: set[str] = set()  # calls that were sent in an earlier turn
-        self._denied: set[str] = set()
-        self._ended: set[str] = set()
-        self._spoken = False  # True if this step has sent text
-        self._said = False
+        self._hidden = {*client_tools, HANDOFF}  # `call_client_tool` sends the client's calls
+        self._open_calls: dict[str, Any] = {}
+        self._open_questions: dict[str, Any] = {}  # open questions, by call id
+        self._resumed_calls: set[str] = set()  # calls that were sent in an earlier turn
+        self._denied_calls: set[str] = set()
+        self._ended_calls: set[str] = set()
+        self._has_sent_text = False  # True if this step has sent text
+        self._has_answer = False
 
-    def of(self, event: Any) -> Iterator[AgentEvent]:
+    def translate(self, event: Any) -> Iterator[AgentEvent]:
         if isinstance(event, core.AgentStream):
-            yield from self._piece(event)
+            yield from self._translate_stream(event)
         elif isinstance(event, core.AgentOutput):
-            yield from self._step(event)
+            yield from self._translate_output(event)
         elif isinstance(event, workflow.InputRequiredEvent):
-            self._asked[self._asker_of(event)] = event
+            self._open_questions[self._asking_call_id(event)] = event
         elif isinstance(event, core.ToolCall | core.ToolCallResult):
             if event.tool_name not in self._hidden:
-                yield from [_ready(event)] if isinstance(event, core.ToolCall) else self._result(event)
+                yield from (
+                    [_to_call_ready(event)] if isinstance(event, core.ToolCall) else self._translate_result(event)
+                )
             elif event.tool_name == HANDOFF and isinstance(event, core.ToolCall):
                 other = str(event.tool_kwargs.get("to_agent"))
                 yield Progress("agent", other, other, done=True)
 
-    def _piece(self, event: Any) -> Iterator[AgentEvent]:
+    def _translate_stream(self, event: Any) -> Iterator[AgentEvent]:
         if getattr(event, "thinking_delta", None):
             yield ReasoningDelta(event.thinking_delta)
         if event.delta:
             # The text of other agents, such as a ReActAgent, is their format for thoughts and actions.
             speaks = event.current_agent_name in self._streams
-            self._spoken = self._spoken or speaks
+            self._has_sent_text = self._has_sent_text or speaks
             yield TextDelta(event.delta) if speaks else ReasoningDelta(event.delta)
 
-    def _step(self, event: Any) -> Iterator[AgentEvent]:
+    def _translate_output(self, event: Any) -> Iterator[AgentEvent]:
         used = _usage(event.raw)
         if used is not None:
             yield used
-        if event.current_agent_name in self._streams and not self._spoken and event.response.content:
+        if event.current_agent_name in self._streams and not self._has_sent_text and event.response.content:
             yield TextDelta(event.response.content)
-        self._said = bool(self._spoken or event.response.content)
-        self._spoken = False
+        self._has_answer = bool(self._has_sent_text or event.response.content)
+        self._has_sent_text = False
         # The last output of a run repeats all calls of the run.
-        calls = [call for call in event.tool_calls if call.tool_id not in self._ended]
-        self._open |= {call.tool_id: call for call in calls if call.tool_name not in self._hidden}
+        calls = [call for call in event.tool_calls if call.tool_id not in self._ended_calls]
+        self._open_calls |= {call.tool_id: call for call in calls if call.tool_name not in self._hidden}
 
-    def _result(self, event: Any) -> Iterator[AgentEvent]:
-        self._open.pop(event.tool_id, None)
-        self._ended.add(event.tool_id)
-        self._said = self._said and not event.return_direct
-        if event.tool_id in self._resumed:
-            yield _ready(event)
+    def _translate_result(self, event: Any) -> Iterator[AgentEvent]:
+        self._open_calls.pop(event.tool_id, None)
+        self._ended_calls.add(event.tool_id)
+        self._has_answer = self._has_answer and not event.return_direct
+        if event.tool_id in self._resumed_calls:
+            yield _to_call_ready(event)
         output = event.tool_output
-        denied = event.tool_id in self._denied
+        denied = event.tool_id in self._denied_calls
         yield ToolResult(event.tool_id, output.content, is_error=output.is_error, denied=denied)
 
-    def _asker_of(self, event: Any) -> str:
+    def _asking_call_id(self, event: Any) -> str:
         """The id of the call that asks: if several calls run, the one with matching arguments."""
         fields = event.model_dump()
-        waiting = [call for call in self._open.values() if call.tool_id not in self._asked]
+        waiting = [call for call in self._open_calls.values() if call.tool_id not in self._open_questions]
         fits = [call for call in waiting if call.tool_kwargs.items() <= fields.items()]
         one = fits[0] if fits else waiting[0] if waiting else None
-        return one.tool_id if one is not None else f"question {len(self._asked)}"
+        return one.tool_id if one is not None else f"question {len(self._open_questions)}"
 
-    def questions(self) -> list[tuple[Any, Any]]:
+    def take_questions(self) -> list[tuple[Any, Any]]:
         """The questions to ask now, each with its call; empty until every running tool has asked or ended."""
-        if not self._asked or self._open.keys() - self._asked.keys():
+        if not self._open_questions or self._open_calls.keys() - self._open_questions.keys():
             return []
-        asked, self._asked = self._asked, {}
-        self._resumed |= self._open.keys()
-        return [(self._open.get(call_id), event) for call_id, event in asked.items()]
+        questions, self._open_questions = self._open_questions, {}
+        self._resumed_calls |= self._open_calls.keys()
+        return [(self._open_calls.get(call_id), event) for call_id, event in questions.items()]
 
     async def ask(self, context: RunContext, handler: Any, call: Any, event: Any) -> None:
         """Get a decision, and pass the response on to the run."""
         fields = event.model_dump()
         if call is None:
-            decision = await context.approve("input_required", _json(fields))
+            decision = await context.approve("input_required", _to_json(fields))
         else:
-            decision = await context.approve(call.tool_name, _json(call.tool_kwargs))
-            self._denied |= set() if decision.approved else {call.tool_id}
+            decision = await context.approve(call.tool_name, _to_json(call.tool_kwargs))
+            self._denied_calls |= set() if decision.approved else {call.tool_id}
         if context.cancelled:
             return  # stop, instead of continuing with a denial
         response = "yes" if decision.approved else decision.reason or "no"
         handler.ctx.send_event(workflow.HumanResponseEvent(**{**fields, "response": response}))
 
-    def end(self, result: Any, text_of: Callable[[Any], str]) -> Iterator[AgentEvent]:
+    def end(self, result: Any, output_to_text: Callable[[Any], str]) -> Iterator[AgentEvent]:
         """The text of the result, unless earlier events have sent it."""
         structured = getattr(result, "structured_response", None)
         if structured is not None:
-            yield TextDelta(text_of(structured))
-        elif not self._said or result.current_agent_name not in self._streams:
+            yield TextDelta(output_to_text(structured))
+        elif not self._has_answer or result.current_agent_name not in self._streams:
             yield TextDelta(str(result))
 
 
 def _client_tool(tool: Tool, context: RunContext) -> Any:
     async def call(**arguments: Any) -> str:
-        return (await context.call_client_tool(tool.name, _json(arguments))).text
+        return (await context.call_client_tool(tool.name, _to_json(arguments))).text
 
     metadata = tools.ToolMetadata(name=tool.name, description=tool.description or "")
     metadata.get_parameters_dict = lambda: tool.input_schema  # the client's schema, instead of one made from a class
     return tools.FunctionTool(async_fn=call, metadata=metadata)
 
 
-def _ready(call: Any) -> ToolCallReady:
-    return ToolCallReady(call.tool_id, call.tool_name, _json(call.tool_kwargs), "agent")
+def _to_call_ready(call: Any) -> ToolCallReady:
+    return ToolCallReady(call.tool_id, call.tool_name, _to_json(call.tool_kwargs), "agent")
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return to_json(value, inf_nan_mode="null", fallback=str).decode()
 
 
@@ -233,16 +237,16 @@ def _fields(value: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value if isinstance(value, Mapping) else getattr(value, "__dict__", {}))
 
 
-def _history(request: AgentRequest) -> dict[str, Any]:
+def _history_and_message(request: AgentRequest) -> dict[str, Any]:
     """The conversation history, and the last message apart if it is the user's."""
     turns, message = request.turns, None
     if turns and isinstance(last := turns[-1], UserTurn) and last.parts and not last.results:
-        turns, message = turns[:-1], llms.ChatMessage(role="user", blocks=_blocks(last.parts))
+        turns, message = turns[:-1], llms.ChatMessage(role="user", blocks=_to_blocks(last.parts))
     system = [llms.ChatMessage(role="system", content=request.system)] if request.system else []
-    return {"chat_history": [*system, *[each for turn in turns for each in _messages(turn)]], "user_msg": message}
+    return {"chat_history": [*system, *[each for turn in turns for each in _to_messages(turn)]], "user_msg": message}
 
 
-def _messages(turn: UserTurn | AssistantMessage) -> Iterator[Any]:
+def _to_messages(turn: UserTurn | AssistantMessage) -> Iterator[Any]:
     if isinstance(turn, AssistantMessage):
         blocks = [llms.TextBlock(text=turn.text)] if turn.text else []
         calls = [
@@ -252,17 +256,17 @@ def _messages(turn: UserTurn | AssistantMessage) -> Iterator[Any]:
         yield llms.ChatMessage(role="assistant", blocks=[*blocks, *calls])
         return
     for result in turn.results:
-        blocks = [llms.TextBlock(text=result.text), *_blocks(result.media)]
+        blocks = [llms.TextBlock(text=result.text), *_to_blocks(result.media)]
         yield llms.ChatMessage(role="tool", blocks=blocks, additional_kwargs={"tool_call_id": result.call_id})
     if turn.parts:
-        yield llms.ChatMessage(role="user", blocks=_blocks(turn.parts))
+        yield llms.ChatMessage(role="user", blocks=_to_blocks(turn.parts))
 
 
-def _blocks(parts: Sequence[InputPart]) -> list[Any]:
-    return [_block(part) for part in parts]
+def _to_blocks(parts: Sequence[InputPart]) -> list[Any]:
+    return [_to_block(part) for part in parts]
 
 
-def _block(part: InputPart) -> Any:
+def _to_block(part: InputPart) -> Any:
     match part:
         case TextPart(text=text):
             return llms.TextBlock(text=text)

@@ -52,7 +52,7 @@ with needs(__name__, "openai-agents"):
 SETTINGS = frozenset(["temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "verbosity"])
 """The parameters that `ModelSettings` has under the same names."""
 
-LIMITS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """Finish reasons of an incomplete response, by the reason that the model's API gives."""
 
 
@@ -78,14 +78,16 @@ class OpenAIAgentsBackend:
         self._context = context
         self._max_turns = max_turns
         self._config = run_config or ai.RunConfig()
-        self._agents = list(_reachable(agent, {}).values())
+        self._agents = list(_reachable_agents(agent, {}).values())
         handoffs = [handoff for one in self._agents for handoff in one.handoffs]
         self.capabilities = Capabilities(
             approvals="yes_no",
             audio_input=False,
             counts_tokens=True,
             keeps_state=True,
-            own_tools=frozenset([tool.name for one in self._agents for tool in one.tools] + [*map(_name, handoffs)]),
+            own_tools=frozenset(
+                [tool.name for one in self._agents for tool in one.tools] + [*map(_handoff_tool_name, handoffs)]
+            ),
             parameters=SETTINGS | {"reasoning_effort"},
             # An agent declared by `handoff(…)` ignores the request's response format.
             structured_output=all([isinstance(handoff, ai.Agent) for handoff in handoffs]),
@@ -98,33 +100,33 @@ class OpenAIAgentsBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield its events."""
-        agent = _for_request(self._agent, request, {})
-        made = self._context(request) if self._context is not None else None
-        given = await made if inspect.isawaitable(made) else made
-        told, denied = await _told(agent, request, given)
-        run = ai.Runner.run_streamed(agent, told, given, self._max_turns, run_config=self._run_config(request))
+        agent = _clone_for_request(self._agent, request, {})
+        given = self._context(request) if self._context is not None else None
+        given = await given if inspect.isawaitable(given) else given
+        run_input, denied = await _run_input(agent, request, given)
+        run = ai.Runner.run_streamed(agent, run_input, given, self._max_turns, run_config=self._run_config(request))
         before = _usage(run.context_wrapper.usage)  # of the earlier turns, if a paused run is resumed
-        translation = _AgentsTranslation(agent, request, denied)
+        translator = _AgentsTranslator(agent, request, denied)
         try:
             async for event in run.stream_events():
-                for item in translation.of(event):
+                for item in translator.translate(event):
                     yield item
         except (ai.MaxTurnsExceeded, ai.InputGuardrailTripwireTriggered, ai.OutputGuardrailTripwireTriggered) as error:
-            translation.ending = "length" if isinstance(error, ai.MaxTurnsExceeded) else "content_filter"
+            translator.finish_reason = "length" if isinstance(error, ai.MaxTurnsExceeded) else "content_filter"
         except ai.ModelBehaviorError:
-            if translation.ending is None:
+            if translator.finish_reason is None:
                 raise
         finally:
             # Otherwise the run's background task would keep calling the model for an answer that nobody reads.
             run.cancel()
         # For a run that was cut too: its tokens were used.
         yield _usage(run.context_wrapper.usage).since(before)
-        if translation.ending is not None:
-            yield Finished(translation.ending)
+        if translator.finish_reason is not None:
+            yield Finished(translator.finish_reason)
         elif run.interruptions:
-            state = run.to_state().to_json(context_serializer=_unsaved)
-            yield Paused(tuple([translation.pending(item) for item in run.interruptions]), state)
-        elif not translation.has_said and run.final_output:
+            state = run.to_state().to_json(context_serializer=_omit_context)
+            yield Paused(tuple([translator.to_pending_call(item) for item in run.interruptions]), state)
+        elif not translator.has_sent_text and run.final_output:
             yield TextDelta(str(run.final_output))  # the result of a tool, used as the answer
 
     def _run_config(self, request: AgentRequest) -> Any:
@@ -143,7 +145,7 @@ class OpenAIAgentsBackend:
         return dataclasses.replace(self._config, model_settings=settings)
 
 
-class _AgentsTranslation:
+class _AgentsTranslator:
     """Translates the SDK's events."""
 
     def __init__(self, agent: Any, request: AgentRequest, denied: Collection[str]) -> None:
@@ -152,19 +154,19 @@ class _AgentsTranslation:
         self._results = (request.resume or Resume({})).results
         self._denied = denied
         self._calls: dict[int, str] = {}  # ids of open calls, by output index in the model's answer
-        self.has_said = False
-        self.ending: Any = None
+        self.has_sent_text = False
+        self.finish_reason: Any = None
 
-    def of(self, event: Any) -> Iterator[AgentEvent]:
+    def translate(self, event: Any) -> Iterator[AgentEvent]:
         match event.type:
             case "raw_response_event":
-                yield from self._of_model(event.data)
+                yield from self._translate_model_event(event.data)
             case "agent_updated_stream_event" if event.new_agent is not self._agent:
                 self._agent = event.new_agent
                 yield MessageBreak()
                 yield Progress("agent", self._agent.name, f"{self._agent.name} goes on", done=True)
             case "run_item_stream_event" if event.name == "tool_output":
-                self.has_said = False
+                self.has_sent_text = False
                 call_id: str = event.item.call_id
                 if call_id not in self._results:
                     # The SDK's result of a denied call looks like any other.
@@ -172,34 +174,34 @@ class _AgentsTranslation:
             case _:
                 pass
 
-    def _of_model(self, event: Any) -> Iterator[AgentEvent]:
+    def _translate_model_event(self, event: Any) -> Iterator[AgentEvent]:
         match event.type:
             case "response.output_text.delta":
-                self.has_said = True
+                self.has_sent_text = True
                 yield TextDelta(event.delta)
             case "response.refusal.delta":
-                self.has_said = True
+                self.has_sent_text = True
                 yield RefusalDelta(event.delta)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 yield ReasoningDelta(event.delta)
             case "response.output_item.added":
-                yield from self._begun(event.output_index, event.item)
+                yield from self._on_item_added(event.output_index, event.item)
             case "response.function_call_arguments.delta" if event.output_index in self._calls:
                 yield ToolCallDelta(self._calls[event.output_index], event.delta)
             case "response.output_item.done":
-                yield from self._complete(event.item)
+                yield from self._on_item_done(event.item)
             case "response.incomplete":
-                self.ending = LIMITS.get(event.response.incomplete_details.reason)
+                self.finish_reason = REASONS.get(event.response.incomplete_details.reason)
             case _:
                 pass
 
-    def _begun(self, index: int, item: Any) -> Iterator[AgentEvent]:
+    def _on_item_added(self, index: int, item: Any) -> Iterator[AgentEvent]:
         self._calls.pop(index, None)
         if item.type == "function_call" and not self._is_handoff(item) and not self._is_custom(item.name):
             self._calls[index] = item.call_id
             yield ToolCallStarted(item.call_id, item.name, self._executor(item.name))
 
-    def _complete(self, item: Any) -> Iterator[AgentEvent]:
+    def _on_item_done(self, item: Any) -> Iterator[AgentEvent]:
         if item.type == "function_call" and not self._is_handoff(item):
             yield ToolCallReady(item.call_id, item.name, self._arguments(item), self._executor(item.name))
         elif item.type.endswith("_call") and getattr(item, "call_id", None) and item.type != "function_call":
@@ -207,7 +209,7 @@ class _AgentsTranslation:
         elif item.type.endswith("_call") and item.type != "function_call":  # a hosted tool, which has already run
             yield Progress("step", item.id, item.type.removesuffix("_call").replace("_", " "), done=True)
 
-    def pending(self, item: Any) -> PendingCall:
+    def to_pending_call(self, item: Any) -> PendingCall:
         """A pending call of the run."""
         waits_for: Any = "result" if item.name in self._tools else "approval"
         return PendingCall(item.call_id, item.name, self._arguments(item), waits_for)
@@ -220,20 +222,20 @@ class _AgentsTranslation:
         return isinstance(self._tools.get(name), CustomTool)
 
     def _is_handoff(self, item: Any) -> bool:
-        return item.name in map(_name, self._agent.handoffs)
+        return item.name in map(_handoff_tool_name, self._agent.handoffs)
 
     def _executor(self, name: str) -> Executor:
         return "client" if name in self._tools else "agent"
 
 
-def _unsaved(_: object) -> dict[str, Any]:
+def _omit_context(_: object) -> dict[str, Any]:
     """Leave the context out of a saved run, since each turn makes a new context."""
     return {}
 
 
-async def _told(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Collection[str]]:
+async def _run_input(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Collection[str]]:
     """The input of a run (the conversation, or the paused run to resume), and the ids of the denied calls."""
-    conversation = [item for message in request.messages for item in _items(message)]
+    conversation = [item for message in request.messages for item in _input_items(message)]
     resume = request.resume
     if resume is None or resume.state is None:
         return conversation, ()
@@ -249,16 +251,16 @@ async def _told(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Col
     said = [message for message in request.new_messages if isinstance(message, UserMessage)]
     if said and (resume.superseded or not resume.decisions):
         try:
-            state.add_input([item for message in said for item in _items(message)])
+            state.add_input([item for message in said for item in _input_items(message)])
         except ai.UserError:  # the resumed run does not call the model again
             return conversation, ()
     return state, denied
 
 
-def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any:
+def _clone_for_request(agent: Any, request: AgentRequest, clones: dict[int, Any]) -> Any:
     """A copy of the agent and of the agents of its handoffs, with the request's tools and response format."""
-    if id(agent) in made:
-        return made[id(agent)]
+    if id(agent) in clones:
+        return clones[id(agent)]
     resume = request.resume or Resume({})
     tools = [_client_tool(tool, resume.results) for tool in request.tools]
     withdrawn = {message.name for message in resume.results.values()} - {tool.name for tool in request.tools}
@@ -266,25 +268,26 @@ def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any
     # A clone for each turn: all turns share the agent, and the client's tools belong to one request.
     clone = agent.clone(tools=[*agent.tools, *tools])
     if request.response_format is not None:
-        clone.output_type = _Answer(request)
-    made[id(agent)] = clone  # before the handoffs, which may lead back to this agent
+        clone.output_type = _AnswerSchema(request)
+    clones[id(agent)] = clone  # before the handoffs, which may lead back to this agent
     clone.handoffs = [
-        _for_request(handoff, request, made) if isinstance(handoff, ai.Agent) else handoff for handoff in agent.handoffs
+        _clone_for_request(handoff, request, clones) if isinstance(handoff, ai.Agent) else handoff
+        for handoff in agent.handoffs
     ]
     return clone
 
 
-def _reachable(agent: Any, found: dict[int, Any]) -> dict[int, Any]:
+def _reachable_agents(agent: Any, found: dict[int, Any]) -> dict[int, Any]:
     """The agent and all agents that its handoffs reach, by `id`."""
     if id(agent) not in found:
         found[id(agent)] = agent
         for handoff in agent.handoffs:
             if isinstance(handoff, ai.Agent):
-                _reachable(handoff, found)
+                _reachable_agents(handoff, found)
     return found
 
 
-def _name(handoff: Any) -> str:
+def _handoff_tool_name(handoff: Any) -> str:
     name: str = ai.Handoff.default_tool_name(handoff) if isinstance(handoff, ai.Agent) else handoff.tool_name
     return name
 
@@ -296,7 +299,11 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
     async def result(context: Any, _: str) -> Any:
         awaited.discard(context.tool_call_id)  # until then the tool must stay enabled, even if no longer offered
         message = results[context.tool_call_id]
-        return [ai.ToolOutputText(text=message.text), *map(_output, message.media)] if message.media else message.text
+        return (
+            [ai.ToolOutputText(text=message.text), *map(_to_output_part, message.media)]
+            if message.media
+            else message.text
+        )
 
     def is_enabled(*_: Any) -> bool:
         return is_offered or bool(awaited)
@@ -312,7 +319,7 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
     )
 
 
-class _Answer(AgentOutputSchemaBase):
+class _AnswerSchema(AgentOutputSchemaBase):
     """The answer format that a request demands; the server validates the answer."""
 
     def __init__(self, request: AgentRequest) -> None:
@@ -335,15 +342,17 @@ class _Answer(AgentOutputSchemaBase):
         return json_str
 
 
-def _items(message: Message) -> Iterator[dict[str, Any]]:
+def _input_items(message: Message) -> Iterator[dict[str, Any]]:
     match message:
         case SystemMessage():
             yield {"role": message.role, "content": message.text}
         case UserMessage():
-            yield {"role": "user", "content": [_part(part) for part in message.parts]}
+            yield {"role": "user", "content": [_to_input_part(part) for part in message.parts]}
         case ToolMessage():
             output = (
-                [_part(part) for part in (TextPart(message.text), *message.media)] if message.media else message.text
+                [_to_input_part(part) for part in (TextPart(message.text), *message.media)]
+                if message.media
+                else message.text
             )
             yield {"type": "function_call_output", "call_id": message.call_id, "output": output}
         case AssistantMessage():
@@ -354,7 +363,7 @@ def _items(message: Message) -> Iterator[dict[str, Any]]:
                 yield {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": written}
 
 
-def _part(part: InputPart) -> dict[str, Any]:
+def _to_input_part(part: InputPart) -> dict[str, Any]:
     match part:
         case TextPart():
             return {"type": "input_text", "text": part.text}
@@ -365,8 +374,8 @@ def _part(part: InputPart) -> dict[str, Any]:
             return {"type": "input_file", **{name: value for name, value in fields.items() if value is not None}}
 
 
-def _output(part: InputPart) -> Any:
-    fields = _part(part)
+def _to_output_part(part: InputPart) -> Any:
+    fields = _to_input_part(part)
     kind = fields.pop("type")
     return ai.ToolOutputImage(**fields) if kind == "input_image" else ai.ToolOutputFileContent(**fields)
 

@@ -33,7 +33,7 @@ class PausedRun:
     results: Mapping[str, ToolMessage] = field(default_factory=dict[str, ToolMessage])
 
     @classmethod
-    def of(cls, resume: Resume | None, *, can_close: bool = False) -> PausedRun | None:
+    def from_resume(cls, resume: Resume | None, *, can_close: bool = False) -> PausedRun | None:
         """Return the run that a request resumes, with the request's answers; None to start from the conversation.
 
         If the user has sent another message instead, the result is None, unless the framework `can_close` a run with a
@@ -42,8 +42,8 @@ class PausedRun:
         if resume is None or resume.state is None or (resume.superseded and not can_close):
             return None
         paused = _paused_run().validate_python(resume.state)
-        questions = [call.call_id for call in paused.waits if call.waits_for == "approval"]
-        calls = [call for call in paused.waits if call.waits_for == "result"]
+        questions = [call.call_id for call in paused.open_calls if call.waits_for == "approval"]
+        calls = [call for call in paused.open_calls if call.waits_for == "result"]
         decisions: Mapping[str, Decision] = resume.decisions
         results: Mapping[str, ToolMessage] = resume.results
         if resume.superseded:
@@ -57,7 +57,7 @@ class PausedRun:
         )
 
     @property
-    def waits(self) -> tuple[PendingCall, ...]:
+    def open_calls(self) -> tuple[PendingCall, ...]:
         """The calls that still wait for an answer."""
         given = self.decisions.keys() | self.results.keys()
         return tuple([call for call in self.asked if call.call_id not in given])
@@ -68,9 +68,9 @@ class PausedRun:
         return frozenset([call_id for call_id, decision in self.decisions.items() if not decision.approved])
 
     @property
-    def end(self) -> Paused:
+    def pause_event(self) -> Paused:
         """The event that ends the turn with the calls that still wait."""
-        return Paused(self.waits, _paused_run().dump_python(self, mode="json"))
+        return Paused(self.open_calls, _paused_run().dump_python(self, mode="json"))
 
 
 @cache

@@ -35,58 +35,58 @@ def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilit
     return PooledBackend(factory, idle=idle, capabilities=capabilities)
 
 
-class _Lender:
+class _AgentLender:
     """Lends each of its agents to one turn at a time. Subclasses decide how agents are made and kept."""
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.capabilities = capabilities
-        self._lent: dict[RunContext, _WarmAgent] = {}
+        self._running: dict[RunContext, _WarmAgent] = {}
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Lend an agent to this turn, and yield its events."""
-        agent = await self._take(request)
+        agent = await self._acquire(request)
         # By context, since `request_cancel` gets nothing else of the turn.
-        self._lent[context] = agent
-        left: Mapping[str, Any] | None = None
+        self._running[context] = agent
+        last_state: Mapping[str, Any] | None = None
         kept = False
         try:
             items = agent.backend.run(request, context)
             try:
                 async for item in items:
                     if isinstance(item, Finished | Paused):
-                        left = item.state
+                        last_state = item.state
                     yield item
             finally:
                 await close(items)
             # Close an agent that was stopped half-way: it may hold half a conversation.
-            kept = not context.cancelled and self._keep(request, agent, left)
+            kept = not context.cancelled and self._keep(request, agent, last_state)
         finally:
-            del self._lent[context]
+            del self._running[context]
             if not kept:
                 await agent.close(context)
 
     def request_cancel(self, context: RunContext) -> None:
         """Tell the agent of this turn to stop, if the agent supports cancellation."""
-        lent = self._lent.get(context)
-        if lent is not None and isinstance(lent.backend, SupportsCancel):
-            lent.backend.request_cancel(context)
+        agent = self._running.get(context)
+        if agent is not None and isinstance(agent.backend, SupportsCancel):
+            agent.backend.request_cancel(context)
 
-    async def _take(self, request: AgentRequest) -> _WarmAgent:
+    async def _acquire(self, request: AgentRequest) -> _WarmAgent:
         raise NotImplementedError
 
-    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
-        """Keep the agent, whose turn ended with the state `left`; False if there is no room."""
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, last_state: Mapping[str, Any] | None) -> bool:
+        """Keep the agent, whose turn ended with `last_state`; False if there is no room."""
         raise NotImplementedError
 
 
-class PooledBackend(_Lender):
+class PooledBackend(_AgentLender):
     """Lends each of its agents to one turn at a time; see `pooled`."""
 
     def __init__(self, factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> None:
         if idle < 0:
             raise ValueError(f"idle is the number of agents kept, 0 or more, not {idle}")
         self._factory = factory
-        self._most = idle
+        self._max_idle = idle
         self._idle: list[_WarmAgent] = []
         if capabilities is None and not inspect.iscoroutinefunction(factory):
             self._idle.append(_WarmAgent(factory()))
@@ -95,19 +95,19 @@ class PooledBackend(_Lender):
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
-        self._most = 0  # agents that are lent now are closed when returned
+        self._max_idle = 0  # agents that are lent now are closed when returned
         while self._idle:
             await self._idle.pop().close()
 
-    async def _take(self, request: AgentRequest) -> _WarmAgent:
+    async def _acquire(self, request: AgentRequest) -> _WarmAgent:
         try:
             return self._idle.pop()
         except IndexError:
             agent = self._factory()
             return _WarmAgent(await agent if inspect.isawaitable(agent) else agent)
 
-    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
-        if len(self._idle) >= self._most:
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, last_state: Mapping[str, Any] | None) -> bool:
+        if len(self._idle) >= self._max_idle:
             return False
         self._idle.append(agent)
         return True
@@ -142,7 +142,7 @@ def keyed(
     return KeyedBackend(make, key=key, idle=idle, seconds=seconds, capabilities=capabilities)
 
 
-class KeyedBackend(_Lender):
+class KeyedBackend(_AgentLender):
     """Lends each session the agent of its earlier turns; see `keyed`."""
 
     def __init__(
@@ -158,57 +158,57 @@ class KeyedBackend(_Lender):
             raise ValueError(f"idle and seconds are 0 or more, not {idle} and {seconds}")
         self._make = make
         self._key = key
-        self._most = idle
+        self._max_idle = idle
         self._seconds = seconds
-        self._idle: dict[str, _KeptAgent] = {}  # least recently used first
+        self._idle: dict[str, _IdleAgent] = {}  # least recently used first
         super().__init__(capabilities or Capabilities())
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
-        self._most = 0
+        self._max_idle = 0
         while self._idle:
-            await self._taken(next(iter(self._idle))).close()
+            await self._pop_idle(next(iter(self._idle))).close()
 
-    async def _take(self, request: AgentRequest) -> _WarmAgent:
+    async def _acquire(self, request: AgentRequest) -> _WarmAgent:
         key = self._key(request)
         session = None if key is None else self._idle.get(key)
         if key is not None and session is not None:
-            agent = self._taken(key)
-            if session.left == request.state:
+            agent = self._pop_idle(key)
+            if session.last_state == request.state:
                 return agent
             await agent.close()  # after a fork or a turn elsewhere, its conversation is another one
         made = self._make(request)
         return _WarmAgent(await made if inspect.isawaitable(made) else made)
 
-    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, last_state: Mapping[str, Any] | None) -> bool:
         key = self._key(request)
         # Two concurrent turns of one session had an agent each: one is enough.
-        if key is None or key in self._idle or not self._most:
+        if key is None or key in self._idle or not self._max_idle:
             return False
-        if len(self._idle) >= self._most:
+        if len(self._idle) >= self._max_idle:
             self._close_soon(next(iter(self._idle)))
         timer = spawn_later(self._seconds, lambda: self._expire(key), "warm agent that nobody needs")
-        self._idle[key] = _KeptAgent(agent, left, timer)
+        self._idle[key] = _IdleAgent(agent, last_state, timer)
         return True
 
-    def _taken(self, key: str) -> _WarmAgent:
+    def _pop_idle(self, key: str) -> _WarmAgent:
         session = self._idle.pop(key)
         session.timer.cancel()
         return session.agent
 
     def _close_soon(self, key: str) -> None:
-        agent = self._taken(key)
+        agent = self._pop_idle(key)
         spawn(agent.close_quietly, "end of a warm agent", lambda: None)
 
     async def _expire(self, key: str) -> None:
-        # Not in this task: it is the timer's, which `_taken` cancels.
+        # Not in this task: it is the timer's, which `_pop_idle` cancels.
         self._close_soon(key)
 
 
-class _KeptAgent:
-    def __init__(self, agent: _WarmAgent, left: Mapping[str, Any] | None, timer: Cancellable) -> None:
+class _IdleAgent:
+    def __init__(self, agent: _WarmAgent, last_state: Mapping[str, Any] | None, timer: Cancellable) -> None:
         self.agent = agent
-        self.left = left
+        self.last_state = last_state
         self.timer = timer
 
 

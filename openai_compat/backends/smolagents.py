@@ -33,7 +33,7 @@ with needs(__name__, "smolagents"):
     Console: Any = importlib.import_module("rich.console").Console
     Image: Any = importlib.import_module("PIL.Image")
 
-ANSWER = "final_answer"
+ANSWER_TOOL = "final_answer"
 """The tool with which an agent gives its answer."""
 
 
@@ -56,10 +56,10 @@ class SmolagentsBackend:
         self._make = make
         accepted = inspect.signature(make).parameters.values()
         self._takes_request = any([each.name == "request" or each.default is each.empty for each in accepted])
-        self._asks = frozenset(approve)
+        self._approval_tools = frozenset(approve)
         given = frozenset(parameters)
         self.capabilities = Capabilities(
-            approvals="edit" if self._asks else "none",
+            approvals="edit" if self._approval_tools else "none",
             audio_input=False,
             files=False,
             structured_output=False,
@@ -69,18 +69,18 @@ class SmolagentsBackend:
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
         """The names of the agent's tools and of its managed agents."""
-        agent = await self._made(request)
+        agent = await self._build_agent(request)
         return [*agent.tools, *agent.managed_agents]
 
-    async def _made(self, request: AgentRequest) -> Any:
+    async def _build_agent(self, request: AgentRequest) -> Any:
         made = self._make(request) if self._takes_request else self._make()
         return await made if inspect.isawaitable(made) else made
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
         """Run the agent, and yield its events."""
-        agent = await self._made(request)
+        agent = await self._build_agent(request)
         calls = isinstance(agent, smol.ToolCallingAgent)
-        if not calls and self._asks:
+        if not calls and self._approval_tools:
             raise TypeError("only the tools of a ToolCallingAgent can wait for approval")
         if not calls and request.tool_choice.required:
             raise InvalidRequest("This agent cannot call tools of the client.", param="tool_choice")
@@ -88,17 +88,17 @@ class SmolagentsBackend:
             each.logger = each.monitor.logger = monitoring.AgentLogger(smol.LogLevel.OFF, Console(quiet=True))
         agent.stream_outputs = hasattr(agent.model, "generate_stream")
         agent.instructions = "\n\n".join([text for text in (agent.instructions, request.system) if text]) or None
-        translation = _SmolagentsTranslation(calls, bool(agent.final_answer_checks))
+        translator = _SmolagentsTranslator(calls, bool(agent.final_answer_checks))
         if calls:
             agent.tools |= {tool.name: _client_tool(tool) for tool in request.tools}
-            gate = _SmolagentsGate(agent, self._asks, {tool.name for tool in request.tools}, context)
-            translation.denied, translation.hidden = gate.denied, gate.clients
+            gate = _SmolagentsGate(agent, self._approval_tools, {tool.name for tool in request.tools}, context)
+            translator.denied, translator.hidden = gate.denied, gate.clients
             agent.process_tool_calls = gate.process_tool_calls
-        task, images = _begin(agent, request)
-        items = cast("AsyncGenerator[Any]", ThreadRun(lambda: _steps(agent, task, images)).items())
+        task, images = _load_conversation(agent, request)
+        items = cast("AsyncGenerator[Any]", ThreadRun(lambda: _stream_steps(agent, task, images)).items())
         async with aclosing(items) as steps:
             async for item in steps:
-                for event in translation.of(item):
+                for event in translator.translate(item):
                     yield event
 
 
@@ -110,9 +110,9 @@ class _SmolagentsGate:
         clients: the names of the client's tools.
     """
 
-    def __init__(self, agent: Any, asks: frozenset[str], clients: set[str], context: RunContext) -> None:
-        self._process: Callable[..., Any] = agent.process_tool_calls
-        self._asks = asks
+    def __init__(self, agent: Any, approval_tools: frozenset[str], clients: set[str], context: RunContext) -> None:
+        self._run_calls: Callable[..., Any] = agent.process_tool_calls
+        self._approval_tools = approval_tools
         self._context = context
         self._loop = anyio.lowlevel.current_token()
         self.clients = clients
@@ -120,99 +120,99 @@ class _SmolagentsGate:
 
     def process_tool_calls(self, message: Any, step: Any) -> Iterator[Any]:
         """Replaces the agent's method: runs the calls that may run here, in the agent's thread."""
-        asking = [call for call in message.tool_calls if call.function.name in self._asks | self.clients]
-        said: dict[str, str] = anyio.from_thread.run(self._ask, asking, token=self._loop) if asking else {}
-        elsewhere = [call for call in message.tool_calls if call.id in said]
-        message.tool_calls = [call for call in message.tool_calls if call.id not in said]
-        yield from self._process(message, step)
-        for call in elsewhere:
-            told = memory.ToolCall(call.function.name, call.function.arguments, call.id)
-            step.tool_calls.append(told)
-            step.observations = f"{step.observations}\n{said[call.id]}".lstrip("\n")
-            yield told
-            yield smol.agents.ToolOutput(call.id, said[call.id], False, said[call.id], told)  # noqa: FBT003  (is_final_answer)
-        message.tool_calls += elsewhere
+        asking = [call for call in message.tool_calls if call.function.name in self._approval_tools | self.clients]
+        answers: dict[str, str] = anyio.from_thread.run(self._get_answers, asking, token=self._loop) if asking else {}
+        answered_calls = [call for call in message.tool_calls if call.id in answers]
+        message.tool_calls = [call for call in message.tool_calls if call.id not in answers]
+        yield from self._run_calls(message, step)
+        for call in answered_calls:
+            client_call = memory.ToolCall(call.function.name, call.function.arguments, call.id)
+            step.tool_calls.append(client_call)
+            step.observations = f"{step.observations}\n{answers[call.id]}".lstrip("\n")
+            yield client_call
+            yield smol.agents.ToolOutput(call.id, answers[call.id], False, answers[call.id], client_call)  # noqa: FBT003  (is_final_answer)
+        message.tool_calls += answered_calls
 
-    async def _ask(self, calls: list[Any]) -> dict[str, str]:
+    async def _get_answers(self, calls: list[Any]) -> dict[str, str]:
         """Return client results and denials, by call id."""
-        said: dict[str, str] = {}
+        answers: dict[str, str] = {}
         async with anyio.create_task_group() as group:
             for call in calls:
-                group.start_soon(self._ask_about, call, said)
-        return said
+                group.start_soon(self._get_answer, call, answers)
+        return answers
 
-    async def _ask_about(self, call: Any, said: dict[str, str]) -> None:
+    async def _get_answer(self, call: Any, answers: dict[str, str]) -> None:
         arguments = json.dumps(call.function.arguments)
         if call.function.name in self.clients:
-            said[call.id] = (await self._context.call_client_tool(call.function.name, arguments)).text
+            answers[call.id] = (await self._context.call_client_tool(call.function.name, arguments)).text
             return
         decision: Decision = await self._context.approve(call.function.name, arguments)
         if decision.arguments is not None:
             call.function.arguments = json.loads(decision.arguments)
         if not decision.approved:
             self.denied.add(call.id)
-            said[call.id] = decision.reason or "Nobody has approved this call."
+            answers[call.id] = decision.reason or "Nobody has approved this call."
 
 
-class _SmolagentsTranslation:
+class _SmolagentsTranslator:
     """Translates the stream of an agent to events."""
 
     def __init__(self, calls: bool, is_checked: bool) -> None:
         self._calls = calls  # False for agents that write code, whose text is reasoning
         self._streams = calls and not is_checked  # an answer that a check may refuse is not streamed
-        self._answers: int | None = None  # index of the call that answers, among the calls of a step
+        self._answer_index: int | None = None  # index of the call that answers, among the calls of a step
         self._answer_text = _AnswerText()
-        self._said: list[str] = []  # streamed chunks of the answer
-        self._code: str | None = None
+        self._answer_chunks: list[str] = []  # streamed chunks of the answer
+        self._code_call: str | None = None
         self._step: Any = None
         self.denied: set[str] = set()
         self.hidden: set[str] = set()
 
-    def of(self, item: Any) -> Iterator[AgentEvent]:
+    def translate(self, item: Any) -> Iterator[AgentEvent]:
         match type(item).__name__:
             case "ChatMessageStreamDelta":
-                yield from self._piece(item)
-            case "ToolCall" if item.name not in {ANSWER, *self.hidden}:
-                self._code = None if self._calls else item.id
+                yield from self._translate_delta(item)
+            case "ToolCall" if item.name not in {ANSWER_TOOL, *self.hidden}:
+                self._code_call = None if self._calls else item.id
                 plain = item.arguments if self._calls else {"code": item.arguments}
                 yield ToolCallReady(item.id, item.name, json.dumps(plain, default=str), "agent")
-            case "ToolOutput" if item.tool_call.name not in {ANSWER, *self.hidden}:
+            case "ToolOutput" if item.tool_call.name not in {ANSWER_TOOL, *self.hidden}:
                 yield ToolResult(item.id, item.observation, denied=item.id in self.denied)
             case "ActionStep" if item is not self._step:
-                yield from self._end_of(item)
+                yield from self._end_step(item)
             case "PlanningStep":
                 yield from _usage(item)
             case "FinalAnswerStep":
-                yield from self._answer(item.output)
+                yield from self._final_answer(item.output)
             case _:
                 pass
 
-    def _piece(self, piece: Any) -> Iterator[AgentEvent]:
-        if piece.content:
-            yield TextDelta(piece.content) if self._calls else ReasoningDelta(piece.content)
-        for call in piece.tool_calls or ():
-            if call.function is not None and call.function.name == ANSWER:
-                self._answers, self._answer_text, self._said = call.index, _AnswerText(), []
-            if call.index == self._answers and call.function is not None and self._streams:
-                text = self._answer_text.more(call.function.arguments or "")
+    def _translate_delta(self, delta: Any) -> Iterator[AgentEvent]:
+        if delta.content:
+            yield TextDelta(delta.content) if self._calls else ReasoningDelta(delta.content)
+        for call in delta.tool_calls or ():
+            if call.function is not None and call.function.name == ANSWER_TOOL:
+                self._answer_index, self._answer_text, self._answer_chunks = call.index, _AnswerText(), []
+            if call.index == self._answer_index and call.function is not None and self._streams:
+                text = self._answer_text.feed(call.function.arguments or "")
                 if text:
-                    if not self._said:
+                    if not self._answer_chunks:
                         yield MessageBreak()
                     yield TextDelta(text)
-                    self._said.append(text)
+                    self._answer_chunks.append(text)
 
-    def _end_of(self, step: Any) -> Iterator[AgentEvent]:
-        self._step, self._answers = step, None
-        if self._code is not None:
-            code, self._code = self._code, None
+    def _end_step(self, step: Any) -> Iterator[AgentEvent]:
+        self._step, self._answer_index = step, None
+        if self._code_call is not None:
+            code, self._code_call = self._code_call, None
             failed = step.error is not None
             yield ToolResult(code, str(step.error if failed else step.observations or ""), is_error=failed)
         yield from _usage(step)
 
-    def _answer(self, output: Any) -> Iterator[AgentEvent]:
+    def _final_answer(self, output: Any) -> Iterator[AgentEvent]:
         if isinstance(output, list):  # the text of an exception: the answer after the last step has failed
             raise RuntimeError("the model has failed to answer after the last step")
-        if str(output) != "".join(self._said):
+        if str(output) != "".join(self._answer_chunks):
             yield MessageBreak()
             yield TextDelta(str(output))
 
@@ -224,26 +224,26 @@ class _AnswerText:
 
     def __init__(self) -> None:
         self._unread = ""
-        self._begun = self._ended = False
+        self._has_begun = self._has_ended = False
 
-    def more(self, piece: str) -> str:
+    def feed(self, delta: str) -> str:
         """The text that a chunk completes, including an escape that an earlier chunk began."""
-        self._unread += piece
-        if not self._begun:
+        self._unread += delta
+        if not self._has_begun:
             beginning = self.BEGINNING.match(self._unread)
             if beginning is None:
                 return ""
-            self._begun, self._unread = True, self._unread[beginning.end() :]
-        if self._ended:
+            self._has_begun, self._unread = True, self._unread[beginning.end() :]
+        if self._has_ended:
             return ""
-        whole = _whole_characters(self._unread)
+        whole = _complete_length(self._unread)
         read, self._unread = f'"{self._unread[:whole]}"', self._unread[whole:]
         try:
             text, end = STRINGS.raw_decode(read)
         except ValueError:  # invalid JSON, which smolagents reports to the model
-            self._ended = True
+            self._has_ended = True
             return ""
-        self._ended = end < len(read)  # the closing quotation mark has come
+        self._has_ended = end < len(read)  # the closing quotation mark has come
         return str(text)
 
 
@@ -251,19 +251,19 @@ STRINGS = json.JSONDecoder(strict=False)
 """Not strict, since models write raw line breaks in strings."""
 
 
-def _whole_characters(text: str) -> int:
+def _complete_length(text: str) -> int:
     """Length of a JSON string without an incomplete escape at its end."""
-    at = 0
-    while (escape := text.find("\\", at)) >= 0:
-        at = escape + (6 if text[escape + 1 : escape + 2] == "u" else 2)
+    position = 0
+    while (escape := text.find("\\", position)) >= 0:
+        position = escape + (6 if text[escape + 1 : escape + 2] == "u" else 2)
         if text[escape + 1 : escape + 4].lower() in ("ud8", "ud9", "uda", "udb"):
-            at += 6  # the other half of a surrogate pair
-        if at > len(text):
+            position += 6  # the other half of a surrogate pair
+        if position > len(text):
             return escape
     return len(text)
 
 
-def _steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:
+def _stream_steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:
     """Run the agent, in its thread, and yield its stream."""
     stream = agent.run(task, stream=True, reset=False, images=images or None)
     if not task and not images:  # the last turn has only tool results: drop the empty task
@@ -297,26 +297,26 @@ def _usage(step: Any) -> Iterator[UsageReported]:
         yield UsageReported(step.token_usage.input_tokens, step.token_usage.output_tokens)
 
 
-def _begin(agent: Any, request: AgentRequest) -> tuple[str, list[Any]]:
+def _load_conversation(agent: Any, request: AgentRequest) -> tuple[str, list[Any]]:
     """Load the earlier messages into the agent's memory. Returns the text and the pictures of the user's last message."""
     earlier, last = [*request.turns], UserTurn()
-    if earlier and isinstance(said := earlier[-1], UserTurn):
-        earlier[-1], last = UserTurn(said.results), UserTurn(parts=said.parts)
+    if earlier and isinstance(newest := earlier[-1], UserTurn):
+        earlier[-1], last = UserTurn(newest.results), UserTurn(parts=newest.parts)
     steps = agent.memory.steps
     for turn in earlier:
         if isinstance(turn, UserTurn):
             if turn.results and steps:
                 steps[-1].observations = "\n".join([result.text for result in turn.results])
             if turn.parts:
-                steps.append(memory.TaskStep(turn.text, task_images=_images(turn.parts)))
+                steps.append(memory.TaskStep(turn.text, task_images=_open_images(turn.parts)))
             continue
         made = [memory.ToolCall(call.name, call.arguments, call.call_id) for call in turn.tool_calls]
         timing = monitoring.Timing(start_time=0.0, end_time=0.0)
         steps.append(memory.ActionStep(len(steps), timing, model_output=turn.text or None, tool_calls=made or None))
-    return last.text, _images(last.parts)
+    return last.text, _open_images(last.parts)
 
 
-def _images(parts: Iterable[InputPart]) -> list[Any]:
+def _open_images(parts: Iterable[InputPart]) -> list[Any]:
     """The pictures. Raises InvalidRequest for a picture by URL, since nothing is fetched here."""
     images: list[Any] = []
     for part in parts:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, Conversations
-from openai_compat.backends.openai.params import with_pictures_apart
+from openai_compat.backends.openai.params import separate_pictures
 from openai_compat.messages import FilePart, ImagePart, ToolMessage
 from tests.connecting import Http, in_process
 from tests.requirements import requirement
@@ -113,7 +113,7 @@ async def test_documents_in_results_reach_the_agent_too(http: Http) -> None:
 
 def test_a_model_behind_openais_api_gets_pictures_of_results_in_a_user_message() -> None:
     other = {"role": "tool", "tool_call_id": "d", "content": "done"}
-    sent = with_pictures_apart([*ASKED, result(PICTURE), other, *LATER, *ASKED, result(TEXT, PICTURE)])
+    sent = separate_pictures([*ASKED, result(PICTURE), other, *LATER, *ASKED, result(TEXT, PICTURE)])
     assert sent == [
         *ASKED,
         {"role": "tool", "tool_call_id": "c", "content": "(The result is in the next message.)"},
@@ -124,4 +124,4 @@ def test_a_model_behind_openais_api_gets_pictures_of_results_in_a_user_message()
         result(TEXT),
         {"role": "user", "content": [PICTURE]},
     ]
-    assert with_pictures_apart(ASKED) == ASKED
+    assert separate_pictures(ASKED) == ASKED

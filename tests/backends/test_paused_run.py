@@ -28,71 +28,71 @@ DECISIONS = st.builds(Decision, st.booleans(), st.none() | TEXTS, st.none() | TE
 
 def kept(run: PausedRun) -> Resume:
     """A resume with the state as loaded from a store."""
-    assert run.end.state is not None
-    return Resume({}, state=from_stored_json(stored_json(run.end.state)))
+    assert run.pause_event.state is not None
+    return Resume({}, state=from_stored_json(stored_json(run.pause_event.state)))
 
 
 def test_a_run_waits_for_all_that_it_has_asked_for() -> None:
-    assert PAUSED.end.pending == (OWN, CLIENTS)
-    assert PausedRun.of(kept(PAUSED)) == PAUSED
+    assert PAUSED.pause_event.pending == (OWN, CLIENTS)
+    assert PausedRun.from_resume(kept(PAUSED)) == PAUSED
 
 
 def test_what_is_given_is_kept_until_the_rest_is_there() -> None:
     state = kept(PAUSED).state
-    half = PausedRun.of(Resume({}, {"a": Decision(approved=False, reason="too late")}, state))
+    half = PausedRun.from_resume(Resume({}, {"a": Decision(approved=False, reason="too late")}, state))
     assert half is not None
-    assert half.end.pending == half.waits == (CLIENTS,)
-    whole = PausedRun.of(Resume({"b": ToolMessage("b", "found", "look_up")}, state=kept(half).state))
+    assert half.pause_event.pending == half.open_calls == (CLIENTS,)
+    whole = PausedRun.from_resume(Resume({"b": ToolMessage("b", "found", "look_up")}, state=kept(half).state))
     assert whole is not None
-    assert whole.waits == ()
+    assert whole.open_calls == ()
     assert whole.decisions["a"].reason == "too late"
     assert whole.results["b"].text == "found"
     assert whole.denied == {"a"}
 
 
 def test_a_decision_that_was_made_is_not_changed_by_another_one() -> None:
-    first = PausedRun.of(Resume({}, {"a": Decision(approved=False)}, kept(PAUSED).state))
+    first = PausedRun.from_resume(Resume({}, {"a": Decision(approved=False)}, kept(PAUSED).state))
     assert first is not None
-    again = PausedRun.of(Resume({}, {"a": Decision(approved=True)}, kept(first).state))
+    again = PausedRun.from_resume(Resume({}, {"a": Decision(approved=True)}, kept(first).state))
     assert again is not None
     assert again.denied == {"a"}
 
 
 def test_what_was_not_asked_for_changes_nothing() -> None:
     brought = Resume({"c": ToolMessage("c", "x", "y")}, {"d": Decision(approved=True)}, kept(PAUSED).state)
-    assert PausedRun.of(brought) == PAUSED
+    assert PausedRun.from_resume(brought) == PAUSED
     # A result does not answer an approval, nor a decision a client tool call.
     crossed = Resume({"a": ToolMessage("a", "x", "y")}, {"b": Decision(approved=True)}, kept(PAUSED).state)
-    assert PausedRun.of(crossed) == PAUSED
+    assert PausedRun.from_resume(crossed) == PAUSED
 
 
 def test_another_message_lets_it_begin_with_the_conversation() -> None:
-    assert PausedRun.of(Resume({}, state=kept(PAUSED).state, superseded=True)) is None
+    assert PausedRun.from_resume(Resume({}, state=kept(PAUSED).state, superseded=True)) is None
 
 
 def test_a_run_that_can_be_closed_gets_a_no_for_all_that_is_open_with_another_message() -> None:
-    decided = PausedRun.of(Resume({}, {"a": Decision(approved=True)}, kept(PAUSED).state))
+    decided = PausedRun.from_resume(Resume({}, {"a": Decision(approved=True)}, kept(PAUSED).state))
     assert decided is not None
-    closed = PausedRun.of(Resume({}, state=kept(decided).state, superseded=True), can_close=True)
+    closed = PausedRun.from_resume(Resume({}, state=kept(decided).state, superseded=True), can_close=True)
     assert closed is not None
-    assert closed.waits == ()
+    assert closed.open_calls == ()
     assert closed.denied == frozenset()  # decided earlier
     assert closed.results["b"].is_error
 
-    closed = PausedRun.of(Resume({}, state=kept(PAUSED).state, superseded=True), can_close=True)
+    closed = PausedRun.from_resume(Resume({}, state=kept(PAUSED).state, superseded=True), can_close=True)
     assert closed is not None
     assert closed.denied == {"a"}
 
 
 def test_a_request_that_brings_no_state_resumes_no_run() -> None:
-    assert PausedRun.of(None) is None
-    assert PausedRun.of(Resume({"b": ToolMessage("b", "x", "y")}, lost=True)) is None
+    assert PausedRun.from_resume(None) is None
+    assert PausedRun.from_resume(Resume({"b": ToolMessage("b", "x", "y")}, lost=True)) is None
 
 
 @given(RESULTS, DECISIONS)
 def test_results_and_decisions_come_back_from_a_store_as_they_were(result: ToolMessage, decision: Decision) -> None:
-    given_all = PausedRun.of(Resume({"b": result}, {"a": decision}, kept(PAUSED).state))
+    given_all = PausedRun.from_resume(Resume({"b": result}, {"a": decision}, kept(PAUSED).state))
     assert given_all is not None
-    back = PausedRun.of(kept(given_all))
+    back = PausedRun.from_resume(kept(given_all))
     assert back == given_all
-    assert json.dumps(given_all.end.state)
+    assert json.dumps(given_all.pause_event.state)

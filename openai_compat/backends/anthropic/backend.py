@@ -11,7 +11,7 @@ from ...errors import AgentError
 from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
-from ..refused_parameter import refusal_of
+from ..refused_parameter import find_refusal
 from .kept_replies import RememberedAnswers
 from .params import create_params
 from .reply import AnthropicReply
@@ -19,7 +19,7 @@ from .reply import AnthropicReply
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-ROUNDS = 10
+MAX_API_CALLS = 10
 """Maximum number of API calls per turn, since the API may pause an answer in the middle of its own tools."""
 
 
@@ -73,13 +73,13 @@ class AnthropicBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, and yield the events of its answer."""
-        client = self._clients.here()
+        client = self._clients.current_client()
         params = self._params(request)
         custom_tools = frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)])
-        said = 0
-        for _ in range(ROUNDS):
-            reply = AnthropicReply(custom_tools, said)
-            async with await self._ask(client, params, request) as stream:
+        text_length = 0
+        for _ in range(MAX_API_CALLS):
+            reply = AnthropicReply(custom_tools, text_length)
+            async with await self._create_stream(client, params, request) as stream:
                 async for event in stream:
                     for item in reply.read(event):
                         yield item
@@ -89,15 +89,15 @@ class AnthropicBackend:
                 for item in reply.end():
                     yield item
                 return
-            said = reply.said
+            text_length = reply.text_length
             params["messages"] = [*params["messages"], {"role": "assistant", "content": reply.content}]
         raise AgentError("The model behind the agent did not come to an end.", status=502, code="upstream_incomplete")
 
-    async def _ask(self, client: AsyncAnthropic, params: dict[str, Any], request: AgentRequest) -> Any:
+    async def _create_stream(self, client: AsyncAnthropic, params: dict[str, Any], request: AgentRequest) -> Any:
         try:
             return await client.messages.create(stream=True, **params)
         except Exception as error:
-            refusal = refusal_of(error, request.sampling)
+            refusal = find_refusal(error, request.sampling)
             if refusal is None:
                 raise
             raise refusal from error

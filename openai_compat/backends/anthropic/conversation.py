@@ -20,7 +20,7 @@ CONTINUE = "Continue."
 only instructions, which the API refuses."""
 
 
-def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, Any]]:
+def convert_messages(messages: Iterable[Message], recall: Recall) -> list[dict[str, Any]]:
     """Convert all messages but instructions. Raises InvalidRequest for parts that the API does not accept."""
     turns: list[dict[str, Any]] = []
     for message in messages:
@@ -28,26 +28,26 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
             case SystemMessage():
                 pass
             case UserMessage():
-                _add(turns, "user", input_blocks(message.parts))
+                _append_blocks(turns, "user", input_blocks(message.parts))
             case AssistantMessage():
-                _add(turns, "assistant", _said(message, recall))
+                _append_blocks(turns, "assistant", _answer_blocks(message, recall))
             case ToolMessage():
-                result = _result(message.call_id, result_content(message.text, message.media))
-                _add(turns, "user", [{**result, "is_error": True} if message.is_error else result])
+                result = _result_block(message.call_id, result_content(message.text, message.media))
+                _append_blocks(turns, "user", [{**result, "is_error": True} if message.is_error else result])
     # Newer models refuse a prefilled answer: a conversation must end with the user.
     if not turns or turns[-1]["role"] == "assistant":
-        _add(turns, "user", [{"type": "text", "text": CONTINUE}])
-    _answer_all(turns)
+        _append_blocks(turns, "user", [{"type": "text", "text": CONTINUE}])
+    _add_missing_results(turns)
     return turns
 
 
-def call_id(identity: str) -> str:
+def safe_call_id(identity: str) -> str:
     """An id with only the characters that the API accepts."""
     # Ids of other APIs may have other characters, which this API answers with a 400.
     return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
 
 
-def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> None:
+def _append_blocks(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> None:
     new = list(blocks)
     # Roles alternate: the results of several calls are blocks of one user message.
     if turns and turns[-1]["role"] == role:
@@ -56,31 +56,33 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> Non
         turns.append({"role": role, "content": new})
 
 
-def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
+def _answer_blocks(message: AssistantMessage, recall: Recall) -> list[Block]:
     calls = message.tool_calls
     # The original blocks, if known: the API requires the signed thinking before a call.
-    recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
+    recalled = recall([safe_call_id(call.call_id) for call in calls]) if calls else None
     return recalled or [
-        *[_thought(thought) for thought in message.thoughts],
+        *[_thinking_block(thought) for thought in message.thoughts],
         *assistant_blocks(message.parts),
-        *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": c.input} for c in calls],
+        *[{"type": "tool_use", "id": safe_call_id(c.call_id), "name": c.name, "input": c.input} for c in calls],
     ]
 
 
-def _thought(thought: Thought) -> Block:
+def _thinking_block(thought: Thought) -> Block:
     if thought.redacted:
         return {"type": "redacted_thinking", "data": thought.signature}
     return {"type": "thinking", "thinking": thought.text, "signature": thought.signature}
 
 
-def _result(identity: str, content: str | list[Block]) -> Block:
-    return {"type": "tool_result", "tool_use_id": call_id(identity), "content": content}
+def _result_block(identity: str, content: str | list[Block]) -> Block:
+    return {"type": "tool_result", "tool_use_id": safe_call_id(identity), "content": content}
 
 
-def _answer_all(turns: list[dict[str, Any]]) -> None:
+def _add_missing_results(turns: list[dict[str, Any]]) -> None:
     """Add a placeholder result to calls that may stay open (`"async": true`): the API refuses a call without a result."""
     for turn, after in pairwise(turns):
         if turn["role"] == "assistant":
             answered = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
             called = [block["id"] for block in turn["content"] if block["type"] == "tool_use"]
-            after["content"][:0] = [_result(identity, NO_RESULT) for identity in called if identity not in answered]
+            after["content"][:0] = [
+                _result_block(identity, NO_RESULT) for identity in called if identity not in answered
+            ]

@@ -13,10 +13,10 @@ from ...agent_request import Principal
 from ...stores.bounded_tables import Shares, Table, size_of_value
 from ..content_blocks import Block
 
-KEPT = 512
+MAX_ANSWERS = 512
 """Maximum number of answers kept per principal; the oldest are evicted."""
 
-KEPT_BYTES, KEPT_BYTES_EACH = 64 * 1024 * 1024, 16 * 1024 * 1024
+MAX_BYTES, MAX_BYTES_PER_PRINCIPAL = 64 * 1024 * 1024, 16 * 1024 * 1024
 """Maximum bytes of all kept answers, and of the answers of one principal."""
 
 
@@ -24,7 +24,9 @@ class RememberedAnswers:
     """Answers with client tool calls, kept per principal."""
 
     def __init__(self) -> None:
-        self._answers: Table[tuple[str, ...], list[Block]] = Table(Shares(KEPT_BYTES, KEPT_BYTES_EACH), KEPT)
+        self._answers: Table[tuple[str, ...], list[Block]] = Table(
+            Shares(MAX_BYTES, MAX_BYTES_PER_PRINCIPAL), MAX_ANSWERS
+        )
 
     def remember(self, principal: Principal, content: list[Block]) -> None:
         """Keep an answer that has calls, and blocks that cannot be rebuilt from the client's history."""

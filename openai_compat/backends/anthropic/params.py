@@ -8,15 +8,15 @@ from typing import Any
 
 from ...agent_request import AgentRequest, FunctionTool, Tool
 from ...messages import AssistantMessage
-from ..refused_parameter import sent_numbers, unsupported
-from .conversation import Recall, conversation
+from ..refused_parameter import sent_parameters, unsupported_parameter
+from .conversation import Recall, convert_messages
 
 JSON_ONLY = "Answer with one JSON object and nothing else."
 
 VERBOSITY = {"low": "Keep your answers short.", "high": "Answer in detail."}
 """Instructions by `verbosity`, for which the API has no parameter; "medium" is the default of the models."""
 
-PASSED = ("temperature", "top_p")
+PASSED_PARAMETERS = ("temperature", "top_p")
 """Sampling parameters that the API has. Newer models refuse them, which is reported to the client; the SDK no longer knows
 them, hence `extra_body`."""
 
@@ -41,15 +41,15 @@ def create_params(
     params: dict[str, Any] = {
         "model": model,
         "max_tokens": request.sampling.max_tokens or max_tokens,
-        "messages": conversation(request.messages, recall),
+        "messages": convert_messages(request.messages, recall),
     }
-    said = {**_instructions(request, system), **_output_config(request), **_numbers(request)}
+    request_params = {**_instructions(request, system), **_output_config(request), **_sampling_params(request)}
     sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]  # the API refuses blank ones
     if sequences:
-        said["stop_sequences"] = sequences
-    params |= {**said, **extra}
-    if "extra_body" in said and "extra_body" in extra:
-        params["extra_body"] = {**said["extra_body"], **extra["extra_body"]}
+        request_params["stop_sequences"] = sequences
+    params |= {**request_params, **extra}
+    if "extra_body" in request_params and "extra_body" in extra:
+        params["extra_body"] = {**request_params["extra_body"], **extra["extra_body"]}
     tools = [*extra.get("tools", ()), *[_tool(tool) for tool in request.tools]]
     params |= _tools(request, tools)
     if "thinking" in params and not _may_think(params, request):
@@ -78,11 +78,11 @@ def _output_config(request: AgentRequest) -> dict[str, Any]:
     return {"output_config": config} if config else {}
 
 
-def _numbers(request: AgentRequest) -> dict[str, Any]:
-    sent = sent_numbers(request.sampling)
+def _sampling_params(request: AgentRequest) -> dict[str, Any]:
+    sent = sent_parameters(request.sampling)
     for name in sent:
-        if name not in PASSED:
-            raise unsupported(name)
+        if name not in PASSED_PARAMETERS:
+            raise unsupported_parameter(name)
     passed = {name: getattr(request.sampling, name) for name in sent}
     return {"extra_body": passed} if passed else {}
 

@@ -47,39 +47,39 @@ class AnthropicReply:
         stop_reason: why the message ended; None until then.
     """
 
-    def __init__(self, custom_tools: frozenset[str], said: int = 0) -> None:
+    def __init__(self, custom_tools: frozenset[str], text_length: int = 0) -> None:
         self._custom_tools = custom_tools
-        self._said = said
-        self._block_began = said
+        self._text_length = text_length
+        self._block_start = text_length
         self._usage: dict[str, Any] = {}
         self._pending: list[PendingCall] = []
-        self._declined = DECLINED
+        self._refusal_text = DECLINED
         self.content: list[Block] = []
         self.stop_reason: str | None = None
 
     @property
-    def said(self) -> int:
+    def text_length(self) -> int:
         """Number of text characters so far, in this message and the earlier messages of the turn."""
-        return self._said
+        return self._text_length
 
     def read(self, event: RawMessageStreamEvent) -> Iterator[AgentEvent | str]:
         """The events for one event of the stream."""
         match event.type:
             case "message_start":
-                self._count(event.message.usage)
+                self._add_usage(event.message.usage)
             case "content_block_start":
-                yield from self._begin(_dumped(event.content_block))
+                yield from self._start_block(_to_dict(event.content_block))
             case "content_block_delta":
-                yield from self._delta(_dumped(event.delta))
+                yield from self._apply_delta(_to_dict(event.delta))
             case "content_block_stop":
-                yield from self._stop(self.content[-1])
+                yield from self._end_block(self.content[-1])
             case "message_delta":
-                self._count(event.usage)
+                self._add_usage(event.usage)
                 self.stop_reason = event.delta.stop_reason
                 details = event.delta.stop_details
-                self._declined = (details and details.explanation) or DECLINED
+                self._refusal_text = (details and details.explanation) or DECLINED
             case "message_stop":
-                yield self._report()
+                yield self._total_usage()
             case _:  # unknown event types
                 pass
 
@@ -89,7 +89,7 @@ class AnthropicReply:
         if self.stop_reason is None:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         if self.stop_reason == "refusal":
-            yield RefusalDelta(self._declined)
+            yield RefusalDelta(self._refusal_text)
         yield (
             Paused(tuple(self._pending))
             if self.stop_reason == "tool_use"
@@ -98,12 +98,12 @@ class AnthropicReply:
 
     # blocks
 
-    def _begin(self, block: Block) -> Iterator[AgentEvent | str]:
+    def _start_block(self, block: Block) -> Iterator[AgentEvent | str]:
         self.content.append(block)
-        self._block_began = self._said
+        self._block_start = self._text_length
         match block["type"]:
             case "text":
-                yield from self._say(block["text"])
+                yield from self._emit_text(block["text"])
             # The block begins empty in most streams: thinking comes in deltas.
             case "thinking" if block["thinking"]:
                 yield ReasoningDelta(block["thinking"])
@@ -119,12 +119,12 @@ class AnthropicReply:
             case _:
                 pass
 
-    def _delta(self, delta: Block) -> Iterator[AgentEvent | str]:
+    def _apply_delta(self, delta: Block) -> Iterator[AgentEvent | str]:
         block = self.content[-1]
         match delta["type"]:
             case "text_delta":
                 block["text"] += delta["text"]
-                yield from self._say(delta["text"])
+                yield from self._emit_text(delta["text"])
             case "thinking_delta":
                 block["thinking"] += delta["thinking"]
                 yield ReasoningDelta(delta["thinking"])
@@ -141,20 +141,20 @@ class AnthropicReply:
             case _:
                 pass
 
-    def _say(self, text: str) -> Iterator[str]:
-        self._said += len(text)
+    def _emit_text(self, text: str) -> Iterator[str]:
+        self._text_length += len(text)
         yield text
 
-    def _stop(self, block: Block) -> Iterator[AgentEvent]:
+    def _end_block(self, block: Block) -> Iterator[AgentEvent]:
         if block["type"] in ("tool_use", "server_tool_use"):
-            yield self._ready(block)
+            yield self._finish_call(block)
         for citation in block.get("citations") or ():
             if citation.get("url"):
-                yield Citation(citation["url"], citation.get("title") or "", self._block_began, self._said)
+                yield Citation(citation["url"], citation.get("title") or "", self._block_start, self._text_length)
 
-    def _ready(self, block: Block) -> ToolCallReady:
+    def _finish_call(self, block: Block) -> ToolCallReady:
         arguments = block.pop("json") or to_json(block["input"]).decode()
-        block["input"] = _object(arguments)
+        block["input"] = _parse_object(arguments)
         if block["name"] in self._custom_tools:
             arguments = str(block["input"].get("input", ""))
         client = block["type"] == "tool_use"
@@ -164,11 +164,11 @@ class AnthropicReply:
 
     # usage
 
-    def _count(self, usage: BaseModel | None) -> None:
+    def _add_usage(self, usage: BaseModel | None) -> None:
         if usage is not None:  # some compatible servers leave it out
-            self._usage |= {name: value for name, value in _dumped(usage).items() if value is not None}
+            self._usage |= {name: value for name, value in _to_dict(usage).items() if value is not None}
 
-    def _report(self) -> UsageReported:
+    def _total_usage(self) -> UsageReported:
         usage = self._usage
         # Anthropic's input_tokens exclude the tokens read from or written to a cache.
         cached = usage.get("cache_read_input_tokens", 0)
@@ -178,12 +178,12 @@ class AnthropicReply:
         return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking, written)
 
 
-def _dumped(model: BaseModel) -> dict[str, Any]:
+def _to_dict(model: BaseModel) -> dict[str, Any]:
     """The model as received, without warnings about values that the SDK does not know."""
     return model.model_dump(mode="json", exclude_unset=True, warnings=False)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _parse_object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError:  # cut off by max_tokens

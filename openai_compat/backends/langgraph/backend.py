@@ -20,8 +20,8 @@ from ...events import (
     ToolCallStarted,
     ToolResult,
 )
-from .content import fields_of, json_text, lc, several, usage_of
-from .middleware import asking
+from .content import as_dict, as_list, json_text, lc, to_usage
+from .middleware import current_request
 from .session import GraphSession
 
 GraphRecursionError: Any = importlib.import_module("langgraph.errors").GraphRecursionError
@@ -61,18 +61,18 @@ class LangGraphBackend:
         self._output = output or _last_text
         self._context = context
         self._limit = {} if recursion_limit is None else {"recursion_limit": recursion_limit}
-        self._speaks = speaks or _speaks
+        self._speaks = speaks or _is_outside_tools
         self._saver: Any = graph.checkpointer if hasattr(graph.checkpointer, "adelete_thread") else None
         bound = {name: getattr(node, "bound", None) for name, node in graph.nodes.items()}
         for name in bound:
             if self._saver is None and name.startswith(("HumanInTheLoopMiddleware.", "PerRequest.")):
                 raise TypeError(f"{name.partition('.')[0]} pauses the graph: compile it with a checkpointer")
-        passing: Any = next((node for name, node in bound.items() if name.startswith("PerRequest.")), None)
+        middleware: Any = next((node for name, node in bound.items() if name.startswith("PerRequest.")), None)
         self.capabilities = Capabilities(
-            client_tools=passing is not None,
-            structured_output=passing is not None,
-            counts_tokens=passing is not None,
-            parameters=frozenset[str]() if passing is None else passing.afunc.__self__.parameters,
+            client_tools=middleware is not None,
+            structured_output=middleware is not None,
+            counts_tokens=middleware is not None,
+            parameters=frozenset[str]() if middleware is None else middleware.afunc.__self__.parameters,
             approvals="edit" if self._saver is not None else "none",
             keeps_state=self._saver is not None,
             own_tools=frozenset([name for node in bound.values() for name in getattr(node, "tools_by_name", ())]),
@@ -80,26 +80,26 @@ class LangGraphBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the graph, and yield the events of its models and nodes."""
-        asking.set(request)
+        current_request.set(request)
         session = GraphSession(self._graph, self._saver)
         given = await session.open(request)
-        if given is not None and (waiting := session.waiting(given)):
-            yield session.paused(waiting, given)
+        if given is not None and (waiting := session.pending_calls(given)):
+            yield session.pause_event(waiting, given)
             return
         streamed = self._graph.astream(
-            session.resumed(given) if given is not None else self._input(request, session.new_messages),
-            {**session.begins_at, **self._limit},
+            session.resume_command(given) if given is not None else self._input(request, session.new_messages),
+            {**session.run_config, **self._limit},
             context=None if self._context is None else self._context(request),
             stream_mode=["messages", "updates", "custom"],
             subgraphs=True,  # otherwise only the outermost graph streams, which may be a silent supervisor
         )
-        for ready in session.decided(given):
+        for ready in session.decided_calls(given):
             yield ready
-        translation = Translation(self._speaks, request.resume)
+        translator = Translator(self._speaks, request.resume)
         try:
             async with aclosing(streamed):
                 async for namespace, mode, data in streamed:
-                    for item in translation.of(namespace, mode, data):
+                    for item in translator.translate(namespace, mode, data):
                         yield item
         # The operator's limit cuts the answer; reaching the limit is no failure.
         except GraphRecursionError:
@@ -109,10 +109,10 @@ class LangGraphBackend:
         except BaseException:  # a failed or cancelled turn leaves nothing behind
             await session.discard()
             raise
-        snapshot = await session.read(translation.values)
-        if not translation.spoke and not session.asked:
+        snapshot = await session.read_final_state(translator.values)
+        if not translator.has_sent_text and not session.questions:
             yield TextDelta(self._output(snapshot))
-        async for item in session.end(request, translation.reason):
+        async for item in session.end(request, translator.reason):
             yield item
 
     async def forget(self, state: Mapping[str, Any]) -> None:
@@ -121,32 +121,32 @@ class LangGraphBackend:
             await self._saver.adelete_thread(state["thread"])
 
 
-class Translation:
+class Translator:
     """Translates the stream of a graph to events."""
 
     def __init__(self, speaks: Callable[[Mapping[str, Any]], bool], resume: Resume | None) -> None:
         self._speaks = speaks
         self._resume = resume or Resume({})
-        self._begun: dict[tuple[str, Any], str] = {}
-        self._ready: set[str] = {*self._resume.results, *self._resume.decisions}
-        self.spoke = False
+        self._started_calls: dict[tuple[str, Any], str] = {}
+        self._ready_calls: set[str] = {*self._resume.results, *self._resume.decisions}
+        self.has_sent_text = False
         self.reason = "stop"
         self.values: dict[str, Any] = {}
 
-    def of(self, namespace: tuple[str, ...], mode: str, data: Any) -> Iterator[AgentEvent]:
+    def translate(self, namespace: tuple[str, ...], mode: str, data: Any) -> Iterator[AgentEvent]:
         """The events for one item of the stream; none for a hidden item."""
         if mode == "custom":
             text = data if isinstance(data, str) else json_text(data)
             yield Progress("step", "custom", text, done=True)
         elif mode == "messages":
             message, metadata = data
-            yield from self._message(message, heard=self._speaks({**metadata, "namespace": namespace}))
+            yield from self._translate_message(message, heard=self._speaks({**metadata, "namespace": namespace}))
         # Hide the states and calls of agents inside tools.
-        elif not _in_tool(namespace):
+        elif not _is_in_tool(namespace):
             for update in data.values():
-                yield from self._updated(update)
+                yield from self._translate_update(update)
 
-    def _message(self, message: Any, *, heard: bool) -> Iterator[AgentEvent]:
+    def _translate_message(self, message: Any, *, heard: bool) -> Iterator[AgentEvent]:
         if isinstance(message, lc.ToolMessage):
             if heard and message.tool_call_id not in self._resume.results:
                 denied = not self._resume.may_run(message.tool_call_id)
@@ -156,17 +156,17 @@ class Translation:
             return
         # Hidden messages too: their tokens were used.
         if message.usage_metadata:
-            yield usage_of(message.usage_metadata)
+            yield to_usage(message.usage_metadata)
         if heard:
-            yield from self._said(message)
+            yield from self._translate_text_and_calls(message)
 
-    def _said(self, message: Any) -> Iterator[AgentEvent]:
-        told = message.response_metadata
-        if (told.get("finish_reason") or told.get("stop_reason")) in ("length", "max_tokens"):
+    def _translate_text_and_calls(self, message: Any) -> Iterator[AgentEvent]:
+        metadata = message.response_metadata
+        if (metadata.get("finish_reason") or metadata.get("stop_reason")) in ("length", "max_tokens"):
             self.reason = "length"
         for block in _blocks(message):
             if block["type"] == "text" and block["text"]:
-                self.spoke = True
+                self.has_sent_text = True
                 yield TextDelta(block["text"])
             elif block["type"] == "reasoning" and block.get("reasoning"):
                 yield ReasoningDelta(block["reasoning"])
@@ -174,18 +174,18 @@ class Translation:
             # Only the first chunk has id and name; the index assigns the other chunks to their call.
             key = (message.id, chunk["index"])
             if chunk["id"] and chunk["name"]:
-                self._begun[key] = chunk["id"]
+                self._started_calls[key] = chunk["id"]
                 yield ToolCallStarted(chunk["id"], chunk["name"])
-            if chunk["args"] and key in self._begun:
-                yield ToolCallDelta(self._begun[key], chunk["args"])
+            if chunk["args"] and key in self._started_calls:
+                yield ToolCallDelta(self._started_calls[key], chunk["args"])
 
-    def _updated(self, update: Any) -> Iterator[AgentEvent]:
-        for part in map(fields_of, several(update)):
+    def _translate_update(self, update: Any) -> Iterator[AgentEvent]:
+        for part in map(as_dict, as_list(update)):
             self.values |= part
-            for message in several(part.get("messages", ())):
+            for message in as_list(part.get("messages", ())):
                 for call in getattr(message, "tool_calls", ()):
-                    if call["id"] not in self._ready:
-                        self._ready.add(call["id"])
+                    if call["id"] not in self._ready_calls:
+                        self._ready_calls.add(call["id"])
                         yield ToolCallReady(call["id"], call["name"], json_text(call["args"]))
 
 
@@ -197,12 +197,12 @@ def _blocks(message: Any) -> list[dict[str, Any]]:
     return list(message.content_blocks)
 
 
-def _in_tool(namespace: Sequence[str]) -> bool:
+def _is_in_tool(namespace: Sequence[str]) -> bool:
     return any([part.startswith("tools:") for part in namespace])
 
 
-def _speaks(metadata: Mapping[str, Any]) -> bool:
-    return not _in_tool(metadata["namespace"])
+def _is_outside_tools(metadata: Mapping[str, Any]) -> bool:
+    return not _is_in_tool(metadata["namespace"])
 
 
 def _messages_input(request: AgentRequest, messages: list[Any]) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from ...messages import (
 lc: Any = importlib.import_module("langchain_core.messages")
 
 
-def message_of(message: Message) -> Any:
+def to_langchain_message(message: Message) -> Any:
     """Convert a message to LangChain's format."""
     match message:
         case SystemMessage():
             return lc.SystemMessage(message.text)
         case UserMessage():
-            return lc.HumanMessage(_content(message.parts))
+            return lc.HumanMessage(_to_content(message.parts))
         case AssistantMessage():
             calls = [
                 {"id": c.call_id, "name": c.name, "args": from_json(c.arguments or "{}")} for c in message.tool_calls
@@ -40,17 +40,17 @@ def message_of(message: Message) -> Any:
             return lc.AIMessage(message.text, tool_calls=calls)
         case ToolMessage():
             status = "error" if message.is_error else "success"
-            content = _content((TextPart(message.text), *message.media)) if message.media else message.text
+            content = _to_content((TextPart(message.text), *message.media)) if message.media else message.text
             return lc.ToolMessage(content, name=message.name, tool_call_id=message.call_id, status=status)
 
 
-def _content(parts: Sequence[InputPart]) -> Any:
+def _to_content(parts: Sequence[InputPart]) -> Any:
     if all([isinstance(part, TextPart) for part in parts]):
         return "\n".join([cast("TextPart", part).text for part in parts])
-    return [_block(part) for part in parts]
+    return [_to_block(part) for part in parts]
 
 
-def _block(part: InputPart) -> dict[str, Any]:
+def _to_block(part: InputPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     kind = KINDS[type(part)]
@@ -64,7 +64,7 @@ KINDS: Mapping[type, str] = {ImagePart: "image", AudioPart: "audio", FilePart: "
 """LangChain's names of the message parts."""
 
 
-def usage_of(used: Mapping[str, Any]) -> UsageReported:
+def to_usage(used: Mapping[str, Any]) -> UsageReported:
     """The token usage of a model call."""
     read: dict[str, int] = used.get("input_token_details") or {}
     thought: dict[str, int] = used.get("output_token_details") or {}
@@ -77,12 +77,12 @@ def usage_of(used: Mapping[str, Any]) -> UsageReported:
     )
 
 
-def several(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """A list or tuple as a list; any other value as a list of one."""
     return list(cast("Any", value)) if isinstance(value, list | tuple) else [value]
 
 
-def fields_of(value: Any) -> dict[str, Any]:
+def as_dict(value: Any) -> dict[str, Any]:
     """Return `value` if it is a dict, else an empty dict."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 

@@ -20,7 +20,7 @@ PARAMETERS = frozenset(
 CLIENT_TOOL = "openai_compat.client_tool"
 """The type of an interrupt that waits for the client's result."""
 
-asking: ContextVar[AgentRequest | None] = ContextVar("request", default=None)
+current_request: ContextVar[AgentRequest | None] = ContextVar("request", default=None)
 """The request of the current turn."""
 
 
@@ -44,21 +44,21 @@ class _RequestMiddleware:
 
     async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Call the model with the request's parameters, tools and `response_format`."""
-        asked = asking.get()
-        if asked is None:
+        client_request = current_request.get()
+        if client_request is None:
             return await handler(request)
-        given = {name: value for name, value in asked.sampling.given().items() if name in self.parameters}
+        given = {name: value for name, value in client_request.sampling.given().items() if name in self.parameters}
         if "stop" in given:
             given["stop"] = list(given["stop"])
         changes: dict[str, Any] = {"model_settings": {**request.model_settings, **given}}
-        if asked.tools:
+        if client_request.tools:
             described = [
                 {"name": tool.name, "description": tool.description or "", "parameters": tool.input_schema}
-                for tool in asked.tools
+                for tool in client_request.tools
             ]
             theirs = [{"type": "function", "function": function} for function in described]
             changes["tools"] = [*request.tools, *theirs]
-        wanted = asked.json_schema
+        wanted = client_request.json_schema
         if wanted is not None:
             strategy: Any = importlib.import_module("langchain.agents.structured_output").ProviderStrategy
             changes["response_format"] = strategy({"title": wanted.name, **wanted.schema})
@@ -66,8 +66,12 @@ class _RequestMiddleware:
 
     async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         """Run one of the agent's own tools, or interrupt the graph for a client tool."""
-        asked, call = asking.get(), request.tool_call
-        if request.tool is not None or asked is None or call["name"] not in [tool.name for tool in asked.tools]:
+        client_request, call = current_request.get(), request.tool_call
+        if (
+            request.tool is not None
+            or client_request is None
+            or call["name"] not in [tool.name for tool in client_request.tools]
+        ):
             return await handler(request)
         result = interrupt({"type": CLIENT_TOOL, "tool_call_id": call["id"]})
         return lc.ToolMessage(result, name=call["name"], tool_call_id=call["id"])

@@ -13,7 +13,7 @@ from pydantic_core import from_json
 from ...agent_request import AgentRequest
 from ...errors import AgentError
 from ...events import AgentEvent, Finished, Paused, PendingCall, TextDelta, ToolCallReady
-from .content import fields_of, json_text, lc, message_of, several
+from .content import as_dict, as_list, json_text, lc, to_langchain_message
 from .middleware import CLIENT_TOOL
 
 Command: Any = importlib.import_module("langgraph.types").Command
@@ -32,7 +32,7 @@ class GraphSession:
         self._saver = saver
         self.config: dict[str, Any] = {}
         self.new_messages: list[Any] = []
-        self.asked: list[GraphQuestions] = []
+        self.questions: list[GraphQuestions] = []
         self._is_newest = False
         self._is_new = False
 
@@ -40,11 +40,11 @@ class GraphSession:
         """Find where to begin. Returns the answers to a paused run, or None if the turn begins with a message."""
         state = request.state if request.resume is None else request.resume.state
         if self._saver is not None and state is not None:
-            place = {"thread_id": state["thread"], "checkpoint_ns": "", "checkpoint_id": state["checkpoint"]}
-            self.config = {"configurable": place}
-            snapshot = await self._read()
+            checkpoint = {"thread_id": state["thread"], "checkpoint_ns": "", "checkpoint_id": state["checkpoint"]}
+            self.config = {"configurable": checkpoint}
+            snapshot = await self._read_snapshot()
             if snapshot.values:
-                given = await self._continue(request, state)
+                given = await self._resume(request, state)
                 if given is not None:
                     newest = await self._graph.aget_state({"configurable": {"thread_id": state["thread"]}})
                     self._is_newest = newest.config["configurable"]["checkpoint_id"] == state["checkpoint"]
@@ -52,20 +52,20 @@ class GraphSession:
             if request.resume is not None and request.resume.decisions:
                 text = "The agent does not know any more what it has asked."
                 raise AgentError(text, status=409, code="run_lost")
-        self.asked, self._is_new = [], True
+        self.questions, self._is_new = [], True
         self.config = {} if self._saver is None else {"configurable": {"thread_id": str(uuid4())}}
-        self.new_messages = [message_of(message) for message in request.messages]
+        self.new_messages = [to_langchain_message(message) for message in request.messages]
         return None
 
     @property
-    def begins_at(self) -> dict[str, Any]:
+    def run_config(self) -> dict[str, Any]:
         """The config of the run."""
         if not self._is_newest:
             return self.config
         # From an explicit checkpoint, older versions of LangGraph would run completed calls again.
         return {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
 
-    async def _continue(self, request: AgentRequest, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def _resume(self, request: AgentRequest, state: Mapping[str, Any]) -> dict[str, Any] | None:
         resume = request.resume
         if resume is not None and not resume.superseded:
             given = {**state["given"], **{call_id: message.text for call_id, message in resume.results.items()}}
@@ -73,71 +73,77 @@ class GraphSession:
                 told = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
                 given[call_id] = told
             return given
-        if resume is None and self.asked:  # the message answers the graph's own question
-            return {asked.interrupt: request.prompt for asked in self.asked}
-        calls = [call for asked in self.asked for call in asked.calls]
+        if resume is None and self.questions:  # the message answers the graph's own question
+            return {question.interrupt_id: request.prompt for question in self.questions}
+        calls = [call for question in self.questions for call in question.calls]
         if calls:  # model APIs refuse calls without results
             closed = [lc.ToolMessage(SUPERSEDED, tool_call_id=call["id"]) for call in calls]
             self.config = await self._graph.aupdate_state(self.config, {"messages": closed}, as_node="tools")
-        self.asked = []
-        self.new_messages = [message_of(message) for message in request.new_messages]
+        self.questions = []
+        self.new_messages = [to_langchain_message(message) for message in request.new_messages]
         return None
 
-    async def _read(self) -> Any:
+    async def _read_snapshot(self) -> Any:
         snapshot = await self._graph.aget_state(self.config)
-        messages = several(fields_of(snapshot.values).get("messages", ()))
-        made = [call for message in reversed(messages) for call in getattr(message, "tool_calls", ())]
-        self.asked = [GraphQuestions.of(interrupted, made) for interrupted in snapshot.interrupts]
+        messages = as_list(as_dict(snapshot.values).get("messages", ()))
+        thread_calls = [call for message in reversed(messages) for call in getattr(message, "tool_calls", ())]
+        self.questions = [
+            GraphQuestions.from_interrupt(interrupted, thread_calls) for interrupted in snapshot.interrupts
+        ]
         return snapshot
 
-    def waiting(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
+    def pending_calls(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
         """The calls that still have no answer: the run resumes once all calls of a pause have one."""
         known = given or {}
         return [
-            call for asked in self.asked if given is not None for call in asked.pending if call.call_id not in known
+            call
+            for question in self.questions
+            if given is not None
+            for call in question.pending
+            if call.call_id not in known
         ]
 
-    def paused(self, waiting: Sequence[PendingCall], given: Mapping[str, Any]) -> Paused:
+    def pause_event(self, waiting: Sequence[PendingCall], given: Mapping[str, Any]) -> Paused:
         """The event that pauses the turn."""
-        return Paused(tuple(waiting), state={**self._place(), "given": given})
+        return Paused(tuple(waiting), state={**self._checkpoint_ids(), "given": given})
 
-    def decided(self, given: Mapping[str, Any] | None) -> list[ToolCallReady]:
+    def decided_calls(self, given: Mapping[str, Any] | None) -> list[ToolCallReady]:
         """The agent's own calls that were decided, which the resumed run does not announce before their results."""
-        calls = [call for asked in self.asked if given is not None for call in asked.pending]
+        calls = [call for question in self.questions if given is not None for call in question.pending]
         return [
             ToolCallReady(call.call_id, call.name, (given or {})[call.call_id]["arguments"] or call.arguments, "agent")
             for call in calls
             if call.waits_for == "approval"
         ]
 
-    def resumed(self, given: Mapping[str, Any]) -> Any:
+    def resume_command(self, given: Mapping[str, Any]) -> Any:
         """The graph input that resumes the run."""
-        return Command(resume={asked.interrupt: asked.answer(given) for asked in self.asked})
+        return Command(resume={question.interrupt_id: question.answer(given) for question in self.questions})
 
-    async def read(self, values: Any) -> Any:
+    async def read_final_state(self, values: Any) -> Any:
         """The final state of the graph; without a checkpointer, the collected updates of its nodes (`values`)."""
         if self._saver is None:
             return values
         self.config = {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
-        snapshot = await self._read()
+        snapshot = await self._read_snapshot()
         self.config = snapshot.config
         return snapshot.values
 
     async def end(self, request: AgentRequest, reason: Any) -> AsyncIterator[AgentEvent]:
         """The final events of the turn: a pause or the end, with the state to resume from."""
-        pending = [call for asked in self.asked for call in asked.pending]
+        pending = [call for question in self.questions for call in question.pending]
         if pending:
-            yield self.paused(pending, {})
+            yield self.pause_event(pending, {})
             return
-        for asked in self.asked:
-            yield TextDelta(asked.question)
+        for question in self.questions:
+            yield TextDelta(question.text)
         if self._saver is None:
             yield Finished(reason)
         elif self._is_new and not request.is_kept:
             await self.discard()
             yield Finished(reason)
         else:  # later turns may branch off this thread, so the server decides when to delete it
-            yield Finished(reason, state={**self._place(), "given": {}})
+            yield Finished(reason, state={**self._checkpoint_ids(), "given": {}})
 
     async def discard(self) -> None:
         """Delete the thread if this turn has created it, since nothing refers to the thread."""
@@ -145,30 +151,30 @@ class GraphSession:
             with anyio.move_on_after(PATIENCE, shield=True):
                 await self._saver.adelete_thread(self.config["configurable"]["thread_id"])
 
-    def _place(self) -> dict[str, str]:
-        place = self.config["configurable"]
-        return {"thread": place["thread_id"], "checkpoint": place["checkpoint_id"]}
+    def _checkpoint_ids(self) -> dict[str, str]:
+        checkpoint = self.config["configurable"]
+        return {"thread": checkpoint["thread_id"], "checkpoint": checkpoint["checkpoint_id"]}
 
 
 class GraphQuestions:
     """An interrupt: approvals of calls, a client tool call, or the graph's own question (without calls)."""
 
-    def __init__(self, interrupt: str, kind: str, calls: list[Any], value: Any) -> None:
-        self.interrupt = interrupt
+    def __init__(self, interrupt_id: str, kind: str, calls: list[Any], value: Any) -> None:
+        self.interrupt_id = interrupt_id
         self.calls = calls
         self._kind = kind
         self._value = value
 
     @classmethod
-    def of(cls, interrupted: Any, made: list[Any]) -> GraphQuestions:
-        """Read an interrupt; `made` are the calls of the thread, the newest first."""
+    def from_interrupt(cls, interrupted: Any, thread_calls: list[Any]) -> GraphQuestions:
+        """Read an interrupt; `thread_calls` are the calls of the thread, the newest first."""
         value: Any = interrupted.value
-        fields = fields_of(value)
+        fields = as_dict(value)
         if fields.get("type") in (CLIENT_TOOL, "tool_approval"):
-            meant = [call for call in made if call["id"] == fields["tool_call_id"]]
+            meant = [call for call in thread_calls if call["id"] == fields["tool_call_id"]]
             return cls(interrupted.id, fields["type"], meant[:1], value)
         calls: list[Any] = []
-        free = list(made)
+        free = list(thread_calls)
         for action in fields.get("action_requests", ()):  # several at once, without call ids
             call = next((c for c in free if (c["name"], c["args"]) == (action["name"], action["args"])), None)
             if call is not None:
@@ -183,22 +189,22 @@ class GraphQuestions:
         return [PendingCall(call["id"], call["name"], json_text(call["args"]), waits_for) for call in self.calls]
 
     @property
-    def question(self) -> str:
+    def text(self) -> str:
         """The graph's own question as text."""
         return self._value if isinstance(self._value, str) else json_text(self._value)
 
     def answer(self, given: Mapping[str, Any]) -> Any:
         """The value that `interrupt` returns in the interrupted node."""
         if self._kind == "question":
-            return given[self.interrupt]
+            return given[self.interrupt_id]
         answers = [given[call["id"]] for call in self.calls]
         if self._kind == CLIENT_TOOL:
             return answers[0]
-        decisions = [_decided(answer, call["name"]) for answer, call in zip(answers, self.calls, strict=True)]
+        decisions = [_to_decision(answer, call["name"]) for answer, call in zip(answers, self.calls, strict=True)]
         return {"decisions": decisions} if self._kind == "approvals" else decisions[0]
 
 
-def _decided(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _to_decision(given: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not given["approved"]:
         return {"type": "reject", **({"message": given["reason"]} if given["reason"] else {})}
     if given["arguments"]:

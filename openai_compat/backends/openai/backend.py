@@ -10,7 +10,7 @@ from ...backend import Capabilities, RunContext
 from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
-from ..refused_parameter import refusal_of
+from ..refused_parameter import find_refusal
 from .params import LimitName, create_params
 from .reply import OpenAIReply
 
@@ -78,19 +78,19 @@ class OpenAIBackend:
             extra=self._extra,
         )
         reply = OpenAIReply(context.turn_id)
-        async with await self._ask(params, request) as stream:
+        async with await self._create_stream(params, request) as stream:
             async for chunk in stream:
                 for item in reply.read(chunk):
                     yield item
         for item in reply.end():
             yield item
 
-    async def _ask(self, params: dict[str, Any], request: AgentRequest) -> AsyncStream[ChatCompletionChunk]:
-        create = self._clients.here().chat.completions.create
+    async def _create_stream(self, params: dict[str, Any], request: AgentRequest) -> AsyncStream[ChatCompletionChunk]:
+        create = self._clients.current_client().chat.completions.create
         try:
             return cast("AsyncStream[ChatCompletionChunk]", await create(**params))
         except Exception as error:
-            refusal = refusal_of(error, request.sampling)
+            refusal = find_refusal(error, request.sampling)
             if refusal is None:
                 raise
             raise refusal from error

@@ -29,12 +29,12 @@ def create_params(
     own = [{"role": "system", "content": system}] if system else []
     params: dict[str, Any] = {
         "model": model,
-        "messages": own + with_pictures_apart(request.raw_messages),
+        "messages": own + separate_pictures(request.raw_messages),
         # Always stream: a disconnect of the client is noticed between two chunks, and the call can be ended.
         "stream": True,
         # Otherwise a stream has no usage, and the server would report zeros.
         "stream_options": {"include_usage": True},
-        **_options(request, limit_name),
+        **_request_options(request, limit_name),
         **_tools(request),
     }
     passed = {name: request.extra[name] for name in pass_fields if name in request.extra}
@@ -43,7 +43,7 @@ def create_params(
     return params | dict(extra)
 
 
-def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
+def separate_pictures(messages: Iterable[Message]) -> list[Message]:
     """Move pictures and other media of tool results to a user message after the results: the API accepts them from users only.
 
     Other messages stay unchanged.
@@ -66,7 +66,7 @@ def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
     return [*sent, {"role": "user", "content": pictures}] if pictures else sent
 
 
-def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
+def _request_options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
     sampling = request.sampling
     wanted: dict[str, Any] = {
         "temperature": sampling.temperature,

@@ -60,7 +60,7 @@ class OpenAIReply:
         # Some servers report the total so far in every chunk: only the last one counts.
         self._usage = chunk.usage or self._usage
         for choice in chunk.choices or ():
-            yield from self._choice(choice)
+            yield from self._translate_choice(choice)
 
     def end(self) -> Iterator[AgentEvent]:
         """The calls, the usage and the end of the turn. Raises AgentError if the stream broke off."""
@@ -76,7 +76,7 @@ class OpenAIReply:
         reason = REASONS[self._reason]
         yield Paused(tuple(pending)) if pending and reason == "stop" else Finished(reason)
 
-    def _choice(self, choice: Choice) -> Iterator[AgentEvent | str]:
+    def _translate_choice(self, choice: Choice) -> Iterator[AgentEvent | str]:
         delta = choice.delta
         self._reason = choice.finish_reason or self._reason
         # OpenAI has no such field; model servers use either name.
@@ -90,9 +90,9 @@ class OpenAIReply:
             yield RefusalDelta(delta.refusal)
         yield from _citations(delta)
         for call in delta.tool_calls or ():
-            yield from self._call(call)
+            yield from self._translate_call(call)
 
-    def _call(self, piece: ChoiceDeltaToolCall) -> Iterator[AgentEvent]:
+    def _translate_call(self, piece: ChoiceDeltaToolCall) -> Iterator[AgentEvent]:
         index = piece.index or 0  # servers that leave out zeros send no index for the first call
         custom = _mapping(_extension(piece, "custom"))
         name = piece.function.name if piece.function else custom.get("name")

@@ -17,7 +17,7 @@ from .prompt import last_message
 from .redaction import Redact, Redaction
 from .stderr import StderrLog
 
-PROMPT = "{prompt}"
+PROMPT_ARGUMENT = "{prompt}"
 """The argument that the prompt replaces; without this argument, the prompt is written to stdin."""
 
 Command: TypeAlias = Sequence[str] | Callable[[AgentRequest], Sequence[str]]
@@ -77,7 +77,7 @@ class SubprocessBackend:
         self._redact = redact
         self._line_limit = line_limit
         self._grace = grace or Grace()
-        self.capabilities = capabilities or _text_only(prompt)
+        self.capabilities = capabilities or _text_capabilities(prompt)
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Start the command, and yield the events in its output."""
@@ -88,7 +88,7 @@ class SubprocessBackend:
         view = Redaction(redact).apply if self._redact else iter
         command = CommandRun(self._launch(request), self._grace, stderr.feed)
         try:
-            while data := await _read(command):
+            while data := await _read_output(command):
                 for item in view(output.feed(data)):
                     yield item
                 # The output is complete: do not wait for anything that still runs, such as a server left in the
@@ -105,23 +105,27 @@ class SubprocessBackend:
         prompt = self._prompt(request)
         argv = list(self._command(request) if callable(self._command) else self._command)
         # With the prompt in the arguments, stdin is empty, so that a command that reads stdin does not hang.
-        stdin = None if PROMPT in argv else prompt.encode("utf-8", "replace")
-        argv = [_as_argument(prompt, argv, place) if word == PROMPT else word for place, word in enumerate(argv)]
+        stdin = None if PROMPT_ARGUMENT in argv else prompt.encode("utf-8", "replace")
+        argv = [
+            _as_argument(prompt, argv, index) if word == PROMPT_ARGUMENT else word for index, word in enumerate(argv)
+        ]
         return Launch(argv, stdin, allowed_environment(self._pass_env, self._env), self._cwd)
 
     def _check_exit(self, command: CommandRun, output: Output, stderr: StderrLog, context: RunContext) -> None:
         """Raise AgentError unless the command exited with 0, or did not exit on its own but completed its output."""
-        code, said = command.exit_code, stderr.last_words()
+        code, last_lines = command.exit_code, stderr.last_lines()
         if code is None:
             context.logger.warning("%s: the command did not exit, and was ended", context.request_id)
         if code == 0 or (code is None and output.complete):
             return
         outcome = "did not exit" if code is None else f"exited with {code}"
-        context.logger.warning("%s: the command %s; its last words: %s", context.request_id, outcome, said or "none")
+        context.logger.warning(
+            "%s: the command %s; its last words: %s", context.request_id, outcome, last_lines or "none"
+        )
         raise AgentError("The agent's command failed.", status=502, code="agent_command_failed")
 
 
-def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:
+def _text_capabilities(prompt: Callable[[AgentRequest], str]) -> Capabilities:
     return Capabilities(
         history="last_user" if prompt is last_message else "full",
         client_tools=False,
@@ -133,15 +137,15 @@ def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:
     )
 
 
-def _as_argument(prompt: str, argv: list[str], place: int) -> str:
+def _as_argument(prompt: str, argv: list[str], index: int) -> str:
     """The prompt as an argument that no program takes for an option, since the client must not choose options."""
     if "\0" in prompt:
         raise InvalidRequest("This agent cannot take a prompt with a NUL character.", code="invalid_value")
-    option = prompt.startswith("-") and "--" not in argv[:place]
+    option = prompt.startswith("-") and "--" not in argv[:index]
     return " " + prompt if option else prompt
 
 
-async def _read(command: CommandRun) -> bytes:
+async def _read_output(command: CommandRun) -> bytes:
     """Read the next output. Raises an error for the client if the command cannot be started."""
     try:
         return await command.read()

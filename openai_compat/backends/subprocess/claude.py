@@ -36,7 +36,7 @@ class ClaudeRecords:
         self.complete = False
         self._message: object = None
         self._streamed: set[object] = set()
-        self._spoke = False
+        self._has_text = False
         self._reason: FinishReason = "stop"
 
     def read(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
@@ -45,13 +45,13 @@ class ClaudeRecords:
         speaks = record.get("parent_tool_use_id") is None
         match record.get("type"):
             case "stream_event":
-                yield from self._raw(mapping(record.get("event")), speaks=speaks)
+                yield from self._translate_stream_event(mapping(record.get("event")), speaks=speaks)
             case "assistant":
-                yield from self._assistant(mapping(record.get("message")), speaks=speaks)
+                yield from self._translate_assistant(mapping(record.get("message")), speaks=speaks)
             case "user":
-                yield from _results(mapping(record.get("message")))
+                yield from _tool_results(mapping(record.get("message")))
             case "result":
-                yield from self._result(record)
+                yield from self._translate_result(record)
             case _:
                 pass
 
@@ -61,32 +61,32 @@ class ClaudeRecords:
             raise AgentError("The agent ended without a result.", status=502, code="agent_output_incomplete")
         yield Finished(self._reason)
 
-    def _raw(self, event: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
+    def _translate_stream_event(self, event: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
         block, delta = mapping(event.get("content_block")), mapping(event.get("delta"))
         match event.get("type"), block.get("type") or delta.get("type"):
             case "message_start", _ if speaks:
                 identity = mapping(event.get("message")).get("id")
                 self._streamed.add(identity)
-                yield from self._begin(identity)
+                yield from self._start_message(identity)
             case "content_block_start", "tool_use":
                 yield ToolCallStarted(text(block.get("id")), text(block.get("name")), "agent")
             case "content_block_delta", "text_delta" if speaks:
-                yield from self._say(text(delta.get("text")))
+                yield from self._emit_text(text(delta.get("text")))
             case "content_block_delta", "thinking_delta" if speaks:
                 yield ReasoningDelta(text(delta.get("thinking")))
             case _:
                 pass
 
-    def _assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
+    def _translate_assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
         identity = message.get("id")
         # Do not show the text twice: the whole message repeats its deltas.
         shown = speaks and identity not in self._streamed and message.get("model") != SYNTHETIC
         if shown:
-            yield from self._begin(identity)
+            yield from self._start_message(identity)
         for block in objects(message.get("content")):
             match block.get("type"):
                 case "text" if shown:
-                    yield from self._say(text(block.get("text")))
+                    yield from self._emit_text(text(block.get("text")))
                 case "thinking" if shown:
                     yield ReasoningDelta(text(block.get("thinking")))
                 case "tool_use":
@@ -95,26 +95,26 @@ class ClaudeRecords:
                 case _:
                     pass
 
-    def _begin(self, identity: object) -> Iterator[AgentEvent]:
-        if self._spoke and identity != self._message:
+    def _start_message(self, identity: object) -> Iterator[AgentEvent]:
+        if self._has_text and identity != self._message:
             yield MessageBreak()
         self._message = identity
 
-    def _say(self, said: str) -> Iterator[str]:
-        self._spoke = self._spoke or bool(said)
-        yield said
+    def _emit_text(self, chunk: str) -> Iterator[str]:
+        self._has_text = self._has_text or bool(chunk)
+        yield chunk
 
-    def _result(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
+    def _translate_result(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
         yield from _usage(record.get("usage"))
         self.complete = True
         if record.get("is_error") is True or text(record.get("subtype")).startswith("error"):
             raise _failure(record)
         self._reason = REASONS.get(text(record.get("stop_reason")), "stop")
-        if not self._spoke:  # a slash command, such as /cost, answers only in the result
+        if not self._has_text:  # a slash command, such as /cost, answers only in the result
             yield text(record.get("result"))
 
 
-def _results(message: dict[str, Any]) -> Iterator[AgentEvent]:
+def _tool_results(message: dict[str, Any]) -> Iterator[AgentEvent]:
     for block in objects(message.get("content")):
         if block.get("type") == "tool_result":
             output = block.get("content")
@@ -136,16 +136,16 @@ def _usage(value: object) -> Iterator[AgentEvent]:
 
 
 def _failure(record: dict[str, Any]) -> AgentError:
-    said = str(record.get("errors") or record.get("result") or record.get("subtype"))
-    error = _public(record, said)
-    error.__cause__ = RuntimeError(f"Claude Code: {said}"[:2000])  # for the log only
+    reason = str(record.get("errors") or record.get("result") or record.get("subtype"))
+    error = _public_error(record, reason)
+    error.__cause__ = RuntimeError(f"Claude Code: {reason}"[:2000])  # for the log only
     return error
 
 
-def _public(record: dict[str, Any], said: str) -> AgentError:
+def _public_error(record: dict[str, Any], reason: str) -> AgentError:
     status = record.get("api_error_status")
     if isinstance(status, int):
-        return AgentError.upstream(status, too_long="prompt is too long" in said.lower())
+        return AgentError.upstream(status, too_long="prompt is too long" in reason.lower())
     if record.get("subtype") == "error_max_turns":
         return AgentError("The agent reached its limit of turns.", status=502, code="agent_max_turns")
     if record.get("stop_reason") == "refusal":

@@ -25,9 +25,9 @@ class CodexRecords:
 
     def __init__(self) -> None:
         self.complete = False
-        self._begun = False
-        self._spoke = False
-        self._called: set[str] = set()
+        self._has_begun = False
+        self._has_text = False
+        self._sent_calls: set[str] = set()
         self._last_error = ""
 
     def read(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
@@ -35,11 +35,11 @@ class CodexRecords:
         item = mapping(record.get("item"))
         match record.get("type"):
             case "turn.started":
-                self._begun = True
+                self._has_begun = True
             case "item.started" | "item.updated":
-                yield from self._going_on(item)
+                yield from self._translate_update(item)
             case "item.completed":
-                yield from self._completed(item)
+                yield from self._translate_completed(item)
             case "turn.completed":
                 yield from _usage(mapping(record.get("usage")))
                 self.complete = True
@@ -56,41 +56,41 @@ class CodexRecords:
             raise _failure(self._last_error or "no turn.completed")
         yield Finished()
 
-    def _going_on(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
+    def _translate_update(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
         if item.get("type") == "todo_list":
-            yield _plan(item, done=False)
+            yield _plan_progress(item, done=False)
         else:
-            yield from self._call(item)
+            yield from self._translate_call(item)
 
-    def _completed(self, item: dict[str, Any]) -> Iterator[AgentEvent | str]:
+    def _translate_completed(self, item: dict[str, Any]) -> Iterator[AgentEvent | str]:
         match item.get("type"):
             case "agent_message":
-                if self._spoke:
+                if self._has_text:
                     yield MessageBreak()
-                self._spoke = True
+                self._has_text = True
                 yield text(item.get("text"))
             case "reasoning":
                 yield ReasoningDelta(text(item.get("text")) + "\n")
             case "todo_list":
-                yield _plan(item, done=True)
-            case "error" if self._begun:  # earlier ones concern the configuration, hence only the operator
+                yield _plan_progress(item, done=True)
+            case "error" if self._has_begun:  # earlier ones concern the configuration, hence only the operator
                 yield Notice(text(item.get("message")), "warning")
             case _:
-                yield from self._call(item)
-                if text(item.get("id")) in self._called:
-                    yield _result(item)
+                yield from self._translate_call(item)
+                if text(item.get("id")) in self._sent_calls:
+                    yield _to_tool_result(item)
 
-    def _call(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
-        call = _tool(item)
+    def _translate_call(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
+        call = _tool_call(item)
         identity = text(item.get("id"))
         # Some items come only when completed: their call is sent then.
-        if call is not None and identity and identity not in self._called:
-            self._called.add(identity)
+        if call is not None and identity and identity not in self._sent_calls:
+            self._sent_calls.add(identity)
             name, arguments = call
             yield ToolCallReady(identity, name, json_text(arguments), "agent")
 
 
-def _tool(item: dict[str, Any]) -> tuple[str, object] | None:
+def _tool_call(item: dict[str, Any]) -> tuple[str, object] | None:
     """The tool name and the arguments of an item; None if the item is no tool call."""
     match item.get("type"):
         case "command_execution":
@@ -107,7 +107,7 @@ def _tool(item: dict[str, Any]) -> tuple[str, object] | None:
             return None
 
 
-def _result(item: dict[str, Any]) -> ToolResult:
+def _to_tool_result(item: dict[str, Any]) -> ToolResult:
     status, exit_code = item.get("status"), item.get("exit_code")
     error = mapping(item.get("error"))
     output = text(item.get("aggregated_output")) or text(error.get("message"))
@@ -117,7 +117,7 @@ def _result(item: dict[str, Any]) -> ToolResult:
     return ToolResult(text(item.get("id")), output, is_error=failed, denied=status == "declined")
 
 
-def _plan(item: dict[str, Any], *, done: bool) -> Progress:
+def _plan_progress(item: dict[str, Any], *, done: bool) -> Progress:
     steps = objects(item.get("items"))
     ahead = [text(step.get("text")) for step in steps if step.get("completed") is not True]
     status = ahead[0] if ahead else "Plan completed"
@@ -135,7 +135,7 @@ def _usage(usage: dict[str, Any]) -> Iterator[AgentEvent]:
         )
 
 
-def _failure(said: str) -> AgentError:
+def _failure(reason: str) -> AgentError:
     error = AgentError("The agent failed.", status=502, code="agent_command_failed")
-    error.__cause__ = RuntimeError(f"Codex: {said}"[:2000])  # for the log only
+    error.__cause__ = RuntimeError(f"Codex: {reason}"[:2000])  # for the log only
     return error

@@ -18,21 +18,21 @@ class LineSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes. Raises LineTooLong, even for an unfinished line."""
         *ends, rest = data.split(b"\n")
-        lines = [self._complete(end) for end in ends]
-        self._keep(rest)
+        lines = [self._take_line(end) for end in ends]
+        self._append(rest)
         return lines
 
     def end(self) -> list[bytes]:
         """The last line, if it has no line end."""
-        return [self._complete(b"")] if self._size else []
+        return [self._take_line(b"")] if self._size else []
 
-    def _complete(self, end: bytes) -> bytes:
-        self._keep(end)
+    def _take_line(self, end: bytes) -> bytes:
+        self._append(end)
         line = b"".join(self._pieces)
         self._pieces, self._size = [], 0
         return line
 
-    def _keep(self, piece: bytes) -> None:
+    def _append(self, piece: bytes) -> None:
         self._size += len(piece)
         if self._size > self._limit:
             raise LineTooLong(f"a line is longer than {self._limit} bytes")

@@ -54,17 +54,17 @@ class RecordReader(Protocol):
 OutputFormat: TypeAlias = Literal["text", "claude", "codex"] | Callable[[], RecordReader]
 
 
-def make_output(output: OutputFormat, line_limit: int, stray: Callable[[str], None]) -> Output:
-    """Make the reader of one run. `stray` is called with each line that is no JSON object. Raises ValueError."""
+def make_output(output: OutputFormat, line_limit: int, on_stray_line: Callable[[str], None]) -> Output:
+    """Make the reader of one run. `on_stray_line` is called with each line that is no JSON object. Raises ValueError."""
     match output:
         case "text":
             return TextOutput()
         case "claude":
-            return JsonLines(ClaudeRecords(), line_limit, stray)
+            return JsonLines(ClaudeRecords(), line_limit, on_stray_line)
         case "codex":
-            return JsonLines(CodexRecords(), line_limit, stray)
+            return JsonLines(CodexRecords(), line_limit, on_stray_line)
         case _ if callable(output):
-            return JsonLines(output(), line_limit, stray)
+            return JsonLines(output(), line_limit, on_stray_line)
         case _:
             raise ValueError(f"output is 'text', 'claude', 'codex' or makes a RecordReader, not {describe(output)}")
 
@@ -80,11 +80,11 @@ class TextOutput:
     def feed(self, data: bytes) -> Items:
         """The text in `data`; invalid UTF-8 is replaced."""
         text = self._ends + self._decoder.decode(data)
-        said = text.rstrip("\r\n")
+        stripped = text.rstrip("\r\n")
         # Hold line ends back until more text comes: those at the very end are a shell habit, not part of the answer.
-        self._ends = text[len(said) :]
-        if said:
-            yield said
+        self._ends = text[len(stripped) :]
+        if stripped:
+            yield stripped
 
     def end(self) -> Items:
         """The rest of an incomplete character, and the final event."""
@@ -95,12 +95,12 @@ class TextOutput:
 
 
 class JsonLines:
-    """One JSON object per line. A line over the limit fails the turn; a line that is no object only goes to `stray`."""
+    """One JSON object per line. A line over the limit fails the turn; a line that is no object only goes to `on_stray_line`."""
 
-    def __init__(self, reader: RecordReader, limit: int, stray: Callable[[str], None]) -> None:
+    def __init__(self, reader: RecordReader, limit: int, on_stray_line: Callable[[str], None]) -> None:
         self._reader = reader
         self._lines = LineSplitter(limit)
-        self._stray = stray
+        self._on_stray_line = on_stray_line
 
     @property
     def complete(self) -> bool:
@@ -115,15 +115,15 @@ class JsonLines:
             text = "The agent's command wrote a line that is too long."
             raise AgentError(text, status=502, code="agent_output_invalid") from error
         for line in lines:
-            yield from self._line(line)
+            yield from self._read_line(line)
 
     def end(self) -> Items:
         """The events for a last line without an end, and the reader's final events."""
         for line in self._lines.end():
-            yield from self._line(line)
+            yield from self._read_line(line)
         yield from self._reader.end()
 
-    def _line(self, line: bytes) -> Items:
+    def _read_line(self, line: bytes) -> Items:
         text = line.decode("utf-8", "replace").strip()
         try:
             record = json.loads(text) if text.startswith("{") else None
@@ -132,4 +132,4 @@ class JsonLines:
         if isinstance(record, dict):
             yield from self._reader.read(cast("dict[str, Any]", record))
         elif text:
-            self._stray(text)
+            self._on_stray_line(text)

@@ -26,7 +26,7 @@ Redact: TypeAlias = Callable[[str], str]
 LONGEST_LINE = 65536
 """Maximum number of characters of a line that are held back."""
 
-Spoken: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+DeltaType: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 
 
 class Redaction:
@@ -39,28 +39,28 @@ class Redaction:
         self._redact = redact
         self._held: list[str] = []
         self._size = 0
-        self._kind: Spoken = TextDelta
+        self._kind: DeltaType = TextDelta
 
     def apply(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
         """The redacted events for `items`. An event that is not text flushes the text before it."""
         try:
-            yield from self._all(items)
+            yield from self._redact_items(items)
         except AgentError as error:
             if error.__cause__ is not None:  # the cause is logged
                 error.__cause__ = RuntimeError(self._redact(str(error.__cause__)))
             raise
 
-    def _all(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
+    def _redact_items(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
         for item in items:
             if isinstance(item, str):
-                yield from self._spoken(TextDelta, item)
+                yield from self._redact_text(TextDelta, item)
             elif isinstance(item, TextDelta | ReasoningDelta | RefusalDelta):
-                yield from self._spoken(type(item), item.text)
+                yield from self._redact_text(type(item), item.text)
             else:
                 yield from self._flush()
-                yield from self._other(item)
+                yield from self._redact_event(item)
 
-    def _spoken(self, kind: Spoken, text: str) -> Iterator[AgentEvent]:
+    def _redact_text(self, kind: DeltaType, text: str) -> Iterator[AgentEvent]:
         if kind is not self._kind:
             yield from self._flush()
             self._kind = kind
@@ -68,7 +68,7 @@ class Redaction:
         self._size += len(text)
         if "\n" not in text and self._size <= LONGEST_LINE:
             return
-        held = self._take()
+        held = self._take_held()
         whole, end, rest = held.rpartition("\n")
         # Cut overlong lines, or a line without an end would be held back for ever. A secret across the cut is missed.
         if len(rest) > LONGEST_LINE:
@@ -76,16 +76,16 @@ class Redaction:
         self._held, self._size = [rest], len(rest)
         yield self._kind(self._redact(whole) + end)
 
-    def _take(self) -> str:
+    def _take_held(self) -> str:
         held, self._held, self._size = "".join(self._held), [], 0
         return held
 
     def _flush(self) -> Iterator[AgentEvent]:
-        held = self._take()
+        held = self._take_held()
         if held:
             yield self._kind(self._redact(held))
 
-    def _other(self, event: AgentEvent) -> Iterator[AgentEvent]:
+    def _redact_event(self, event: AgentEvent) -> Iterator[AgentEvent]:
         redact = self._redact
         match event:
             case ToolCallDelta():

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from ...backend import RunContext
 
-LINES = 200
+MAX_LINES = 200
 """Maximum number of logged lines per run, so that a command cannot flood the log."""
 
-WIDTH = 500
+MAX_WIDTH = 500
 """Maximum number of logged characters per line."""
 
-KEPT = 5
+TAIL_LINES = 5
 """Number of last lines that are logged again with a failure."""
 
 
@@ -24,33 +24,33 @@ class StderrLog:
         self._context = context
         self._redact = redact
         self._line = b""
-        self._count = 0
-        self._last: deque[str] = deque(maxlen=KEPT)
+        self._line_count = 0
+        self._last_lines: deque[str] = deque(maxlen=TAIL_LINES)
 
     def feed(self, data: bytes) -> None:
         """Log the lines that `data` completes; the rest of an overlong line is dropped."""
         *ends, rest = data.split(b"\n")
         for end in ends:
-            self._complete(self._line + end)
+            self._end_line(self._line + end)
             self._line = b""
         # A character has four bytes at most; a command without line ends must not fill the memory.
-        self._line = (self._line + rest)[: WIDTH * 4]
+        self._line = (self._line + rest)[: MAX_WIDTH * 4]
 
-    def last_words(self) -> str:
+    def last_lines(self) -> str:
         """The last lines, joined by " | "."""
-        self._complete(self._line)
+        self._end_line(self._line)
         self._line = b""
-        return " | ".join(self._last)
+        return " | ".join(self._last_lines)
 
-    def _complete(self, line: bytes) -> None:
-        text = line[: WIDTH * 4].decode("utf-8", "replace").rstrip()
+    def _end_line(self, line: bytes) -> None:
+        text = line[: MAX_WIDTH * 4].decode("utf-8", "replace").rstrip()
         if text:
-            self._last.append(self._redact(text)[:WIDTH])
-            self._log(self._last[-1])
+            self._last_lines.append(self._redact(text)[:MAX_WIDTH])
+            self._log(self._last_lines[-1])
 
     def _log(self, text: str) -> None:
-        self._count += 1
-        if self._count <= LINES:
+        self._line_count += 1
+        if self._line_count <= MAX_LINES:
             self._context.logger.info("%s: stderr: %s", self._context.request_id, text)
-        if self._count == LINES:
+        if self._line_count == MAX_LINES:
             self._context.logger.info("%s: further lines of stderr are not logged", self._context.request_id)
