@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 import anyio
 from anyio.lowlevel import RunVar
 
-CLOSING = 5.0
+CLOSE_TIMEOUT = 5.0
 """Seconds that closing a client may take."""
 
 Owner = TypeVar("Owner")
 
 
 @dataclass(slots=True)
-class _Lent:
+class _LentClient:
     """A client and its number of current users. The last user closes a `stale` client."""
 
     client: Any
@@ -36,23 +36,23 @@ class Clients(Generic[Owner]):
     def __init__(self, make: Callable[[Owner], Any], is_current: Callable[[Owner], bool]) -> None:
         self._make = make
         self._is_current = is_current
-        self._lent: RunVar[dict[Owner, _Lent] | None] = RunVar("provider clients", None)
+        self._clients: RunVar[dict[Owner, _LentClient] | None] = RunVar("provider clients", None)
 
-    def _here(self) -> dict[Owner, _Lent]:
-        lent = self._lent.get()
+    def _loop_clients(self) -> dict[Owner, _LentClient]:
+        lent = self._clients.get()
         if lent is not None:
             return lent
-        made: dict[Owner, _Lent] = {}
-        self._lent.set(made)
-        return made
+        clients: dict[Owner, _LentClient] = {}
+        self._clients.set(clients)
+        return clients
 
     @asynccontextmanager
-    async def use(self, owner: Owner) -> AsyncGenerator[Any]:
+    async def lend(self, owner: Owner) -> AsyncGenerator[Any]:
         """Lend the owner's client on this event loop; the client stays open inside the `async with` block."""
-        here = self._here()
-        lent = here.get(owner)
+        clients = self._loop_clients()
+        lent = clients.get(owner)
         if lent is None:
-            lent = here[owner] = _Lent(self._make(owner))
+            lent = clients[owner] = _LentClient(self._make(owner))
         lent.users += 1
         try:
             # Clients of replaced settings are closed at the next turn: nothing else would trigger that.
@@ -62,21 +62,21 @@ class Clients(Generic[Owner]):
             lent.users -= 1
             await self._close_unused()
 
-    def here(self, owner: Owner) -> Any:
+    def current_client(self, owner: Owner) -> Any:
         """The client that is lent now. Raises KeyError if none is."""
-        return self._here()[owner].client
+        return self._loop_clients()[owner].client
 
     async def aclose(self) -> None:
         """Close this event loop's clients; the last user closes a client that is in use."""
-        for lent in self._here().values():
+        for lent in self._loop_clients().values():
             lent.stale = True
         await self._close_unused()
 
     async def _close_unused(self) -> None:
-        here = self._here()
-        unused = [(owner, lent) for owner, lent in here.items() if not lent.users]
+        clients = self._loop_clients()
+        unused = [(owner, lent) for owner, lent in clients.items() if not lent.users]
         ended = [owner for owner, lent in unused if lent.stale or not self._is_current(owner)]
-        for client in [here.pop(owner).client for owner in ended]:
+        for client in [clients.pop(owner).client for owner in ended]:
             # Shielded: a cancelled turn would leave its connections open.
-            with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):  # the client is no longer needed
+            with anyio.move_on_after(CLOSE_TIMEOUT, shield=True), suppress(Exception):  # the client is no longer needed
                 await client.close()

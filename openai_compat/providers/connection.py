@@ -21,7 +21,7 @@ from .table import ProviderType
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-CHECKED_FOR = 30.0
+CACHE_SECONDS = 30.0
 """Seconds for which a health check and a list of models are cached."""
 
 PATIENCE = 5.0
@@ -29,7 +29,7 @@ PATIENCE = 5.0
 
 AZURE_API_VERSION = "2024-10-21"
 
-MESSAGES = {
+UNHEALTHY_MESSAGES = {
     "upstream_timeout": f"It did not answer within {PATIENCE:g} seconds.",
     "upstream_unreachable": "It cannot be reached.",
     "upstream_unavailable": "It is overloaded or down.",
@@ -68,7 +68,7 @@ class ProviderConnection:
         )
 
     @property
-    def missing(self) -> str | None:
+    def unusable_reason(self) -> str | None:
         """The reason why the provider cannot be used; None if it can."""
         if not self.settings.enabled:
             return "It is switched off."
@@ -81,7 +81,7 @@ class ProviderConnection:
     @property
     def usable(self) -> bool:
         """True if the provider is enabled and has its key and URL."""
-        return self.missing is None
+        return self.unusable_reason is None
 
     def make_client(self) -> Any:
         """Make a client of the provider's SDK. Raises ImportError if the SDK is not installed."""
@@ -115,11 +115,11 @@ class ProviderConnection:
 
     def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
         """Make a backend for one of its models; run the backend within `in_use`. Raises ImportError, AgentError."""
-        chosen = self._model(model)
+        chosen = self._choose_model(model)
         self._client_maker()  # import now: the import takes a second, which the first turn would have to wait
 
         def client() -> Any:
-            return self._clients.here(self)
+            return self._clients.current_client(self)
 
         if self.provider.sdk == "anthropic":
             from ..backends.anthropic import AnthropicBackend  # noqa: PLC0415  (needs its SDK)
@@ -128,13 +128,17 @@ class ProviderConnection:
         from ..backends.openai import OpenAIBackend  # noqa: PLC0415
 
         return OpenAIBackend(
-            chosen, client=client, system=system, limit_name=self.provider.limit_name, extra=self._extra(extra)
+            chosen,
+            client=client,
+            system=system,
+            limit_name=self.provider.limit_name,
+            extra=self._create_arguments(extra),
         )
 
-    def _model(self, model: str | None) -> str:
+    def _choose_model(self, model: str | None) -> str:
         chosen = self.deployment or model or self.settings.default_model
         if chosen is None or not self.usable:
-            raise not_configured(self.provider.type)
+            raise not_configured_error(self.provider.type)
         return chosen
 
     @property
@@ -142,7 +146,7 @@ class ProviderConnection:
         """Azure's deployment name, sent in place of the model name, as its API expects."""
         return self.settings.deployment_name if self.provider.sdk == "azure" else None
 
-    def _extra(self, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    def _create_arguments(self, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         if self.provider.stream_options:
             return extra
         from openai import omit  # noqa: PLC0415
@@ -152,20 +156,20 @@ class ProviderConnection:
 
     def in_use(self) -> Any:
         """A context manager that keeps the client open while a backend of this provider runs."""
-        return self._clients.use(self)
+        return self._clients.lend(self)
 
     async def models(self) -> Sequence[str]:
         """Return the names of the available models, cached. Raises OpenAICompatError if the provider does not list them."""
         if not self.provider.lists_models:
             return [name for name in [self.deployment or self.settings.default_model] if name]
-        if self._models is None or time.monotonic() - self._models[0] >= CHECKED_FOR:
-            self._models = time.monotonic(), await self._ask()
+        if self._models is None or time.monotonic() - self._models[0] >= CACHE_SECONDS:
+            self._models = time.monotonic(), await self._request_models()
         return self._models[1]
 
-    async def _ask(self) -> Sequence[str]:
+    async def _request_models(self) -> Sequence[str]:
         """Request the list of models, even from a provider that has no such list."""
         if not self.usable:
-            raise not_configured(self.provider.type)
+            raise not_configured_error(self.provider.type)
         try:
             # The default timeout of the SDKs is ten minutes.
             with anyio.fail_after(PATIENCE):
@@ -178,26 +182,28 @@ class ProviderConnection:
 
     async def health(self, *, fresh: bool = False) -> Health:
         """Check the provider by requesting its models. The result is cached; `fresh` skips the cache."""
-        if self.missing is not None:
-            return Health(healthy=False, message=self.missing)
+        if self.unusable_reason is not None:
+            return Health(healthy=False, message=self.unusable_reason)
         # Polling a health page must not cost a call to each provider each time.
-        if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
-            self._health = time.monotonic(), await self._checked()
+        if fresh or self._health is None or time.monotonic() - self._health[0] >= CACHE_SECONDS:
+            self._health = time.monotonic(), await self._check_health()
         return self._health[1]
 
-    async def _checked(self) -> Health:
+    async def _check_health(self) -> Health:
         began = time.monotonic()
         try:
-            self._models = began, await self._ask()
+            self._models = began, await self._request_models()
         except OpenAICompatError as error:
             # a 404 from a provider without a list of models also shows that the provider is up
             answered = getattr(error.__cause__, "status_code", None) == 404
             if self.provider.lists_models or not answered:
-                return Health(healthy=False, message=MESSAGES.get(error.code or "", "It did not answer as it should."))
+                return Health(
+                    healthy=False, message=UNHEALTHY_MESSAGES.get(error.code or "", "It did not answer as it should.")
+                )
         return Health(healthy=True, message="It answers.", latency_ms=int((time.monotonic() - began) * 1000))
 
 
-def not_configured(name: str) -> AgentError:
+def not_configured_error(name: str) -> AgentError:
     """The error for a client if a provider is not set up. The reason is shown only to the operator."""
     text = f"The model provider '{name}' is not set up."
     return AgentError(text, status=503, code="provider_not_configured")

@@ -16,7 +16,7 @@ from ..events import AgentEvent, Progress, UsageReported
 COOLDOWN = 60.0
 """Seconds for which a failed agent is passed over while another one is available."""
 
-UPSTREAM = frozenset(
+UPSTREAM_CODES = frozenset(
     {"upstream_timeout", "upstream_unreachable", "upstream_unavailable", "upstream_auth", "provider_not_configured"}
 )
 """Error codes of failures that another model may not have."""
@@ -40,7 +40,7 @@ class Fallback:
         self._agents = dict(agents)
         self._cooldown = cooldown
         self._failed: dict[str, float] = {}
-        self._known: tuple[Capabilities, list[Capabilities], Capabilities] | None = None
+        self._cached: tuple[Capabilities, list[Capabilities], Capabilities] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -50,9 +50,9 @@ class Fallback:
         """
         first = self._agents[self._order[0]].capabilities
         each = [agent.capabilities for agent in self._agents.values()]
-        if self._known is None or self._known[:2] != (first, each):  # read several times per request
-            self._known = (first, each, _common(each, first.parameters))
-        return self._known[2]
+        if self._cached is None or self._cached[:2] != (first, each):  # read several times per request
+            self._cached = (first, each, _common_capabilities(each, first.parameters))
+        return self._cached[2]
 
     @property
     def cooling(self) -> list[str]:
@@ -70,22 +70,22 @@ class Fallback:
         """Ask the agents, one after another, until one answers."""
         names = self._order
         for name, following in zip(names, [*names[1:], None], strict=True):
-            said = False
+            has_output = False
             items = self._agents[name].run(request, context)
             try:
                 async for item in items:
                     # Sent text cannot be taken back, so no other agent may start over. Usage and empty text are
                     # invisible.
-                    said = said or not (item == "" or isinstance(item, UsageReported))
+                    has_output = has_output or not (item == "" or isinstance(item, UsageReported))
                     yield item
                 self._failed.pop(name, None)  # it works again
                 return
             except Exception as error:
                 reason = to_public_error(error)
-                if reason.code not in UPSTREAM and reason.status != 429:
+                if reason.code not in UPSTREAM_CODES and reason.status != 429:
                     raise
                 self._failed[name] = time.monotonic()
-                if said or following is None:
+                if has_output or following is None:
                     raise
                 text = f"{name} cannot be used now; {following} takes over."
                 ignored = sorted(self._agents[following].capabilities.ignored(request.sampling))
@@ -108,7 +108,7 @@ class Fallback:
                 await agent.aclose()
 
 
-def _common(each: Sequence[Capabilities], parameters: frozenset[str] | None) -> Capabilities:
+def _common_capabilities(each: Sequence[Capabilities], parameters: frozenset[str] | None) -> Capabilities:
     # Any agent may take over, so a client must offer no tool with the name of any agent's own tool.
     own = frozenset[str]().union(*[can.own_tools for can in each])
     modes = all([can.security_modes for can in each])

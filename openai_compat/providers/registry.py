@@ -14,7 +14,7 @@ from ..backend import AgentBackend, Capabilities, RunContext
 from ..errors import NotFound, OpenAICompatError
 from ..events import AgentEvent
 from .clients import Clients
-from .connection import ProviderConnection, not_configured
+from .connection import ProviderConnection, not_configured_error
 from .port import Health, ProviderSettings
 from .table import PROVIDERS
 
@@ -97,7 +97,7 @@ class Providers:
         if model in self._connections:
             return model, None
         if self.default is None:
-            raise not_configured("default")
+            raise not_configured_error("default")
         return self.default, model
 
     def settings(self, name: str) -> ProviderSettings:
@@ -124,13 +124,13 @@ class Providers:
         """Check the providers that can be used, all concurrently."""
         names, found = list(self.configured), dict[str, Health]()
 
-        async def ask(name: str) -> None:
+        async def check(name: str) -> None:
             found[name] = await self.connection(name).health(fresh=fresh)
 
         # Concurrently: otherwise the timeouts of hanging providers would add up.
         async with anyio.create_task_group() as group:
             for name in names:
-                group.start_soon(ask, name)
+                group.start_soon(check, name)
         return {name: found[name] for name in names}
 
     async def aclose(self) -> None:
@@ -146,7 +146,7 @@ class ProviderModel:
         self._model = model
         self._system = system
         self._extra = extra
-        self._made: tuple[ProviderConnection, str | None, AgentBackend] | None = None
+        self._current: tuple[ProviderConnection, str | None, AgentBackend] | None = None
         _ = self.capabilities  # fail now if the SDK is not installed
 
     @property
@@ -154,12 +154,12 @@ class ProviderModel:
         """The current backend's capabilities, or the defaults. `security_modes` is True, since a model has no own tools."""
         try:
             connection, backend = self._backend()
-            return replace(backend.capabilities, security_modes=True, upstream=self._upstream(connection))
+            return replace(backend.capabilities, security_modes=True, upstream=self._upstream_name(connection))
         except OpenAICompatError:
             # An agent stays listed while its provider is not set up; its turns fail with a 503.
-            return Capabilities(security_modes=True, upstream=self._upstream(None))
+            return Capabilities(security_modes=True, upstream=self._upstream_name(None))
 
-    def _upstream(self, connection: ProviderConnection | None) -> str | None:
+    def _upstream_name(self, connection: ProviderConnection | None) -> str | None:
         try:
             name, model = self._providers.resolve(self._model)
         except OpenAICompatError:
@@ -171,11 +171,11 @@ class ProviderModel:
         """The backend, reused while connection and model stay the same: some backends remember earlier answers."""
         name, model = self._providers.resolve(self._model)
         connection = self._providers.connection(name)
-        made = self._made
-        if made is None or made[:2] != (connection, model):
-            made = connection, model, connection.backend(model, system=self._system, extra=self._extra)
-            self._made = made
-        return made[0], made[2]
+        current = self._current
+        if current is None or current[:2] != (connection, model):
+            current = connection, model, connection.backend(model, system=self._system, extra=self._extra)
+            self._current = current
+        return current[0], current[2]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model. Raises AgentError if no provider is set up for the model."""

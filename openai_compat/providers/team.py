@@ -61,12 +61,12 @@ def load_team(path: str | Path, get: Import, make: Make = as_backend) -> Team:
 
     Raises ValueError, whose one line says what is wrong with the file, and where.
     """
-    with _at(f"{path}"):
-        return _team(_read(Path(path)), get, make)
+    with _errors_at(f"{path}"):
+        return _build_team(_read_table(Path(path)), get, make)
 
 
 @contextmanager
-def _at(key: str) -> Generator[None]:
+def _errors_at(key: str) -> Generator[None]:
     """Re-raise errors as ValueError with the key of the file at which they occurred."""
     try:
         yield
@@ -74,7 +74,7 @@ def _at(key: str) -> Generator[None]:
         raise ValueError(f"{key}: {error}") from error
 
 
-def _read(path: Path) -> TeamTable:
+def _read_table(path: Path) -> TeamTable:
     try:
         return TeamTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -84,10 +84,10 @@ def _read(path: Path) -> TeamTable:
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8") from error
     except ValidationError as error:
-        raise ValueError(_first(error)) from error
+        raise ValueError(_first_error(error)) from error
 
 
-def _first(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     """The first error, without the value, which may be an API key in place of its variable's name."""
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
@@ -99,12 +99,12 @@ def _first(error: ValidationError) -> str:
     )
 
 
-def _team(table: TeamTable, get: Import, make: Make) -> Team:
-    providers = _providers(table)
+def _build_team(table: TeamTable, get: Import, make: Make) -> Team:
+    providers = _build_providers(table)
     agents: dict[str, AgentBackend] = {}
     for name, each in table.agents.items():
-        with _at(f"agents.{name}"):
-            agents[name] = _agent(each, table, providers, get, make)
+        with _errors_at(f"agents.{name}"):
+            agents[name] = _build_agent(each, table, providers, get, make)
     if table.default is not None:
         if table.default not in agents:
             raise ValueError(f"default: there is no agent '{table.default}'; there are: {', '.join(agents)}")
@@ -113,7 +113,7 @@ def _team(table: TeamTable, get: Import, make: Make) -> Team:
     return Team(agents, providers, tuple(_warnings(table, providers)))
 
 
-def _providers(table: TeamTable) -> Providers:
+def _build_providers(table: TeamTable) -> Providers:
     named = {"default_provider": table.default_provider, **{f"providers.{name}": name for name in table.providers}}
     named |= {f"aliases.{alias}": model.partition("/")[0] for alias, model in table.aliases.items()}
     for key, name in named.items():
@@ -121,39 +121,39 @@ def _providers(table: TeamTable) -> Providers:
             raise ValueError(f"{key}: there is no provider '{name}'; there are: {', '.join(PROVIDERS)}")
     settings: dict[str, ProviderSettings] = {}
     for name, each in table.providers.items():
-        with _at(f"providers.{name}"):
+        with _errors_at(f"providers.{name}"):
             settings[name] = each.settings()
     return Providers(settings, default=table.default_provider, aliases=table.aliases)
 
 
-def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make) -> AgentBackend:
+def _build_agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make) -> AgentBackend:
     if given.agent is not None:
-        with _at("agent"):
+        with _errors_at("agent"):
             return make(get(given.agent))
-    for place, model in enumerate(given.models):
+    for index, model in enumerate(given.models):
         # a model without a provider would go to whichever provider has a key: in a file that is a mistake
         known = model in table.aliases or model.partition("/")[0] in PROVIDERS
         if not known and table.default_provider is None:
-            key = f"fallback.{place - 1}" if place else "model"
+            key = f"fallback.{index - 1}" if index else "model"
             raise ValueError(f"{key}: whose model is '{model}'? Say provider/model, or set 'default_provider'")
     backends = {model: providers.backend(model, system=given.instructions) for model in given.models}
     agent = Fallback(backends, given.cooldown) if len(backends) > 1 else backends[given.models[0]]
-    return _with_tools(agent, given, get) if given.tools or given.mcp else agent
+    return _add_tools(agent, given, get) if given.tools or given.mcp else agent
 
 
-def _with_tools(model: AgentBackend, given: AgentTable, get: Import) -> AgentBackend:
+def _add_tools(model: AgentBackend, given: AgentTable, get: Import) -> AgentBackend:
     tools: list[Any] = []
-    for place, path in enumerate(given.tools):
-        with _at(f"tools.{place}"):
+    for index, path in enumerate(given.tools):
+        with _errors_at(f"tools.{index}"):
             tools.append(get(path))
     for name, each in given.mcp.items():
-        with _at(f"mcp.{name}"):
+        with _errors_at(f"mcp.{name}"):
             tools.append(each.server(name))
-    with _at("tools"):
+    with _errors_at("tools"):
         toolbox = Toolbox(tools)
     sandbox = None
     if given.sandbox is not None:
-        with _at("sandbox"):
+        with _errors_at("sandbox"):
             sandbox = Bubblewrap(given.sandbox)
     return ToolLoop(
         model,
@@ -170,7 +170,7 @@ def _warnings(table: TeamTable, providers: Providers) -> Iterator[str]:
     for name, each in table.agents.items():
         for model in each.models if each.agent is None else ():
             provider = providers.resolve(model)[0] if providers.default else model
-            missing = providers.connection(provider).missing
-            if missing is not None:
+            reason = providers.connection(provider).unusable_reason
+            if reason is not None:
                 # A warning, not an error: the key may be added later, and the other agents work.
-                yield f"agents.{name}: '{model}' cannot be asked now. {provider}: {missing}"
+                yield f"agents.{name}: '{model}' cannot be asked now. {provider}: {reason}"

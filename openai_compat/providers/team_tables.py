@@ -24,13 +24,17 @@ class _Table(BaseModel):
 class ProviderTable(_Table):
     """`[providers.NAME]`. The API key is in an environment variable, not in the file."""
 
-    api_key_env: Name | None = Field(None, description="environment variable with the key; by default the provider's")
-    base_url: Name | None = Field(None, description="where its API is, if not where the provider's own is")
-    default_model: Name | None = Field(None, description="the model of agents that name only the provider")
-    resource_name: Name | None = Field(None, description="Azure's: the name in `https://NAME.openai.azure.com`")
-    deployment_name: Name | None = Field(None, description="Azure's: the deployment, whatever the model is called")
-    api_version: Name | None = Field(None, description="Azure's")
-    enabled: bool = Field(default=True, description="whether it is used at all")
+    api_key_env: Name | None = Field(
+        None, description="environment variable that holds the API key; by default the provider's usual one"
+    )
+    base_url: Name | None = Field(None, description="base URL of the API; by default the provider's own")
+    default_model: Name | None = Field(None, description="model of agents that name only the provider")
+    resource_name: Name | None = Field(None, description="Azure only: the name in `https://NAME.openai.azure.com`")
+    deployment_name: Name | None = Field(
+        None, description="Azure only: the deployment that answers, for any model name"
+    )
+    api_version: Name | None = Field(None, description="Azure only: the version of the API")
+    enabled: bool = Field(default=True, description="`false` switches the provider off")
 
     def settings(self) -> ProviderSettings:
         """Convert to ProviderSettings. Raises ValueError if `api_key_env` is not set in the environment."""
@@ -41,18 +45,24 @@ class ProviderTable(_Table):
 class MCPTable(_Table):
     """`[agents.NAME.mcp.NAME]`: an MCP server of tools."""
 
-    command: Annotated[list[str], MinLen(1)] | None = Field(None, description="starts it, as a list of words")
-    url: Name | None = Field(None, description="where it is, if it is not started here")
-    headers_env: dict[str, Name] = Field({}, description="HTTP headers, each with its environment variable")
+    command: Annotated[list[str], MinLen(1)] | None = Field(
+        None, description="command that starts the server, as a list of words"
+    )
+    url: Name | None = Field(None, description="URL of a server that is not started here")
+    headers_env: dict[str, Name] = Field(
+        {}, description="HTTP headers, each with the environment variable that holds its value"
+    )
     env: dict[str, str] = Field({}, description="environment variables for the command")
-    cwd: Name | None = Field(None, description="the command's working directory")
-    prefix: str = Field("", description="put before the names of its tools")
-    only: list[str] | None = Field(None, description="the names of the tools to take, without the prefix")
-    danger: Danger = Field("risky", description="of its tools: `safe`, `risky` or `dangerous`")
-    trust_hints: bool = Field(default=False, description="believe what it says about the danger of its tools")
+    cwd: Name | None = Field(None, description="working directory of the command")
+    prefix: str = Field("", description="prefix of the tool names")
+    only: list[str] | None = Field(None, description="names of the tools to offer, without the prefix; all by default")
+    danger: Danger = Field("risky", description="danger of the tools: `safe`, `risky` (the default) or `dangerous`")
+    trust_hints: bool = Field(
+        default=False, description="`true` trusts the server's hints about the danger of its tools"
+    )
 
     @model_validator(mode="after")
-    def _one_target(self) -> MCPTable:
+    def _check_target(self) -> MCPTable:
         if (self.command is None) == (self.url is None):
             raise ValueError("it needs either 'command' or 'url'")
         return self
@@ -72,20 +82,22 @@ class AgentTable(_Table):
     """`[agents.NAME]`: a model, or an object at `module:attr`."""
 
     model: Name | None = Field(None, description="`provider/model`, an alias, or a model of `provider`")
-    provider: Name | None = Field(None, description="the provider, if `model` does not say it")
-    agent: Name | None = Field(None, description="instead of a model: the agent at `module:attr`")
-    instructions: str = Field("", description="go before the client's messages")
+    provider: Name | None = Field(None, description="provider, if `model` does not name it")
+    agent: Name | None = Field(None, description="agent at `module:attr`, instead of a model")
+    instructions: str = Field("", description="instructions before the client's messages")
     tools: list[Name] = Field([], description="functions and other tools, each as `module:attr`")
-    mcp: dict[str, MCPTable] = Field({}, description="servers of tools, see below")
-    security: SecurityMode | None = Field(None, description="what tools may do without a question; `ask` by default")
+    mcp: dict[str, MCPTable] = Field({}, description="MCP servers, see below")
+    security: SecurityMode | None = Field(
+        None, description="security mode: what tools may do without approval; `ask` by default"
+    )
     sandbox: Name | None = Field(None, description="folder for commands that run in a sandbox")
-    roundtrips: Annotated[int, Ge(0)] = Field(5, description="how often a turn may run tools")
+    roundtrips: Annotated[int, Ge(0)] = Field(5, description="maximum number of rounds of tool calls in a turn")
     budget: Annotated[int, Gt(0)] | None = Field(None, description="tokens after which a turn runs no more tools")
     fallback: list[Name] = Field([], description="models that take over, in order, as `provider/model`")
-    cooldown: Annotated[float, Ge(0)] = Field(60.0, description="seconds for which one that failed is passed over")
+    cooldown: Annotated[float, Ge(0)] = Field(60.0, description="seconds for which a failed model is passed over")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> AgentTable:
+    def _check_kind(self) -> AgentTable:
         if self.provider is not None and self.provider not in PROVIDERS:
             raise ValueError(f"there is no provider '{self.provider}'; there are: {', '.join(PROVIDERS)}")
         if self.agent is None and self.model is None and self.provider is None:
@@ -108,11 +120,13 @@ class AgentTable(_Table):
 class TeamTable(_Table):
     """The whole file: agents, and the providers of their models."""
 
-    agents: Annotated[dict[Name, AgentTable], MinLen(1)] = Field(description="the agents, see below")
-    default: Name | None = Field(None, description="the agent that comes first; by default the first one in the file")
+    agents: Annotated[dict[Name, AgentTable], MinLen(1)] = Field(description="agents, see below")
+    default: Name | None = Field(
+        None, description="agent for requests that name no model; by default the first one in the file"
+    )
     providers: dict[str, ProviderTable] = Field({}, description="settings of providers, see below")
-    default_provider: Name | None = Field(None, description="the provider of models that are named without one")
-    aliases: dict[str, Name] = Field({}, description="other names of models, each for a `provider/model`")
+    default_provider: Name | None = Field(None, description="provider of models that are named without one")
+    aliases: dict[str, Name] = Field({}, description="alternative model names, each for a `provider/model`")
 
 
 def from_environment(variable: str, key: str) -> str:

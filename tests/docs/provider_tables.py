@@ -35,7 +35,7 @@ def keys(table: type[BaseModel]) -> Iterator[str]:
     yield "|---|---|"
     for name, field in table.model_fields.items():
         default = field.get_default(call_default_factory=True)
-        told = f"; {default:g} if nothing is said" if isinstance(default, int | float) and default > 1 else ""
+        told = f"; {default:g} by default" if isinstance(default, int | float) and default > 1 else ""
         yield f"| `{name}` | {field.description}{told} |"
 
 

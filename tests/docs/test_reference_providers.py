@@ -47,7 +47,7 @@ def test_every_argument_is_described(kind: Any) -> None:
 def test_the_reasons_of_a_fallback_are_in_their_table() -> None:
     rows = re.findall(r"^\| [^|]+ \| `(\w+)` \|$", TEXT.partition("## Fallback")[2], re.MULTILINE)
 
-    assert set(rows) == fallback.UPSTREAM | {"rate_limit_exceeded"}
+    assert set(rows) == fallback.UPSTREAM_CODES | {"rate_limit_exceeded"}
 
 
 def test_the_how_to_names_every_provider() -> None:

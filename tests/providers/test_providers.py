@@ -210,7 +210,7 @@ async def test_the_next_turn_has_the_new_settings_and_the_running_one_keeps_its_
         agent = providers.backend("groq/m")
         running = read(agent, request_for(), new_context())
         first = await anext(running)
-        client = providers.connection("groq")._clients.here(providers.connection("groq"))
+        client = providers.connection("groq")._clients.current_client(providers.connection("groq"))
         providers.configure("groq", at(new_url, api_key="sk-other"))
         said = await text_of(agent)
         assert not client.is_closed()
@@ -459,7 +459,7 @@ async def test_health_is_remembered_unless_it_is_wanted_fresh(monkeypatch: pytes
         providers = Providers({"groq": at(url)})
         seen = [await providers.health_of("groq"), await providers.health_of("groq")]
         seen.append(await providers.health_of("groq", fresh=True))
-        monkeypatch.setattr(connection, "CHECKED_FOR", 0.0)
+        monkeypatch.setattr(connection, "CACHE_SECONDS", 0.0)
         seen.append(await providers.health_of("groq"))
         await providers.aclose()
 
