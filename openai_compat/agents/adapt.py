@@ -15,7 +15,7 @@ from ..events import EVENT_TYPES, AgentEvent
 from ..wire.json import is_same_json
 from .describe import describe, first_line
 from .frameworks import framework_backend
-from .signatures import arguments_of, bare_function
+from .signatures import arguments_of, unwrap_partial
 from .worker_thread import ThreadRun
 
 
@@ -45,12 +45,12 @@ class Graph(Protocol):
 Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun | Graph
 """Anything `as_backend` accepts."""
 
-Learn: TypeAlias = Callable[[AgentBackend], None]
+AdoptBackend: TypeAlias = Callable[[AgentBackend], None]
 """Callback that receives the backend of a framework's agent, once a function has made the agent."""
 
 ITEM_TYPES = (str, *EVENT_TYPES)
 
-RUN_BY = frozenset({"run", "__call__", "__aiter__", "__iter__", "__await__", "__getattr__"})
+RUN_METHODS = frozenset({"run", "__call__", "__aiter__", "__iter__", "__await__", "__getattr__"})
 """Methods by which an object can be run; the product of a factory has at least one of them."""
 
 
@@ -80,20 +80,20 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     run: Any = None if isinstance(agent, type) else getattr(agent, "run", None)
     if callable(run):
         return CallableBackend(run, capabilities, may_make_agents=False)
-    if isinstance(agent, type) and not _makes_agents(agent):
+    if isinstance(agent, type) and not _is_agent_class(agent):
         raise TypeError(f"{describe(agent)} is a class whose objects have no run method, so they are no agents")
     if not callable(agent):
         raise TypeError(f"an agent is a function, a generator or an object with a run method, not {describe(agent)}")
     return CallableBackend(agent, capabilities)
 
 
-def _makes_agents(kind: type) -> bool:
+def _is_agent_class(kind: type) -> bool:
     """True if the objects of a class can be run or are valid items, as far as the class shows."""
     if issubclass(kind, ITEM_TYPES) or kind.__new__ is not object.__new__:  # `__new__` may make anything
         return True
-    made_of = [name for base in kind.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))]
+    attributes = [name for base in kind.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))]
     sets: Any = getattr(kind.__init__, "__code__", None)  # `self.run = …`
-    return not RUN_BY.isdisjoint(made_of) or (sets is not None and "run" in sets.co_names)
+    return not RUN_METHODS.isdisjoint(attributes) or (sets is not None and "run" in sets.co_names)
 
 
 class CallableBackend:
@@ -104,32 +104,36 @@ class CallableBackend:
     ) -> None:
         self._function = function
         self._arguments = arguments_of(function, may_take_none=may_make_agents)
-        self._kind = _kind(function)
+        self._function_kind = _function_kind(function)
         self._is_derived = capabilities is None
-        self.capabilities = _described(capabilities or _derived(self._arguments.values), first_line(function))
+        self.capabilities = _with_description(
+            capabilities or _derive_capabilities(self._arguments.values), first_line(function)
+        )
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
         arguments = self._arguments
-        positional = [_value(what, request, context) for what in arguments.positional]
+        positional = [_argument_value(what, request, context) for what in arguments.positional]
         named = (
-            {name: _value(what, request, context) for name, what in arguments.named.items()} if arguments.named else {}
+            {name: _argument_value(what, request, context) for name, what in arguments.named.items()}
+            if arguments.named
+            else {}
         )
 
-        if self._kind == "async generator":  # passed on unwrapped: a wrapper would cost each item a step
+        if self._function_kind == "async generator":  # passed on unwrapped: a wrapper would cost each item a step
             return cast("AsyncIterator[AgentEvent | str]", self._function(*positional, **named))
-        if self._kind == "coroutine":
-            return _items(self._function(*positional, **named), request, context, self._learn)
+        if self._function_kind == "coroutine":
+            return _result_items(self._function(*positional, **named), request, context, self._adopt_capabilities)
         # Plain functions may block, so each runs in a dedicated thread, off the event loop.
-        return _threaded(lambda: self._function(*positional, **named), request, context, self._learn)
+        return _run_in_thread(lambda: self._function(*positional, **named), request, context, self._adopt_capabilities)
 
-    def _learn(self, made: AgentBackend) -> None:
+    def _adopt_capabilities(self, made: AgentBackend) -> None:
         """Adopt the capabilities of a framework's agent, which are unknown until the function has made the agent."""
         if self._is_derived:
-            self.capabilities = _described(made.capabilities, self.capabilities.description)
+            self.capabilities = _with_description(made.capabilities, self.capabilities.description)
 
 
-def _value(what: str, request: AgentRequest, context: RunContext) -> Any:
+def _argument_value(what: str, request: AgentRequest, context: RunContext) -> Any:
     """The value of a parameter."""
     match what:
         case "prompt":
@@ -153,8 +157,8 @@ def _blocking_items(result: Any) -> Generator[Any]:
         yield result
 
 
-async def _threaded(
-    call: Callable[[], Any], request: AgentRequest, context: RunContext, learn: Learn
+async def _run_in_thread(
+    call: Callable[[], Any], request: AgentRequest, context: RunContext, adopt: AdoptBackend
 ) -> AsyncIterator[Any]:
     """Run a plain function in its thread; its result (an awaitable, an agent) may still need the event loop."""
     async with _closing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
@@ -162,12 +166,14 @@ async def _threaded(
             if isinstance(result, ITEM_TYPES):
                 yield result
             else:
-                async with _closing(_items(result, request, context, learn)) as items:
+                async with _closing(_result_items(result, request, context, adopt)) as items:
                     async for item in items:
                         yield item
 
 
-async def _items(result: Any, request: AgentRequest, context: RunContext, learn: Learn) -> AsyncIterator[Any]:
+async def _result_items(
+    result: Any, request: AgentRequest, context: RunContext, adopt: AdoptBackend
+) -> AsyncIterator[Any]:
     """The result of an agent as items: awaited, iterated, or run if the result is another agent."""
     if inspect.isawaitable(result):
         result = await result
@@ -175,7 +181,7 @@ async def _items(result: Any, request: AgentRequest, context: RunContext, learn:
         yield result
         return
     if not isinstance(result, AsyncIterable):
-        backend = _made(result, request, learn)
+        backend = _find_backend(result, request, adopt)
         if backend is not None:
             result = backend.run(request, context)
     if isinstance(result, AsyncIterable):
@@ -193,11 +199,11 @@ async def _items(result: Any, request: AgentRequest, context: RunContext, learn:
         yield result
 
 
-def _made(result: Any, request: AgentRequest, learn: Learn) -> AgentBackend | None:
+def _find_backend(result: Any, request: AgentRequest, adopt: AdoptBackend) -> AgentBackend | None:
     """The backend of an agent that a function has made; None if the result is no agent."""
     backend = framework_backend(result, is_fresh=True)
     if backend is not None:
-        learn(backend)
+        adopt(backend)
         _refuse_edits(backend, request.resume)
     elif callable(result) or hasattr(result, "run"):
         backend = as_backend(result)
@@ -228,8 +234,8 @@ async def close(items: object) -> None:
         await aclose()
 
 
-def _kind(function: Callable[..., Any]) -> str:
-    function = bare_function(function)
+def _function_kind(function: Callable[..., Any]) -> str:
+    function = unwrap_partial(function)
     if not inspect.isroutine(function) and not isinstance(function, type):
         function = cast("Any", function).__call__
     if inspect.isasyncgenfunction(function):
@@ -237,16 +243,16 @@ def _kind(function: Callable[..., Any]) -> str:
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
 
 
-def _described(capabilities: Capabilities, text: str | None) -> Capabilities:
+def _with_description(capabilities: Capabilities, text: str | None) -> Capabilities:
     """The capabilities with `text` as description, unless they have a description."""
     return capabilities if text is None or capabilities.description else replace(capabilities, description=text)
 
 
-def _derived(wanted: frozenset[str]) -> Capabilities:
+def _derive_capabilities(accepted: frozenset[str]) -> Capabilities:
     """Derive capabilities from an agent's parameters. A factory has no parameters and gets all capabilities."""
-    if not wanted or "request" in wanted:
+    if not accepted or "request" in accepted:
         return Capabilities()
-    sees_parts = "messages" in wanted
+    sees_parts = "messages" in accepted
     return Capabilities(
         history="full" if sees_parts else "last_user",
         client_tools=False,  # no error for the client, which sends its tools with every request: tools are only an offer

@@ -22,7 +22,7 @@ TOKENS_PER_MESSAGE = 10
 TOKENS_PER_PART = 1000
 """Estimated tokens of a picture or a file."""
 
-CUT = "\n[The rest of this result was left out to make room.]"
+CUT_NOTICE = "\n[The rest of this result was left out to make room.]"
 
 Parts: TypeAlias = tuple[list[Message], list[Message], list[Message]]
 
@@ -55,7 +55,7 @@ class CompactingBackend:
         self._agent = agent
         self._policy = policy
         window = agent.capabilities.context_window
-        self._most = int(window * policy.at) if window is not None else sys.maxsize
+        self._max_tokens = int(window * policy.at) if window is not None else sys.maxsize
         offer_methods_of(agent, self)
 
     @property
@@ -66,20 +66,20 @@ class CompactingBackend:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, after a summary if needed. The conversation of a resumed turn is never shortened."""
         # A paused turn continues with call ids that only its full history has.
-        if request.resume is None and tokens_of(request) > self._most:
+        if request.resume is None and conversation_tokens(request) > self._max_tokens:
             # Cutting costs nothing, while a summary is another run of the agent.
-            request = _cut(request, self._policy.results)
-            instructions, earlier, since = _parts(request)
-            if tokens_of(request) > self._most and earlier:
+            request = _cut_results(request, self._policy.results)
+            instructions, earlier, since = _split_messages(request)
+            if conversation_tokens(request) > self._max_tokens and earlier:
                 said: list[str] = []
-                async for event in self._summary(_with(request, [*instructions, *earlier]), context, said):
+                async for event in self._summarise(_with_messages(request, [*instructions, *earlier]), context, said):
                     yield event
                 summary = "".join(said).strip()
                 # Without a summary the agent gets the conversation as it is, and may refuse it.
                 if summary:
                     yield Compacted(summary)
                     answer = AssistantMessage((TextPart(SUMMARY + summary),))
-                    request = _with(request, [*instructions, answer, *since])
+                    request = _with_messages(request, [*instructions, answer, *since])
         items = self._agent.run(request, context)
         try:
             async for item in items:
@@ -87,7 +87,7 @@ class CompactingBackend:
         finally:
             await close(items)
 
-    async def _summary(
+    async def _summarise(
         self, request: AgentRequest, context: RunContext, said: list[str]
     ) -> AsyncGenerator[UsageReported]:
         """Append the summary to `said`; yields the token usage."""
@@ -109,12 +109,12 @@ class CompactingBackend:
             await close(items)
 
 
-def tokens_of(request: AgentRequest) -> int:
+def conversation_tokens(request: AgentRequest) -> int:
     """Estimate the tokens of the conversation."""
-    return sum([TOKENS_PER_MESSAGE + _tokens(message) for message in request.messages])
+    return sum([TOKENS_PER_MESSAGE + _message_tokens(message) for message in request.messages])
 
 
-def _tokens(message: Message) -> int:
+def _message_tokens(message: Message) -> int:
     characters, parts = len(message.text), 0
     if isinstance(message, AssistantMessage):
         characters += sum([len(call.name) + len(call.arguments) for call in message.tool_calls])
@@ -125,18 +125,20 @@ def _tokens(message: Message) -> int:
     return characters // CHARACTERS_PER_TOKEN + parts * TOKENS_PER_PART
 
 
-def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
+def _cut_results(request: AgentRequest, tokens: int) -> AgentRequest:
     """The request with long tool results before the user's last message cut."""
-    most = tokens * CHARACTERS_PER_TOKEN
-    instructions, earlier, since = _parts(request)
+    max_characters = tokens * CHARACTERS_PER_TOKEN
+    instructions, earlier, since = _split_messages(request)
     short = [
-        replace(m, text=m.text[:most] + CUT) if isinstance(m, ToolMessage) and len(m.text) > most else m
+        replace(m, text=m.text[:max_characters] + CUT_NOTICE)
+        if isinstance(m, ToolMessage) and len(m.text) > max_characters
+        else m
         for m in earlier
     ]
-    return request if short == earlier else _with(request, [*instructions, *short, *since])
+    return request if short == earlier else _with_messages(request, [*instructions, *short, *since])
 
 
-def _parts(request: AgentRequest) -> Parts:
+def _split_messages(request: AgentRequest) -> Parts:
     """Instructions, the messages before the user's last message, and the messages from there on."""
     instructions: list[Message] = [message for message in request.messages if isinstance(message, SystemMessage)]
     said: list[Message] = [message for message in request.messages if not isinstance(message, SystemMessage)]
@@ -145,12 +147,12 @@ def _parts(request: AgentRequest) -> Parts:
     return instructions, said[:start], said[start:]
 
 
-def _with(request: AgentRequest, messages: Sequence[Message]) -> AgentRequest:
+def _with_messages(request: AgentRequest, messages: Sequence[Message]) -> AgentRequest:
     raw = [chat_message(message) for message in messages]
     return replace(request, messages=tuple(messages), raw_messages=raw, raw_items=None)
 
 
-ASKED = (
+SUMMARY_PROMPT = (
     "Summarise the conversation so far, so that it can go on from your summary alone. Keep what the user wants, what "
     "was decided, names, numbers, results of tools, and what is still to be done. Answer with the summary and nothing "
     "else."
@@ -159,7 +161,7 @@ ASKED = (
 
 def summary_request(request: AgentRequest) -> AgentRequest:
     """The request for a summary of the conversation in `request`, without tools."""
-    message = UserMessage((TextPart(ASKED),))
+    message = UserMessage((TextPart(SUMMARY_PROMPT),))
     return replace(
         request,
         messages=(*request.messages, message),

@@ -10,7 +10,7 @@ from ..errors import AgentError
 from ..wire.decisions.questions import DecisionInput, DecisionQuestion
 from ..wire.decisions.serialize import Probabilities
 from .describe import describe
-from .function_call import FunctionCaller, by_name, others, parameters_of
+from .function_call import FunctionCaller, named_parameters, parameters_of, unknown_required
 
 DecideFunction: TypeAlias = Callable[..., Any]
 """`def` or `async def decide(text: str, questions: list[DecisionQuestion]) -> list`."""
@@ -33,8 +33,8 @@ class Decider:
 
     def __init__(self, function: DecideFunction) -> None:
         found = parameters_of(function, "a decide function takes questions and returns answers")
-        named = by_name(found, DECIDE_ARGUMENTS)
-        if others(found, named) or "questions" not in named or not named.keys() & {"text", "messages"}:
+        named = named_parameters(found, DECIDE_ARGUMENTS)
+        if unknown_required(found, named) or "questions" not in named or not named.keys() & {"text", "messages"}:
             names = ", ".join([each.name for each in found]) or "none"
             raise TypeError(
                 f"{describe(function)} has parameters {names}; a decide function has questions, and text or messages, "
@@ -52,31 +52,33 @@ class Decider:
         given = {"text": asked.text, "messages": list(asked.messages), "questions": list(asked.questions)}
         sent: dict[str, Any] = {**given, "user": asked.user}
         arguments = {name: sent[name] for name in self.takes}
-        result = await self._caller.result(lambda: self._function(**arguments))
+        result = await self._caller.run(lambda: self._function(**arguments))
         try:
-            return [_decided(q, a) for q, a in zip(asked.questions, cast("Sequence[Any]", result), strict=True)]
+            return [
+                _option_probabilities(q, a) for q, a in zip(asked.questions, cast("Sequence[Any]", result), strict=True)
+            ]
         except Exception as error:
             text = "The decide function did not return one answer for each question."
             raise AgentError(text, code="invalid_decision") from error
 
 
-def _decided(question: DecisionQuestion, answer: Any) -> Probabilities:
+def _option_probabilities(question: DecisionQuestion, answer: Any) -> Probabilities:
     """The probability of each option. Raises ValueError, or any exception of an unexpected object."""
     if answer is None:
         return None
     if question.kind == "predicate":
-        return [_probability(answer)]
+        return [_to_probability(answer)]
     if not isinstance(answer, Mapping):  # the option itself
-        return [1.0 if place == _place(question, answer) else 0.0 for place in range(len(question.options))]
-    likely = [0.0] * len(question.options)
+        return [1.0 if index == _option_index(question, answer) else 0.0 for index in range(len(question.options))]
+    probabilities = [0.0] * len(question.options)
     for option, probability in cast("Mapping[Any, Any]", answer).items():
-        likely[_place(question, option)] = _probability(probability)
-    if abs(sum(likely) - 1) > TOLERANCE:
-        raise ValueError(f"probabilities that are {sum(likely)} together")
-    return likely
+        probabilities[_option_index(question, option)] = _to_probability(probability)
+    if abs(sum(probabilities) - 1) > TOLERANCE:
+        raise ValueError(f"probabilities that are {sum(probabilities)} together")
+    return probabilities
 
 
-def _place(question: DecisionQuestion, option: Any) -> int:
+def _option_index(question: DecisionQuestion, option: Any) -> int:
     """The index of an option; a level of a score may also be given by its index."""
     if question.kind == "score" and isinstance(option, int) and not isinstance(option, bool):
         if not 0 <= option < len(question.options):
@@ -85,7 +87,7 @@ def _place(question: DecisionQuestion, option: Any) -> int:
     return question.options.index(option)
 
 
-def _probability(value: Any) -> float:
+def _to_probability(value: Any) -> float:
     number = float(value)
     if not 0 <= number <= 1 or math.isnan(number):
         raise ValueError(f"{number} is no probability")

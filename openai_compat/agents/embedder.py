@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 from ..errors import AgentError
 from ..wire.embeddings import EmbeddingInput, Vector, is_finite
 from .describe import describe
-from .function_call import FunctionCaller, by_name, others, parameters_of
+from .function_call import FunctionCaller, named_parameters, parameters_of, unknown_required
 
 EmbedFunction: TypeAlias = Callable[..., Any]
 """`def` or `async def embed(texts: list[str]) -> Sequence[Sequence[float]]`."""
@@ -39,14 +39,14 @@ class Embedder:
 
         Raises AgentError (500 `invalid_embedding`) for any other return value; the function's exceptions pass through.
         """
-        result = await self._caller.result(self._call(asked))
+        result = await self._caller.run(self._make_call(asked))
         try:
-            return _vectors(result, asked)
+            return _to_vectors(result, asked)
         except Exception as error:
             text = "The embed function did not return one vector of numbers for each input."
             raise AgentError(text, code="invalid_embedding") from error
 
-    def _call(self, asked: EmbeddingInput) -> Callable[[], Any]:
+    def _make_call(self, asked: EmbeddingInput) -> Callable[[], Any]:
         texts, tokens = list(asked.texts), [list(numbers) for numbers in asked.tokens]
         sent = {"texts": texts, "tokens": tokens, "dimensions": asked.dimensions, "user": asked.user}
         given = {name: sent[name] for name in self.takes if sent[name] or name in self._required}
@@ -58,8 +58,8 @@ class Embedder:
 def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     """The required and all accepted names of `ARGUMENTS`; the texts may go to a parameter of another name."""
     found = parameters_of(function, "an embed function takes texts and returns vectors")
-    named = by_name(found, ARGUMENTS)
-    more = others(found, named)
+    named = named_parameters(found, ARGUMENTS)
+    more = unknown_required(found, named)
     if len(more) > 1 or ("texts" in named) is bool(more):
         names = ", ".join([p.name for p in found]) or "none"
         raise TypeError(
@@ -69,9 +69,9 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     return required, frozenset(named)
 
 
-def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
+def _to_vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
     """Convert a result to vectors. Raises ValueError, or any exception of an unexpected object."""
-    vectors = [array("d", _listed(vector)) for vector in _listed(result)]
+    vectors = [array("d", _to_sequence(vector)) for vector in _to_sequence(result)]
     length = asked.dimensions or (len(vectors[0]) if vectors else 0)
     if len(vectors) != asked.number or not length:
         raise ValueError(f"{len(vectors)} vectors for {asked.number} inputs")
@@ -81,7 +81,7 @@ def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
     return vectors
 
 
-def _listed(value: Any) -> Sequence[Any]:
+def _to_sequence(value: Any) -> Sequence[Any]:
     """A sequence of any library (`__len__` and `__getitem__`). Raises TypeError for strings, bytes, mappings and sets."""
     other = isinstance(value, str | bytes | bytearray | memoryview | Mapping | AbstractSet)
     if other or not hasattr(value, "__len__") or not hasattr(value, "__getitem__"):

@@ -21,7 +21,7 @@ FRAMEWORKS = frozenset(
 
 STATUS_NAMES = ("status_code", "code", "http_status")
 
-MOST_CAUSES = 10
+MAX_CAUSES = 10
 """Limit of the `__cause__` chain that is followed, which may be a cycle."""
 
 STATUS_IN_STREAM = {
@@ -52,40 +52,40 @@ def to_public_error(error: BaseException) -> OpenAICompatError:
     the exception is.
     """
     try:
-        return _mapped(error)
+        return _map_error(error)
     except Exception:
         return AgentError()
 
 
-def _mapped(error: BaseException) -> OpenAICompatError:
-    error = _single(error)
+def _map_error(error: BaseException) -> OpenAICompatError:
+    error = _unwrap_group(error)
     if isinstance(error, OpenAICompatError):
-        return without_retry(error)
+        return forbid_retry(error)
     # A timeout of the agent: the server's deadlines raise DeadlineExceeded.
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
-    told = [cause for cause in _causes(error) if _is_of_a_model(cause)]
-    return _upstream(told) if told else AgentError()
+    model_errors = [cause for cause in _causes(error) if _is_model_error(cause)]
+    return _upstream_error(model_errors) if model_errors else AgentError()
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """An exception and its chain of causes (`raise … from`): frameworks wrap the exceptions of a model's SDK."""
     cause: BaseException | None = error
-    for _ in range(MOST_CAUSES):
+    for _ in range(MAX_CAUSES):
         if cause is None:
             return
-        cause = _single(cause)
+        cause = _unwrap_group(cause)
         yield cause
         cause = cause.__cause__
 
 
-def _is_of_a_model(error: BaseException) -> bool:
+def _is_model_error(error: BaseException) -> bool:
     # Base classes too: litellm subclasses openai's exceptions, and users subclass a framework's.
     packages = {str(kind.__module__).partition(".")[0] for kind in type(error).__mro__}
     return not packages.isdisjoint(VENDORS) or (not packages.isdisjoint(FRAMEWORKS) and _status(error) is not None)
 
 
-def _single(error: BaseException) -> BaseException:
+def _unwrap_group(error: BaseException) -> BaseException:
     """Unwrap nested exception groups of one exception (anyio and mcp wrap theirs)."""
     while isinstance(error, BaseExceptionGroup):
         leaves: Sequence[BaseException] = cast("Any", error).exceptions
@@ -96,14 +96,14 @@ def _single(error: BaseException) -> BaseException:
     return error
 
 
-def without_retry(error: OpenAICompatError) -> OpenAICompatError:
+def forbid_retry(error: OpenAICompatError) -> OpenAICompatError:
     """Tell the client not to retry, since the agent has run, unless the error already has a `should_retry`."""
     if error.should_retry is None:
         error.should_retry = False
     return error
 
 
-def _upstream(errors: Sequence[BaseException]) -> AgentError:
+def _upstream_error(errors: Sequence[BaseException]) -> AgentError:
     """The error for one failure, from its exceptions; the outermost exception with a known name or status decides."""
     for error in errors:
         # By name: importing the SDKs to recognise their errors would make them dependencies.
@@ -124,21 +124,21 @@ def _upstream(errors: Sequence[BaseException]) -> AgentError:
 def _status(error: BaseException) -> int | None:
     """The HTTP status of the API's answer."""
     response: Any = getattr(error, "response", None)
-    told = [getattr(error, name, None) for name in STATUS_NAMES]
+    statuses = [getattr(error, name, None) for name in STATUS_NAMES]
     if isinstance(response, Mapping):  # botocore's
-        told.append(cast("Any", response).get("ResponseMetadata", {}).get("HTTPStatusCode"))
+        statuses.append(cast("Any", response).get("ResponseMetadata", {}).get("HTTPStatusCode"))
     else:
-        told.append(getattr(response, "status_code", None))
+        statuses.append(getattr(response, "status_code", None))
     # An error inside a stream that began with 200 has only a type, in the body.
-    told.append(STATUS_IN_STREAM.get(str(getattr(error, "type", None))))
-    return next((status for status in told if isinstance(status, int) and 400 <= status <= 599), None)
+    statuses.append(STATUS_IN_STREAM.get(str(getattr(error, "type", None))))
+    return next((status for status in statuses if isinstance(status, int) and 400 <= status <= 599), None)
 
 
 def _is_too_long(error: BaseException) -> bool:
     """True if the error says that the conversation exceeds the context window."""
     said = str(error).lower()
-    coded = getattr(error, "code", None) == "context_length_exceeded"
-    return coded or any([phrase in said for phrase in CONTEXT_LENGTH_PHRASES])
+    has_code = getattr(error, "code", None) == "context_length_exceeded"
+    return has_code or any([phrase in said for phrase in CONTEXT_LENGTH_PHRASES])
 
 
 def _retry_after(error: BaseException) -> float | None:

@@ -16,9 +16,9 @@ from typing import Any, cast, get_type_hints
 
 from ..backend import AgentBackend
 from .describe import describe
-from .signatures import bare_function
+from .signatures import unwrap_partial
 
-GROUP = "openai_compat.backends"
+ENTRY_POINT_GROUP = "openai_compat.backends"
 """The entry point group for backends of other packages; the name of an entry point is the `module.Class` that it runs."""
 
 
@@ -28,8 +28,8 @@ class Framework:
 
     `serves` is the line of code that serves the object. `mark` is an attribute of the package that tells it from other
     packages of the same name. `backend` is the class below `openai_compat.backends` that runs the objects. With both
-    `backend` and `serves`, an object holds one conversation, so a function must make one for each turn. `made` is True
-    if the backend accepts that function instead of the object.
+    `backend` and `serves`, an object holds one conversation, so a function must make one for each turn.
+    `accepts_factory` is True if the backend accepts that function instead of the object.
     """
 
     name: str
@@ -38,9 +38,9 @@ class Framework:
     serves: str = ""
     mark: str = ""
     backend: str = ""
-    made: bool = False
+    accepts_factory: bool = False
 
-    def has(self, kind: type) -> bool:
+    def matches(self, kind: type) -> bool:
         """True if `kind` is a class of this framework."""
         within = kind.__module__ == self.package or kind.__module__.startswith(f"{self.package}.")
         known = within and kind.__name__ in self.classes
@@ -55,9 +55,16 @@ class Framework:
 
 
 def _framework(
-    name: str, package: str, classes: str, serves: str = "", *, mark: str = "", backend: str = "", made: bool = False
+    name: str,
+    package: str,
+    classes: str,
+    serves: str = "",
+    *,
+    mark: str = "",
+    backend: str = "",
+    accepts_factory: bool = False,
 ) -> Framework:
-    return Framework(name, package, frozenset(classes.split()), serves, mark, backend, made)
+    return Framework(name, package, frozenset(classes.split()), serves, mark, backend, accepts_factory)
 
 
 COMPILED = 'async def agent(messages): return (await {}.ainvoke({{"messages": messages}}))["messages"][-1].text'
@@ -105,7 +112,7 @@ FRAMEWORKS = (
         # An agent holds one conversation, so each turn needs a new agent.
         "def agent() -> Agent: return Agent(…)",
         backend="strands:StrandsBackend",
-        made=True,
+        accepts_factory=True,
     ),
     _framework(
         "Strands",
@@ -165,7 +172,7 @@ FRAMEWORKS = (
         # An agent holds one conversation, so each turn needs a new agent.
         "def agent() -> ToolCallingAgent: return ToolCallingAgent(…)",
         backend="smolagents:SmolagentsBackend",
-        made=True,
+        accepts_factory=True,
     ),
     _framework(
         "AutoGen",
@@ -223,11 +230,11 @@ FRAMEWORKS = (
 
 def is_of_framework(thing: object) -> bool:
     """True for an object, class or method of a framework, even if no backend can run it."""
-    thing = bare_function(thing)
+    thing = unwrap_partial(thing)
     return _framework_of(thing) is not None or _entry_point_of(thing) is not None
 
 
-def makes_agents_of_framework(thing: object) -> bool:
+def is_framework_factory(thing: object) -> bool:
     """True for a function whose return annotation is a framework's agent that a backend can run."""
     return _framework_made_by(thing) is not None
 
@@ -240,8 +247,8 @@ def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend 
     """
     maker = _framework_made_by(thing)
     if maker is not None:
-        return _made(maker, thing)
-    thing = bare_function(thing)
+        return _make_backend(maker, thing)
+    thing = unwrap_partial(thing)
     framework = _framework_of(thing)
     if framework is None:
         point = _entry_point_of(thing)
@@ -249,10 +256,10 @@ def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend 
     is_object = not inspect.isroutine(thing) and not isinstance(thing, type)
     if not framework.backend or not is_object or (framework.serves and not is_fresh):
         raise TypeError(framework.refusal(thing))
-    return _made(framework, (lambda: thing) if framework.made else thing)
+    return _make_backend(framework, (lambda: thing) if framework.accepts_factory else thing)
 
 
-def _made(framework: Framework, thing: object) -> AgentBackend:
+def _make_backend(framework: Framework, thing: object) -> AgentBackend:
     module, _, name = framework.backend.partition(":")
     try:
         backend: Any = getattr(importlib.import_module(f"openai_compat.backends.{module}"), name)
@@ -265,19 +272,25 @@ def _made(framework: Framework, thing: object) -> AgentBackend:
 
 def _framework_made_by(thing: object) -> Framework | None:
     """The framework whose backend accepts this function, by its return annotation (`def agent() -> Agent`)."""
-    function = bare_function(thing)
+    function = unwrap_partial(thing)
     if not inspect.isroutine(function) or "return" not in getattr(function, "__annotations__", ()):
         return None
     try:
-        made = get_type_hints(function)["return"]
+        returned = get_type_hints(function)["return"]
         parameters = inspect.signature(cast("Any", thing)).parameters
     except Exception:  # an annotation that cannot be resolved names no framework
         return None
-    if not isinstance(made, type) or not parameters.keys() <= {"request"}:
+    if not isinstance(returned, type) or not parameters.keys() <= {"request"}:
         return None
-    kinds = cast("type[Any]", made).__mro__
+    kinds = cast("type[Any]", returned).__mro__
     return next(
-        (framework for kind in kinds for framework in FRAMEWORKS if framework.made and framework.has(kind)), None
+        (
+            framework
+            for kind in kinds
+            for framework in FRAMEWORKS
+            if framework.accepts_factory and framework.matches(kind)
+        ),
+        None,
     )
 
 
@@ -293,7 +306,7 @@ def _framework_of(thing: object) -> Framework | None:
     # Base classes too: users subclass the framework's classes.
     for base in kind.__mro__:
         for framework in FRAMEWORKS:
-            if framework.has(base):
+            if framework.matches(base):
                 return framework
     return None
 
@@ -309,4 +322,4 @@ def _entry_point_of(thing: object) -> importlib.metadata.EntryPoint | None:
 @functools.cache
 def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     """The entry points of other packages, by name; loaded once, and only for objects that the table does not know."""
-    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}

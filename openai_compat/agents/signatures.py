@@ -11,7 +11,7 @@ from typing import Any, cast
 from .describe import describe
 
 ARGUMENTS = ("prompt", "messages", "request", "context")
-CARRIERS = ("prompt", "messages", "request")
+MESSAGE_ARGUMENTS = ("prompt", "messages", "request")
 """The arguments that carry the user's message."""
 
 Parameter = inspect.Parameter
@@ -43,12 +43,12 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
     Raises TypeError, with advice, for a function that would miss the user's message or a required argument.
     """
     parameters = _parameters(function)
-    free = _free(function, parameters)
+    free = _unbound_parameters(function, parameters)
     given = {p.name: p.name for p in free if p.name in ARGUMENTS and p.kind not in VARIABLE}
-    taker = _taker(free, given, is_class=isinstance(bare_function(function), type))
-    if taker is not None:
-        given[taker.name] = "prompt"
-    _refuse(function, free, given, may_take_none=may_take_none)
+    prompt_parameter = _prompt_parameter(free, given, is_class=isinstance(unwrap_partial(function), type))
+    if prompt_parameter is not None:
+        given[prompt_parameter.name] = "prompt"
+    _check_arguments(function, free, given, may_take_none=may_take_none)
     positional: list[str] = []
     for parameter in parameters:  # positional while possible: a decorator may rename its parameters
         if parameter.kind is Parameter.KEYWORD_ONLY or parameter.name not in given:
@@ -60,25 +60,25 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
     return AgentArguments(tuple(positional), given)
 
 
-def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -> Parameter | None:
+def _prompt_parameter(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -> Parameter | None:
     """The parameter that gets the prompt under another name: the first one, or the only required one."""
-    carriers = [p for p in free if p.name in given and p.name in CARRIERS]
+    message_parameters = [p for p in free if p.name in given and p.name in MESSAGE_ARGUMENTS]
     if "prompt" in given:
         return None
     first = next((p for p in free if p.name != "context" and p.kind is not Parameter.VAR_KEYWORD), None)
     # The first parameter of a class configures its object; the message goes to the object.
-    if first is not None and first not in carriers and not is_class:
+    if first is not None and first not in message_parameters and not is_class:
         is_needed = first.kind in BY_POSITION and first.default is first.empty
-        is_asked = any([p.default is p.empty for p in carriers])
+        is_asked = any([p.default is p.empty for p in message_parameters])
         if is_needed or (first.kind in BY_POSITION and not is_asked):
             return first
-        if first.kind is Parameter.VAR_POSITIONAL and not carriers:
+        if first.kind is Parameter.VAR_POSITIONAL and not message_parameters:
             return first
     needed = [p for p in free if p.default is p.empty and p.name not in given and p.kind not in VARIABLE]
-    return needed[0] if len(needed) == 1 and not carriers else None
+    return needed[0] if len(needed) == 1 and not message_parameters else None
 
 
-def _refuse(
+def _check_arguments(
     function: Callable[..., Any], free: list[Parameter], given: Mapping[str, str], *, may_take_none: bool
 ) -> None:
     """Raise TypeError if the user's message would be lost or a required argument would be missing."""
@@ -88,9 +88,9 @@ def _refuse(
         unknown = [p.name for p in free if p.default is p.empty and p.name not in ARGUMENTS and p.kind not in VARIABLE]
         text = f"{name} has parameters {', '.join(unknown)}; an agent may have: {known}"
         raise TypeError(f"{text}; a function with fewer parameters can call it, and give it what it needs")
-    if free and free[0].name == "self" and inspect.isfunction(bare_function(function)):
+    if free and free[0].name == "self" and inspect.isfunction(unwrap_partial(function)):
         raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")
-    if isinstance(bare_function(function), type) or not set(CARRIERS).isdisjoint(given.values()):
+    if isinstance(unwrap_partial(function), type) or not set(MESSAGE_ARGUMENTS).isdisjoint(given.values()):
         return
     if [p.name for p in free] == ["context"]:  # it accepts only the context of the caller
         return
@@ -99,26 +99,26 @@ def _refuse(
         raise TypeError(f"{text}, or some of: {known}")
 
 
-def bare_function(function: Any) -> Any:
+def unwrap_partial(function: Any) -> Any:
     """Unwrap `functools.partial`; return anything else unchanged."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function
 
 
-def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Parameter]:
+def _unbound_parameters(function: Callable[..., Any], parameters: list[Parameter]) -> list[Parameter]:
     """The parameters that a `functools.partial` has not bound yet.
 
     `inspect` shows the parameters behind a bound keyword as keyword-only; here they keep their original kind.
     """
-    settled: dict[str, Any] = {}
+    bound: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         partial = cast("functools.partial[Any]", function)
-        settled, function = {**settled, **partial.keywords}, partial.func
-    if not settled:
+        bound, function = {**bound, **partial.keywords}, partial.func
+    if not bound:
         return parameters
     before = {p.name for p in _parameters(function) if p.kind in BY_POSITION}
-    free = [p for p in parameters if p.name not in settled]
+    free = [p for p in parameters if p.name not in bound]
     kept = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) if p.name in before else p for p in free]
     # Restore the order of a valid signature: keyword-only parameters come last.
     return sorted(kept, key=lambda p: p.kind)

@@ -17,10 +17,10 @@ from ..wire.json import check_values, invalid_schema, parse_json, parse_schema
 from ..wire.json_schema import TooManySteps
 from ..wire.serialize_messages import chat_message
 
-QUICK = 5_000
+QUICK_STEPS = 5_000
 """Limit of steps and of characters for a check on the event loop; longer checks run in a thread."""
 
-STEPS = 100_000
+MAX_STEPS = 100_000
 """Limit of steps for the check of one answer: some tenths of a second."""
 
 
@@ -38,13 +38,13 @@ class OutputFormat:
         Raises InvalidRequest if the check takes too long, since the client's schema is to blame.
         """
         # Most answers are short: a thread would cost more than the check.
-        if len(text) <= QUICK:
+        if len(text) <= QUICK_STEPS:
             try:
-                return self._problem(text, QUICK)
+                return self._problem(text, QUICK_STEPS)
             except TooManySteps:
                 pass
         try:
-            return await off_loop(self._problem, text, STEPS)
+            return await off_loop(self._problem, text, MAX_STEPS)
         except TooManySteps:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 
@@ -58,7 +58,7 @@ class OutputFormat:
         return None if self._schema is None else self._schema.problem(value, steps)
 
 
-def repair(request: AgentRequest, text: str, problem: str) -> AgentRequest:
+def repair_request(request: AgentRequest, text: str, problem: str) -> AgentRequest:
     """The request for a second attempt: the first answer and its fault are appended to the conversation history."""
     asked = f"Your answer does not have the required form. {problem} Answer again, with the JSON alone."
     more = (AssistantMessage((TextPart(text),)), UserMessage((TextPart(asked),)))

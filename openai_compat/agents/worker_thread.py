@@ -43,22 +43,22 @@ class ThreadRun:
         self._abandoned = False
         self._ended = False
         self._failure = Failure()
-        self._soon = threadsafe_scheduler()
+        self._call_soon = threadsafe_scheduler()
 
     async def items(self) -> AsyncIterator[Any]:
         """Start the thread and yield its items, then re-raise its exception, if any."""
         # Like a coroutine, the function sees the context variables of its request.
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._work,), name="openai-compat agent", daemon=True).start()
+        threading.Thread(target=context.run, args=(self._run,), name="openai-compat agent", daemon=True).start()
         try:
-            while batch := await self._next():
+            while batch := await self._next_batch():
                 for item in batch:
                     yield item
         finally:
-            await self._leave()
+            await self._abandon()
             self._failure.raise_if_any()
 
-    async def _next(self) -> list[Any]:
+    async def _next_batch(self) -> list[Any]:
         while True:
             with self._room:
                 batch = list(self._items)
@@ -70,7 +70,7 @@ class ThreadRun:
                 self._waiting, self._ready = True, anyio.Event()
             await self._ready.wait()
 
-    async def _leave(self) -> None:
+    async def _abandon(self) -> None:
         with self._room:
             self._abandoned = True
             self._room.notify()
@@ -78,11 +78,11 @@ class ThreadRun:
                 return
         with anyio.CancelScope(shield=True):
             while not self._ended:
-                await self._next()
+                await self._next_batch()
 
     # in the thread
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             with closing(self._call()) as items:
                 for item in items:
@@ -113,6 +113,6 @@ class ThreadRun:
         # Wake the reader only if it waits: each call into the loop costs as much as several items.
         if waiting:
             try:
-                self._soon(self._ready.set)
+                self._call_soon(self._ready.set)
             except RuntimeError:  # the event loop is gone, and the reader with it
                 self._abandoned = True

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ..agents.error_mapping import to_public_error, without_retry
+from ..agents.error_mapping import forbid_retry, to_public_error
 from ..aio.background import Task, spawn
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..turns.slots import SlotRequest
@@ -46,7 +46,7 @@ async def run_function(
         try:
             await answer(await run.wait_for_result(services.settings.deadlines.request))
         except OpenAICompatError as error:
-            await exchange.fail(without_retry(error))  # at once: stopping the function may take a while
+            await exchange.fail(forbid_retry(error))  # at once: stopping the function may take a while
         finally:
             services.live.runner.running.discard(run)
             await run.stop(services.settings.deadlines.grace)

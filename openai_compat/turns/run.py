@@ -17,7 +17,7 @@ from typing import Generic, Protocol
 import anyio
 
 from ..agent_request import AgentRequest
-from ..agents.error_mapping import without_retry
+from ..agents.error_mapping import forbid_retry
 from ..aio.background import drop_tracebacks
 from ..aio.timers import OfferHandler
 from ..errors import AgentError, Conflict, OpenAICompatError
@@ -376,7 +376,7 @@ def _to_client_error(error: Exception, request_id: str) -> OpenAICompatError:
     """Return the error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
         # SDKs retry a 5xx twice. That is harmless for a model, but an agent may have sent mail.
-        return without_retry(error)
+        return forbid_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     drop_tracebacks(error)
     # Not the exception's own text, which may contain secrets.

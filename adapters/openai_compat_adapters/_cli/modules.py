@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from openai_compat import Server, as_backend
-from openai_compat.agents.frameworks import is_of_framework, makes_agents_of_framework
+from openai_compat.agents.frameworks import is_framework_factory, is_of_framework
 from openai_compat.package import EXTRAS, MissingExtra, is_installed
 
 from .wrong_target import CannotLoad
@@ -177,7 +177,7 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
         return True
     if inspect.isroutine(value) or isinstance(value, type):
         if inspect.isroutine(value) and not _has_parameters(value):
-            return makes_agents_of_framework(value)  # by its annotation; any other is usually a script's `main`
+            return is_framework_factory(value)  # by its annotation; any other is usually a script's `main`
         # A module is not meant to serve what it imports.
         here = getattr(value, "__module__", None) == module.__name__
         if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):

@@ -7,7 +7,7 @@ import inspect
 from pydantic_core import to_json
 
 from ...agent_request import AgentRequest, FunctionTool
-from ...agents.compaction import tokens_of
+from ...agents.compaction import conversation_tokens
 from ...agents.error_mapping import to_public_error
 from ...aio.off_loop import off_loop
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
@@ -41,4 +41,4 @@ def estimate_tokens(request: AgentRequest) -> int:
     """Estimate a request's number of tokens: the server has no tokenizer, and does not know the model."""
     tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if isinstance(tool, FunctionTool)]
     described = len(to_json(tools, inf_nan_mode="null", fallback=str)) if tools else 0
-    return tokens_of(request) + -(-described // CHARACTERS_PER_TOKEN)
+    return conversation_tokens(request) + -(-described // CHARACTERS_PER_TOKEN)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ...agent_request import AgentRequest, Caller
-from ...agents.compaction import tokens_of
+from ...agents.compaction import conversation_tokens
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
@@ -62,7 +62,7 @@ class OllamaEndpoint:
             thinking=parsed.thinking,
             own_tools=self.own_tools,
             most=services.settings.limits.answer,
-            estimate=lambda: tokens_of(request),
+            estimate=lambda: conversation_tokens(request),
         )
         exchange.framing = Framing(NDJSON.content_type, form.keep_alive)
         if parsed.only is not None:

@@ -17,7 +17,7 @@ import anyio
 
 from ...agent_request import AgentRequest
 from ...agents.compaction import drop_oldest_half
-from ...agents.structured_output import OutputFormat, repair
+from ...agents.structured_output import OutputFormat, repair_request
 from ...aio.background import drop_tracebacks
 from ...aio.off_loop import off_loop
 from ...errors import AgentError, OpenAICompatError
@@ -124,7 +124,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self._held += self.work.stream.feed([item for item in self._unchecked if isinstance(item, UsageReported)])
         self._unchecked = []
         state = None if self.last_state is None else from_stored_json(self.last_state.body)
-        return [replace(repair(self.work.request, message.text, problem), state=state)]
+        return [replace(repair_request(self.work.request, message.text, problem), state=state)]
 
     def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
         """With `truncation: "auto"`, retry without the beginning of an input that is too long, if there is no output yet."""
