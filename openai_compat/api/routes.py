@@ -261,7 +261,7 @@ V1 = (
         "/responses/input_tokens",
         {
             "POST": Operation(
-                compaction.input_tokens,
+                compaction.count_input_tokens,
                 "countResponseInputTokens",
                 "Count the input tokens of a request",
                 json_content("InputTokens"),

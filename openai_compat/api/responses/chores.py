@@ -20,18 +20,20 @@ async def answer_chore(
 ) -> None:
     """Answer a housekeeping request of a chat program."""
     exchange.note = "housekeeping"
-    stream, frames = chore(services, parsed, ids, text)
+    stream, frames = chore_response(services, parsed, ids, text)
     if parsed.stream:
         await StreamedAnswer(exchange, end_mark=DONE).end(frames)
     else:
         await exchange.answer(200, dumps(stream.response()))
 
 
-def chore(services: Services, parsed: ParsedResponse, ids: ResponseIds, text: str) -> tuple[ResponseStream, bytes]:
+def chore_response(
+    services: Services, parsed: ParsedResponse, ids: ResponseIds, text: str
+) -> tuple[ResponseStream, bytes]:
     """The response to a housekeeping request, and its events. It belongs to no conversation, whatever the request names."""
     # A stored title could be continued, and would appear among the user's own conversations.
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)
     stream = ResponseStream(response_form(services, parsed.request.model, replace(parsed, echo=echo), ids))
-    said: list[Item] = [*([text] if text else []), Finished("stop")]
-    return stream, stream.begin() + stream.feed(said) + stream.finish()
+    items: list[Item] = [*([text] if text else []), Finished("stop")]
+    return stream, stream.begin() + stream.feed(items) + stream.finish()

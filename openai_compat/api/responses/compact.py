@@ -36,23 +36,23 @@ async def compact(services: Services, exchange: Exchange) -> None:
     try:
         await services.live.runner.run(turn)
     finally:
-        await _close(work)
-    said = turn.said.message()
+        await _unlock_conversation(work)
+    reply = turn.reply.message()
     # The client is about to discard the whole history.
-    if not said.text.strip():
+    if not reply.text.strip():
         raise AgentError("The agent gave no summary.", status=502, code="no_summary")
     answer = {
         "id": turn.response_id,
         "object": "response.compaction",
         "created_at": now(),
         # Nothing else: the SDK's type allows no user messages here.
-        "output": [compaction_item(said.text, ids)],
-        "usage": usage_of(said.usage),
+        "output": [compaction_item(reply.text, ids)],
+        "usage": usage_of(reply.usage),
     }
     await exchange.answer(200, dumps(answer))
 
 
-async def _close(work: PreparedResponse) -> None:
+async def _unlock_conversation(work: PreparedResponse) -> None:
     """Unlock the conversation without adding to it."""
     if work.draft is not None:
         await work.draft.close()
@@ -73,7 +73,7 @@ class SummaryTurn(TurnPlan[bytes]):
             # The agent itself summarizes, since only the agent knows what matters to it.
             requests=[summary_request(work.request)],
         )
-        self.said = Reducer()
+        self.reply = Reducer()
         self._answer_id = answer_id
 
     @property
@@ -84,7 +84,7 @@ class SummaryTurn(TurnPlan[bytes]):
     def feed(self, taken: Taken) -> bytes:
         """Collect the summary; nothing is written before the end."""
         for _, items in taken:
-            self.said.feed(items)
+            self.reply.feed(items)
         return b""
 
     def idle(self) -> bytes:
@@ -96,19 +96,19 @@ class SummaryTurn(TurnPlan[bytes]):
         return None, b""
 
 
-async def input_tokens(services: Services, exchange: Exchange) -> None:
+async def count_input_tokens(services: Services, exchange: Exchange) -> None:
     """Answer with a request's number of tokens: the agent's count, or an estimate if the agent cannot count."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await off_loop(parse_input_tokens, body, caller, ids, long=not is_quick(body))
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
-    await _close(work)
-    count = await _count(work)
+    await _unlock_conversation(work)
+    count = await _count_tokens(work)
     await exchange.answer(200, dumps({"object": "response.input_tokens", "input_tokens": count}))
 
 
-async def _count(work: PreparedResponse) -> int:
+async def _count_tokens(work: PreparedResponse) -> int:
     """The count of the backend's `count_tokens(request)`, if it has one, or an estimate."""
     if not isinstance(work.backend, SupportsTokenCount):
         # The server has no tokenizer, and does not know the model.

@@ -30,7 +30,7 @@ from .chores import answer_chore
 from .prepare import PreparedResponse, ResponseIds, prepare_response
 from .run import run_response
 
-ANSWERED = Disconnect("cancel")
+CANCEL = Disconnect("cancel")
 """The policy of background responses: they are answered at once, and go on without their clients anyway."""
 
 
@@ -56,18 +56,18 @@ async def create(services: Services, exchange: Exchange) -> None:
                 "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
-        await run_once(services, exchange, body, lambda: _background(services, exchange, parsed, ids), ANSWERED)
+        await run_once(services, exchange, body, lambda: _start_in_background(services, exchange, parsed, ids), CANCEL)
     elif services.guards(exchange):
-        await run_once(services, exchange, body, lambda: _foreground(services, exchange, parsed, ids))
+        await run_once(services, exchange, body, lambda: _run_in_foreground(services, exchange, parsed, ids))
     else:
-        await _foreground(services, exchange, parsed, ids)
+        await _run_in_foreground(services, exchange, parsed, ids)
 
 
-async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+async def _run_in_foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     if services.live.rates is not None:
         await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
-    seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
+    seat = await take_seat(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
     if parsed.stream:
         await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
@@ -81,7 +81,7 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     await exchange.answer(200, dumps(work.last_stored or work.stream.response()))
 
 
-async def seated(services: Services, work: PreparedResponse, *, known: bool) -> Seat:
+async def take_seat(services: Services, work: PreparedResponse, *, known: bool) -> Seat:
     """The response's slot, for `run_response` to close. Raises OpenAICompatError, and then holds nothing.
 
     If `known`, the response is in the store before its agent is started, so that others can find, follow and cancel it.
@@ -90,7 +90,7 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
         seat = await services.live.runner.take_seat(work)
         try:
             if known:
-                await _begin(services, work)
+                await _begin_log(services, work)
         except BaseException:
             seat.close()
             raise
@@ -101,26 +101,32 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
     return seat
 
 
-async def _begin(services: Services, work: PreparedResponse) -> None:
+async def _begin_log(services: Services, work: PreparedResponse) -> None:
     stream = work.stream
     log = EventLogWriter(
         services.state.logs, work.key, work.token, work.requester.request_id, sequence=lambda: stream.sequence
     )
     if work.parsed.background:
         log.record(stream.begin(queued=True))
-    await log.begin(await off_loop(work.stored) if work.parsed.long else work.stored())
+    await log.begin(await off_loop(work.to_stored_response) if work.parsed.long else work.to_stored_response())
     work.log = log
 
 
-async def _background(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+async def _start_in_background(
+    services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds
+) -> None:
     if services.live.rates is not None:
         await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
-    seat = await seated(services, work, known=True)
+    seat = await take_seat(services, work, known=True)
     answer = dumps(work.stream.response())
     delivery = NoAnswer(exchange, work.log)
     # In its own task: the response goes on even if its client leaves at the first event.
-    spawn(lambda: _alone(services, work, delivery, seat, exchange.request.path), f"response {work.id}", lambda: None)
+    spawn(
+        lambda: _run_in_background(services, work, delivery, seat, exchange.request.path),
+        f"response {work.id}",
+        lambda: None,
+    )
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:
@@ -128,7 +134,9 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
         await exchange.end(DONE)
 
 
-async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer, seat: Seat, path: str) -> None:
+async def _run_in_background(
+    services: Services, work: PreparedResponse, delivery: NoAnswer, seat: Seat, path: str
+) -> None:
     requester, began = work.requester, time.monotonic()
     try:
         await run_response(services, work, delivery, seat)
@@ -154,7 +162,7 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
     # OpenAI's SDKs write a boolean into a query this way.
     if query.get("stream", ["false"])[-1] == "true":
-        after = _starting_after(query)
+        after = _parse_starting_after(query)
         await find_response(services, key)
         await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
         await exchange.end(DONE)  # Open Responses requires it, and OpenAI's SDKs skip it
@@ -170,7 +178,7 @@ async def list_input_items(services: Services, exchange: Exchange, identifier: s
     await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
 
 
-def _starting_after(query: dict[str, list[str]]) -> int:
+def _parse_starting_after(query: dict[str, list[str]]) -> int:
     sent = query.get("starting_after", ["-1"])[-1]
     if not sent.isascii() or not (sent.isdigit() or sent == "-1") or len(sent) > 15:
         text = "'starting_after' is the number of an event."

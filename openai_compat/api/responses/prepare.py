@@ -50,14 +50,14 @@ class ResponseIds:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class History:
     """The history that a response continues, and the agent state that was stored with it."""
 
     items: Items
     state: AgentState | None = None
 
 
-NOTHING_BEFORE = Before(())
+NO_HISTORY = History(())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class PreparedResponse:
         token: holds everything of this turn in the store.
         answers: decisions in the request.
         given: the agent state that it continues from.
-        left: the state that it ends with, if the client's connection keeps that.
-        before: the history before the request's own input.
+        final_state: the state that it ends with, if the client's connection keeps that.
+        history: the history before the request's own input.
         local: True if the client's connection remembers responses that the store does not.
         rootless: True if only the connection knows the history that it continues, so that the store has to keep that too.
         output_format: the format that the answer must have.
@@ -92,8 +92,8 @@ class PreparedResponse:
     draft: Draft | None = None
     answers: Decisions | None = None
     given: GivenState = NO_STATE
-    left: AgentState | None = None
-    before: Items = ()
+    final_state: AgentState | None = None
+    history: Items = ()
     local: bool = False
     rootless: bool = False
     output_format: OutputFormat | None = None
@@ -124,10 +124,10 @@ class PreparedResponse:
             background=self.parsed.background,
         )
 
-    def stored(self) -> StoredResponse:
+    def to_stored_response(self) -> StoredResponse:
         """The response in its current state, as it is stored."""
         parsed, stream = self.parsed, self.stream
-        given = [*self.before, *parsed.conversation_items] if self.rootless else parsed.conversation_items
+        given = [*self.history, *parsed.conversation_items] if self.rootless else parsed.conversation_items
         response = self.last_stored = stream.response()
         return StoredResponse(
             id=self.id,
@@ -147,7 +147,7 @@ class PreparedResponse:
         return None if self.draft is None else self.draft.key.id
 
     @property
-    def bound(self) -> Binding:
+    def binding(self) -> Binding:
         """The binding of its approvals."""
         return Binding(self.requester.principal.id, self.agent, self.conversation)
 
@@ -159,11 +159,11 @@ async def prepare_response(
     *,
     ids: ResponseIds,
     http: HttpRequest,
-    nearby: Mapping[str, Before] | None = None,
+    local_responses: Mapping[str, History] | None = None,
 ) -> PreparedResponse:
     """Resolve a request. Raises OpenAICompatError, and then holds nothing.
 
-    `nearby` has the responses that only this client's connection knows: the history up to each of them, by its id.
+    `local_responses` has the responses that only this client's connection knows: the history up to each of them, by its id.
     """
     agent, backend = services.models.agent(parsed.request.model, requester.principal)
     check_response_capabilities(parsed, backend.capabilities)
@@ -172,7 +172,7 @@ async def prepare_response(
     if parsed.store:
         # Before the agent starts: SDKs retry a 503, which is safe as long as nothing has run.
         await services.state.check_available()
-    said = parsed.input
+    own_items = parsed.input
     conversation = parsed.conversation
     if conversation is None and services.settings.conversations is not None and parsed.previous is None:
         conversation = services.settings.conversations.identify(http, parsed.body)
@@ -180,26 +180,26 @@ async def prepare_response(
     answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
     if answers is not None:
         check_editable(answers, backend.capabilities, "input")
-    draft = await _draft(services, requester, parsed, conversation)
+    draft = await _lock_conversation(services, requester, parsed, conversation)
     try:
-        parsed, before = await _in_context(services, requester, parsed, draft, nearby or {})
-        context, policy = before.items, services.settings.messages
+        parsed, history = await _add_history(services, requester, parsed, draft, local_responses or {})
+        context, policy = history.items, services.settings.messages
         long = parsed.long or len(context) > MANY
         request = await off_loop(policy.apply, parsed.request) if long else policy.apply(parsed.request)
         if parsed.tools.names:
             await check_tool_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
-        request, answers = await _decided(services, agent, backend.capabilities, request, answers)
+        request, answers = await _apply_decisions(services, agent, backend.capabilities, request, answers)
         if answers is not None:
             # Without a stored history, the questions are in the client's own history, which is checked instead.
             kept = draft is not None or parsed.previous is not None
-            _check_asked(answers, context if kept else parsed.input)
+            _check_questions(answers, context if kept else parsed.input)
         given = NO_STATE
-        if before.state is not None or request.resume is not None:
+        if history.state is not None or request.resume is not None:
             request, given = await resume_state(
-                services.state.store, agent, backend.capabilities, request, before.state
+                services.state.store, agent, backend.capabilities, request, history.state
             )
         if any([isinstance(raw["content"], list) for raw in request.raw_messages]):  # otherwise there is only text
-            request = await attach(services, request, backend.capabilities, lambda: item_places(said))
+            request = await attach(services, request, backend.capabilities, lambda: item_places(own_items))
     except BaseException:
         if draft is not None:
             await draft.close()
@@ -218,14 +218,14 @@ async def prepare_response(
         draft=draft,
         answers=answers,
         given=given,
-        before=context,
-        local=nearby is not None,
-        rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
+        history=context,
+        local=local_responses is not None,
+        rootless=parsed.previous is not None and parsed.previous in (local_responses or {}),
         output_format=output_format,
     )
 
 
-async def _decided(
+async def _apply_decisions(
     services: Services, agent: str, can: Capabilities, request: AgentRequest, answers: Decisions | None
 ) -> tuple[AgentRequest, Decisions | None]:
     """The request with its decisions about earlier questions: `answers` from approval items, or decisions in text."""
@@ -237,10 +237,10 @@ async def _decided(
     return request, None
 
 
-def _check_asked(answers: Decisions, items: Items) -> None:
+def _check_questions(answers: Decisions, items: Items) -> None:
     """Raise NotFound unless these items ask about every decided call, and Conflict if they ask about something else."""
     for approval in answers.approvals.values():
-        asking = [item for item in items if _asks(item, approval.id)]
+        asking = [item for item in items if _is_question_about(item, approval.id)]
         if not asking:
             raise not_asked_here()
         for item in asking:
@@ -248,7 +248,7 @@ def _check_asked(answers: Decisions, items: Items) -> None:
                 check_unchanged(approval, item.get("name"), item.get("arguments"))
 
 
-def _asks(item: Mapping[str, Any], approval: str) -> bool:
+def _is_question_about(item: Mapping[str, Any], approval: str) -> bool:
     """True if an item asks about this call: as an approval request, as a call of the client's approval tool, or in text."""
     if item.get("type", "message") == "message":
         return item.get("role") == "assistant" and f"[{approval}]" in stored_json(item.get("content"))
@@ -285,7 +285,7 @@ def response_form(
     )
 
 
-async def _draft(
+async def _lock_conversation(
     services: Services, requester: Requester, parsed: ParsedResponse, identifier: str | None
 ) -> Draft | None:
     """Lock the conversation for this turn. A conversation that the body names must exist."""
@@ -301,29 +301,33 @@ async def _draft(
     )
 
 
-async def _in_context(
-    services: Services, requester: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Before]
-) -> tuple[ParsedResponse, Before]:
+async def _add_history(
+    services: Services,
+    requester: Requester,
+    parsed: ParsedResponse,
+    draft: Draft | None,
+    local_responses: Mapping[str, History],
+) -> tuple[ParsedResponse, History]:
     """The request appended to its history, with references replaced by their items; and the history."""
     if draft is None:
-        before = NOTHING_BEFORE
+        history = NO_HISTORY
         if parsed.previous is not None:
-            before = nearby.get(parsed.previous) or await _before(services, requester, parsed.previous)
+            history = local_responses.get(parsed.previous) or await _load_history(services, requester, parsed.previous)
     else:
         items = await off_loop(lambda: draft.items) if len(draft.conversation.items) > MANY else draft.items
-        before = Before(items, draft.conversation.latest_state)
-    context = before.items
+        history = History(items, draft.conversation.latest_state)
+    context = history.items
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # the client sends the whole history every time
     wanted = [item["id"] for item in parsed.input if item["type"] == "item_reference"]
-    lookup = await _referenced(services, requester, wanted) if wanted else None
+    lookup = await _find_referenced(services, requester, wanted) if wanted else None
     # An open call is healed in a conversation only: a conversation has one end, which the call would block for ever. In a
     # chain it is refused, as at OpenAI: the client can name an earlier response.
     place = partial(with_context, parsed, context, lookup, heal=draft is not None)
     parsed = await off_loop(place) if parsed.long or len(context) > MANY else place()
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id, is_kept=True))
-    return parsed, before
+    return parsed, history
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
@@ -335,7 +339,7 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(services: Services, requester: Requester, previous: str) -> Before:
+async def _load_history(services: Services, requester: Requester, previous: str) -> History:
     """The history up to the response that this one continues, without that response's instructions."""
     chain = await services.state.store.chain(Key(requester.principal.id, previous))
     if chain is None:
@@ -346,11 +350,13 @@ async def _before(services: Services, requester: Requester, previous: str) -> Be
         )
     items = chain.items
     if len(items) > MANY:
-        return Before(await off_loop(lambda: [from_stored_json(item.body) for item in items]), chain.state)
-    return Before([from_stored_json(item.body) for item in items], chain.state)
+        return History(await off_loop(lambda: [from_stored_json(item.body) for item in items]), chain.state)
+    return History([from_stored_json(item.body) for item in items], chain.state)
 
 
-async def _referenced(services: Services, requester: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+async def _find_referenced(
+    services: Services, requester: Requester, wanted: Sequence[str]
+) -> Mapping[str, dict[str, Any]]:
     """The stored items with these ids; unknown ids are skipped."""
     found: dict[str, dict[str, Any]] = {}
     # The response that an item with this id belongs to, if it is one of ours.

@@ -68,7 +68,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self._services = services
         self._delivery = delivery
         self._state: Mapping[str, Any] | None = None
-        self._ended: FinishReason | None = None
+        self._finish_reason: FinishReason | None = None
         self._request = work.request
         self._last = b""
         self._repairs = work.output_format if work.backend.capabilities.repairs_output else None
@@ -93,7 +93,7 @@ class ResponseTurn(TurnPlan[bytes]):
         if isinstance(last, Paused):
             self._state = last.state
         elif isinstance(last, Finished):
-            self._ended = last.reason
+            self._finish_reason = last.reason
         if self._repairs is not None:  # an answer that may need a repair is not shown before it was checked
             self._unchecked += items
             return b""
@@ -143,17 +143,17 @@ class ResponseTurn(TurnPlan[bytes]):
         if self._unchecked:
             self._held += stream.feed(self._unchecked)
         if self.work.output_format is not None:
-            await self._check(self.work.output_format)
+            await self._check_format(self.work.output_format)
         self._last = self.idle() + stream.finish()
         return await self._outcome(self._last, conversation=True), self._last
 
-    async def _check(self, wanted: OutputFormat) -> None:
+    async def _check_format(self, wanted: OutputFormat) -> None:
         """Raise AgentError if the answer is not the requested JSON; an answer that was cut off need not be."""
         output = self.work.stream.response()["output"]
         texts = [
             part["text"] for item in output if item["type"] == "message" for part in item["content"] if "text" in part
         ]
-        if self._ended == "stop" and texts and await wanted.problem("".join(texts)) is not None:
+        if self._finish_reason == "stop" and texts and await wanted.problem("".join(texts)) is not None:
             text = "The agent's answer does not have the form that 'text.format' asks for."
             raise AgentError(text, status=502, code="invalid_output")
 
@@ -195,8 +195,8 @@ class ResponseTurn(TurnPlan[bytes]):
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
-            said = [*work.parsed.conversation_items, *stream.response()["output"]]
-            items = await off_loop(stored_items, said) if many else stored_items(said)
+            new_items = [*work.parsed.conversation_items, *stream.response()["output"]]
+            items = await off_loop(stored_items, new_items) if many else stored_items(new_items)
             turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)
         states = self._states() if conversation and self.last_state is not None else ()
@@ -205,7 +205,7 @@ class ResponseTurn(TurnPlan[bytes]):
             return None
         response = None
         if keep:
-            response = await off_loop(work.stored) if many else work.stored()
+            response = await off_loop(work.to_stored_response) if many else work.to_stored_response()
         notices: tuple[WebhookNotice, ...] = ()
         if self.background:  # OpenAI's webhooks report these only: the client has seen other responses itself
             event = f"response.{stream.status}"
@@ -216,7 +216,7 @@ class ResponseTurn(TurnPlan[bytes]):
             conversation=turn,
             response=response,
             events=None if work.log is None else await work.log.rest(last),
-            approvals=approval_records(asked, self._state, work.id, work.bound, now()) if asked else (),
+            approvals=approval_records(asked, self._state, work.id, work.binding, now()) if asked else (),
             states=states,
             notices=notices,
         )
@@ -228,8 +228,8 @@ class ResponseTurn(TurnPlan[bytes]):
             return self.states(work.id if work.parsed.store else None)
         # The connection keeps the state that the store would keep with a response.
         kept = self.states(work.id)
-        work.left = next((state for state in kept if state.of == "response"), None)
-        return tuple([state for state in kept if state is not work.left])
+        work.final_state = next((state for state in kept if state.of == "response"), None)
+        return tuple([state for state in kept if state is not work.final_state])
 
     async def committed(self) -> None:
         """Note that the outcome is in the store."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.api.responses.websocket.lanes import LaneLimits, Lanes
-from openai_compat.api.responses.websocket.local_responses import NUMBER, ConnectionResponses, shares_of
+from openai_compat.api.responses.websocket.local_responses import MAX_RESPONSES, ConnectionResponses, shares_of
 from openai_compat.errors import OpenAICompatError
 from openai_compat.wire.responses.parse.websocket import Create
 from tests.conftest import anyio_backend as anyio_backend
@@ -27,11 +27,11 @@ def test_a_lane_runs_one_after_the_other_and_lanes_run_side_by_side() -> None:
         lanes.add(request)
     assert lanes.take() == [first, other]
     assert lanes.take() == []
-    lanes.done(other)
+    lanes.mark_done(other)
     assert lanes.take() == []
-    lanes.done(first)
+    lanes.mark_done(first)
     assert lanes.take() == [second]
-    lanes.done(second)
+    lanes.mark_done(second)
     assert lanes.idle
 
 
@@ -45,7 +45,7 @@ def test_whatever_comes_and_ends_each_lane_keeps_its_order_and_never_too_many_ru
     running: list[Create] = []
     for lane, ends in steps:
         if ends and running:
-            lanes.done(running.pop(0))
+            lanes.mark_done(running.pop(0))
         else:
             added.append(create(lane))
             lanes.add(added[-1])
@@ -55,7 +55,7 @@ def test_whatever_comes_and_ends_each_lane_keeps_its_order_and_never_too_many_ru
         assert len(running) <= active
         assert len({request.lane for request in running}) == len(running)
     while running:
-        lanes.done(running.pop(0))
+        lanes.mark_done(running.pop(0))
         taken = lanes.take()
         began += taken
         running += taken
@@ -71,7 +71,7 @@ def test_what_comes_first_goes_before_what_waits_whatever_the_bounds_say() -> No
     assert lanes.take() == [running]
     lanes.add(waiting)
     lanes.add(follower, first=True)
-    lanes.done(running)
+    lanes.mark_done(running)
     assert lanes.take() == [follower]
 
 
@@ -107,11 +107,11 @@ def test_a_lane_too_many_is_refused_and_the_others_go_on() -> None:
 
 def test_responses_are_known_until_others_need_the_room() -> None:
     nearby = ConnectionResponses(shares_of(1000), "ann")
-    for number in range(NUMBER + 1):
+    for number in range(MAX_RESPONSES + 1):
         nearby.keep(str(number), [{"n": number}], after=None, lane=None, size=1)
     assert "0" not in nearby
     assert nearby["1"] == [{"n": 1}]
-    assert len(nearby) == len(list(nearby)) == NUMBER
+    assert len(nearby) == len(list(nearby)) == MAX_RESPONSES
 
 
 def test_large_responses_take_the_room_of_several_and_the_last_is_always_known() -> None:
@@ -142,7 +142,7 @@ def test_a_response_that_its_own_lane_could_not_continue_is_forgotten_but_not_be
     nearby = ConnectionResponses(shares_of(1000), "ann")
     nearby.keep("a", [], after=None, lane="one", size=1)
     for identifier, lane in (("a", "two"), ("a", None), ("b", "one"), (None, "one")):
-        nearby.failed(identifier, lane)
+        nearby.drop_failed(identifier, lane)
         assert "a" in nearby
-    nearby.failed("a", "one")
+    nearby.drop_failed("a", "one")
     assert "a" not in nearby

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.api.responses.websocket.steering import PENDING, REMEMBERED, Steering, successor, with_input
+from openai_compat.api.responses.websocket.steering import MAX_PENDING, MAX_REMEMBERED, Steering, successor, with_input
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.responses.parse.websocket import (
     Create,
@@ -34,7 +34,7 @@ def response(identifier: str = "resp_1", *output: dict[str, Any]) -> dict[str, A
 
 def steering(*, lane: str | None = None, able: bool = True) -> Steering:
     machine = Steering(limit=1000)
-    machine.began("resp_1", lane, able=able)
+    machine.on_response_begun("resp_1", lane, able=able)
     return machine
 
 
@@ -52,19 +52,19 @@ def test_accepted_input_is_committed_by_a_response_that_follows_by_itself() -> N
         "stream_id": "a",
     }
     machine.submit(Steer("resp_1", [message("and more")]), "steer_2")
-    assert machine.ended(response()) == ([], True)
+    assert machine.on_response_ended(response()) == ([], True)
     follower = successor(Create("a", {"model": "m", "input": "first"}), "resp_1")
-    along = machine.taken_along(follower)
+    along = machine.take_input_for(follower)
     assert with_input(follower, along) == {
         "model": "m",
         "previous_response_id": "resp_1",
         "input": [message("more"), message("and more")],
     }
-    assert machine.taken_along(follower) == []
+    assert machine.take_input_for(follower) == []
 
 
 def test_a_response_that_was_not_steered_has_no_follower() -> None:
-    assert steering().ended(response()) == ([], False)
+    assert steering().on_response_ended(response()) == ([], False)
 
 
 def test_input_waits_with_a_response_that_waits_for_the_client() -> None:
@@ -72,7 +72,7 @@ def test_input_waits_with_a_response_that_waits_for_the_client() -> None:
     machine.submit(Steer("resp_1", "more"), "steer_1")
     asked = {"type": "mcp_approval_request", "id": "mcpr_1"}
     custom = {"type": "custom_tool_call", "call_id": "call_2"}
-    frames, follows = machine.ended(response("resp_1", {"type": "message"}, CALL, custom, asked))
+    frames, follows = machine.on_response_ended(response("resp_1", {"type": "message"}, CALL, custom, asked))
     assert not follows
     (pending,) = map(json.loads, frames)
     assert (pending["type"], pending["reason"]) == ("response.steer.pending", "waiting_for_required_input")
@@ -83,20 +83,20 @@ def test_input_waits_with_a_response_that_waits_for_the_client() -> None:
     ]
     result = {"type": "function_call_output", "call_id": "call_1", "output": "seen"}
     elsewhere = Create("b", {"previous_response_id": "resp_1", "input": [result]})
-    assert machine.taken_along(elsewhere) == []
+    assert machine.take_input_for(elsewhere) == []
     here = Create(None, {"previous_response_id": "resp_1", "input": [result]})
-    assert with_input(here, machine.taken_along(here))["input"] == [message("more"), result]
+    assert with_input(here, machine.take_input_for(here))["input"] == [message("more"), result]
 
 
 def test_input_comes_back_when_the_response_fails() -> None:
     machine = steering(lane="a")
     machine.submit(Steer("resp_1", "more"), "steer_1")
-    (failed,) = map(json.loads, machine.failed("resp_1"))
+    (failed,) = map(json.loads, machine.on_response_failed("resp_1"))
     assert failed["type"] == "response.steer.failed"
     assert failed["error"]["code"] == "successor_creation_failed"
     assert failed["steer"] == {"id": "steer_1", "previous_response_id": "resp_1", "input": "more"}
     assert failed["stream_id"] == "a"
-    assert machine.failed("resp_1") == []
+    assert machine.on_response_failed("resp_1") == []
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_input_that_cannot_be_taken_says_why(able: bool, target: str, code: str)
     steer = Steer(target, "more")
     with pytest.raises(InvalidRequest) as refusal:
         machine.submit(steer, "steer_1")
-    failed = json.loads(machine.refused(steer, refusal.value))
+    failed = json.loads(machine.refusal_frame(steer, refusal.value))
     assert failed["error"] == {
         "type": "invalid_request_error",
         "code": code,
@@ -122,13 +122,13 @@ def test_input_that_cannot_be_taken_says_why(able: bool, target: str, code: str)
 
 def test_a_response_that_has_ended_takes_no_input_and_is_forgotten_in_the_end() -> None:
     machine = steering()
-    machine.ended(response())
+    machine.on_response_ended(response())
     with pytest.raises(InvalidRequest) as refusal:
         machine.submit(Steer("resp_1", "more"), "steer_1")
     assert refusal.value.code == "response_already_completed"
-    for number in range(REMEMBERED):
-        machine.began(f"other_{number}", None, able=True)
-        machine.ended(response(f"other_{number}"))
+    for number in range(MAX_REMEMBERED):
+        machine.on_response_begun(f"other_{number}", None, able=True)
+        machine.on_response_ended(response(f"other_{number}"))
     with pytest.raises(InvalidRequest) as refusal:
         machine.submit(Steer("resp_1", "more"), "steer_1")
     assert refusal.value.code == "response_not_found"
@@ -137,11 +137,11 @@ def test_a_response_that_has_ended_takes_no_input_and_is_forgotten_in_the_end() 
 def test_input_that_waited_for_too_long_comes_back() -> None:
     machine = steering()
     machine.submit(Steer("resp_1", "more"), "steer_1")
-    machine.ended(response("resp_1", CALL))
+    machine.on_response_ended(response("resp_1", CALL))
     frames: list[str] = []
-    for number in range(REMEMBERED):
-        machine.began(f"other_{number}", None, able=True)
-        frames += machine.ended(response(f"other_{number}"))[0]
+    for number in range(MAX_REMEMBERED):
+        machine.on_response_begun(f"other_{number}", None, able=True)
+        frames += machine.on_response_ended(response(f"other_{number}"))[0]
     (lost,) = map(json.loads, frames)
     assert (lost["type"], lost["steer"]["id"]) == ("response.steer.failed", "steer_1")
 
@@ -149,13 +149,13 @@ def test_input_that_waited_for_too_long_comes_back() -> None:
 @pytest.mark.parametrize("size", [0, 500])
 def test_input_is_bounded_in_number_and_size(size: int) -> None:
     machine = steering()
-    for number in range(PENDING if size == 0 else 2):
+    for number in range(MAX_PENDING if size == 0 else 2):
         machine.submit(Steer("resp_1", "more", size), f"steer_{number}")
     with pytest.raises(InvalidRequest) as refusal:
         machine.submit(Steer("resp_1", "more", size or 1), "steer_x")
     assert refusal.value.code == "too_many_pending_steers"
-    machine.failed("resp_1")
-    machine.began("resp_2", None, able=True)
+    machine.on_response_failed("resp_1")
+    machine.on_response_begun("resp_2", None, able=True)
     machine.submit(Steer("resp_2", "more", size), "steer_y")
 
 
@@ -171,7 +171,7 @@ def test_whatever_comes_is_a_command_or_an_invalid_request(event: dict[str, Any]
     try:
         command = read({**event, **({} if kind is None else {"type": kind})})
     except InvalidSteer as error:
-        json.loads(Steering(1000).refused(error.steer, error))
+        json.loads(Steering(1000).refusal_frame(error.steer, error))
     except InvalidRequest as error:
         json.loads(error_event(error, "req_1", None))
     else:
@@ -219,7 +219,7 @@ def test_input_of_the_user_is_taken(given: object) -> None:
 def test_input_that_is_none_of_the_users_is_invalid(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidSteer) as refusal:
         read({"type": "response.steer", "previous_response_id": "resp_1", "input": "x", **change})
-    failed = json.loads(Steering(1000).refused(refusal.value.steer, refusal.value))
+    failed = json.loads(Steering(1000).refusal_frame(refusal.value.steer, refusal.value))
     assert failed["error"]["code"] == "invalid_input"
 
 

@@ -45,7 +45,7 @@ async def serve(services: Services, connection: WebSocketConnection) -> None:
         try:
             await socket.read()
         finally:
-            socket.nearby.forget()
+            socket.local_responses.forget()
 
 
 class ResponsesSocket:
@@ -54,7 +54,7 @@ class ResponsesSocket:
     def __init__(self, services: Services, connection: WebSocketConnection, children: ChildTasks) -> None:
         self.services = services
         self.connection = connection
-        self.nearby = ConnectionResponses(services.live.connection_responses, connection.principal.id)
+        self.local_responses = ConnectionResponses(services.live.connection_responses, connection.principal.id)
         self.steering = Steering(services.settings.limits.body)
         self._children = children
         self._lanes = Lanes(LaneLimits(bytes=services.settings.limits.body))
@@ -66,10 +66,10 @@ class ResponsesSocket:
         """Handle the client's frames until it leaves. A disconnect is noticed because a read is always pending."""
         with suppress(ClientDisconnected):
             while True:
-                await self._take(await self.connection.receive())
+                await self._handle_frame(await self.connection.receive())
                 await anyio.lowlevel.checkpoint()  # frames that have arrived already must not block other tasks
 
-    async def _take(self, frame: Frame) -> None:
+    async def _handle_frame(self, frame: Frame) -> None:
         if len(frame) > self.services.settings.limits.body:  # the transport's own limit may be higher
             await self._close(TOO_BIG, "message too big")
             return
@@ -79,13 +79,13 @@ class ResponsesSocket:
                 parse_frame, frame, self.services.settings.limits.values, long=len(frame) > QUICK_FRAME
             )
             lane = parse_lane(event)
-            await self._obey(parse_command(event, lane, len(frame)))
+            await self._handle_command(parse_command(event, lane, len(frame)))
         except InvalidSteer as error:
-            await self.connection.send(self.steering.refused(error.steer, error))
+            await self.connection.send(self.steering.refusal_frame(error.steer, error))
         except OpenAICompatError as error:
             await self.fail(error, lane, new_id("req_"))
 
-    async def _obey(self, command: Command) -> None:
+    async def _handle_command(self, command: Command) -> None:
         # Codex reports that it has read an answer; it would take an error in reply for the next turn's.
         if isinstance(command, Processed):
             return
@@ -95,49 +95,49 @@ class ResponsesSocket:
         if self._over is not None:
             raise self._over
         self._lanes.add(command)
-        self._begin()
+        self._start_waiting()
 
     async def _steer(self, steer: Steer) -> None:
         try:
             accepted = self.steering.submit(steer, new_id("steer_"))
         except InvalidRequest as error:
-            await self.connection.send(self.steering.refused(steer, error))
+            await self.connection.send(self.steering.refusal_frame(steer, error))
         else:
             await self.connection.send(accepted)
             if steer.previous in self._turns:
                 self._turns[steer.previous].steer(steer)
 
-    def _begin(self) -> None:
+    def _start_waiting(self) -> None:
         for request in self._lanes.take():
-            self._children.start(partial(self._run, request), "response")
+            self._children.start(partial(self._run_request, request), "response")
 
-    async def _run(self, request: Create) -> None:
+    async def _run_request(self, request: Create) -> None:
         turn = WebSocketResponse(self, request)
         try:
             await turn.run()
         except ClientDisconnected:
             self._children.cancel()
         finally:
-            self._lanes.done(request)
+            self._lanes.mark_done(request)
             # One whose client left has not ended: it and this socket would hold each other.
             self._turns = {identifier: other for identifier, other in self._turns.items() if other is not turn}
-        self._begin()
+        self._start_waiting()
         await self._close_if_over()
 
-    def began(self, turn: WebSocketResponse, identifier: str) -> None:
+    def on_response_begun(self, turn: WebSocketResponse, identifier: str) -> None:
         """Note that a turn's response has begun."""
         self._turns[identifier] = turn
-        self.steering.began(identifier, turn.request.lane, able=turn.steerable)
+        self.steering.on_response_begun(identifier, turn.request.lane, able=turn.steerable)
 
-    async def failed(self, identifier: str) -> None:
+    async def on_response_failed(self, identifier: str) -> None:
         """Note that a turn's response has failed."""
         self._turns.pop(identifier, None)
-        await self.send(self.steering.failed(identifier))
+        await self.send(self.steering.on_response_failed(identifier))
 
-    async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
+    async def on_response_ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
         """Note that a turn's response is complete, or as complete as it will be."""
         self._turns.pop(response["id"], None)
-        frames, follow = self.steering.ended(response)
+        frames, follow = self.steering.on_response_ended(response)
         await self.send(frames)
         # The successor continues this very response, before any other request in its lane.
         if follow:

@@ -84,7 +84,7 @@ class Lanes:
                 taken.append(request)
         return taken
 
-    def done(self, request: Create) -> None:
+    def mark_done(self, request: Create) -> None:
         """Note that a request that was taken has ended."""
         self._running.discard(request.lane)
 

@@ -28,11 +28,11 @@ from ...access_log import log_access
 from ...detach import run_detachable, run_with_start_deadline
 from ...services import logger
 from ...websocket import WebSocketRequester
-from ..chores import chore
-from ..endpoint import seated
-from ..prepare import Before, PreparedResponse, ResponseIds, prepare_response
+from ..chores import chore_response
+from ..endpoint import take_seat
+from ..prepare import History, PreparedResponse, ResponseIds, prepare_response
 from ..run import run_response
-from .steering import as_items, with_input
+from .steering import to_items, with_input
 
 if TYPE_CHECKING:
     from .connection import ResponsesSocket
@@ -46,10 +46,10 @@ class WebSocketResponse:
         self.request_id = new_id("req_")
         self.principal = socket.connection.principal
         self._socket = socket
-        self._along = socket.steering.taken_along(request)
+        self._submissions = socket.steering.take_input_for(request)
         self._requester = WebSocketRequester(self.principal, self.request_id)
         self._work: PreparedResponse | None = None
-        self._agent: _Steerable | None = None
+        self._agent: _SteerableBackend | None = None
         self._status = 0
         self._note = ""
         self._refused: RefusalReason | None = None
@@ -67,7 +67,7 @@ class WebSocketResponse:
 
     def steer(self, steer: Steer) -> None:
         """Pass on that the user has said more."""
-        if self._agent is not None and self._work is not None and self._agent.steer(as_items(steer.input)):
+        if self._agent is not None and self._work is not None and self._agent.steer(to_items(steer.input)):
             self._work.stream.steered = True
 
     async def run(self) -> None:
@@ -77,25 +77,27 @@ class WebSocketResponse:
             # For each request: a connection may last for an hour, and keys can be revoked meanwhile.
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
-            await run_detachable(self._socket.services.settings.disconnect, self, self._respond_in_time)
+            await run_detachable(self._socket.services.settings.disconnect, self, self._respond_with_start_deadline)
         except OpenAICompatError as error:
-            await self._failed(error)
+            await self._report_failure(error)
         except ClientDisconnected:
             self._note = "client left"
             raise
         except Exception as error:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
-            await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+            await self._report_failure(
+                OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
+            )
         finally:
             if not self.goes_on:  # the turn's outcome is known once it is over
-                self._tell()
+                self._report_outcome()
 
     def over(self) -> None:
         """Note that the turn went on without its client, and is over."""
         self.goes_on = False
-        self._tell()
+        self._report_outcome()
 
-    def _tell(self) -> None:
+    def _report_outcome(self) -> None:
         path, turn = self._socket.connection.request.path, self._requester.turn
         hooks = self._socket.services.live.runner.hooks
         hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
@@ -111,7 +113,7 @@ class WebSocketResponse:
             reason=self._refused,
         )
 
-    async def _respond_in_time(self) -> None:
+    async def _respond_with_start_deadline(self) -> None:
         state, patience = self._socket.services.state, self._socket.services.settings.deadlines.request
         if state.store.shared:
             await run_with_start_deadline(self, state.late, patience, self._respond)
@@ -122,7 +124,7 @@ class WebSocketResponse:
         services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()
         if services.live.rates is not None:
             await services.live.rates.count(self.principal)
-        body = with_input(self.request, self._along)
+        body = with_input(self.request, self._submissions)
         caller = services.settings.caller(self.principal, http)
         long = self.request.size > QUICK_FRAME
         parsed = await off_loop(partial(parse_response, body, caller, ids, long=long), long=long)
@@ -132,31 +134,31 @@ class WebSocketResponse:
             if task is not None:
                 self._note = "housekeeping"
                 text = await housekeeping.answer(task, replace(parsed.request, is_kept=False))
-                _, frames = chore(services, parsed, ids, text)
+                _, frames = chore_response(services, parsed, ids, text)
                 await self.write(frames)
                 return
         self._requester = requester = WebSocketRequester(self.principal, self.request_id)
         self._work = work = await prepare_response(
-            services, requester, parsed, ids=ids, http=http, nearby=self._socket.nearby
+            services, requester, parsed, ids=ids, http=http, local_responses=self._socket.local_responses
         )
         if isinstance(work.backend, SupportsSteering) and work.draft is None:
-            work.backend = self._agent = _Steerable(work.backend)
-        seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
+            work.backend = self._agent = _SteerableBackend(work.backend)
+        seat = await take_seat(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
         await run_response(services, work, self, seat)
 
-    async def _failed(self, error: OpenAICompatError) -> None:
+    async def _report_failure(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type
         self._refused = None if self._agent_started else refusal_reason(error)
         drop_tracebacks(error)
         socket, lane = self._socket, self.request.lane
         # OpenAI's rule: a continuation that fails removes the response that it continues from the connection's memory.
-        socket.nearby.failed(self.request.previous, lane)
+        socket.local_responses.drop_failed(self.request.previous, lane)
         if self._gone:
             return
         await socket.fail(error, lane, self.request_id)
-        await socket.send(socket.steering.lost(self._along, lane))
+        await socket.send(socket.steering.handback_frames(self._submissions, lane))
         if self._work is not None:
-            await socket.failed(self._work.id)
+            await socket.on_response_failed(self._work.id)
 
     def allow_detach(self) -> None:
         """Treat write failures as a disconnect, not as an error, from now on."""
@@ -172,7 +174,7 @@ class WebSocketResponse:
         if self.on_begun is not None:
             self.on_begun()
         if self._work is not None:
-            self._socket.began(self, self._work.id)
+            self._socket.on_response_begun(self, self._work.id)
 
     write_now = None
 
@@ -193,7 +195,7 @@ class WebSocketResponse:
     async def _send_events(self, frames: bytes) -> None:
         if self._log is not None:
             self._log.record(frames)
-        self._along, self._status = [], 200
+        self._submissions, self._status = [], 200
         await self._send([frame.text for frame in event_frames(frames, self.request.lane)])
 
     async def flush(self) -> None:
@@ -211,16 +213,16 @@ class WebSocketResponse:
         response = self._work.stream.response()
         # Before the last event is sent: the client may continue the response at once.
         if not self._work.parsed.store and not self._gone:
-            self._keep(self._work, response["output"])
+            self._keep_response(self._work, response["output"])
         await self._send_events(frames)
         if not self._gone:
-            await self._socket.ended(self, response)
+            await self._socket.on_response_ended(self, response)
 
-    def _keep(self, work: PreparedResponse, output: list[dict[str, Any]]) -> None:
-        said = [*work.before, *work.parsed.conversation_items, *output]
-        size = self.request.size + len(dumps(output)) + (0 if work.left is None else len(work.left.body))
-        self._socket.nearby.keep(
-            work.id, Before(said, work.left), after=work.parsed.previous, lane=self.request.lane, size=size
+    def _keep_response(self, work: PreparedResponse, output: list[dict[str, Any]]) -> None:
+        items = [*work.history, *work.parsed.conversation_items, *output]
+        size = self.request.size + len(dumps(output)) + (0 if work.final_state is None else len(work.final_state.body))
+        self._socket.local_responses.keep(
+            work.id, History(items, work.final_state), after=work.parsed.previous, lane=self.request.lane, size=size
         )
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
@@ -230,11 +232,11 @@ class WebSocketResponse:
         if self._work is None or not self._status:
             raise error
         self._note = error.code or error.type
-        self._socket.nearby.failed(self.request.previous, self.request.lane)
+        self._socket.local_responses.drop_failed(self.request.previous, self.request.lane)
         # `response.failed` alone: a client would take `error` for the end, and this event for the start of another response.
         await self._send([frame.text for frame in event_frames(frames, self.request.lane) if frame.type != "error"])
         if not self._gone:
-            await self._socket.failed(self._work.id)
+            await self._socket.on_response_failed(self._work.id)
 
     async def _send(self, frames: list[str]) -> None:
         if self._gone:
@@ -247,7 +249,7 @@ class WebSocketResponse:
             self._gone = True
 
 
-class _Steerable:
+class _SteerableBackend:
     """An agent that accepts further user input while it runs."""
 
     def __init__(self, backend: AgentBackend) -> None:

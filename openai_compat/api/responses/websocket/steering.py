@@ -14,9 +14,9 @@ from ....errors import InvalidRequest
 from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import required_input, steer_accepted, steer_failed, steer_pending
 
-PENDING = 16
+MAX_PENDING = 16
 """Submissions that may wait for one response."""
-REMEMBERED = 64
+MAX_REMEMBERED = 64
 """Ended responses that are still known; those with waiting input are among them."""
 
 
@@ -28,12 +28,12 @@ class Submission:
     steer: Steer
 
     @property
-    def named(self) -> dict[str, Any]:
+    def reference(self) -> dict[str, Any]:
         """The submission as events name it."""
         return {"id": self.id, "previous_response_id": self.steer.previous}
 
 
-def as_items(value: Any) -> list[dict[str, Any]]:
+def to_items(value: Any) -> list[dict[str, Any]]:
     """The `input` of a request as a list of items."""
     if isinstance(value, str):
         return [{"type": "message", "role": "user", "content": value}]
@@ -41,7 +41,7 @@ def as_items(value: Any) -> list[dict[str, Any]]:
 
 
 @dataclass(slots=True)
-class _Steered:
+class _SteeredResponse:
     lane: str | None
     able: bool = False
     queued: list[Submission] = field(default_factory=list[Submission])
@@ -53,26 +53,26 @@ class Steering:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._running: dict[str, _Steered] = {}
-        self._ended: dict[str, _Steered] = {}
+        self._running: dict[str, _SteeredResponse] = {}
+        self._ended: dict[str, _SteeredResponse] = {}
         self._sequence = -1
 
-    def began(self, response: str, lane: str | None, *, able: bool) -> None:
+    def on_response_begun(self, response: str, lane: str | None, *, able: bool) -> None:
         """Note that a response runs; `able` is True if its agent can be steered."""
-        self._running[response] = _Steered(lane, able)
+        self._running[response] = _SteeredResponse(lane, able)
 
     def submit(self, steer: Steer, identifier: str) -> str:
-        """Queue input. Returns the frame that accepts it. Raises InvalidRequest, which `refused` turns into a frame."""
-        steered = self._steerable(steer)
+        """Queue input. Returns the frame that accepts it. Raises InvalidRequest, which `refusal_frame` turns into a frame."""
+        steered = self._find_steerable(steer)
         # Accepting is a promise: input that could not be kept has to be refused now.
-        if len(steered.queued) >= PENDING or self._size + steer.size > self._limit:
+        if len(steered.queued) >= MAX_PENDING or self._size + steer.size > self._limit:
             raise InvalidRequest("Too much input waits for this response.", code="too_many_pending_steers")
         submission = Submission(identifier, steer)
         steered.queued.append(submission)
         self._size += steer.size
-        return steer_accepted(submission.named, self._number(), steered.lane)
+        return steer_accepted(submission.reference, self._next_number(), steered.lane)
 
-    def _steerable(self, steer: Steer) -> _Steered:
+    def _find_steerable(self, steer: Steer) -> _SteeredResponse:
         if steer.previous in self._ended:
             raise InvalidRequest("This response has ended.", code="response_already_completed")
         steered = self._running.get(steer.previous)
@@ -82,13 +82,13 @@ class Steering:
             raise InvalidRequest("This response cannot be steered.", code="steering_not_supported")
         return steered
 
-    def refused(self, steer: Steer, error: InvalidRequest) -> str:
+    def refusal_frame(self, steer: Steer, error: InvalidRequest) -> str:
         """The frame that returns input to the client at once."""
         steered = self._running.get(steer.previous) or self._ended.get(steer.previous)
         back = {"previous_response_id": steer.previous, "input": steer.input}
-        return steer_failed(error, back, self._number(), steered.lane if steered is not None else None)
+        return steer_failed(error, back, self._next_number(), steered.lane if steered is not None else None)
 
-    def ended(self, response: Mapping[str, Any]) -> tuple[list[str], bool]:
+    def on_response_ended(self, response: Mapping[str, Any]) -> tuple[list[str], bool]:
         """Note that a response has ended well. Returns the frames to send, and True if a response is to follow on its own.
 
         If the response waits for the client, so does the input: the request that brings the missing results commits the input.
@@ -98,37 +98,39 @@ class Steering:
         frames = self._forget_oldest()
         required = required_input(response) if steered.queued else []
         if required:
-            frames += [steer_pending(one.named, required, self._number(), steered.lane) for one in steered.queued]
+            frames += [
+                steer_pending(one.reference, required, self._next_number(), steered.lane) for one in steered.queued
+            ]
         return frames, bool(steered.queued) and not required
 
     def _forget_oldest(self) -> list[str]:
-        if len(self._ended) <= REMEMBERED:
+        if len(self._ended) <= MAX_REMEMBERED:
             return []
         oldest = self._ended.pop(next(iter(self._ended)))
-        return self.lost(self._released(oldest), oldest.lane)
+        return self.handback_frames(self._release(oldest), oldest.lane)
 
-    def failed(self, response: str) -> list[str]:
+    def on_response_failed(self, response: str) -> list[str]:
         """Note that a response has failed. Returns the frames that hand its input back."""
         steered = self._running.pop(response, None)
-        return [] if steered is None else self.lost(self._released(steered), steered.lane)
+        return [] if steered is None else self.handback_frames(self._release(steered), steered.lane)
 
-    def taken_along(self, request: Create) -> list[Submission]:
+    def take_input_for(self, request: Create) -> list[Submission]:
         """The input that waits for this very request, which commits it."""
         steered = self._ended.get(request.previous or "")
-        return [] if steered is None or steered.lane != request.lane else self._released(steered)
+        return [] if steered is None or steered.lane != request.lane else self._release(steered)
 
-    def _released(self, steered: _Steered) -> list[Submission]:
+    def _release(self, steered: _SteeredResponse) -> list[Submission]:
         released, steered.queued = steered.queued, []
         self._size -= sum([one.steer.size for one in released])
         return released
 
-    def lost(self, submissions: list[Submission], lane: str | None) -> list[str]:
+    def handback_frames(self, submissions: list[Submission], lane: str | None) -> list[str]:
         """The frames that hand back input for which no response will follow."""
         error = InvalidRequest("The response that was to follow could not be made.", code="successor_creation_failed")
-        back = [{**one.named, "input": one.steer.input} for one in submissions]
-        return [steer_failed(error, steer, self._number(), lane) for steer in back]
+        back = [{**one.reference, "input": one.steer.input} for one in submissions]
+        return [steer_failed(error, steer, self._next_number(), lane) for steer in back]
 
-    def _number(self) -> int:
+    def _next_number(self) -> int:
         self._sequence += 1
         return self._sequence
 
@@ -137,8 +139,8 @@ def with_input(request: Create, submissions: list[Submission]) -> dict[str, Any]
     """The request's parameters, with the submitted input before the request's own."""
     if not submissions:
         return request.body
-    more = [message for one in submissions for message in as_items(one.steer.input)]
-    return {**request.body, "input": [*more, *as_items(request.body.get("input"))]}
+    more = [message for one in submissions for message in to_items(one.steer.input)]
+    return {**request.body, "input": [*more, *to_items(request.body.get("input"))]}
 
 
 def successor(request: Create, response: str) -> Create:
