@@ -15,7 +15,7 @@ from .agents.compaction import Compaction
 from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
 from .aio.background import drop_tracebacks
-from .aio.off_loop import off_loop
+from .aio.off_loop import run_off_loop
 from .aio.timers import call_soon
 from .api.access_log import log_request
 from .api.exchange import Exchange
@@ -336,7 +336,7 @@ class Server:
 
         services = self.services
         try:
-            await off_loop(build_request_models)
+            await run_off_loop(build_request_models)
             async with upkeep(services):
                 yield
         finally:

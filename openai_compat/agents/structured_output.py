@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..agent_request import AgentRequest
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
 from ..wire.json import check_values, invalid_schema, parse_json, parse_schema
@@ -44,7 +44,7 @@ class OutputFormat:
             except TooManySteps:
                 pass
         try:
-            return await off_loop(self._problem, text, MAX_STEPS)
+            return await run_off_loop(self._problem, text, MAX_STEPS)
         except TooManySteps:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 

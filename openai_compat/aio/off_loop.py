@@ -22,7 +22,7 @@ MANY = 300
 """Number of messages, or items, that may be parsed or serialized on the event loop."""
 
 
-async def off_loop(work: Callable[[Unpack[Args]], Result], *args: *Args, long: bool = True) -> Result:
+async def run_off_loop(work: Callable[[Unpack[Args]], Result], *args: *Args, long: bool = True) -> Result:
     """Run `work(*args)` in a thread, or directly if not `long`. The work cannot be interrupted."""
     if not long:
         return work(*args)

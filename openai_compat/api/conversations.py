@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..errors import Conflict, NotFound
 from ..state.approvals import withdraw
 from ..state.conversation_locks import stored_items
@@ -129,7 +129,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
 
 async def _parse_body(services: Services, exchange: Exchange, parse: Callable[[bytes], Parsed]) -> Parsed:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    return await off_loop(parse, body, long=not is_quick(body))
+    return await run_off_loop(parse, body, long=not is_quick(body))
 
 
 async def _find(services: Services, key: Key) -> Conversation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..wire.decisions.parse import check_decision_input, parse_decision
 from ..wire.decisions.serialize import Probabilities, encode_decision
 from ..wire.json import is_quick
@@ -17,7 +17,7 @@ from .services import Services
 async def create(services: Services, exchange: Exchange) -> None:
     """Run a decide function and answer with its decisions."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    model, asked = await off_loop(parse_decision, body, long=not is_quick(body))
+    model, asked = await run_off_loop(parse_decision, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, decider = services.models.decider(model, exchange.principal)
     check_decision_input(asked, decider.takes)

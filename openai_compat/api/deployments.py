@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..wire.json import dumps, is_quick, parse_object
 from . import embeddings
 from .chat import completions as chat_completions
@@ -36,7 +36,7 @@ async def _set_model(settings: Settings, exchange: Exchange, model: str) -> None
     """Put the model into the request's body."""
     request = exchange.request
     body = await exchange.read_body(settings.limits, settings.deadlines)
-    named = await off_loop(lambda: dumps({**parse_object(body), "model": model}), long=not is_quick(body))
+    named = await run_off_loop(lambda: dumps({**parse_object(body), "model": model}), long=not is_quick(body))
     # Both describe the body as it was received, before it was decompressed.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..wire.embeddings import Vector, check_embedding_parameters, count_input_tokens, embedding_list, parse_embedding
 from ..wire.json import is_quick
 from .exchange import Exchange
@@ -16,7 +16,7 @@ from .services import Services
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    parsed = await off_loop(parse_embedding, body, long=not is_quick(body))
+    parsed = await run_off_loop(parse_embedding, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_embedding_parameters(parsed.asked, embedder.takes)

@@ -12,7 +12,7 @@ import anyio
 from ..agent_request import Principal
 from ..agents.adapt import close
 from ..aio.background import Cancellable, drop_tracebacks, spawn_later
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..aio.timers import ScopeTimeout, asyncio_loop, new_scope
 from ..errors import OpenAICompatError, RequestTimeout, RequestTooLarge
 from ..http import (
@@ -161,7 +161,7 @@ class Exchange:
         body = b"".join(received)
         if len(body) > QUICK_BYTES:
             # Checking a body of 100,000 values would block other requests for too long.
-            await off_loop(check_values, body, limits.values)
+            await run_off_loop(check_values, body, limits.values)
         elif len(body) > limits.values:  # each takes more than a byte
             check_values(body, limits.values)
         return body

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 from urllib.parse import quote
 
-from ..aio.off_loop import off_loop
+from ..aio.off_loop import run_off_loop
 from ..package import __version__
 from ..wire.chat.request_types import ChatCompletionRequest, CompletionRequest, WireModel
 from ..wire.chat.response_types import ChatCompletion, ChatCompletionChunk, TextCompletion
@@ -117,7 +117,7 @@ ANSWERS: Mapping[str, Any] = {
 async def send_document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
     # Building the first one would block other requests for too long, and anybody may request it.
-    await exchange.answer(200, await off_loop(_build_document, routes, needs_key, services, exchange.request.root))
+    await exchange.answer(200, await run_off_loop(_build_document, routes, needs_key, services, exchange.request.root))
 
 
 def _build_document(routes: Sequence[Route], needs_key: bool, services: Services, root: str) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeAlias
 import anyio
 
 from ..agent_request import AgentRequest, CustomTool
-from ..aio.off_loop import MANY, off_loop
+from ..aio.off_loop import MANY, run_off_loop
 from ..errors import Conflict, InvalidRequest, OpenAICompatError
 from ..messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from ..policies.conversations import Conversations, WhenBusy
@@ -80,7 +80,7 @@ class ConversationLocks:
         try:
             draft.long = long or len(draft.conversation.items) > MANY
             if draft.long:
-                await off_loop(draft.take_up, request)
+                await run_off_loop(draft.take_up, request)
             else:
                 draft.take_up(request)
         except BaseException:
@@ -106,7 +106,7 @@ class ConversationLocks:
 
     async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
-        said = await off_loop(transcript, before, long=long)
+        said = await run_off_loop(transcript, before, long=long)
         found = await self._store.find(principal, said) if before else None
         # If it has continued since, it is another branch of the conversation: this request begins a new one.
         return found[0] if found is not None and found[1] else new_id("conv_")

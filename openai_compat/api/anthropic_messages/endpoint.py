@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import parse_qs
 
 from ...agent_request import AgentRequest
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
@@ -53,7 +53,7 @@ class MessagesEndpoint:
         """Run an agent and answer with a message, streamed or whole."""
         body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
-        parsed = await off_loop(parse_messages_request, body, caller, long=not is_quick(body))
+        parsed = await run_off_loop(parse_messages_request, body, caller, long=not is_quick(body))
         request, housekeeping = parsed.request, services.settings.housekeeping
         session = exchange.request.header(SESSION_HEADER)
         form = self._form(services, exchange.request, parsed, refuses=session is None)
@@ -197,7 +197,7 @@ async def _prepare_request(
     if draft is not None:
         request = replace(draft.request, web_search_options=request.web_search_options)
         long = long or draft.long
-    request = await off_loop(services.settings.messages.apply, request, long=long or len(request.messages) > MANY)
+    request = await run_off_loop(services.settings.messages.apply, request, long=long or len(request.messages) > MANY)
     return await attach(services, request, can, lambda: conversation.files)
 
 

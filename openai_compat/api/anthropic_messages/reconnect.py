@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import Conflict, OpenAICompatError
 from ...http import ResponseBody
 from ...policies.disconnect import Disconnect
@@ -213,7 +213,7 @@ class ReplayableTurns:
         http = exchange.request
         if not self.seconds or parsed.thread is not None or http.header(b"idempotency-key") is not None:
             return None
-        asked = await off_loop(wanted_answer, parsed.body, long=long)
+        asked = await run_off_loop(wanted_answer, parsed.body, long=long)
         return ReplayKey(exchange.principal.id, session, http.header(AGENT_HEADER) or "", asked.digest), asked
 
     def find(self, services: Services, key: ReplayKey, *, streams: bool) -> ReplayableTurn | None:

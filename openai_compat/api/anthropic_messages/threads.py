@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...errors import Conflict, NotFound, OpenAICompatError
 from ...messages import Message
 from ...state.conversation_locks import stored_items
@@ -98,10 +98,10 @@ async def _load_thread(services: Services, parsed: ParsedMessages, key: Key) -> 
     kept: dict[str, Any] = {} if found is None else from_stored_json(found.body)
     if chain is None or kept.get("object") != "message":
         raise _unknown_thread()
-    before = await off_loop(
+    before = await run_off_loop(
         lambda: parse_items([from_stored_json(item.body) for item in chain.items]), long=len(chain.items) > MANY
     )
-    whole = await off_loop(with_history, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
+    whole = await run_off_loop(with_history, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
     return RequestThread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
 
 

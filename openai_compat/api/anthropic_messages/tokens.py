@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from ...agent_request import AgentRequest, FunctionTool
 from ...agents.compaction import conversation_tokens
 from ...agents.error_mapping import to_public_error
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...wire.anthropic_messages.parse import parse_token_count
 from ...wire.json import dumps, is_quick
@@ -24,7 +24,7 @@ async def count_tokens(services: Services, exchange: Exchange) -> None:
     """
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
-    request = (await off_loop(parse_token_count, body, caller, long=not is_quick(body))).request
+    request = (await run_off_loop(parse_token_count, body, caller, long=not is_quick(body))).request
     _, backend = services.models.agent(request.model, exchange.principal)
     if isinstance(backend, SupportsTokenCount):
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...agent_request import AgentRequest
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...state.approvals import Binding, Decisions, record_decisions
@@ -100,7 +100,9 @@ class AnthropicTurn(TurnPlan[bytes]):
             response=None if thread is None or reply is None else thread.to_stored_response(self.id, reply),
             approvals=approvals,
             states=states,
-            conversation=None if draft is None or reply is None else await off_loop(draft.turn, reply, long=draft.long),
+            conversation=None
+            if draft is None or reply is None
+            else await run_off_loop(draft.turn, reply, long=draft.long),
         )
         return outcome, self.writer.end(self.usage)
 

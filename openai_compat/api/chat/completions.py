@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from ...agent_request import AgentRequest
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...backend import AgentBackend
 from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
@@ -47,11 +47,11 @@ async def create(services: Services, exchange: Exchange) -> None:
         return
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller, long = services.settings.caller(exchange.principal, exchange.request), len(body) > QUICK_BYTES
-    raw = await off_loop(decode_object, body) if long else decode_object(body)
+    raw = await run_off_loop(decode_object, body) if long else decode_object(body)
     parsed = parse_plain_chat(raw, caller)
     if parsed is None:
         long = not is_quick(body)
-        parsed = await off_loop(parse_chat_object, raw, caller, long=long)
+        parsed = await run_off_loop(parse_chat_object, raw, caller, long=long)
     elif len(parsed.request.raw_messages) > MANY:
         long = True  # plain messages are recognized quickly, but a conversation or a policy goes through each of them
     request, housekeeping = parsed.request, services.settings.housekeeping
@@ -112,7 +112,7 @@ class _ChatHandler:
             await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         # The default policy leaves a user's first message as it is.
         if len(request.raw_messages) > 1 or request.raw_messages[0]["role"] == "assistant" or policy != DEFAULT_POLICY:
-            request = await off_loop(policy.apply, request) if self.long else policy.apply(request)
+            request = await run_off_loop(policy.apply, request) if self.long else policy.apply(request)
         if not request.plain:
             request = await attach(services, request, can, lambda: message_places(parsed.request.messages))
         answers, given = None, NO_STATE
@@ -325,7 +325,7 @@ class ChatCompletionTurn(ChoicesTurn):
             return None, last
         turn = None
         if self.draft is not None and self._reply is not None:
-            turn = await off_loop(self.draft.turn, self._reply.message(), long=self.draft.long)
+            turn = await run_off_loop(self.draft.turn, self._reply.message(), long=self.draft.long)
         outcome = TurnCommit(
             principal=self.requester.principal.id,
             token=self.id if self.draft is None else self.draft.token,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import InvalidRequest
 from ...policies.housekeeping import task_of
 from ...wire.chat.legacy_parse import parse_completion
@@ -18,7 +18,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or whole."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await off_loop(parse_completion, body, caller, long=not is_quick(body))
+    parsed = await run_off_loop(parse_completion, body, caller, long=not is_quick(body))
     wire, times = parsed.wire, parsed.wire.n or 1
     if len(parsed.prompts) > services.settings.limits.choices:
         message = f"At most {services.settings.limits.choices} prompts can be answered at once."

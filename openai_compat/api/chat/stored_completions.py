@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from pydantic_core import from_json
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import NotFound
 from ...stores.port import Key, StoredCompletion
 from ...wire.chat.stored_types import Deleted, MetadataUpdate
@@ -50,7 +50,7 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata, or remove all of it if none is sent. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    update = validate(MetadataUpdate, await off_loop(parse_object, body, long=not is_quick(body)))
+    update = validate(MetadataUpdate, await run_off_loop(parse_object, body, long=not is_quick(body)))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
     await services.state.store.put_completion(exchange.principal.id, changed)
     await exchange.answer(200, dumps(_to_object(changed)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ...agent_request import AgentRequest, Principal
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...backend import AgentBackend, Capabilities
 from ...errors import InvalidRequest, NotFound
 from ...messages import Message as TypedMessage
@@ -85,7 +85,7 @@ async def prepare_turn(
         request = replace(request, metadata={**labels, **request.metadata})
         # Reading a long history would block other requests for too long.
         draft.long = len(draft.conversation.items) > MANY
-        await off_loop(draft.take_up, request, long=draft.long)
+        await run_off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
         # A new message instead of a decision denies the pending calls of this agent.
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
@@ -102,7 +102,7 @@ async def prepare_turn(
         *await _context_instructions(services.settings, request),
     ]
     long = draft is not None and draft.long
-    request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
+    request = with_instructions(await run_off_loop(services.settings.messages.apply, request, long=long), instructions)
     record, time = TurnRecord(new_id), iso_time(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from ...aio.background import drop_tracebacks
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import OpenAICompatError
 from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse_body, parse_query
@@ -29,7 +29,7 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The validated body, and its bytes. Raises InvalidRequest."""
     body = await exchange.read_body(settings.limits, settings.deadlines)
-    return await off_loop(parse_body, model, body, long=not is_quick(body)), body
+    return await run_off_loop(parse_body, model, body, long=not is_quick(body)), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:

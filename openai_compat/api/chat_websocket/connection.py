@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from ...aio.background import ChildTasks, child_tasks, drop_tracebacks, spawn
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
@@ -172,7 +172,7 @@ class ChatConnection:
         try:
             values = self._services.settings.limits.values
             if len(frame) > QUICK_FRAME:
-                command = await off_loop(parse_frame, frame, values)
+                command = await run_off_loop(parse_frame, frame, values)
             else:
                 command = parse_frame(frame, values)
             self._binary = binary
@@ -249,7 +249,7 @@ class ChatConnection:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
             long = say.size > QUICK_FRAME
-            parsed = await off_loop(parse_chat_object, body, caller) if long else parse_chat_object(body, caller)
+            parsed = await run_off_loop(parse_chat_object, body, caller) if long else parse_chat_object(body, caller)
             check_capabilities(parsed.request, backend.capabilities)
             places = parsed.tool_places
             await check_tool_names(backend, parsed.request, places.keys(), places.__getitem__)

@@ -13,7 +13,7 @@ import anyio
 
 from ...agent_request import AgentRequest, Principal
 from ...aio.background import drop_tracebacks
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...backend import AgentBackend
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import MessageBreak, Paused, PendingCall
@@ -309,7 +309,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             found = draft.conversation.latest_state
             request, self.given = await resume_state(store, self.asker, can, request, found)
         policy = services.settings.messages
-        request = await off_loop(policy.apply, request) if draft.long else policy.apply(request)
+        request = await run_off_loop(policy.apply, request) if draft.long else policy.apply(request)
         # Most conversations name no file in any message or result.
         if self._turn_request.places or any(["file_id" in item.body for item in draft.conversation.items]):
             request = await attach(services, request, can, lambda: self._turn_request.places)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...wire.embeddings import EmbeddingInput, Vector, check_embedding_parameters, count_input_tokens
 from ...wire.json import dumps, is_quick
 from ...wire.ollama.parse import parse_embed, parse_old_embed
@@ -36,7 +36,7 @@ async def _embed(
     build_answer: BuildAnswer,
 ) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
-    model, asked = await off_loop(parse, body, long=not is_quick(body))
+    model, asked = await run_off_loop(parse, body, long=not is_quick(body))
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(own_name(services.models, model), exchange.principal)
     check_embedding_parameters(asked, embedder.takes)

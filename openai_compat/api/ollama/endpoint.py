@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ...agent_request import AgentRequest, Caller
 from ...agents.compaction import conversation_tokens
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...backend import AgentBackend
 from ...errors import OpenAICompatError
 from ...events import Finished
@@ -51,7 +51,7 @@ class OllamaEndpoint:
     ) -> None:
         body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
         caller = services.settings.caller(exchange.principal, exchange.request)
-        parsed = await off_loop(parse, body, caller, long=not is_quick(body))
+        parsed = await run_off_loop(parse, body, caller, long=not is_quick(body))
         asked, request = parsed.request.model, parsed.request
         parsed = replace(parsed, request=replace(request, model=own_name(services.models, asked)))
         form = LineForm(
@@ -119,7 +119,7 @@ class _QuestionHandler:
         if parsed.tool_places:
             await check_tool_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
         long = self.long or len(request.messages) > MANY
-        return await off_loop(self.services.settings.messages.apply, request, long=long)
+        return await run_off_loop(self.services.settings.messages.apply, request, long=long)
 
 
 def _text_answer(form: LineForm, text: str) -> bytes:

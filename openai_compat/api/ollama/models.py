@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import OpenAICompatError
 from ...wire.json import dumps, is_quick
 from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed_model, shown_model
@@ -39,7 +39,7 @@ async def show_model(services: Services, exchange: Exchange) -> None:
     """`POST /api/show`: a model's capabilities. Raises NotFound."""
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     models = services.models
-    name = own_name(models, await off_loop(parse_model, body, long=not is_quick(body)))
+    name = own_name(models, await run_off_loop(parse_model, body, long=not is_quick(body)))
     models.check(name, exchange.principal)
     if name not in models.names:  # the first agent answers for unknown models
         name = next(iter(models.agents))

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...stores.port import TurnCommit
@@ -29,7 +29,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await off_loop(parse_compact, body, caller, ids, long=not is_quick(body))
+    parsed = await run_off_loop(parse_compact, body, caller, ids, long=not is_quick(body))
     await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work, ids("cmp_"))
@@ -101,7 +101,7 @@ async def count_input_tokens(services: Services, exchange: Exchange) -> None:
     body = await exchange.read_body(services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await off_loop(parse_input_tokens, body, caller, ids, long=not is_quick(body))
+    parsed = await run_off_loop(parse_input_tokens, body, caller, ids, long=not is_quick(body))
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     await _unlock_conversation(work)
     count = await _count_tokens(work)

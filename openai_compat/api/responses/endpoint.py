@@ -10,7 +10,7 @@ from dataclasses import replace
 from urllib.parse import parse_qs
 
 from ...aio.background import spawn
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import InvalidRequest
 from ...policies.disconnect import Disconnect
 from ...policies.housekeeping import task_of
@@ -42,7 +42,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     if is_quick(body):
         parsed = parse_response(body, caller, ids)
     else:
-        parsed = await off_loop(lambda: parse_response(body, caller, ids, long=True))
+        parsed = await run_off_loop(lambda: parse_response(body, caller, ids, long=True))
     housekeeping = services.settings.housekeeping
     if housekeeping is not None and parsed.generate and not parsed.background:
         task = task_of(exchange.request, parsed.request)
@@ -108,7 +108,7 @@ async def _begin_log(services: Services, work: PreparedResponse) -> None:
     )
     if work.parsed.background:
         log.record(stream.begin(queued=True))
-    await log.begin(await off_loop(work.to_stored_response) if work.parsed.long else work.to_stored_response())
+    await log.begin(await run_off_loop(work.to_stored_response) if work.parsed.long else work.to_stored_response())
     work.log = log
 
 

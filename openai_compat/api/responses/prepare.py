@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from ...agent_request import AgentRequest
 from ...agents.structured_output import OutputFormat
-from ...aio.off_loop import MANY, off_loop
+from ...aio.off_loop import MANY, run_off_loop
 from ...backend import AgentBackend, Capabilities
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
@@ -185,7 +185,7 @@ async def prepare_response(
         parsed, history = await _add_history(services, requester, parsed, draft, local_responses or {})
         context, policy = history.items, services.settings.messages
         long = parsed.long or len(context) > MANY
-        request = await off_loop(policy.apply, parsed.request) if long else policy.apply(parsed.request)
+        request = await run_off_loop(policy.apply, parsed.request) if long else policy.apply(parsed.request)
         if parsed.tools.names:
             await check_tool_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
         request, answers = await _apply_decisions(services, agent, backend.capabilities, request, answers)
@@ -314,7 +314,7 @@ async def _add_history(
         if parsed.previous is not None:
             history = local_responses.get(parsed.previous) or await _load_history(services, requester, parsed.previous)
     else:
-        items = await off_loop(lambda: draft.items) if len(draft.conversation.items) > MANY else draft.items
+        items = await run_off_loop(lambda: draft.items) if len(draft.conversation.items) > MANY else draft.items
         history = History(items, draft.conversation.latest_state)
     context = history.items
     if draft is not None and parsed.conversation is None and context:
@@ -324,7 +324,7 @@ async def _add_history(
     # An open call is healed in a conversation only: a conversation has one end, which the call would block for ever. In a
     # chain it is refused, as at OpenAI: the client can name an earlier response.
     place = partial(with_context, parsed, context, lookup, heal=draft is not None)
-    parsed = await off_loop(place) if parsed.long or len(context) > MANY else place()
+    parsed = await run_off_loop(place) if parsed.long or len(context) > MANY else place()
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id, is_kept=True))
     return parsed, history
@@ -350,7 +350,7 @@ async def _load_history(services: Services, requester: Requester, previous: str)
         )
     items = chain.items
     if len(items) > MANY:
-        return History(await off_loop(lambda: [from_stored_json(item.body) for item in items]), chain.state)
+        return History(await run_off_loop(lambda: [from_stored_json(item.body) for item in items]), chain.state)
     return History([from_stored_json(item.body) for item in items], chain.state)
 
 

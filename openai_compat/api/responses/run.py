@@ -19,7 +19,7 @@ from ...agent_request import AgentRequest
 from ...agents.compaction import drop_oldest_half
 from ...agents.structured_output import OutputFormat, repair_request
 from ...aio.background import drop_tracebacks
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import run_off_loop
 from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
@@ -196,7 +196,7 @@ class ResponseTurn(TurnPlan[bytes]):
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
             new_items = [*work.parsed.conversation_items, *stream.response()["output"]]
-            items = await off_loop(stored_items, new_items) if many else stored_items(new_items)
+            items = await run_off_loop(stored_items, new_items) if many else stored_items(new_items)
             turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)
         states = self._states() if conversation and self.last_state is not None else ()
@@ -205,7 +205,7 @@ class ResponseTurn(TurnPlan[bytes]):
             return None
         response = None
         if keep:
-            response = await off_loop(work.to_stored_response) if many else work.to_stored_response()
+            response = await run_off_loop(work.to_stored_response) if many else work.to_stored_response()
         notices: tuple[WebhookNotice, ...] = ()
         if self.background:  # OpenAI's webhooks report these only: the client has seen other responses itself
             event = f"response.{stream.status}"

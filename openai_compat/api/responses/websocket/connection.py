@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from ....aio.background import ChildTasks, child_tasks, drop_tracebacks
-from ....aio.off_loop import off_loop
+from ....aio.off_loop import run_off_loop
 from ....errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ....http import ClientDisconnected, Frame
 from ....state.ids import new_id
@@ -75,7 +75,7 @@ class ResponsesSocket:
             return
         lane = None
         try:
-            event = await off_loop(
+            event = await run_off_loop(
                 parse_frame, frame, self.services.settings.limits.values, long=len(frame) > QUICK_FRAME
             )
             lane = parse_lane(event)

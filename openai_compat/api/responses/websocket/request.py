@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....agent_request import AgentRequest
 from ....aio.background import drop_tracebacks
-from ....aio.off_loop import off_loop
+from ....aio.off_loop import run_off_loop
 from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
@@ -127,7 +127,7 @@ class WebSocketResponse:
         body = with_input(self.request, self._submissions)
         caller = services.settings.caller(self.principal, http)
         long = self.request.size > QUICK_FRAME
-        parsed = await off_loop(partial(parse_response, body, caller, ids, long=long), long=long)
+        parsed = await run_off_loop(partial(parse_response, body, caller, ids, long=long), long=long)
         housekeeping = services.settings.housekeeping
         if housekeeping is not None and parsed.generate and not parsed.background:
             task = task_of(http, parsed.request)
