@@ -90,15 +90,17 @@ Flow: TypeAlias = Callable[[], Any]
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=["shape", *FLOWS], help="one part; several times for more")
+    parser.add_argument(
+        "--only", action="append", choices=["shape", *FLOWS], help="one part; can be given several times"
+    )
     parser.add_argument(
         "--files",
         action="store_true",
-        help="below each flow its files: calls, and how often entered; below the shape its short functions",
+        help="also list the files of each flow, with their calls and switches, and the short functions",
     )
-    parser.add_argument("--draw", type=int, metavar="N", help="print N files, drawn at random, and nothing else")
-    parser.add_argument("--seed", type=int, help="makes --draw repeat itself")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--draw", type=int, metavar="N", help="print only N random files")
+    parser.add_argument("--seed", type=int, help="random seed of --draw")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
     if options.draw is not None:
         for path in sorted(random.Random(options.seed).sample(sources(), options.draw)):

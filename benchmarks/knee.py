@@ -311,10 +311,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=list(TITLES), help="one kind of request; can be given several times"
     )
-    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the curves as SVG files there")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the curves as SVG files to a folder")
     launch.add_options(parser)
-    parser.add_argument("--serve", action="store_true", help="in `openai-compat serve` instead of uvicorn")
-    parser.add_argument("--markdown", action="store_true", help="print what came of it as Markdown at the end")
+    parser.add_argument(
+        "--serve", action="store_true", help="run the server in `openai-compat serve` instead of uvicorn"
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown at the end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     return parser.parse_args()
 

@@ -307,7 +307,7 @@ ROW = "{:28} {:>9} {:>9} {:>10} {:>9} {:>9} {:>14} {:>9}"
 def main() -> None:
     """Print the cost of a turn, the users that one unit of each part carries, and the waits for several numbers of hosts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--assumed", action="store_true", help="do not measure")
+    parser.add_argument("--assumed", action="store_true", help="use the documented costs instead of measuring")
     assumed: bool = parser.parse_args().assumed
     if not assumed and "postgresql" not in engines.available():
         sys.exit("PostgreSQL is not installed: --assumed")

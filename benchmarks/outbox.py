@@ -59,5 +59,5 @@ async def measure(rounds: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=400, help="lots of each kind")
+    parser.add_argument("--rounds", type=int, default=400, help="batches of each kind")
     asyncio.run(measure(parser.parse_args().rounds))
