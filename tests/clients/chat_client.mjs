@@ -1,4 +1,4 @@
-// The chat WebSocket with npm `ws`: `node chat_client.mjs URL` prints what it came to, as JSON.
+// The chat WebSocket with npm `ws`: `node chat_client.mjs URL` prints the results as JSON.
 import { decode, encode } from '@msgpack/msgpack';
 import WebSocket from 'ws';
 

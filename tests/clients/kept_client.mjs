@@ -1,4 +1,4 @@
-// OpenAI's own JavaScript client on what a server keeps: `node kept_client.mjs BASE_URL` prints what it came to, as JSON.
+// OpenAI's own JavaScript client on stored objects: `node kept_client.mjs BASE_URL` prints the results as JSON.
 import OpenAI, { toFile } from 'openai';
 
 const [, , baseURL] = process.argv;

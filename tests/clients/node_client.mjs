@@ -1,4 +1,4 @@
-// OpenAI's own JavaScript client at work: `node node_client.mjs CASE BASE_URL` prints what CASE came to, as JSON.
+// OpenAI's own JavaScript client: `node node_client.mjs CASE BASE_URL` prints the result of CASE as JSON.
 import OpenAI from 'openai';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -143,7 +143,7 @@ const cases = {
     return { text: answer.choices[0].text, finish_reason: answer.choices[0].finish_reason };
   },
 
-  // The process stays until it is told to end, so that it is the abort that closes the connection.
+  // The process stays alive until it reads a line, so that only the abort can close the connection.
 
   async abortStream() {
     const stream = await completions.create(ask('endless', { stream: true }));

@@ -1,6 +1,6 @@
-// OpenAI's own JavaScript client on the Responses API: `node responses_client.mjs BASE_URL` prints what its cases came to, as JSON.
-// With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it is
-// time for that, and goes on when it is given a line.
+// OpenAI's own JavaScript client on the Responses API: `node responses_client.mjs BASE_URL` prints the results as JSON.
+// With the extra argument `killed` it tests a server that is killed in mid-stream: it prints "begun" when the server may be
+// killed, and continues when it reads a line.
 import OpenAI from 'openai';
 import { ResponsesToolRunner } from 'openai/helpers/responses-tool-runner';
 import { once } from 'node:events';
@@ -66,7 +66,7 @@ const cases = {
     return { snapshots, deltas, text: told.output_text };
   },
 
-  // The runner replays everything itself, and checks every item before it does.
+  // The runner itself replays the whole conversation, and checks every item first.
 
   async runner() {
     const runner = new ResponsesToolRunner({ functions: [weather] });

@@ -1,5 +1,5 @@
-// OpenAI's own JavaScript client and an agent that is silent in the middle: `node silence_client.mjs API BASE_URL` prints
-// the text, as JSON.
+// OpenAI's own JavaScript client and an agent that is silent in mid-stream: `node silence_client.mjs API BASE_URL` prints
+// the text as JSON.
 import OpenAI from 'openai';
 
 const [, , api, baseURL] = process.argv;

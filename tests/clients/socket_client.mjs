@@ -1,4 +1,4 @@
-// OpenAI's own JavaScript client over WebSocket: `node socket_client.mjs BASE_URL` prints what it came to, as JSON.
+// OpenAI's own JavaScript client over WebSocket: `node socket_client.mjs BASE_URL` prints the results as JSON.
 import OpenAI from 'openai';
 import { ResponsesWS } from 'openai/resources/responses/ws';
 

@@ -1,4 +1,4 @@
-// The JavaScript clients of Ollama, Anthropic and Vercel at work: `node vendors_client.mjs URL` prints what their cases came to.
+// The JavaScript clients of Ollama, Anthropic and Vercel: `node vendors_client.mjs URL` prints the results of their cases.
 import { createAnthropic } from '@ai-sdk/anthropic';
 import Anthropic from '@anthropic-ai/sdk';
 import { generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
@@ -20,7 +20,7 @@ const faultOf = async (work) => {
   }
 };
 
-globalThis.AI_SDK_LOG_WARNINGS = false; // they would be among what is printed
+globalThis.AI_SDK_LOG_WARNINGS = false; // keep warnings out of the output
 
 const cases = {
   async 'ollama: models'() {

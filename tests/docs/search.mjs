@@ -1,4 +1,4 @@
-// The site's own search, without a browser: its worker, its index. Prints the addresses found for each argument behind the first.
+// The site's own search, without a browser: its worker and its index. Prints the URLs found for each argument after the first.
 import { readdirSync, readFileSync } from 'node:fs';
 
 const [site, ...words] = process.argv.slice(2);
