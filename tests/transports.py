@@ -45,7 +45,7 @@ async def reach(server: Server, transport: str) -> AsyncIterator[httpx2.AsyncCli
 
 
 def listen() -> socket.socket:
-    """A listening socket on a free port. asyncio sets TCP_NODELAY only where the protocol is given."""
+    """A listening socket on a free port. asyncio sets TCP_NODELAY only if the socket is created with an explicit protocol."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(512)

@@ -30,14 +30,14 @@ _gates: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
 
 async def echo(request: AgentRequest) -> AsyncIterator[Any]:
-    """Says all that it has heard."""
+    """Repeats the whole conversation."""
     yield "heard: "
     yield " / ".join([message.text for message in request.messages])
     yield UsageReported(3, 2)
 
 
 async def weather(request: AgentRequest) -> AsyncIterator[Any]:
-    """Calls the client's tool in pieces, then tells its result, and how many messages it knows."""
+    """Calls the client's tool in pieces, then reports its result and the number of messages."""
     last = request.messages[-1]
     if isinstance(last, ToolMessage):
         yield f"It is {last.text}, "
@@ -69,19 +69,19 @@ async def careful(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 async def person() -> str:
-    """Answers with what the schema of the tests wants."""
+    """Answers with an object that fits the tests' schema."""
     return '{"name": "Ada", "age": 36}'
 
 
 async def waiting(prompt: str) -> AsyncIterator[str]:
-    """Says "one ", waits until `opener` is asked for its name, says "two"."""
+    """Says "one ", waits until `opener` gets the same prompt, says "two"."""
     yield "one "
     await _gates[prompt].wait()
     yield "two"
 
 
 async def opener(prompt: str) -> str:
-    """Lets `waiting` go on."""
+    """Releases `waiting`."""
     _gates[prompt].set()
     return "opened"
 

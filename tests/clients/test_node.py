@@ -64,7 +64,7 @@ async def greeter(request: AgentRequest) -> AsyncIterator[Any]:
 
 
 async def caller(request: AgentRequest) -> AsyncIterator[Any]:
-    """Calls the client's tool in pieces, then tells its result."""
+    """Calls the client's tool in pieces, then reports its result."""
     if request.resume is not None:
         (result,) = request.resume.results.values()
         yield f"It is {result.text}."

@@ -456,7 +456,7 @@ def media() -> Any:
 @pytest.mark.parametrize("make", [text, text_event, reasoning, media])
 @pytest.mark.parametrize("fields", [{}, {"stop": ["y"]}], ids=["plain", "stop"])
 async def test_a_plain_answer_without_end_fails_at_a_limit(make: Callable[[], Any], fields: dict[str, Any]) -> None:
-    """122, whatever events it consists of"""
+    """122, whatever the events are"""
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         while True:
