@@ -127,10 +127,10 @@ class CallableBackend:
         # Plain functions may block, so each runs in a dedicated thread, off the event loop.
         return _run_in_thread(lambda: self._function(*positional, **named), request, context, self._adopt_capabilities)
 
-    def _adopt_capabilities(self, made: AgentBackend) -> None:
+    def _adopt_capabilities(self, backend: AgentBackend) -> None:
         """Adopt the capabilities of a framework's agent, which are unknown until the function has made the agent."""
         if self._is_derived:
-            self.capabilities = _with_description(made.capabilities, self.capabilities.description)
+            self.capabilities = _with_description(backend.capabilities, self.capabilities.description)
 
 
 def _argument_value(what: str, request: AgentRequest, context: RunContext) -> Any:
@@ -217,8 +217,8 @@ def _refuse_edits(backend: AgentBackend, resume: Resume | None) -> None:
     for call_id, decision in resume.decisions.items():
         if not decision.approved or decision.arguments is None:
             continue
-        asked = resume.calls.get(call_id)
-        if asked is None or not is_same_json(decision.arguments, asked.arguments):
+        call = resume.calls.get(call_id)
+        if call is None or not is_same_json(decision.arguments, call.arguments):
             text = "This agent can run the call only as it has asked about it."
             raise InvalidRequest(text, code="arguments_not_editable")
 

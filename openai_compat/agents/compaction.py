@@ -71,10 +71,10 @@ class CompactingBackend:
             request = _cut_results(request, self._policy.results)
             instructions, earlier, since = _split_messages(request)
             if conversation_tokens(request) > self._max_tokens and earlier:
-                said: list[str] = []
-                async for event in self._summarise(_with_messages(request, [*instructions, *earlier]), context, said):
+                chunks: list[str] = []
+                async for event in self._summarise(_with_messages(request, [*instructions, *earlier]), context, chunks):
                     yield event
-                summary = "".join(said).strip()
+                summary = "".join(chunks).strip()
                 # Without a summary the agent gets the conversation as it is, and may refuse it.
                 if summary:
                     yield Compacted(summary)
@@ -88,20 +88,20 @@ class CompactingBackend:
             await close(items)
 
     async def _summarise(
-        self, request: AgentRequest, context: RunContext, said: list[str]
+        self, request: AgentRequest, context: RunContext, chunks: list[str]
     ) -> AsyncGenerator[UsageReported]:
-        """Append the summary to `said`; yields the token usage."""
+        """Append the summary to `chunks`; yields the token usage."""
         if self._policy.summarise is not None:
             summary = self._policy.summarise(request)
-            said.append(await summary if inspect.isawaitable(summary) else summary)
+            chunks.append(await summary if inspect.isawaitable(summary) else summary)
             return
         items = self._agent.run(summary_request(request), context)
         try:
             async for item in items:
                 if isinstance(item, str | TextDelta):
-                    said.append(item if isinstance(item, str) else item.text)
+                    chunks.append(item if isinstance(item, str) else item.text)
                 elif isinstance(item, MessageBreak | ToolResult):
-                    said.append(BETWEEN_MESSAGES)
+                    chunks.append(BETWEEN_MESSAGES)
                 # The tokens of the summary count for the turn.
                 elif isinstance(item, UsageReported):
                     yield item
@@ -141,10 +141,10 @@ def _cut_results(request: AgentRequest, tokens: int) -> AgentRequest:
 def _split_messages(request: AgentRequest) -> Parts:
     """Instructions, the messages before the user's last message, and the messages from there on."""
     instructions: list[Message] = [message for message in request.messages if isinstance(message, SystemMessage)]
-    said: list[Message] = [message for message in request.messages if not isinstance(message, SystemMessage)]
-    users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
-    start = users[-1] if users else len(said)
-    return instructions, said[:start], said[start:]
+    dialogue: list[Message] = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    users = [index for index, message in enumerate(dialogue) if isinstance(message, UserMessage)]
+    start = users[-1] if users else len(dialogue)
+    return instructions, dialogue[:start], dialogue[start:]
 
 
 def _with_messages(request: AgentRequest, messages: Sequence[Message]) -> AgentRequest:
@@ -184,13 +184,13 @@ def drop_oldest_half(request: AgentRequest) -> AgentRequest | None:
 
     Instructions stay. The remaining messages begin with a user message, so that every tool result has its call.
     """
-    said = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    dialogue = [message for message in request.messages if not isinstance(message, SystemMessage)]
     # Cut only before a user message: APIs refuse a tool result without its call.
-    users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
-    later = [index for index in users if index >= len(said) / 2]
+    users = [index for index, message in enumerate(dialogue) if isinstance(message, UserMessage)]
+    later = [index for index in users if index >= len(dialogue) / 2]
     start = later[0] if later else users[-1] if users else 0
     if start == 0:
         return None
-    dropped = {id(message) for message in said[:start]}
+    dropped = {id(message) for message in dialogue[:start]}
     messages: tuple[Message, ...] = tuple([message for message in request.messages if id(message) not in dropped])
     return replace(request, messages=messages, raw_messages=[chat_message(message) for message in messages])

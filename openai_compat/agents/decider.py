@@ -44,18 +44,23 @@ class Decider:
         self._caller = FunctionCaller(function)
         self.takes = frozenset(named)
 
-    async def decide(self, asked: DecisionInput) -> list[Probabilities]:
+    async def decide(self, decision_input: DecisionInput) -> list[Probabilities]:
         """Return one answer to each question.
 
         Raises AgentError (500 `invalid_decision`) for any other return value; the function's exceptions pass through.
         """
-        given = {"text": asked.text, "messages": list(asked.messages), "questions": list(asked.questions)}
-        sent: dict[str, Any] = {**given, "user": asked.user}
+        given = {
+            "text": decision_input.text,
+            "messages": list(decision_input.messages),
+            "questions": list(decision_input.questions),
+        }
+        sent: dict[str, Any] = {**given, "user": decision_input.user}
         arguments = {name: sent[name] for name in self.takes}
         result = await self._caller.run(lambda: self._function(**arguments))
         try:
             return [
-                _option_probabilities(q, a) for q, a in zip(asked.questions, cast("Sequence[Any]", result), strict=True)
+                _option_probabilities(q, a)
+                for q, a in zip(decision_input.questions, cast("Sequence[Any]", result), strict=True)
             ]
         except Exception as error:
             text = "The decide function did not return one answer for each question."

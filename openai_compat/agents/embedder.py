@@ -34,21 +34,26 @@ class Embedder:
         self._required, self.takes = _parameters(function)
         self._caller = FunctionCaller(function)
 
-    async def embed(self, asked: EmbeddingInput) -> list[Vector]:
+    async def embed(self, embedding_input: EmbeddingInput) -> list[Vector]:
         """Return one vector for each input.
 
         Raises AgentError (500 `invalid_embedding`) for any other return value; the function's exceptions pass through.
         """
-        result = await self._caller.run(self._make_call(asked))
+        result = await self._caller.run(self._make_call(embedding_input))
         try:
-            return _to_vectors(result, asked)
+            return _to_vectors(result, embedding_input)
         except Exception as error:
             text = "The embed function did not return one vector of numbers for each input."
             raise AgentError(text, code="invalid_embedding") from error
 
-    def _make_call(self, asked: EmbeddingInput) -> Callable[[], Any]:
-        texts, tokens = list(asked.texts), [list(numbers) for numbers in asked.tokens]
-        sent = {"texts": texts, "tokens": tokens, "dimensions": asked.dimensions, "user": asked.user}
+    def _make_call(self, embedding_input: EmbeddingInput) -> Callable[[], Any]:
+        texts, tokens = list(embedding_input.texts), [list(numbers) for numbers in embedding_input.tokens]
+        sent = {
+            "texts": texts,
+            "tokens": tokens,
+            "dimensions": embedding_input.dimensions,
+            "user": embedding_input.user,
+        }
         given = {name: sent[name] for name in self.takes if sent[name] or name in self._required}
         if "texts" in self.takes:
             return lambda: self._function(**{**given, "texts": texts})
@@ -69,12 +74,12 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     return required, frozenset(named)
 
 
-def _to_vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:
+def _to_vectors(result: Any, embedding_input: EmbeddingInput) -> list[Vector]:
     """Convert a result to vectors. Raises ValueError, or any exception of an unexpected object."""
     vectors = [array("d", _to_sequence(vector)) for vector in _to_sequence(result)]
-    length = asked.dimensions or (len(vectors[0]) if vectors else 0)
-    if len(vectors) != asked.number or not length:
-        raise ValueError(f"{len(vectors)} vectors for {asked.number} inputs")
+    length = embedding_input.dimensions or (len(vectors[0]) if vectors else 0)
+    if len(vectors) != embedding_input.number or not length:
+        raise ValueError(f"{len(vectors)} vectors for {embedding_input.number} inputs")
     for vector in vectors:
         if len(vector) != length or not is_finite(vector):
             raise ValueError(f"vectors need {length} finite numbers each")

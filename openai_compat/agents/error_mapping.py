@@ -136,9 +136,9 @@ def _status(error: BaseException) -> int | None:
 
 def _is_too_long(error: BaseException) -> bool:
     """True if the error says that the conversation exceeds the context window."""
-    said = str(error).lower()
+    message = str(error).lower()
     has_code = getattr(error, "code", None) == "context_length_exceeded"
-    return has_code or any([phrase in said for phrase in CONTEXT_LENGTH_PHRASES])
+    return has_code or any([phrase in message for phrase in CONTEXT_LENGTH_PHRASES])
 
 
 def _retry_after(error: BaseException) -> float | None:

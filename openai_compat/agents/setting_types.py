@@ -39,10 +39,10 @@ def check_strings(name: str, values: Iterable[Text]) -> tuple[Text, ...]:
         raise TypeError(f"{name} takes several strings: [{describe(values)}], not {describe(values)}")
     if not isinstance(cast("Any", values), Iterable):
         raise TypeError(f"{name} takes several strings, not {describe(values)}")
-    kept = tuple(values)
-    for value in kept:
+    strings = tuple(values)
+    for value in strings:
         check_setting(f"each of {name}", value, str)
-    return kept
+    return strings
 
 
 def check_choice(name: str, value: object, choices: Iterable[object]) -> None:

@@ -60,8 +60,8 @@ class OutputFormat:
 
 def repair_request(request: AgentRequest, text: str, problem: str) -> AgentRequest:
     """The request for a second attempt: the first answer and its fault are appended to the conversation history."""
-    asked = f"Your answer does not have the required form. {problem} Answer again, with the JSON alone."
-    more = (AssistantMessage((TextPart(text),)), UserMessage((TextPart(asked),)))
+    prompt = f"Your answer does not have the required form. {problem} Answer again, with the JSON alone."
+    more = (AssistantMessage((TextPart(text),)), UserMessage((TextPart(prompt),)))
     raw = [*request.raw_messages, *[chat_message(message) for message in more]]
     # The first attempt has consumed the results and decisions.
     return replace(request, messages=(*request.messages, *more), raw_messages=raw, resume=None)

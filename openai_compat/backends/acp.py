@@ -225,10 +225,10 @@ class _ProgramSession:
         """Messages as the blocks of a prompt: one text, then all media."""
         text = messages[0].text if len(messages) == 1 else transcript(messages)
         parts = [part for message in messages if isinstance(message, UserMessage) for part in message.parts]
-        media = [self._block(part) for part in parts if not isinstance(part, TextPart)]
+        media = [self._to_block(part) for part in parts if not isinstance(part, TextPart)]
         return [*([acp.text_block(text)] if text else []), *media]
 
-    def _block(self, part: InputPart) -> Any:
+    def _to_block(self, part: InputPart) -> Any:
         if isinstance(part, AudioPart):
             self._require_capability("audio", "speech")
             return acp.audio_block(part.data, part.media_type)

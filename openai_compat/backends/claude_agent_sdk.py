@@ -171,10 +171,10 @@ class _ClaudeTurn:
         tools: dict[str, Tool] = {**offered, **self._tools}
         changes: dict[str, Any] = {}
         if tools:
-            theirs = sdk.create_sdk_mcp_server(
+            client_server = sdk.create_sdk_mcp_server(
                 "openai_compat", tools=[_client_tool(one, results) for one in tools.values()]
             )
-            changes["mcp_servers"] = {**own.mcp_servers, "openai_compat": theirs}
+            changes["mcp_servers"] = {**own.mcp_servers, "openai_compat": client_server}
         hooks: dict[str, list[Any]] = own.hooks or {}
         before = [*hooks.get("PreToolUse", ()), sdk.HookMatcher(hooks=[self._before_tool])]
         if request.response_format is not None:
@@ -204,8 +204,8 @@ class _ClaudeTurn:
         content = [*_prompt_blocks(self._request, is_known=self._state is not None)]
         yield {"type": "user", "message": {"role": "user", "content": content}, "parent_tool_use_id": None}
 
-    async def _before_tool(self, given: Any, call_id: str | None, _: Any) -> dict[str, Any]:
-        name, call_id = given["tool_name"], call_id or ""
+    async def _before_tool(self, hook_input: Any, call_id: str | None, _: Any) -> dict[str, Any]:
+        name, call_id = hook_input["tool_name"], call_id or ""
         decision = self._answers.decisions.get(call_id)
         is_clients = name.startswith(CLIENT_PREFIX)
         if call_id in self._answers.results:
@@ -214,7 +214,7 @@ class _ClaudeTurn:
             return _hook_output("deny", permissionDecisionReason="This tool is not there any more.")
         if not is_clients and not any([fnmatchcase(name, pattern) for pattern in self._approval_patterns]):
             return {}
-        if given.get("agent_id"):
+        if hook_input.get("agent_id"):
             return _hook_output("deny", permissionDecisionReason=NOT_IN_AGENTS)
         if decision is not None and decision.approved:
             return _hook_output(
@@ -354,12 +354,12 @@ def _check_media(results: Mapping[str, ToolMessage]) -> None:
 
 def _prompt_blocks(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any]]:
     """The new message as blocks, after the earlier messages as text that Claude Code does not know yet."""
-    said = list(request.new_messages if is_known else request.messages)
-    last = said.pop() if isinstance(said[-1], UserMessage) else None
-    before = transcript([message for message in said if not isinstance(message, SystemMessage)])
+    messages = list(request.new_messages if is_known else request.messages)
+    last = messages.pop() if isinstance(messages[-1], UserMessage) else None
+    before = transcript([message for message in messages if not isinstance(message, SystemMessage)])
     if before:
         yield {"type": "text", "text": f"The conversation so far:\n\n{before}"}
-    parts = [part for message in said if isinstance(message, UserMessage) for part in message.parts]
+    parts = [part for message in messages if isinstance(message, UserMessage) for part in message.parts]
     yield from input_blocks([part for part in parts if not isinstance(part, TextPart)])
     if isinstance(last, UserMessage):
         yield from input_blocks(last.parts)

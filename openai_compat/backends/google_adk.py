@@ -140,8 +140,8 @@ class GoogleADKBackend:
             yield TextDelta(_to_text(translator.output))
         if translator.pending:
             ended = await service.get_session(app_name=self._app.name, **session_ids)
-            said = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
-            saved = {"events": said, "confirmations": translator.confirmations}
+            saved_events = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
+            saved = {"events": saved_events, "confirmations": translator.confirmations}
             yield PausedRun(saved, tuple(translator.pending.values())).pause_event
         elif translator.reason is not None:
             yield Finished(translator.reason)
@@ -346,13 +346,15 @@ def _run_input(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
     events = _saved_events(paused)
     for event in events:
         parts = event.content.parts or () if event.content else ()
-        kept: list[Any] = []
+        kept_parts: list[Any] = []
         for part in parts:
             calls = [one.id for one in (part.function_call, part.function_response) if one is not None]
-            kept += [part] if left_out.isdisjoint(calls) else []
-        event.content = event.content and types.Content(role=event.content.role, parts=kept)
-    said = cast("UserMessage", request.messages[-1])
-    return [event for event in events if event.content and event.content.parts], _to_content(UserTurn(parts=said.parts))
+            kept_parts += [part] if left_out.isdisjoint(calls) else []
+        event.content = event.content and types.Content(role=event.content.role, parts=kept_parts)
+    new_message = cast("UserMessage", request.messages[-1])
+    return [event for event in events if event.content and event.content.parts], _to_content(
+        UserTurn(parts=new_message.parts)
+    )
 
 
 def _history_and_message(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
@@ -361,8 +363,10 @@ def _history_and_message(request: AgentRequest, speaker: str) -> tuple[list[Any]
     if turns and isinstance(newest := turns[-1], UserTurn):
         turns, last = turns[:-1], newest
     authors = [speaker if isinstance(turn, AssistantMessage) else "user" for turn in turns]
-    said = zip(authors, turns, strict=True)
-    events = [Event(author=author, invocation_id="before", content=_to_content(turn)) for author, turn in said]
+    authored_turns = zip(authors, turns, strict=True)
+    events = [
+        Event(author=author, invocation_id="before", content=_to_content(turn)) for author, turn in authored_turns
+    ]
     return events, _to_content(last)
 
 
@@ -370,9 +374,9 @@ def _to_content(turn: UserTurn | AssistantMessage) -> Any:
     if isinstance(turn, UserTurn):
         results = [_function_response(result.call_id, result.name, _response_fields(result)) for result in turn.results]
         return types.Content(role="user", parts=[*results, *map(_to_part, turn.parts)])
-    said = [types.Part(text=turn.text)] if turn.text else []
+    texts = [types.Part(text=turn.text)] if turn.text else []
     calls = [types.FunctionCall(id=call.call_id, name=call.name, args=call.input) for call in turn.tool_calls]
-    return types.Content(role="model", parts=[*said, *[types.Part(function_call=call) for call in calls]])
+    return types.Content(role="model", parts=[*texts, *[types.Part(function_call=call) for call in calls]])
 
 
 def _function_response(call_id: str, name: str, fields: Mapping[str, Any]) -> Any:

@@ -78,7 +78,7 @@ class HaystackBackend:
             "before_tool": [*agent.hooks.get("before_tool", ()), _StepHook(steps.before_tools)],
             "after_tool": [*agent.hooks.get("after_tool", ()), _StepHook(steps.after_tools)],
         }
-        messages = _messages(request)
+        messages = _to_messages(request)
 
         async def work() -> None:
             async with send:
@@ -224,7 +224,7 @@ def _client_tool(tool: Tool) -> Any:
     return tools.Tool(tool.name, tool.description or "", dict(schema), print)
 
 
-def _messages(request: AgentRequest) -> list[Any]:
+def _to_messages(request: AgentRequest) -> list[Any]:
     system = [data.ChatMessage.from_system(request.system)] if request.system else []
     messages: list[Any] = system
     calls: dict[str, Any] = {}

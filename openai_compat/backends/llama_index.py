@@ -85,7 +85,8 @@ class LlamaIndexBackend:
                 for item in translator.translate(event):
                     yield item
                 asking = [
-                    translator.ask(context, handler, call, question) for call, question in translator.take_questions()
+                    translator.request_approval(context, handler, call, question)
+                    for call, question in translator.take_questions()
                 ]
                 await asyncio.gather(*asking)
             result = await handler
@@ -178,7 +179,7 @@ class _LlamaIndexTranslator:
         self._resumed_calls |= self._open_calls.keys()
         return [(self._open_calls.get(call_id), event) for call_id, event in questions.items()]
 
-    async def ask(self, context: RunContext, handler: Any, call: Any, event: Any) -> None:
+    async def request_approval(self, context: RunContext, handler: Any, call: Any, event: Any) -> None:
         """Get a decision, and pass the response on to the run."""
         fields = event.model_dump()
         if call is None:

@@ -95,16 +95,18 @@ class OpenAIAgentsBackend:
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
         """The current tool names of the agents' MCP servers."""
-        given = ai.RunContextWrapper(None)
-        return [tool.name for one in self._agents if one.mcp_servers for tool in await one.get_mcp_tools(given)]
+        run_context = ai.RunContextWrapper(None)
+        return [tool.name for one in self._agents if one.mcp_servers for tool in await one.get_mcp_tools(run_context)]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield its events."""
         agent = _clone_for_request(self._agent, request, {})
-        given = self._context(request) if self._context is not None else None
-        given = await given if inspect.isawaitable(given) else given
-        run_input, denied = await _run_input(agent, request, given)
-        run = ai.Runner.run_streamed(agent, run_input, given, self._max_turns, run_config=self._run_config(request))
+        run_context = self._context(request) if self._context is not None else None
+        run_context = await run_context if inspect.isawaitable(run_context) else run_context
+        run_input, denied = await _run_input(agent, request, run_context)
+        run = ai.Runner.run_streamed(
+            agent, run_input, run_context, self._max_turns, run_config=self._run_config(request)
+        )
         before = _usage(run.context_wrapper.usage)  # of the earlier turns, if a paused run is resumed
         translator = _AgentsTranslator(agent, request, denied)
         try:
@@ -131,17 +133,17 @@ class OpenAIAgentsBackend:
 
     def _run_config(self, request: AgentRequest) -> Any:
         given = request.sampling.given()
-        asked = {name: value for name, value in given.items() if name in SETTINGS}
+        overrides = {name: value for name, value in given.items() if name in SETTINGS}
         if "reasoning_effort" in given:
             own = self._agent.model_settings.reasoning or Reasoning()
-            asked["reasoning"] = own.model_copy(update={"effort": given["reasoning_effort"]})
+            overrides["reasoning"] = own.model_copy(update={"effort": given["reasoning_effort"]})
         if request.tools and not request.parallel_tool_calls:
-            asked["parallel_tool_calls"] = False
+            overrides["parallel_tool_calls"] = False
         if request.tool_choice.required:
             [*names] = request.tool_choice.names
-            asked["tool_choice"] = names[0] if len(names) == 1 else "required"
+            overrides["tool_choice"] = names[0] if len(names) == 1 else "required"
         # The request's settings override the operator's, which override the agent's.
-        settings = (self._config.model_settings or ai.ModelSettings()).resolve(ai.ModelSettings(**asked))
+        settings = (self._config.model_settings or ai.ModelSettings()).resolve(ai.ModelSettings(**overrides))
         return dataclasses.replace(self._config, model_settings=settings)
 
 
@@ -233,14 +235,14 @@ def _omit_context(_: object) -> dict[str, Any]:
     return {}
 
 
-async def _run_input(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Collection[str]]:
+async def _run_input(agent: Any, request: AgentRequest, run_context: Any) -> tuple[Any, Collection[str]]:
     """The input of a run (the conversation, or the paused run to resume), and the ids of the denied calls."""
     conversation = [item for message in request.messages for item in _input_items(message)]
     resume = request.resume
     if resume is None or resume.state is None:
         return conversation, ()
     denied: set[str] = set()
-    state = await ai.RunState.from_json(agent, dict(resume.state), context_override=given)
+    state = await ai.RunState.from_json(agent, dict(resume.state), context_override=run_context)
     for item in state.get_interruptions():
         decision = resume.decisions.get(item.call_id)
         if item.call_id in resume.results or (decision is not None and decision.approved):
@@ -248,10 +250,10 @@ async def _run_input(agent: Any, request: AgentRequest, given: Any) -> tuple[Any
         elif decision is not None or resume.superseded:
             denied.add(item.call_id)
             state.reject(item, rejection_message=decision.reason if decision is not None else None)
-    said = [message for message in request.new_messages if isinstance(message, UserMessage)]
-    if said and (resume.superseded or not resume.decisions):
+    user_messages = [message for message in request.new_messages if isinstance(message, UserMessage)]
+    if user_messages and (resume.superseded or not resume.decisions):
         try:
-            state.add_input([item for message in said for item in _input_items(message)])
+            state.add_input([item for message in user_messages for item in _input_items(message)])
         except ai.UserError:  # the resumed run does not call the model again
             return conversation, ()
     return state, denied

@@ -48,7 +48,7 @@ class _AgentLender:
         # By context, since `request_cancel` gets nothing else of the turn.
         self._running[context] = agent
         last_state: Mapping[str, Any] | None = None
-        kept = False
+        is_kept = False
         try:
             items = agent.backend.run(request, context)
             try:
@@ -59,10 +59,10 @@ class _AgentLender:
             finally:
                 await close(items)
             # Close an agent that was stopped half-way: it may hold half a conversation.
-            kept = not context.cancelled and self._keep(request, agent, last_state)
+            is_kept = not context.cancelled and self._keep(request, agent, last_state)
         finally:
             del self._running[context]
-            if not kept:
+            if not is_kept:
                 await agent.close(context)
 
     def request_cancel(self, context: RunContext) -> None:
@@ -177,8 +177,8 @@ class KeyedBackend(_AgentLender):
             if session.last_state == request.state:
                 return agent
             await agent.close()  # after a fork or a turn elsewhere, its conversation is another one
-        made = self._make(request)
-        return _WarmAgent(await made if inspect.isawaitable(made) else made)
+        new_agent = self._make(request)
+        return _WarmAgent(await new_agent if inspect.isawaitable(new_agent) else new_agent)
 
     def _keep(self, request: AgentRequest, agent: _WarmAgent, last_state: Mapping[str, Any] | None) -> bool:
         key = self._key(request)

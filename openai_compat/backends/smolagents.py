@@ -57,14 +57,14 @@ class SmolagentsBackend:
         accepted = inspect.signature(make).parameters.values()
         self._takes_request = any([each.name == "request" or each.default is each.empty for each in accepted])
         self._approval_tools = frozenset(approve)
-        given = frozenset(parameters)
+        model_parameters = frozenset(parameters)
         self.capabilities = Capabilities(
             approvals="edit" if self._approval_tools else "none",
             audio_input=False,
             files=False,
             structured_output=False,
-            counts_tokens="max_tokens" in given,
-            parameters=given,
+            counts_tokens="max_tokens" in model_parameters,
+            parameters=model_parameters,
         )
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
@@ -73,8 +73,8 @@ class SmolagentsBackend:
         return [*agent.tools, *agent.managed_agents]
 
     async def _build_agent(self, request: AgentRequest) -> Any:
-        made = self._make(request) if self._takes_request else self._make()
-        return await made if inspect.isawaitable(made) else made
+        agent = self._make(request) if self._takes_request else self._make()
+        return await agent if inspect.isawaitable(agent) else agent
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
         """Run the agent, and yield its events."""
@@ -310,9 +310,11 @@ def _load_conversation(agent: Any, request: AgentRequest) -> tuple[str, list[Any
             if turn.parts:
                 steps.append(memory.TaskStep(turn.text, task_images=_open_images(turn.parts)))
             continue
-        made = [memory.ToolCall(call.name, call.arguments, call.call_id) for call in turn.tool_calls]
+        tool_calls = [memory.ToolCall(call.name, call.arguments, call.call_id) for call in turn.tool_calls]
         timing = monitoring.Timing(start_time=0.0, end_time=0.0)
-        steps.append(memory.ActionStep(len(steps), timing, model_output=turn.text or None, tool_calls=made or None))
+        steps.append(
+            memory.ActionStep(len(steps), timing, model_output=turn.text or None, tool_calls=tool_calls or None)
+        )
     return last.text, _open_images(last.parts)
 
 

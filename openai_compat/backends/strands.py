@@ -82,13 +82,13 @@ class StrandsBackend:
         self._takes_request = any([each.name == "request" or each.default is each.empty for each in accepted])
         self._answer = answer
         self._names: list[str] | None = None
-        given = frozenset(parameters)
+        model_parameters = frozenset(parameters)
         self.capabilities = Capabilities(
             audio_input=False,
             structured_output=False,  # Strands takes a class, not a schema
-            counts_tokens="max_tokens" in given,
+            counts_tokens="max_tokens" in model_parameters,
             keeps_state=True,
-            parameters=given,
+            parameters=model_parameters,
         )
 
     async def tool_names(self, request: AgentRequest) -> list[str]:
@@ -99,8 +99,8 @@ class StrandsBackend:
         return self._names
 
     async def _build_agent(self, request: AgentRequest) -> Any:
-        made = self._make(request) if self._takes_request else self._make()
-        return await made if inspect.isawaitable(made) else made
+        agent = self._make(request) if self._takes_request else self._make()
+        return await agent if inspect.isawaitable(agent) else agent
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield its events."""
@@ -334,9 +334,9 @@ def _to_message(turn: UserTurn | AssistantMessage) -> dict[str, Any]:
     if isinstance(turn, UserTurn):
         results = [{"toolResult": _to_tool_result(result)} for result in turn.results]
         return {"role": "user", "content": [*results, *[_to_block(part) for part in turn.parts]]}
-    said: list[Any] = [{"text": turn.text}] if turn.text else []
+    texts: list[Any] = [{"text": turn.text}] if turn.text else []
     calls = [{"toolUseId": call.call_id, "name": call.name, "input": call.input} for call in turn.tool_calls]
-    return {"role": "assistant", "content": [*said, *[{"toolUse": call} for call in calls]]}
+    return {"role": "assistant", "content": [*texts, *[{"toolUse": call} for call in calls]]}
 
 
 def _to_tool_result(result: ToolMessage) -> dict[str, Any]:

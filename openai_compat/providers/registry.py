@@ -46,8 +46,8 @@ class Providers:
             name: ProviderConnection(provider, ProviderSettings(), self._clients)
             for name, provider in PROVIDERS.items()
         }
-        for name, given in (settings or {}).items():
-            self.configure(name, given)
+        for name, provider_settings in (settings or {}).items():
+            self.configure(name, provider_settings)
         self.aliases = dict(aliases or {})
         self._default: str | None = None
         if default is not None:

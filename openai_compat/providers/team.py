@@ -126,41 +126,43 @@ def _build_providers(table: TeamTable) -> Providers:
     return Providers(settings, default=table.default_provider, aliases=table.aliases)
 
 
-def _build_agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make) -> AgentBackend:
-    if given.agent is not None:
+def _build_agent(
+    agent_table: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make
+) -> AgentBackend:
+    if agent_table.agent is not None:
         with _errors_at("agent"):
-            return make(get(given.agent))
-    for index, model in enumerate(given.models):
+            return make(get(agent_table.agent))
+    for index, model in enumerate(agent_table.models):
         # a model without a provider would go to whichever provider has a key: in a file that is a mistake
         known = model in table.aliases or model.partition("/")[0] in PROVIDERS
         if not known and table.default_provider is None:
             key = f"fallback.{index - 1}" if index else "model"
             raise ValueError(f"{key}: whose model is '{model}'? Say provider/model, or set 'default_provider'")
-    backends = {model: providers.backend(model, system=given.instructions) for model in given.models}
-    agent = Fallback(backends, given.cooldown) if len(backends) > 1 else backends[given.models[0]]
-    return _add_tools(agent, given, get) if given.tools or given.mcp else agent
+    backends = {model: providers.backend(model, system=agent_table.instructions) for model in agent_table.models}
+    agent = Fallback(backends, agent_table.cooldown) if len(backends) > 1 else backends[agent_table.models[0]]
+    return _add_tools(agent, agent_table, get) if agent_table.tools or agent_table.mcp else agent
 
 
-def _add_tools(model: AgentBackend, given: AgentTable, get: Import) -> AgentBackend:
+def _add_tools(model: AgentBackend, agent_table: AgentTable, get: Import) -> AgentBackend:
     tools: list[Any] = []
-    for index, path in enumerate(given.tools):
+    for index, path in enumerate(agent_table.tools):
         with _errors_at(f"tools.{index}"):
             tools.append(get(path))
-    for name, each in given.mcp.items():
+    for name, each in agent_table.mcp.items():
         with _errors_at(f"mcp.{name}"):
             tools.append(each.server(name))
     with _errors_at("tools"):
         toolbox = Toolbox(tools)
     sandbox = None
-    if given.sandbox is not None:
+    if agent_table.sandbox is not None:
         with _errors_at("sandbox"):
-            sandbox = Bubblewrap(given.sandbox)
+            sandbox = Bubblewrap(agent_table.sandbox)
     return ToolLoop(
         model,
         toolbox,
-        roundtrips=given.roundtrips,
-        budget=given.budget,
-        security=given.security,
+        roundtrips=agent_table.roundtrips,
+        budget=agent_table.budget,
+        security=agent_table.security,
         approver=AskLater(),
         sandbox=sandbox,
     )

@@ -104,10 +104,10 @@ def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]
 
 def _tool(tool: Tool) -> dict[str, Any]:
     if isinstance(tool, FunctionTool):
-        made: dict[str, Any] = {"name": tool.name, "input_schema": tool.input_schema}
+        fields: dict[str, Any] = {"name": tool.name, "input_schema": tool.input_schema}
         if tool.strict:
-            made["strict"] = True
-        return made | ({"description": tool.description} if tool.description else {})
+            fields["strict"] = True
+        return fields | ({"description": tool.description} if tool.description else {})
     text = tool.description or ""
     if tool.format is not None and tool.format.get("type") != "text":
         text = f"{text}\nThe input must have this format: {json.dumps(dict(tool.format))}".strip()

@@ -82,18 +82,18 @@ class LangGraphBackend:
         """Run the graph, and yield the events of its models and nodes."""
         current_request.set(request)
         session = GraphSession(self._graph, self._saver)
-        given = await session.open(request)
-        if given is not None and (waiting := session.pending_calls(given)):
-            yield session.pause_event(waiting, given)
+        answers = await session.open(request)
+        if answers is not None and (waiting := session.pending_calls(answers)):
+            yield session.pause_event(waiting, answers)
             return
         streamed = self._graph.astream(
-            session.resume_command(given) if given is not None else self._input(request, session.new_messages),
+            session.resume_command(answers) if answers is not None else self._input(request, session.new_messages),
             {**session.run_config, **self._limit},
             context=None if self._context is None else self._context(request),
             stream_mode=["messages", "updates", "custom"],
             subgraphs=True,  # otherwise only the outermost graph streams, which may be a silent supervisor
         )
-        for ready in session.decided_calls(given):
+        for ready in session.decided_calls(answers):
             yield ready
         translator = Translator(self._speaks, request.resume)
         try:
@@ -140,15 +140,15 @@ class Translator:
             yield Progress("step", "custom", text, done=True)
         elif mode == "messages":
             message, metadata = data
-            yield from self._translate_message(message, heard=self._speaks({**metadata, "namespace": namespace}))
+            yield from self._translate_message(message, is_visible=self._speaks({**metadata, "namespace": namespace}))
         # Hide the states and calls of agents inside tools.
         elif not _is_in_tool(namespace):
             for update in data.values():
                 yield from self._translate_update(update)
 
-    def _translate_message(self, message: Any, *, heard: bool) -> Iterator[AgentEvent]:
+    def _translate_message(self, message: Any, *, is_visible: bool) -> Iterator[AgentEvent]:
         if isinstance(message, lc.ToolMessage):
-            if heard and message.tool_call_id not in self._resume.results:
+            if is_visible and message.tool_call_id not in self._resume.results:
                 denied = not self._resume.may_run(message.tool_call_id)
                 yield ToolResult(message.tool_call_id, message.text, is_error=message.status == "error", denied=denied)
             return
@@ -157,7 +157,7 @@ class Translator:
         # Hidden messages too: their tokens were used.
         if message.usage_metadata:
             yield to_usage(message.usage_metadata)
-        if heard:
+        if is_visible:
             yield from self._translate_text_and_calls(message)
 
     def _translate_text_and_calls(self, message: Any) -> Iterator[AgentEvent]:

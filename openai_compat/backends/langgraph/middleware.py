@@ -56,8 +56,8 @@ class _RequestMiddleware:
                 {"name": tool.name, "description": tool.description or "", "parameters": tool.input_schema}
                 for tool in client_request.tools
             ]
-            theirs = [{"type": "function", "function": function} for function in described]
-            changes["tools"] = [*request.tools, *theirs]
+            client_tools = [{"type": "function", "function": function} for function in described]
+            changes["tools"] = [*request.tools, *client_tools]
         wanted = client_request.json_schema
         if wanted is not None:
             strategy: Any = importlib.import_module("langchain.agents.structured_output").ProviderStrategy

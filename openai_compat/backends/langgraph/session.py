@@ -44,11 +44,11 @@ class GraphSession:
             self.config = {"configurable": checkpoint}
             snapshot = await self._read_snapshot()
             if snapshot.values:
-                given = await self._resume(request, state)
-                if given is not None:
+                answers = await self._resume(request, state)
+                if answers is not None:
                     newest = await self._graph.aget_state({"configurable": {"thread_id": state["thread"]}})
                     self._is_newest = newest.config["configurable"]["checkpoint_id"] == state["checkpoint"]
-                return given
+                return answers
             if request.resume is not None and request.resume.decisions:
                 text = "The agent does not know any more what it has asked."
                 raise AgentError(text, status=409, code="run_lost")
@@ -68,11 +68,11 @@ class GraphSession:
     async def _resume(self, request: AgentRequest, state: Mapping[str, Any]) -> dict[str, Any] | None:
         resume = request.resume
         if resume is not None and not resume.superseded:
-            given = {**state["given"], **{call_id: message.text for call_id, message in resume.results.items()}}
+            answers = {**state["given"], **{call_id: message.text for call_id, message in resume.results.items()}}
             for call_id, decision in resume.decisions.items():
-                told = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
-                given[call_id] = told
-            return given
+                answer = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
+                answers[call_id] = answer
+            return answers
         if resume is None and self.questions:  # the message answers the graph's own question
             return {question.interrupt_id: request.prompt for question in self.questions}
         calls = [call for question in self.questions for call in question.calls]
@@ -92,33 +92,35 @@ class GraphSession:
         ]
         return snapshot
 
-    def pending_calls(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
+    def pending_calls(self, answers: Mapping[str, Any] | None) -> list[PendingCall]:
         """The calls that still have no answer: the run resumes once all calls of a pause have one."""
-        known = given or {}
+        known = answers or {}
         return [
             call
             for question in self.questions
-            if given is not None
+            if answers is not None
             for call in question.pending
             if call.call_id not in known
         ]
 
-    def pause_event(self, waiting: Sequence[PendingCall], given: Mapping[str, Any]) -> Paused:
+    def pause_event(self, waiting: Sequence[PendingCall], answers: Mapping[str, Any]) -> Paused:
         """The event that pauses the turn."""
-        return Paused(tuple(waiting), state={**self._checkpoint_ids(), "given": given})
+        return Paused(tuple(waiting), state={**self._checkpoint_ids(), "given": answers})
 
-    def decided_calls(self, given: Mapping[str, Any] | None) -> list[ToolCallReady]:
+    def decided_calls(self, answers: Mapping[str, Any] | None) -> list[ToolCallReady]:
         """The agent's own calls that were decided, which the resumed run does not announce before their results."""
-        calls = [call for question in self.questions if given is not None for call in question.pending]
+        calls = [call for question in self.questions if answers is not None for call in question.pending]
         return [
-            ToolCallReady(call.call_id, call.name, (given or {})[call.call_id]["arguments"] or call.arguments, "agent")
+            ToolCallReady(
+                call.call_id, call.name, (answers or {})[call.call_id]["arguments"] or call.arguments, "agent"
+            )
             for call in calls
             if call.waits_for == "approval"
         ]
 
-    def resume_command(self, given: Mapping[str, Any]) -> Any:
+    def resume_command(self, answers: Mapping[str, Any]) -> Any:
         """The graph input that resumes the run."""
-        return Command(resume={question.interrupt_id: question.answer(given) for question in self.questions})
+        return Command(resume={question.interrupt_id: question.answer(answers) for question in self.questions})
 
     async def read_final_state(self, values: Any) -> Any:
         """The final state of the graph; without a checkpointer, the collected updates of its nodes (`values`)."""
@@ -193,20 +195,20 @@ class GraphQuestions:
         """The graph's own question as text."""
         return self._value if isinstance(self._value, str) else json_text(self._value)
 
-    def answer(self, given: Mapping[str, Any]) -> Any:
+    def answer(self, answers: Mapping[str, Any]) -> Any:
         """The value that `interrupt` returns in the interrupted node."""
         if self._kind == "question":
-            return given[self.interrupt_id]
-        answers = [given[call["id"]] for call in self.calls]
+            return answers[self.interrupt_id]
+        call_answers = [answers[call["id"]] for call in self.calls]
         if self._kind == CLIENT_TOOL:
-            return answers[0]
-        decisions = [_to_decision(answer, call["name"]) for answer, call in zip(answers, self.calls, strict=True)]
+            return call_answers[0]
+        decisions = [_to_decision(answer, call["name"]) for answer, call in zip(call_answers, self.calls, strict=True)]
         return {"decisions": decisions} if self._kind == "approvals" else decisions[0]
 
 
-def _to_decision(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    if not given["approved"]:
-        return {"type": "reject", **({"message": given["reason"]} if given["reason"] else {})}
-    if given["arguments"]:
-        return {"type": "edit", "edited_action": {"name": name, "args": from_json(given["arguments"])}}
+def _to_decision(answer: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not answer["approved"]:
+        return {"type": "reject", **({"message": answer["reason"]} if answer["reason"] else {})}
+    if answer["arguments"]:
+        return {"type": "edit", "edited_action": {"name": name, "args": from_json(answer["arguments"])}}
     return {"type": "approve"}
