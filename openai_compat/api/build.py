@@ -69,7 +69,7 @@ def build_models(
     if not named:
         raise ValueError("a server needs at least one agent")
     return Models(
-        agents={str(name): _backend(agent, str(name), settings) for name, agent in named.items()},
+        agents={str(name): _build_backend(agent, str(name), settings) for name, agent in named.items()},
         embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
         deciders={name: Decider(function) for name, function in (decisions or {}).items()},
         unknown_model=settings.unknown_model,
@@ -79,7 +79,7 @@ def build_models(
     )
 
 
-def _backend(agent: Agent, name: str, settings: Settings) -> AgentBackend:
+def _build_backend(agent: Agent, name: str, settings: Settings) -> AgentBackend:
     backend = as_backend(agent)
     if settings.compaction is not None and backend.capabilities.context_window is not None:
         backend = CompactingBackend(backend, settings.compaction)
@@ -103,7 +103,7 @@ def build_state(store: Store | str | None, models: Models, hooks: HookSet, setti
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
     return State(
         store=opened,
-        locks=_locks(conversations or Conversations(), opened, leases, late),
+        locks=_build_locks(conversations or Conversations(), opened, leases, late),
         leases=leases,
         late=late,
         logs=EventLogs(opened, leases.seconds),
@@ -113,11 +113,11 @@ def build_state(store: Store | str | None, models: Models, hooks: HookSet, setti
         maintenance=StoreMaintenance(opened, settings.retention, forgetting=forgetting),
         forgetting=forgetting,
         outbox=Outbox(opened, settings.webhooks, hooks.webhook_sent),
-        providers=_stored_providers(opened, models),
+        providers=_build_stored_providers(opened, models),
     )
 
 
-def _stored_providers(store: Store, models: Models) -> StoredProviders | None:
+def _build_stored_providers(store: Store, models: Models) -> StoredProviders | None:
     if models.providers is None:
         return None
     from .stored_providers import StoredProviders  # noqa: PLC0415  (few servers have providers that can be changed)
@@ -163,9 +163,11 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
     from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
     busy = Conversations(busy=settings.busy, queue=settings.queue)
-    workflows = {name: _backend(agent, name, services.settings) for name, agent in settings.workflows.items()}
+    workflows = {name: _build_backend(agent, name, services.settings) for name, agent in settings.workflows.items()}
     state.forgetting.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
-    threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
+    threads = ChatThreads(
+        settings, workflows, _build_locks(busy, state.store, state.leases, state.late), time.monotonic
+    )
     if state.store.shared:
         threads.shared = SharedThreads(state.store, state.leases.seconds, state.late, threads)
     # Browsers send the key in the query, since they cannot set headers.
@@ -173,5 +175,5 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
     return threads, [served]
 
 
-def _locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:
+def _build_locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:
     return ConversationLocks(settings, store, leases if store.shared else None, late)

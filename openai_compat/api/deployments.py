@@ -40,7 +40,7 @@ async def _set_model(settings: Settings, exchange: Exchange, model: str) -> None
     # Both describe the body as it was received, before it was decompressed.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
 
-    async def renamed() -> AsyncIterator[bytes]:
+    async def new_body() -> AsyncIterator[bytes]:
         yield named
 
-    exchange.request = replace(request, headers=headers, body=renamed())
+    exchange.request = replace(request, headers=headers, body=new_body())

@@ -135,7 +135,7 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
             found = await find_response(services, key)
 
 
-async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
+async def write_frames(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
     """Stream the followed frames, and a comment during silence. Does not end the stream."""
     # The head is sent with the first frames: until then, an error can have its own status.
     async for frames in followed:

@@ -23,7 +23,7 @@ TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type
 NOT_EMPTY: Schema = {**NOT_NULL, "minItems": 1}
 
 
-def _required(name: str, schema: Schema = NOT_NULL) -> Schema:
+def _required_field(name: str, schema: Schema = NOT_NULL) -> Schema:
     return {"required": [name], "properties": {name: schema}}
 
 
@@ -50,7 +50,7 @@ _WITHOUT_INPUT: Schema = {
     "conversation": NULL,
     "previous_response_id": NULL,
     "generate": {"enum": [None, True]},
-    "prompt_cache_options": {"not": {"type": "object", **_required("prewarm", {"const": True})}},
+    "prompt_cache_options": {"not": {"type": "object", **_required_field("prewarm", {"const": True})}},
 }
 _ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"properties": {"previous_response_id": NULL}})}
 
@@ -58,12 +58,12 @@ _ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"propert
 def _input_of(fields: Container[str]) -> Schema:
     """The rule of a request with these fields: `input` is required, unless another field replaces it."""
     without = {name: schema for name, schema in _WITHOUT_INPUT.items() if name in fields}
-    return {"if": {"properties": without}, "then": _required("input", NOT_EMPTY)}
+    return {"if": {"properties": without}, "then": _required_field("input", NOT_EMPTY)}
 
 
 _ITEM: Schema = {
     "properties": {"type": {"not": {"enum": ["item_reference", *sorted(ACTION_TYPES)]}}},
-    "anyOf": [_required("role"), _required("type")],
+    "anyOf": [_required_field("role"), _required_field("type")],
 }
 _ITEMS: Schema = {"dependentSchemas": {"items": {"properties": {"items": {"items": _ITEM}}}}}
 
@@ -71,9 +71,12 @@ RULES: Mapping[str, Schema] = {
     "ChatCompletionRequest": {
         "properties": {"functions": NULL, "function_call": NULL},
         "dependentSchemas": {
-            "top_logprobs": _unless_null("top_logprobs", _required("logprobs", {"const": True})),
+            "top_logprobs": _unless_null("top_logprobs", _required_field("logprobs", {"const": True})),
             "modalities": {
-                "anyOf": [{"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}}, _required("audio")]
+                "anyOf": [
+                    {"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}},
+                    _required_field("audio"),
+                ]
             },
             **_misplaced_parameters(RESPONSES_PARAMETERS),
         },

@@ -11,7 +11,7 @@ from .routing import Operation, Route
 from .services import Services
 
 
-def route(resource: ResourceMetadata) -> Route:
+def metadata_route(resource: ResourceMetadata) -> Route:
     """The route of the metadata; also with the resource's path appended, where clients look if the resource has a path."""
     data = dumps(resource.document)
 

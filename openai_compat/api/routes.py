@@ -336,10 +336,10 @@ SERVER_ROUTES = (
 def openai_api(bare_paths: bool) -> Api:
     """OpenAI's API, below `/v1` and where Azure's clients look for it."""
     prefixes = ("/openai/v1", "/openai", *([""] if bare_paths else []))
-    return Api(name="openai", routes=[_prefixed("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)])
+    return Api(name="openai", routes=[_with_prefix("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)])
 
 
-def _prefixed(prefix: str, route: Route, others: Iterable[str]) -> Route:
+def _with_prefix(prefix: str, route: Route, others: Iterable[str]) -> Route:
     return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
 
 
@@ -349,7 +349,9 @@ def routes(settings: Settings, apis: Iterable[Api], sockets: Iterable[Route], *,
     if chat_rest is not None:
         from .chat_rest.routes import ROUTES as CHAT_REST  # noqa: PLC0415  (APIs are imported when they are served)
 
-        below = [replace(_prefixed(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
+        below = [
+            replace(_with_prefix(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST
+        ]
         served.append(Api(name="chat rest", routes=below, prefix=chat_rest.prefix))
     if settings.page:
         from .page import PAGE, ROOT  # noqa: PLC0415
@@ -363,7 +365,7 @@ def routes(settings: Settings, apis: Iterable[Api], sockets: Iterable[Route], *,
     ]
     found += [*SERVER_ROUTES, *sockets]
     if settings.resource is not None:
-        found.append(resource_metadata.route(settings.resource))
+        found.append(resource_metadata.metadata_route(settings.resource))
     document = functools.partial(openapi.send_document, found, needs_key)
     description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
     return Routes([*found, description])

@@ -348,7 +348,7 @@ class Services:
     state: State
     live: Live
 
-    def guards(self, exchange: Exchange) -> bool:
+    def needs_run_once(self, exchange: Exchange) -> bool:
         """True if `run_once` does more than the work: replay an answer, enforce a deadline, or go on without the client."""
         return self.is_keyed(exchange) or self.state.store.shared or self.settings.disconnect.then != "cancel"
 

@@ -16,7 +16,7 @@ from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_WITH_IDS
 from .exchange import Exchange
-from .follow import CHAT_PREFIX, stream_events, write_followed
+from .follow import CHAT_PREFIX, stream_events, write_frames
 from .services import Services, now
 
 
@@ -76,5 +76,5 @@ async def recover_stream(services: Services, exchange: Exchange, last_event: str
     key = Key(exchange.principal.id, identifier)
     if not identifier.startswith(CHAT_PREFIX) or await services.state.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
-    await write_followed(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_WITH_IDS)
+    await write_frames(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_WITH_IDS)
     await exchange.end()

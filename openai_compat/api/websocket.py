@@ -93,9 +93,9 @@ class WebSocketConnection:
         self._report_answered()
 
     def _report_answered(self) -> None:
-        told, self.on_answered = self.on_answered, None
-        if told is not None:
-            told()
+        on_answered, self.on_answered = self.on_answered, None
+        if on_answered is not None:
+            on_answered()
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Refuse with the error's own status, or close the connection if it was accepted."""

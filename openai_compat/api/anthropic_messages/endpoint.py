@@ -70,7 +70,11 @@ class MessagesEndpoint:
         handler = _MessagesHandler(services, exchange, parsed, form, long=long)
         known = await self.replays.identify(exchange, session, parsed, long=long) if session else None
         if known is None:
-            work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
+            work = (
+                run_once(services, exchange, body, handler.answer)
+                if services.needs_run_once(exchange)
+                else handler.answer()
+            )
         elif (turn := self.replays.find(services, known[0], streams=form.streams)) is not None:
             work = _replay_answer(turn, exchange, known[1], form)
         else:

@@ -65,7 +65,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         await answer_with_text(exchange, form, await housekeeping.answer(task, request), stream=request.stream)
         return
     handler = _ChatHandler(services, exchange, parsed, form, long)
-    work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
+    work = run_once(services, exchange, body, handler.answer) if services.needs_run_once(exchange) else handler.answer()
     del body, caller  # or they would stay in memory for as long as the stream lasts
     await work
 

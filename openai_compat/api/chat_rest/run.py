@@ -112,8 +112,8 @@ class RestTurn(TurnPlan[bytes]):
         """The last frames, or the whole answer; and the data for the conversation and the log."""
         work, log = self._prepared, self._log
         final = work.record.final
-        kept = self._finish_turn(final)
-        last = self.idle() + self._form.end(kept.turned)
+        finished = self._finish_turn(final)
+        last = self.idle() + self._form.end(finished.turned)
         if work.draft is None and log is None:
             return None, last
         turn = None
@@ -121,14 +121,14 @@ class RestTurn(TurnPlan[bytes]):
             said = reply_message(final, frozenset())
             # A client that sends no id finds its conversation again by this hash.
             whole = transcript((*work.draft.request.messages, said))
-            turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
+            turn = ConversationTurn(work.draft.key.id, stored_items(finished.items), whole)
         outcome = TurnCommit(
             principal=work.request.principal.id,
             token=work.id if work.draft is None else work.draft.token,
             conversation=turn,
             response=None if log is None else log.ended("completed"),
             events=None if log is None else await log.rest(last),
-            approvals=kept.asked,
+            approvals=finished.approvals,
             states=self.states(),
         )
         return outcome, last
@@ -180,4 +180,4 @@ class _FinishedTurn:
 
     turned: FinishedTurn
     items: Sequence[dict[str, Any]]
-    asked: tuple[Approval, ...]
+    approvals: tuple[Approval, ...]

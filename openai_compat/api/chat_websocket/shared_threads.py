@@ -109,7 +109,7 @@ class SharedThreads:
             found = await self._store.take_thread(thread.key, token, ring, self._lease)
         thread.runs_elsewhere = False
         unknown = not thread.log.last
-        await self._catch_up(thread, found)
+        await self._load_new_frames(thread, found)
         thread.log.skip_to(found.last)
         if unknown:  # followers want new frames, not the whole history from elsewhere
             thread.log.move_followers_to_end()
@@ -182,18 +182,18 @@ class SharedThreads:
         if found is None:
             return
         thread = self._threads.start_mirroring(key)
-        await self._catch_up(thread, found)
+        await self._load_new_frames(thread, found)
         with anyio.move_on_after(COPY_TIMEOUT):
             while found.running and thread.log.last < seen:
                 await anyio.sleep(POLL_INTERVAL / 2)
-                await self._catch_up(thread, found)
+                await self._load_new_frames(thread, found)
         if found.running and not thread.turns and not thread.runs_elsewhere:
             thread.runs_elsewhere = True
             spawn(lambda: self._mirror(thread), f"mirror of thread {key.id}", lambda: None)
         else:
             self._threads.stop_mirroring(thread)
 
-    async def _catch_up(self, thread: Thread, found: StoredThread) -> None:
+    async def _load_new_frames(self, thread: Thread, found: StoredThread) -> None:
         for batch in await self._store.frames(thread.key, thread.log.last):
             thread.log.restore(frames_from_json(batch.body))
         thread.log.settled = max(thread.log.settled, found.settled)
@@ -210,7 +210,8 @@ class SharedThreads:
                     found = await self._store.thread(thread.key, self._threads.settings.replay)
                     if found is None or not thread.runs_elsewhere:
                         return
-                    await self._catch_up(thread, found)  # after `found`: a turn writes its last frames before it ends
+                    # After `found`: a turn writes its last frames before it ends.
+                    await self._load_new_frames(thread, found)
                     if not found.running:
                         return
                 except Unavailable as error:

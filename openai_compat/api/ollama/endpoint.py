@@ -76,7 +76,11 @@ class OllamaEndpoint:
             await _send_answer(exchange, form, _text_answer(form, await housekeeping.answer(task, parsed.request)))
             return
         handler = _QuestionHandler(services, exchange, parsed, form, long=not is_quick(body))
-        work = run_once(services, exchange, body, handler.answer) if services.guards(exchange) else handler.answer()
+        work = (
+            run_once(services, exchange, body, handler.answer)
+            if services.needs_run_once(exchange)
+            else handler.answer()
+        )
         del body  # or it would stay in memory for as long as the stream lasts
         await work
 

@@ -45,8 +45,8 @@ async def show_model(services: Services, exchange: Exchange) -> None:
         name = next(iter(models.agents))
     backend = models.agents.get(name)
     can = None if backend is None else backend.capabilities
-    told = shown_model(can, capabilities_of(can, embeds=name in models.embedders), _created_at(models))
-    await exchange.answer(200, dumps(told))
+    answer = shown_model(can, capabilities_of(can, embeds=name in models.embedders), _created_at(models))
+    await exchange.answer(200, dumps(answer))
 
 
 async def refuse_change(services: Services, exchange: Exchange) -> None:

@@ -23,7 +23,7 @@ from ..access_log import log_access
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_once
 from ..exchange import Exchange
-from ..follow import cancel_response, find_response, snapshot, stream_events, write_followed
+from ..follow import cancel_response, find_response, snapshot, stream_events, write_frames
 from ..paging import list_page
 from ..services import Services, logger
 from .chores import answer_chore
@@ -57,7 +57,7 @@ async def create(services: Services, exchange: Exchange) -> None:
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
         await run_once(services, exchange, body, lambda: _start_in_background(services, exchange, parsed, ids), CANCEL)
-    elif services.guards(exchange):
+    elif services.needs_run_once(exchange):
         await run_once(services, exchange, body, lambda: _run_in_foreground(services, exchange, parsed, ids))
     else:
         await _run_in_foreground(services, exchange, parsed, ids)
@@ -130,7 +130,7 @@ async def _start_in_background(
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:
-        await write_followed(exchange, stream_events(services, work.key, -1, work.log.log), KEEP_ALIVE)
+        await write_frames(exchange, stream_events(services, work.key, -1, work.log.log), KEEP_ALIVE)
         await exchange.end(DONE)
 
 
@@ -164,7 +164,7 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     if query.get("stream", ["false"])[-1] == "true":
         after = _parse_starting_after(query)
         await find_response(services, key)
-        await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
+        await write_frames(exchange, stream_events(services, key, after), KEEP_ALIVE)
         await exchange.end(DONE)  # Open Responses requires it, and OpenAI's SDKs skip it
     else:
         found = await find_response(services, key)

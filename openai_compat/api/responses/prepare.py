@@ -320,7 +320,7 @@ async def _add_history(
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # the client sends the whole history every time
     wanted = [item["id"] for item in parsed.input if item["type"] == "item_reference"]
-    lookup = await _find_referenced(services, requester, wanted) if wanted else None
+    lookup = await _find_referenced_items(services, requester, wanted) if wanted else None
     # An open call is healed in a conversation only: a conversation has one end, which the call would block for ever. In a
     # chain it is refused, as at OpenAI: the client can name an earlier response.
     place = partial(with_context, parsed, context, lookup, heal=draft is not None)
@@ -354,7 +354,7 @@ async def _load_history(services: Services, requester: Requester, previous: str)
     return History([from_stored_json(item.body) for item in items], chain.state)
 
 
-async def _find_referenced(
+async def _find_referenced_items(
     services: Services, requester: Requester, wanted: Sequence[str]
 ) -> Mapping[str, dict[str, Any]]:
     """The stored items with these ids; unknown ids are skipped."""

@@ -85,10 +85,10 @@ class ResponseTurn(TurnPlan[bytes]):
         """The events for the agent's output, after those that were held back."""
         events = b""
         for _, items in taken:
-            events += self._feed(items)
+            events += self._feed_items(items)
         return self.idle() + events if events else b""
 
-    def _feed(self, items: list[Item]) -> bytes:
+    def _feed_items(self, items: list[Item]) -> bytes:
         last = items[-1]
         if isinstance(last, Paused):
             self._state = last.state
