@@ -107,7 +107,7 @@ class Asker(Protocol):
         ...
 
 
-class GrantStore(Protocol):
+class ToolGrants(Protocol):
     """Storage for always-allow grants, each as JSON text in the tool loop's format."""
 
     async def find(self, principal: str, tool: str) -> Sequence[str]:
@@ -139,7 +139,7 @@ class RunContext:
     base_logger: logging.Logger
     cancelled: bool = field(default=False, init=False)
     asker: Asker | None = field(default=None, init=False)
-    grants: GrantStore | None = field(default=None, init=False)
+    grants: ToolGrants | None = field(default=None, init=False)
     _wakes: threading.Event | None = field(default=None, init=False)  # made on the first wait, which is rare
 
     async def approve(self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None) -> Decision:

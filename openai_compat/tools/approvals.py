@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic_core import from_json
 
 from ..agent_request import Decision, Principal
-from ..backend import GrantStore, RunContext
+from ..backend import RunContext, ToolGrants
 from ..stores.bounded_tables import Shares, Table, size_of_value
 from ..wire.json import from_stored_json, stored_json
 from .modes import Danger
@@ -74,7 +74,7 @@ class Grants(Protocol):
 class ContextGrants:
     """Grants in the storage of the server that runs the turn."""
 
-    def __init__(self, store: GrantStore) -> None:
+    def __init__(self, store: ToolGrants) -> None:
         self._store = store
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:

@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from ..agent_request import AgentRequest
 from ..aio.timers import OfferHandler, new_wake_event
-from ..backend import GrantStore, RunContext
+from ..backend import RunContext, ToolGrants
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..events import UsageReported
 from ..policies.limits import Deadlines
@@ -56,7 +56,7 @@ class RunGroup:
         *,
         seat: Seat,
         parked: ParkedRuns,
-        grants: GrantStore | None = None,
+        grants: ToolGrants | None = None,
         hooks: HookSet | None = None,
         round: int = 0,
     ) -> None:

@@ -43,7 +43,7 @@ from ..services import Services, check_tool_names, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .approvals import approval_frame, load_question, rebuild_request
 from .threads import ChatThreads, Follower, Thread
-from .turn import WORKFLOW, ChatTurn, TurnRequest, asker_name
+from .turn import WORKFLOW, ChatTurn, ChatTurnRequest, asker_name
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -258,12 +258,11 @@ class ChatConnection:
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
-        asked = TurnRequest(
+        asked = ChatTurnRequest(
             request=parsed.request,
             agent=agent,
             backend=backend,
             workflow=say.frame.workflow_id,
-            answers=None,
             places={} if parsed.request.plain else message_places(parsed.request.messages),
             origin=self,
             binary=binary,
@@ -279,7 +278,7 @@ class ChatConnection:
         if self._services.live.rates is not None:
             await self._services.live.rates.count(self._connection.principal)
 
-    def _begin_turn(self, thread_id: str, asked: TurnRequest) -> None:
+    def _begin_turn(self, thread_id: str, asked: ChatTurnRequest) -> None:
         turn = ChatTurn(self._services, self._threads, asked)
         thread = self._threads.add_turn(self._key(thread_id), turn)
         turn.set_thread(thread)
@@ -311,7 +310,7 @@ class ChatConnection:
             return
         # In the order in which they were first followed.
         idle = [
-            key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.next_frames()
+            key for key, (thread, follower) in self._followed.items() if not (thread.turns or follower.next_frames())
         ]
         for key in idle[: len(self._followed) - MOST_FOLLOWED]:
             thread, follower = self._followed.pop(key)
@@ -358,13 +357,12 @@ class ChatConnection:
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)
         request = rebuild_request(model, settings, self._tools, caller)
         await check_tool_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
-        asked = TurnRequest(
+        asked = ChatTurnRequest(
             request=request,
             agent=agent,
             backend=backend,
             workflow=workflow,
             answers=answers,
-            places={},
             origin=self,
             binary=binary,
             path=self._connection.request.path,

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -66,7 +66,7 @@ WORKFLOW = "workflow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRequest:
+class ChatTurnRequest:
     """A request for one turn.
 
     Attributes:
@@ -83,8 +83,8 @@ class TurnRequest:
     agent: str
     backend: AgentBackend
     workflow: str | None
-    answers: Decisions | None
-    places: Places
+    answers: Decisions | None = None
+    places: Places = field(default_factory=dict[str, str])
     origin: ChatConnection
     binary: bool
     path: str
@@ -108,7 +108,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     single = False
     draft: Draft | None
 
-    def __init__(self, services: Services, threads: ChatThreads, asked: TurnRequest) -> None:
+    def __init__(self, services: Services, threads: ChatThreads, asked: ChatTurnRequest) -> None:
         self.request_id = new_id("req_")
         requester = WebSocketRequester(asked.request.principal, self.request_id)
         thread = ThreadDelivery()
