@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from .cursors import names_after, one_before
+from .cursors import name_before, names_after
 from .records import AgentState, Item, Key, Order
 
 Id = TypeVar("Id", bound=Hashable)
@@ -23,25 +23,25 @@ OVERHEAD = 1024
 VALUE_SIZE = 64
 """Bytes counted for a number, list or object."""
 
-ITEM = 256
+ITEM_OVERHEAD = 256
 """Bytes counted for an item of a list in addition to its text."""
 
 MAX_BYTES = 512 * 1024 * 1024
 """Default limit of all data in a memory store, in bytes."""
 
-MAX_BYTES_EACH = 128 * 1024 * 1024
+MAX_BYTES_PER_PRINCIPAL = 128 * 1024 * 1024
 """Default limit of one principal's data in a memory store, in bytes."""
 
-MAX_GONE = 1000
+MAX_DELETED = 1000
 """Deleted entries per principal whose position is stored, so that pages can begin after them; the latest ones."""
 
 MAX_GONE_STATES = 10_000
 """States that wait for their agents to forget them; only the latest are stored."""
 
-MAX_ENDED = 10_000
+MAX_ENDED_TURNS = 10_000
 """Ended turns that are remembered; only the latest are stored."""
 
-PLACE = 2048
+POSITION_SIZE = 2048
 """Maximum number of bytes counted for a stored position."""
 
 
@@ -52,7 +52,7 @@ def size_of_text(*texts: str | None) -> int:
 
 def size_of_items(*items: Item) -> int:
     """Bytes of items in memory."""
-    return sum([ITEM + size_of_text(item.id, item.body) for item in items])
+    return sum([ITEM_OVERHEAD + size_of_text(item.id, item.body) for item in items])
 
 
 def size_of_value(value: object) -> int:
@@ -119,7 +119,7 @@ class Shares:
         if not rows:
             del self._rows[row.principal], self._sizes[row.principal]
 
-    def fit(self, latest: _Row[Any, Any]) -> None:
+    def enforce_limits(self, latest: _Row[Any, Any]) -> None:
         """Drop rows until the limits hold again, after `latest` was added."""
         while self.size_of(latest.principal) > self.each and self._drop(latest.principal, latest):
             pass
@@ -146,7 +146,7 @@ class Table(Generic[Id, Value]):
     def __init__(self, shares: Shares, most: int, dropped: Callable[[str, Id, Value], None] | None = None) -> None:
         self._shares = shares
         self._most = most
-        self._dropped = dropped
+        self._on_drop = dropped
         self._resting: dict[str, dict[Id, _Row[Id, Value]]] = {}
         self._held: dict[str, dict[Id, Value]] = {}
 
@@ -159,36 +159,36 @@ class Table(Generic[Id, Value]):
         row = self._row(principal, identifier)
         return self._held.get(principal, {}).get(identifier) if row is None else row.value
 
-    def of(self, principal: str) -> list[tuple[Id, Value]]:
+    def entries(self, principal: str) -> list[tuple[Id, Value]]:
         """A principal's values: those held by running turns, then those at rest, the latest last."""
         resting = [(row.id, row.value) for row in self._resting.get(principal, {}).values()]
         return [*self._held.get(principal, {}).items(), *resting]
 
-    def resting(self) -> list[tuple[str, Id, Value]]:
+    def values_at_rest(self) -> list[tuple[str, Id, Value]]:
         """All values at rest, with their principals and ids."""
         return [(row.principal, row.id, row.value) for rows in self._resting.values() for row in rows.values()]
 
-    def all(self) -> list[tuple[str, Value]]:
+    def all_values(self) -> list[tuple[str, Value]]:
         """All values, held or at rest, with their principals."""
         held = [(principal, value) for principal, ids in self._held.items() for value in ids.values()]
-        return [*held, *[(principal, value) for principal, _, value in self.resting()]]
+        return [*held, *[(principal, value) for principal, _, value in self.values_at_rest()]]
 
-    def held(self) -> list[Value]:
+    def held_values(self) -> list[Value]:
         """All values held by running turns."""
         return [value for ids in self._held.values() for value in ids.values()]
 
     def hold(self, principal: str, identifier: Id, value: Value) -> None:
-        """Insert a value that a running turn holds, until `rest`."""
-        self._take(principal, identifier)
+        """Insert a value that a running turn holds, until `put`."""
+        self._remove_value(principal, identifier)
         self._held.setdefault(principal, {})[identifier] = value
         self._drop_surplus(principal, 0)
 
-    def rest(self, principal: str, identifier: Id, value: Value, size: int, touched: float = 0.0) -> None:
+    def put(self, principal: str, identifier: Id, value: Value, size: int, touched: float = 0.0) -> None:
         """Insert or change a value at rest, of `size` bytes. A changed value keeps its place in the order."""
         row = self._row(principal, identifier)
         if row is None:
             # A running turn may have held it until now.
-            self._take(principal, identifier)
+            self._remove_value(principal, identifier)
             row = _Row(self, principal, identifier, value, 0, touched)
             self._resting.setdefault(principal, {})[identifier] = row
         else:
@@ -196,7 +196,7 @@ class Table(Generic[Id, Value]):
         row.value, row.size, row.touched = value, size + OVERHEAD, touched
         self._shares.add(row)
         self._drop_surplus(principal, 1)
-        self._shares.fit(row)
+        self._shares.enforce_limits(row)
 
     def use(self, principal: str, identifier: Id, touched: float) -> None:
         """Make a value at rest the most recently used."""
@@ -210,9 +210,9 @@ class Table(Generic[Id, Value]):
 
     def pop(self, principal: str, identifier: Id) -> Value | None:
         """Remove a value and return it; None if it does not exist."""
-        value = self._take(principal, identifier)
-        if value is not None and self._dropped is not None:
-            self._dropped(principal, identifier, value)
+        value = self._remove_value(principal, identifier)
+        if value is not None and self._on_drop is not None:
+            self._on_drop(principal, identifier, value)
         return value
 
     def pop_unused(self, since: float, principal: str | None = None) -> int:
@@ -228,7 +228,7 @@ class Table(Generic[Id, Value]):
     def _row(self, principal: str, identifier: Id) -> _Row[Id, Value] | None:
         return self._resting.get(principal, {}).get(identifier)
 
-    def _take(self, principal: str, identifier: Id) -> Value | None:
+    def _remove_value(self, principal: str, identifier: Id) -> Value | None:
         row = self._row(principal, identifier)
         if row is None:
             held: Value | None = _remove(self._held, principal, identifier)
@@ -274,8 +274,8 @@ class MemoryPart:
         self._shares = Shares(bounds.max_bytes, min(bounds.max_bytes, bounds.max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
         # Positions have their own limits: deleting must not displace data.
-        places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
-        self._before: Table[str, str] = Table(places, MAX_GONE)
+        positions = Shares(64 * MAX_DELETED * POSITION_SIZE, MAX_DELETED * POSITION_SIZE)
+        self._positions: Table[str, str] = Table(positions, MAX_DELETED)
         self._gone: dict[Key, AgentState] = {}
 
     @property
@@ -287,27 +287,29 @@ class MemoryPart:
         """Bytes of one principal's data, without that of running turns."""
         return self._shares.size_of(principal)
 
-    def _pop(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
+    def _delete_entry(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
         """Delete an entry from a table, and store its position for pages."""
-        names = [other for other, _ in table.of(principal)]
+        names = [other for other, _ in table.entries(principal)]
         found = table.pop(principal, name)
         if found is not None:
-            self._before.pop(principal, name)
-            self._before.rest(principal, name, one_before(name, names), size_of_text(name))
+            self._positions.pop(principal, name)
+            self._positions.put(principal, name, name_before(name, names), size_of_text(name))
         return found
 
-    def _listed(self, principal: str, names: Sequence[str], after: str | None, order: Order) -> Sequence[str] | None:
+    def _names_after(
+        self, principal: str, names: Sequence[str], after: str | None, order: Order
+    ) -> Sequence[str] | None:
         """The names after `after`, which may have been deleted."""
-        return names_after(after, names, order, lambda name: self._before.get(principal, name))
+        return names_after(after, names, order, lambda name: self._positions.get(principal, name))
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
         """Record how a turn ended. The first entry wins: a turn that has lost one lock has lost."""
         if token is not None:
             self._ended.setdefault(token, committed)
-            if len(self._ended) > MAX_ENDED:
+            if len(self._ended) > MAX_ENDED_TURNS:
                 self._ended.popitem(last=False)
 
-    def _lose_state(self, principal: str, state: AgentState | None) -> None:
+    def _mark_state_gone(self, principal: str, state: AgentState | None) -> None:
         """Mark an agent's state as unreachable: its session may no longer be needed."""
         if state is None:
             return
@@ -316,5 +318,5 @@ class MemoryPart:
         if len(self._gone) > MAX_GONE_STATES:
             del self._gone[next(iter(self._gone))]
 
-    def _over(self, expires: float | None) -> bool:
+    def _is_expired(self, expires: float | None) -> bool:
         return expires is not None and expires <= self._clock()

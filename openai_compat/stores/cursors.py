@@ -10,7 +10,7 @@ BEGINNING = ""
 """The name before the first one."""
 
 
-def one_before(name: str, names: Iterable[str]) -> str:
+def name_before(name: str, names: Iterable[str]) -> str:
     """The name before this one."""
     before = BEGINNING
     for other in names:
@@ -31,11 +31,11 @@ def names_after(
         return names if order == "asc" else names[::-1]
     if after == BEGINNING:  # an empty cursor names nothing
         return None
-    here, known = after, set(names)
-    while here not in known and here != BEGINNING:  # the one before may have been deleted too
-        before = gone(here)
+    cursor, known = after, set(names)
+    while cursor not in known and cursor != BEGINNING:  # the one before may have been deleted too
+        before = gone(cursor)
         if before is None:
             return None
-        here = before
-    passed = 0 if here == BEGINNING else names.index(here) + 1
-    return names[passed:] if order == "asc" else names[: passed - (here == after)][::-1]
+        cursor = before
+    passed = 0 if cursor == BEGINNING else names.index(cursor) + 1
+    return names[passed:] if order == "asc" else names[: passed - (cursor == after)][::-1]

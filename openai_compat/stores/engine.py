@@ -10,7 +10,7 @@ in an event loop, and tests can interrupt them at any statement. Engines retry t
 deadlock), so a transaction must have no other side effects.
 
 `Autocommit(transaction)` runs a single statement, or several that need not be atomic, without `begin` and `commit`,
-which saves two round trips. `Together(statements)` can be yielded in place of a statement: it runs several in one round
+which saves two round trips. `StatementBatch(statements)` can be yielded in place of a statement: it runs several in one round
 trip. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 
@@ -26,7 +26,7 @@ Statement: TypeAlias = tuple[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class StatementBatch:
     """Statements that are executed as one: all of them, or none.
 
     Each statement with `returning` must return a row; if one does not, the engine rolls back and raises ConditionFailed.
@@ -38,10 +38,10 @@ class Together:
 
 
 class ConditionFailed(Exception):
-    """A statement of a Together has returned no row, so that none of its statements took effect."""
+    """A statement of a StatementBatch has returned no row, so that none of its statements took effect."""
 
 
-Transaction: TypeAlias = Generator[Statement | Together, Sequence[Row], Result]
+Transaction: TypeAlias = Generator[Statement | StatementBatch, Sequence[Row], Result]
 
 
 @dataclass(frozen=True, slots=True)

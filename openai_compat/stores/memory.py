@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from ..policies.limits import LEASE
-from .bounded_tables import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
+from .bounded_tables import MAX_BYTES, MAX_BYTES_PER_PRINCIPAL, MemoryBounds
 from .memory_approvals import MemoryApprovals
 from .memory_completions import MemoryCompletions
-from .memory_conversations import Kept, MemoryConversations
+from .memory_conversations import ConversationEntry, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_grants import MemoryGrantStore
 from .memory_limits import MemoryLimits
@@ -60,32 +60,34 @@ class MemoryStore(
         clock: Callable[[], float] = time.time,
         *,
         max_bytes: int = MAX_BYTES,
-        max_bytes_per_principal: int = MAX_BYTES_EACH,
+        max_bytes_per_principal: int = MAX_BYTES_PER_PRINCIPAL,
     ) -> None:
         super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
     async def commit(self, outcome: TurnCommit) -> bool:  # noqa: C901  (one test for each kind of record)
         if outcome.token in self._ended:  # a repeated commit, or a turn that has lost a lock
             return self._ended[outcome.token]
-        conversation = None if outcome.conversation is None else self._locked(outcome, outcome.conversation)
-        response = None if outcome.response is None else self._held(outcome, outcome.response)
+        conversation = (
+            None if outcome.conversation is None else self._locked_conversation(outcome, outcome.conversation)
+        )
+        response = None if outcome.response is None else self._held_response(outcome, outcome.response)
         # Everything is checked before anything is written, and none of the awaits suspends.
         if conversation is False or response is False:
             return False
-        if outcome.conversation is not None and isinstance(conversation, Kept):
+        if outcome.conversation is not None and isinstance(conversation, ConversationEntry):
             conversation.state = next((s for s in outcome.states if s.of == "conversation"), conversation.state)
             self._append_turn(outcome.principal, outcome.conversation, conversation)
         if outcome.response is not None:
-            self._keep_response(outcome, outcome.response, response)
+            self._put_response(outcome, outcome.response, response)
         if outcome.completion is not None:
             await self.put_completion(outcome.principal, outcome.completion)
         for approval in outcome.approvals:
             await self.ask(outcome.principal, approval)
         for state in outcome.states:
             if state.of == "pause":
-                self._keep_pause(outcome.principal, state)
+                self._put_pause(outcome.principal, state)
             elif state.of == "gone":
-                self._lose_state(outcome.principal, state)
+                self._mark_state_gone(outcome.principal, state)
         if outcome.notices:
             self._write_notices(outcome.notices)
         if outcome.spends:
@@ -98,14 +100,14 @@ class MemoryStore(
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
         """Return the tokens that hold anything, and those of cancelled and superseded turns. Locks do not expire here."""
         wanted = set(tokens)
-        responses = self._responses.held()
-        conversations, now = self._conversations.held(), self._clock()
-        held: set[str | None] = {kept.token for kept in conversations}
-        held |= {kept.token for kept in responses}
-        held |= {claimed.token for claimed in self._claims.held()}
-        held |= {kept.token for kept in self._threads.values()}
+        responses = self._responses.held_values()
+        conversations, now = self._conversations.held_values(), self._clock()
+        held: set[str | None] = {entry.token for entry in conversations}
+        held |= {entry.token for entry in responses}
+        held |= {claimed.token for claimed in self._claims.held_values()}
+        held |= {entry.token for entry in self._threads.values()}
         held |= {token for slots in self._slots.values() for token in slots}
-        cancelled = {kept.token for kept in responses if kept.cancel}
+        cancelled = {entry.token for entry in responses if entry.cancel}
         superseded = {c.token for c in conversations if c.next not in ("", c.token) and c.next_until > now}
         lost = {token for token in wanted if not self._ended.get(token, True)}
         return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted), _tokens(superseded & wanted))
@@ -115,8 +117,8 @@ class MemoryStore(
         return swept + self._sweep_pauses() + self._drop_expired_files()
 
     def _sessions(self) -> set[tuple[str, str]]:
-        conversations = [(principal, kept.state) for principal, kept in self._conversations.all()]
-        responses = [(principal, kept.state) for principal, kept in self._responses.all()]
+        conversations = [(principal, entry.state) for principal, entry in self._conversations.all_values()]
+        responses = [(principal, entry.state) for principal, entry in self._responses.all_values()]
         others = [(principal, state.session) for principal, state in (*conversations, *responses) if state is not None]
         return super()._sessions() | set(others)
 

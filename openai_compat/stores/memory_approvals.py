@@ -18,20 +18,20 @@ class MemoryApprovals(MemoryPart):
         self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        self._approvals.rest(principal, approval.id, approval, _size(approval))
+        self._approvals.put(principal, approval.id, approval, _size_of_approval(approval))
 
     async def approval(self, key: Key) -> Approval | None:
         found = self._approvals.get(key.principal, key.id)
-        if found is not None and found.status == "pending" and self._over(found.expires):
+        if found is not None and found.status == "pending" and self._is_expired(found.expires):
             return replace(found, status="expired")
         return found
 
     async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
         return [
             approval
-            for _, approval in self._approvals.of(principal)
+            for _, approval in self._approvals.entries(principal)
             if approval.status == "pending"
-            and not self._over(approval.expires)
+            and not self._is_expired(approval.expires)
             and conversation in (None, approval.conversation)
         ]
 
@@ -40,11 +40,11 @@ class MemoryApprovals(MemoryPart):
         if found is None or found.status != "pending":
             return False
         decided = replace(found, status=status, decision=decision)
-        self._approvals.rest(key.principal, key.id, decided, _size(decided))
+        self._approvals.put(key.principal, key.id, decided, _size_of_approval(decided))
         return True
 
 
-def _size(approval: Approval) -> int:
+def _size_of_approval(approval: Approval) -> int:
     texts = (
         approval.conversation,
         approval.tool,

@@ -18,29 +18,31 @@ class MemoryFiles(MemoryPart):
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
         """Insert a file. If it does not fit, the principal's least recently used data is dropped."""
         size = len(content) + size_of_text(file.filename, file.purpose, file.media_type)
-        self._files.rest(principal, file.id, (file, content), size)
+        self._files.put(principal, file.id, (file, content), size)
 
     async def get_file(self, key: Key) -> StoredFile | None:
         found = self._files.get(key.principal, key.id)
-        return None if found is None or self._over(found[0].expires) else found[0]
+        return None if found is None or self._is_expired(found[0].expires) else found[0]
 
     async def file_content(self, key: Key) -> bytes | None:
         found = self._files.get(key.principal, key.id)
-        return None if found is None or self._over(found[0].expires) else found[1]
+        return None if found is None or self._is_expired(found[0].expires) else found[1]
 
     async def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredFile] | None:
-        files = {name: file for name, (file, _) in self._files.of(principal)}
-        listed = self._listed(principal, list(files), after, order)
-        return None if listed is None else [files[name] for name in listed if not self._over(files[name].expires)]
+        files = {name: file for name, (file, _) in self._files.entries(principal)}
+        listed = self._names_after(principal, list(files), after, order)
+        return None if listed is None else [files[name] for name in listed if not self._is_expired(files[name].expires)]
 
     async def delete_file(self, key: Key) -> bool:
-        found = self._pop(self._files, key.principal, key.id)
-        return found is not None and not self._over(found[0].expires)
+        found = self._delete_entry(self._files, key.principal, key.id)
+        return found is not None and not self._is_expired(found[0].expires)
 
     def _drop_expired_files(self) -> int:
-        expired = [(whose, name) for whose, name, (file, _) in self._files.resting() if self._over(file.expires)]
+        expired = [
+            (whose, name) for whose, name, (file, _) in self._files.values_at_rest() if self._is_expired(file.expires)
+        ]
         for whose, name in expired:
-            self._pop(self._files, whose, name)
+            self._delete_entry(self._files, whose, name)
         return len(expired)

@@ -23,12 +23,12 @@ class MemoryGrantStore(MemoryPart):
     async def put_grant(self, principal: str, grant: Grant) -> None:
         self._grants.pop(principal, grant.id)
         size = size_of_text(grant.id, grant.agent, grant.tool, grant.body)
-        self._grants.rest(principal, grant.id, replace(grant, created=self._clock()), size)
+        self._grants.put(principal, grant.id, replace(grant, created=self._clock()), size)
         for old in list(await self.grants(principal, (grant.agent, grant.tool)))[:-MOST_GRANTS]:
             self._grants.pop(principal, old.id)
 
     async def grants(self, principal: str, tool: tuple[str, str] | None = None) -> Sequence[Grant]:
-        return [grant for _, grant in self._grants.of(principal) if tool in (None, (grant.agent, grant.tool))]
+        return [grant for _, grant in self._grants.entries(principal) if tool in (None, (grant.agent, grant.tool))]
 
     async def delete_grant(self, key: Key) -> bool:
         return self._grants.pop(key.principal, key.id) is not None

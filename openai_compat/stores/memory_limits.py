@@ -19,7 +19,7 @@ MAX_RATES = 100_000
 
 
 @dataclass(slots=True)
-class Claimed:
+class ClaimEntry:
     """A claimed idempotency key."""
 
     request: str
@@ -32,7 +32,7 @@ class MemoryLimits(MemoryPart):
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
-        self._claims: Table[str, Claimed] = Table(self._shares, self._max)
+        self._claims: Table[str, ClaimEntry] = Table(self._shares, self._max)
         self._slots: dict[str, set[str]] = {}
         self._rates: OrderedDict[Key, float] = OrderedDict()
 
@@ -40,7 +40,7 @@ class MemoryLimits(MemoryPart):
         self._sweep_claims(key.principal)
         claimed = self._claims.get(key.principal, key.id)  # a running request holds its key, so it is never swept
         if claimed is None:
-            self._claims.hold(key.principal, key.id, Claimed(request, token))
+            self._claims.hold(key.principal, key.id, ClaimEntry(request, token))
             return "taken"
         if claimed.request != request:
             return "other request"
@@ -58,7 +58,7 @@ class MemoryLimits(MemoryPart):
             # Failures are stored too: a failed run may have done half of its work.
             claimed.replay = replay
             size = len(replay.body) + size_of_text(*[text for header in replay.headers for text in header])
-            self._claims.rest(key.principal, key.id, claimed, size, self._clock())
+            self._claims.put(key.principal, key.id, claimed, size, self._clock())
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         taken = self._slots.setdefault(pool, set())

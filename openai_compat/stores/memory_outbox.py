@@ -32,12 +32,12 @@ class MemoryOutbox(MemoryPart):
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
         self._notices: dict[int, WaitingNotice] = {}
-        self._noticed = 0
+        self._last_number = 0
 
     def _write_notices(self, notices: Sequence[WebhookNotice]) -> None:
         for notice in notices:
-            self._noticed += 1
-            self._notices[self._noticed] = WaitingNotice(replace(notice, number=self._noticed), self._clock())
+            self._last_number += 1
+            self._notices[self._last_number] = WaitingNotice(replace(notice, number=self._last_number), self._clock())
         while len(self._notices) > MAX_NOTICES:
             dropped = self._notices.pop(next(iter(self._notices)))
             logger.warning("webhook %s is dropped: too many wait for their delivery", dropped.notice.id)

@@ -11,7 +11,7 @@ from .records import AgentState, Key
 
 
 @dataclass(slots=True)
-class KeptPause:
+class PauseEntry:
     """The state of paused calls, and the time until which a caller uses it."""
 
     state: AgentState
@@ -23,28 +23,28 @@ class MemoryStates(MemoryPart):
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
-        self._pauses: Table[str, KeptPause] = Table(self._shares, self._max, self._pause_dropped)
+        self._pauses: Table[str, PauseEntry] = Table(self._shares, self._max, self._on_pause_dropped)
 
     async def pause(self, key: Key) -> AgentState | None:
-        kept = self._kept(key)
-        return None if kept is None else kept.state
+        entry = self._find_pause(key)
+        return None if entry is None else entry.state
 
     async def use_pause(self, key: Key, seconds: float) -> bool:
-        kept = self._kept(key)
-        if kept is None or kept.used > self._clock():
+        entry = self._find_pause(key)
+        if entry is None or entry.used > self._clock():
             return False
-        kept.used = self._clock() + seconds
+        entry.used = self._clock() + seconds
         return True
 
     async def return_pause(self, key: Key) -> None:
-        kept = self._pauses.get(key.principal, key.id)
-        if kept is not None:
-            kept.used = 0
+        entry = self._pauses.get(key.principal, key.id)
+        if entry is not None:
+            entry.used = 0
 
     async def end_pause(self, key: Key) -> None:
-        kept = self._pauses.get(key.principal, key.id)
-        if kept is not None:
-            kept.used = inf
+        entry = self._pauses.get(key.principal, key.id)
+        if entry is not None:
+            entry.used = inf
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
         # Once at the start of a walk, not for each page: it checks all sessions.
@@ -62,20 +62,24 @@ class MemoryStates(MemoryPart):
 
     def _sessions(self) -> set[tuple[str, str]]:
         """The sessions of reachable states, with their principals."""
-        return {(principal, kept.state.session) for principal, _, kept in self._pauses.resting()}
+        return {(principal, entry.state.session) for principal, _, entry in self._pauses.values_at_rest()}
 
-    def _keep_pause(self, principal: str, state: AgentState) -> None:
-        self._pauses.rest(principal, state.id, KeptPause(state), size_of_text(state.body), self._clock())
+    def _put_pause(self, principal: str, state: AgentState) -> None:
+        self._pauses.put(principal, state.id, PauseEntry(state), size_of_text(state.body), self._clock())
 
     def _sweep_pauses(self) -> int:
-        late = [(principal, name) for principal, name, kept in self._pauses.resting() if self._over(kept.state.expires)]
+        late = [
+            (principal, name)
+            for principal, name, entry in self._pauses.values_at_rest()
+            if self._is_expired(entry.state.expires)
+        ]
         for principal, name in late:
             self._pauses.pop(principal, name)
         return len(late)
 
-    def _kept(self, key: Key) -> KeptPause | None:
-        kept = self._pauses.get(key.principal, key.id)
-        return None if kept is None or kept.used == inf or self._over(kept.state.expires) else kept
+    def _find_pause(self, key: Key) -> PauseEntry | None:
+        entry = self._pauses.get(key.principal, key.id)
+        return None if entry is None or entry.used == inf or self._is_expired(entry.state.expires) else entry
 
-    def _pause_dropped(self, principal: str, identifier: str, kept: KeptPause) -> None:
-        self._lose_state(principal, kept.state)
+    def _on_pause_dropped(self, principal: str, identifier: str, entry: PauseEntry) -> None:
+        self._mark_state_gone(principal, entry.state)

@@ -12,7 +12,7 @@ from .records import Events, Key, StoredThread
 
 
 @dataclass(slots=True)
-class KeptThread:
+class ThreadEntry:
     """A stored thread."""
 
     stored: StoredThread
@@ -26,54 +26,54 @@ class MemoryThreads(MemoryPart):
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
-        self._threads: dict[Key, KeptThread] = {}
+        self._threads: dict[Key, ThreadEntry] = {}
         self._signals: dict[str, list[str]] = {}
 
     async def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> StoredThread | None:
-        kept = self._threads.setdefault(key, KeptThread(StoredThread(key.id, 0), self._clock()))
-        if kept.token not in (None, token):
+        entry = self._threads.setdefault(key, ThreadEntry(StoredThread(key.id, 0), self._clock()))
+        if entry.token not in (None, token):
             return None
-        kept.token, kept.touched = token, self._clock()
-        kept.stored = replace(kept.stored, running=True)
-        while kept.frames and kept.frames[0].last <= kept.stored.last - keep:
-            kept.frames.popleft()
-        return kept.stored
+        entry.token, entry.touched = token, self._clock()
+        entry.stored = replace(entry.stored, running=True)
+        while entry.frames and entry.frames[0].last <= entry.stored.last - keep:
+            entry.frames.popleft()
+        return entry.stored
 
     async def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> bool:
-        kept = self._threads.get(key)
-        if kept is None or kept.token != token:
+        entry = self._threads.get(key)
+        if entry is None or entry.token != token:
             return False
-        kept.stored, kept.touched = replace(thread, running=True), self._clock()
+        entry.stored, entry.touched = replace(thread, running=True), self._clock()
         if frames is not None:
             # A batch is written again if the answer to the first attempt was lost: it has the same first number.
-            kept.frames = deque([*[batch for batch in kept.frames if batch.first != frames.first], frames])
+            entry.frames = deque([*[batch for batch in entry.frames if batch.first != frames.first], frames])
         return True
 
     async def leave_thread(self, key: Key, token: str) -> None:
-        kept = self._threads.get(key)
-        if kept is not None and kept.token == token:
-            kept.token, kept.touched = None, self._clock()
-            kept.stored = replace(kept.stored, running=False, active="null")
+        entry = self._threads.get(key)
+        if entry is not None and entry.token == token:
+            entry.token, entry.touched = None, self._clock()
+            entry.stored = replace(entry.stored, running=False, active="null")
         self._signals.pop(token, None)
 
     async def thread(self, key: Key, within: float) -> StoredThread | None:
-        kept = self._threads.get(key)
-        recent = kept is not None and (kept.token is not None or kept.touched > self._clock() - within)
-        return kept.stored if kept is not None and recent else None
+        entry = self._threads.get(key)
+        recent = entry is not None and (entry.token is not None or entry.touched > self._clock() - within)
+        return entry.stored if entry is not None and recent else None
 
     async def threads(self, principal: str) -> Sequence[StoredThread]:
-        running = [kept.stored for key, kept in self._threads.items() if key.principal == principal and kept.token]
+        running = [entry.stored for key, entry in self._threads.items() if key.principal == principal and entry.token]
         return sorted(running, key=lambda thread: thread.id)
 
     async def frames(self, key: Key, after: int) -> Sequence[Events]:
-        kept = self._threads.get(key)
-        return [] if kept is None else [batch for batch in kept.frames if batch.last > after]
+        entry = self._threads.get(key)
+        return [] if entry is None else [batch for batch in entry.frames if batch.last > after]
 
     async def put_signal(self, key: Key, body: str) -> bool:
-        kept = self._threads.get(key)
-        if kept is None or kept.token is None:
+        entry = self._threads.get(key)
+        if entry is None or entry.token is None:
             return False
-        self._signals.setdefault(kept.token, []).append(body)
+        self._signals.setdefault(entry.token, []).append(body)
         return True
 
     async def take_signals(self, tokens: Sequence[str]) -> Sequence[tuple[str, str]]:

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from .memory import MemoryStore
 from .port import Store
 
-FORMS = "memory:, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database"
+URL_FORMS = "memory:, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database"
 
 
 def open_store(url: str) -> Store:
@@ -19,14 +19,14 @@ def open_store(url: str) -> Store:
     if url == "memory:":
         return MemoryStore()
     if scheme == "sqlite":
-        return _sqlite(url)
+        return _open_sqlite(url)
     if scheme in ("postgresql", "postgres"):
-        return _postgresql(url)
+        return _open_postgresql(url)
     # Truncated: without a colon, the scheme is the whole text.
-    raise ValueError(f"A store's URL is {FORMS}; not one with the scheme {scheme[:40]!r}.")
+    raise ValueError(f"A store's URL is {URL_FORMS}; not one with the scheme {scheme[:40]!r}.")
 
 
-def _sqlite(url: str) -> Store:
+def _open_sqlite(url: str) -> Store:
     from .sql import SqlStore  # noqa: PLC0415  (engines are imported when they are needed)
     from .sqlite import SqliteEngine  # noqa: PLC0415
 
@@ -43,7 +43,7 @@ def sqlite_path(url: str) -> str:
     return path
 
 
-def _postgresql(url: str) -> Store:
+def _open_postgresql(url: str) -> Store:
     from .postgres import PostgresEngine  # noqa: PLC0415
     from .sql import SqlStore  # noqa: PLC0415
 

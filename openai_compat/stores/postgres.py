@@ -22,12 +22,12 @@ try:
 except ImportError as error:
     raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
 
-from .engine import Autocommit, ConditionFailed, Result, Row, Statement, Together, Transaction
-from .postgres_failures import RetryTransaction, failure, silent, unavailable
+from .engine import Autocommit, ConditionFailed, Result, Row, Statement, StatementBatch, Transaction
+from .postgres_failures import RetryTransaction, is_connection_lost, to_store_error, unavailable_error
 from .postgres_pool import CLOSE_TIMEOUT, Pool, PoolConnection
 
 _CONNECT: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
-_TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
+_TOO_MANY_CONNECTIONS: type[Exception] = asyncpg.TooManyConnectionsError
 
 # The database's clock: the clocks of several hosts differ.
 NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
@@ -35,10 +35,10 @@ NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
 ATTEMPTS = 4
 """Maximum number of attempts at a transaction: it may conflict with others, or find its connection closed."""
 
-MOST = 10_000
+MAX_NUMBER = 10_000
 """Upper bound of the numbers in a URL: larger ones are mistakes."""
 
-SLOW = 600.0
+SCHEMA_TIMEOUT = 600.0
 """Timeout of statements that change the schema, in seconds: they may have to rewrite a table."""
 
 
@@ -59,18 +59,20 @@ class Options:
     statement_cache_size: int = 100
 
     @classmethod
-    def of(cls, url: str) -> Self:
+    def from_url(cls, url: str) -> Self:
         """Parse a URL. Raises ValueError, whose message does not quote the URL, since it contains a password."""
         parts = urlsplit(url)
         if parts.scheme not in ("postgresql", "postgres") or not _has_port(parts):
             raise ValueError("The URL of a PostgreSQL store is postgresql://user:password@host:port/database.")
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
-        ours = {name: _number(name, given.pop(name), kind) for name, kind in _OURS.items() if name in given}
+        ours = {
+            name: _parse_number(name, given.pop(name), kind) for name, kind in _OPTION_TYPES.items() if name in given
+        }
         given.setdefault("application_name", "openai-compat")
         return cls(parts._replace(query=urlencode(given)).geturl(), **ours)
 
 
-_OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "statement_cache_size": int}
+_OPTION_TYPES: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "statement_cache_size": int}
 
 
 def _has_port(parts: SplitResult) -> bool:
@@ -81,12 +83,12 @@ def _has_port(parts: SplitResult) -> bool:
     return all([port.isascii() and port.isdigit() for port in ports if port])
 
 
-def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
+def _parse_number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
     with suppress(ValueError):
         number = kind(value)
-        if 0 < number < MOST or (number == 0 and name == "statement_cache_size"):
+        if 0 < number < MAX_NUMBER or (number == 0 and name == "statement_cache_size"):
             return number
-    raise ValueError(f"{name} in the store's URL has to be a number above zero, and not over {MOST}.")
+    raise ValueError(f"{name} in the store's URL has to be a number above zero, and not over {MAX_NUMBER}.")
 
 
 class PostgresEngine:
@@ -104,13 +106,13 @@ class PostgresEngine:
     name = "postgresql"
 
     def __init__(self, url: str) -> None:
-        self._options = Options.of(url)
+        self._options = Options.from_url(url)
         # An asyncpg connection belongs to the event loop that opened it, and under WSGI or in tests there are several loops.
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction, to its end even if the caller is cancelled."""
-        return await _to_its_end(self._repeated(self._pool(), transaction))
+        return await _run_to_end(self._run_with_retries(self._current_pool(), transaction))
 
     async def aclose(self) -> None:
         """Close all connections; those of other event loops in the background."""
@@ -122,7 +124,7 @@ class PostgresEngine:
         if mine is not None:
             await mine.close()
 
-    def _pool(self) -> Pool:
+    def _current_pool(self) -> Pool:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -132,7 +134,7 @@ class PostgresEngine:
             for ended in [other for other in list(self._pools) if other.is_closed()]:
                 del self._pools[ended]
             options = self._options
-            self._pools[loop] = Pool(self._connect, options.pool_size, options.timeout, _TOO_MANY)
+            self._pools[loop] = Pool(self._connect, options.pool_size, options.timeout, _TOO_MANY_CONNECTIONS)
         return self._pools[loop]
 
     async def _connect(self) -> PoolConnection:
@@ -143,7 +145,7 @@ class PostgresEngine:
         )
         return connection
 
-    async def _repeated(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
+    async def _run_with_retries(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
         # A retry is safe, since a transaction changes nothing but the database.
         for _ in range(ATTEMPTS - 1):
             with suppress(RetryTransaction):
@@ -151,16 +153,16 @@ class PostgresEngine:
         try:
             return await self._attempt(pool, transaction)
         except RetryTransaction as error:
-            raise unavailable() from error.__cause__
+            raise unavailable_error() from error.__cause__
 
     async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
         # An Autocommit has no begin and commit: each of its statements commits on its own.
-        work = _Transaction(await _acquired(pool), self._options.timeout, isinstance(transaction, Autocommit))
+        work = _Transaction(await _acquire(pool), self._options.timeout, isinstance(transaction, Autocommit))
         try:
-            result = await work.do(transaction())
+            result = await work.run(transaction())
         except Exception as error:
-            await _leave(pool, work, error)
-            instead = failure(error, in_doubt=work.in_doubt)
+            await _return_connection(pool, work, error)
+            instead = to_store_error(error, in_doubt=work.in_doubt)
             if instead is None:
                 raise
             raise instead from error
@@ -168,7 +170,7 @@ class PostgresEngine:
             await pool.discard(work.connection)
             raise
         except BaseException:  # such as KeyboardInterrupt: nothing can be awaited from here on
-            pool.cut(work.connection)
+            pool.abort(work.connection)
             raise
         await pool.release(work.connection)
         return result
@@ -184,13 +186,13 @@ class _Transaction:
         self._autocommit = autocommit
         self._begun = False
 
-    async def do(self, statements: Transaction[Result]) -> Result:
+    async def run(self, statements: Transaction[Result]) -> Result:
         """Run all statements and commit. Return the generator's result."""
         with closing(statements):
             try:
                 step = next(statements)
                 while True:
-                    step = statements.send(await self._rows(step))
+                    step = statements.send(await self._execute(step))
             except StopIteration as end:
                 result: Result = end.value
         if self._begun:
@@ -198,9 +200,9 @@ class _Transaction:
             await self.connection.execute("commit", timeout=self._limit)
         return result
 
-    async def _rows(self, step: Statement | Together) -> Sequence[Row]:
-        sql, parameters = merged(step) if isinstance(step, Together) else step
-        statement = _prepared(sql)
+    async def _execute(self, step: Statement | StatementBatch) -> Sequence[Row]:
+        sql, parameters = merge_statements(step) if isinstance(step, StatementBatch) else step
+        statement = _prepare(sql)
         if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
@@ -209,7 +211,7 @@ class _Transaction:
         try:
             rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
         except asyncpg.DivisionByZeroError as error:
-            if isinstance(step, Together):
+            if isinstance(step, StatementBatch):
                 raise ConditionFailed from error
             raise
         self.in_doubt = False
@@ -221,19 +223,19 @@ class _Transaction:
             await self.connection.execute("rollback", timeout=CLOSE_TIMEOUT)
 
 
-def merged(together: Together) -> Statement:
-    """One statement that executes all of the Together's statements, or, if an error occurs, none."""
-    parameters = [parameter for _, own in together.statements for parameter in own]
-    return _merged(tuple([(sql, len(own)) for sql, own in together.statements])), parameters
+def merge_statements(batch: StatementBatch) -> Statement:
+    """One statement that executes all of the batch's statements, or, if an error occurs, none."""
+    parameters = [parameter for _, own in batch.statements for parameter in own]
+    return _merged_sql(tuple([(sql, len(own)) for sql, own in batch.statements])), parameters
 
 
 @functools.lru_cache(maxsize=1000)
-def _merged(statements: Sequence[tuple[str, int]]) -> str:
+def _merged_sql(statements: Sequence[tuple[str, int]]) -> str:
     parts: list[str] = []
     conditions = ["1"]
     before = 0
     for number, (sql, count) in enumerate(statements):
-        parts.append(f"part{number} as ({_renumbered(sql, before)})")
+        parts.append(f"part{number} as ({_renumber_parameters(sql, before)})")
         if "returning" in sql:
             # Only an error undoes the other parts. Nothing else here can raise a division by zero.
             conditions.append(f"1 / (select count(*) from part{number})")  # noqa: S608  (a number)
@@ -244,7 +246,7 @@ def _merged(statements: Sequence[tuple[str, int]]) -> str:
 _PARAMETER = re.compile(r"\$(\d+)")
 
 
-def _renumbered(sql: str, before: int) -> str:
+def _renumber_parameters(sql: str, before: int) -> str:
     """A statement whose parameters are renumbered to follow `before` others."""
     return _PARAMETER.sub(lambda found: f"${int(found[1]) + before}", sql)
 
@@ -253,33 +255,35 @@ _WORD = re.compile(r"\w+")
 _WRITING = frozenset(["insert", "update", "delete"])
 
 
-class _Prepared(NamedTuple):
+class _PreparedStatement(NamedTuple):
     sql: str
     reads: bool
     limit: float | None
 
 
 @functools.lru_cache(maxsize=1000)
-def _prepared(sql: str) -> _Prepared:
+def _prepare(sql: str) -> _PreparedStatement:
     """Prepare a statement for PostgreSQL; `reads` is True if it only reads, and can run before `begin`."""
     words = _WORD.findall(sql.casefold())
     # A lock taken before `begin` would be released when its statement ends. A statement that only reads is never in doubt.
     reads = words[0] in ("select", "with") and _WRITING.isdisjoint(words) and not words[1].startswith("pg_advisory")
-    return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
+    return _PreparedStatement(
+        sql.replace("{now}", NOW), reads, SCHEMA_TIMEOUT if words[0] in ("create", "alter", "drop") else None
+    )
 
 
-async def _acquired(pool: Pool) -> PoolConnection:
+async def _acquire(pool: Pool) -> PoolConnection:
     try:
         return await pool.acquire()
     except Exception as error:
-        if failure(error, in_doubt=False) is None:
+        if to_store_error(error, in_doubt=False) is None:
             raise
-        raise unavailable() from error
+        raise unavailable_error() from error
 
 
-async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
+async def _return_connection(pool: Pool, work: _Transaction, error: Exception) -> None:
     """Roll back, and return the connection to the pool if it can be reused."""
-    if silent(error) or work.connection.is_closed():
+    if is_connection_lost(error) or work.connection.is_closed():
         pool.invalidate_idle()
         await pool.discard(work.connection)
         return
@@ -291,7 +295,7 @@ async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
         await pool.release(work.connection)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+async def _run_to_end(work: Coroutine[Any, Any, Result]) -> Result:
     """Wait for `work` to end even if the caller is cancelled, then raise the cancellation.
 
     An interrupted statement would leave its answer on the connection, where the next statement would read it.

@@ -70,7 +70,7 @@ class Pool:
         self._open = 0
         self._closed = False
         # An event loop that ends cancels its tasks: this task then closes the pool.
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="PostgreSQL connections")
+        self._keeper = asyncio.get_running_loop().create_task(self._close_with_loop(), name="PostgreSQL connections")
         _keepers.add(self._keeper)
         self._keeper.add_done_callback(_keepers.discard)
 
@@ -78,29 +78,29 @@ class Pool:
         """Take a connection. Raises TimeoutError, OSError and asyncpg's errors."""
         if not self._places.empty():
             place = self._places.get_nowait()
-            if place is not None and self._can_be_used(*place):  # the usual case, without waiting
+            if place is not None and self._is_usable(*place):  # the usual case, without waiting
                 return place[0]
             self._places.put_nowait(place)
         async with asyncio.timeout(self._limit):
             return await self._acquire()
 
     @staticmethod
-    def _can_be_used(connection: PoolConnection, since: float) -> bool:
+    def _is_usable(connection: PoolConnection, since: float) -> bool:
         return not connection.is_closed() and since > monotonic() - IDLE
 
     async def _acquire(self) -> PoolConnection:
         place = await self._places.get()
         if place is not None:
-            if self._can_be_used(*place):
+            if self._is_usable(*place):
                 return place[0]
-            self._forget(place[0])
+            self._terminate(place[0])
         try:
-            return await self._new()
+            return await self._open_connection()
         except BaseException:  # the place must not be lost
             self._places.put_nowait(None)
             raise
 
-    async def _new(self) -> PoolConnection:
+    async def _open_connection(self) -> PoolConnection:
         """Open a connection, or, if the server refuses more, wait for one of the pool's own."""
         self._open += 1
         try:
@@ -127,23 +127,23 @@ class Pool:
                 async with asyncio.timeout(CLOSE_TIMEOUT):  # older asyncpg exceeds its own timeout
                     await connection.close(timeout=CLOSE_TIMEOUT)
         finally:
-            self.cut(connection)
+            self.abort(connection)
 
-    def cut(self, connection: PoolConnection) -> None:
+    def abort(self, connection: PoolConnection) -> None:
         """Abort a connection without waiting."""
-        self._forget(connection)
+        self._terminate(connection)
         self._places.put_nowait(None)
 
-    def _forget(self, connection: PoolConnection) -> None:
+    def _terminate(self, connection: PoolConnection) -> None:
         self._open -= 1
         connection.terminate()
 
     def invalidate_idle(self) -> None:
         """Close the idle connections: if one was lost, the others most likely are too."""
-        for connection in self._unused():
-            self.cut(connection)
+        for connection in self._take_idle():
+            self.abort(connection)
 
-    def _unused(self) -> list[PoolConnection]:
+    def _take_idle(self) -> list[PoolConnection]:
         """Take all idle connections out of the pool."""
         places = [self._places.get_nowait() for _ in range(self._places.qsize())]
         for place in places:
@@ -151,12 +151,12 @@ class Pool:
                 self._places.put_nowait(None)
         return [place[0] for place in places if place is not None]
 
-    async def _keep(self) -> None:
+    async def _close_with_loop(self) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             self._closed = True
-            await asyncio.gather(*[self.discard(connection) for connection in self._unused()])
+            await asyncio.gather(*[self.discard(connection) for connection in self._take_idle()])
 
     def close_soon(self) -> None:
         """Close the pool in the background. Call it in the pool's event loop."""

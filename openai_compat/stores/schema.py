@@ -89,10 +89,10 @@ FIRST = (
     "create index oc_rate_due on oc_rate (due)",
 )
 
-ASKING_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
+APPROVAL_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
 """The agent that requested an approval. Older approvals have none, so they can no longer be decided."""
 
-REQUESTS = ("alter table oc_approval add column request text",)
+APPROVAL_REQUESTS = ("alter table oc_approval add column request text",)
 """The request to the agent. Older versions store it in `state`, where it is still read until those approvals expire: an
 older version may run beside this one, and PostgreSQL cannot extract from JSON that contains `\\u0000`."""
 
@@ -117,7 +117,7 @@ OUTBOX = (
 )
 """Webhook notices: a row is inserted with the outcome it reports and deleted after delivery."""
 
-WANTED = (
+NEXT_TURNS = (
     "alter table oc_conversation add column wanted text",
     "alter table oc_conversation add column wanting double precision",
 )
@@ -168,11 +168,11 @@ COMPRESSED_FRAMES: Sequence[str] = ()
 
 MIGRATIONS: Sequence[Sequence[str]] = (
     FIRST,
-    ASKING_AGENTS,
-    REQUESTS,
+    APPROVAL_AGENTS,
+    APPROVAL_REQUESTS,
     STATES,
     OUTBOX,
-    WANTED,
+    NEXT_TURNS,
     GRANTS,
     SETTINGS,
     SPENDS,
@@ -189,7 +189,7 @@ def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) 
     """
     yield dialect.exclusive, ()  # SQLite needs none: it has one writer at a time
     tables = yield dialect.tables, ()
-    version = yield from _version({str(row[0]) for row in tables}, dialect)
+    version = yield from _read_or_create_version({str(row[0]) for row in tables}, dialect)
     if version > len(migrations):
         text = f"The store was written by a newer version: its schema is {version}, known here is {len(migrations)}."
         raise UnusableStore(text)
@@ -202,7 +202,7 @@ def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) 
     return version
 
 
-def _version(tables: AbstractSet[str], dialect: Dialect) -> Transaction[int]:
+def _read_or_create_version(tables: AbstractSet[str], dialect: Dialect) -> Transaction[int]:
     if VERSION_TABLE in tables:
         rows = yield f"select version from {VERSION_TABLE}", ()
         return int(rows[0][0])

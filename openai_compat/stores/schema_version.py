@@ -23,7 +23,7 @@ async def schema_version(url: str) -> int | None:
     does not answer, and UnusableStore for the database of another program and for a path where no file can be created.
     """
     if url.partition(":")[0] == "sqlite":
-        return _of_file(Path(sqlite_path(url)))
+        return _file_version(Path(sqlite_path(url)))
     if url.partition(":")[0] not in ("postgresql", "postgres"):
         open_store(url)  # raises if the URL is invalid
         return None
@@ -31,22 +31,22 @@ async def schema_version(url: str) -> int | None:
 
     engine = PostgresEngine(url)
     try:
-        return await engine.run(lambda: _look(POSTGRESQL))
+        return await engine.run(lambda: _read_version(POSTGRESQL))
     finally:
         await engine.aclose()
 
 
-def _of_file(path: Path) -> int | None:
+def _file_version(path: Path) -> int | None:
     if not path.exists():
         if not path.absolute().parent.is_dir():
             raise UnusableStore(f"The store's file cannot be opened: there is no folder {path.absolute().parent}.")
         return None
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            look = _look(SQLITE)
+            steps = _read_version(SQLITE)
             rows: Sequence[Sequence[object]] | None = None
             while True:
-                statement = look.send(rows) if rows is not None else next(look)
+                statement = steps.send(rows) if rows is not None else next(steps)
                 rows = connection.execute(*statement).fetchall() if isinstance(statement, tuple) else ()
     except StopIteration as end:
         found: int | None = end.value
@@ -55,7 +55,7 @@ def _of_file(path: Path) -> int | None:
         raise UnusableStore("The store's file cannot be read: it is no database, or not ours to read.") from error
 
 
-def _look(dialect: Dialect) -> Transaction[int | None]:
+def _read_version(dialect: Dialect) -> Transaction[int | None]:
     rows = yield dialect.tables, ()
     tables = {str(row[0]) for row in rows}
     if VERSION_TABLE not in tables:

@@ -18,7 +18,7 @@ from .sql_outbox import SqlOutbox
 from .sql_part import autocommit
 from .sql_responses import SqlResponses
 from .sql_settings import SqlSettings
-from .sql_spending import KEPT_SPENDS, OLD_SPENDS, SqlSpending
+from .sql_spending import OLD_SPENDS, SPEND_RETENTION, SqlSpending
 from .sql_states import EXPIRE, OLD, SqlStates
 from .sql_sweep import (
     BATCH,
@@ -78,7 +78,7 @@ def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
     yield partial(sweep_conversations, UNUSED, retention)
     yield partial(sweep_conversations, NEVER_KEPT, 0.0)
     yield partial(sweep_responses, retention)
-    rows = [(EXPIRED, 0.0), (EXPIRE, 0.0), (OLD, retention), (OLD_NOTICES, retention), (OLD_SPENDS, KEPT_SPENDS)]
+    rows = [(EXPIRED, 0.0), (EXPIRE, 0.0), (OLD, retention), (OLD_NOTICES, retention), (OLD_SPENDS, SPEND_RETENTION)]
     rows += [(statement, retention) for statement in ROWS]
     rows += [(statement, short) for statement in (OLD_SIGNALS, *SHORT_LIVED)]
     for statement, seconds in rows:

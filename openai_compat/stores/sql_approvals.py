@@ -8,11 +8,11 @@ from typing import Literal
 from .engine import Row, Statement, Transaction
 from .port import Approval, Key
 from .sql_part import SqlPart, autocommit
-from .sql_text import owned, string, string_or_none, text, text_or_none
+from .sql_text import key_columns, string, string_or_none, text, text_or_none
 
 COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision, request"
 PENDING = "status = 'pending' and expires > {now}"
-READ = COLUMNS.replace(
+READ_COLUMNS = COLUMNS.replace(
     "status", "case when status = 'pending' and expires <= {now} then 'expired' else status end as status"
 )
 
@@ -30,7 +30,7 @@ def write_approvals(principal: str, approvals: Sequence[Approval]) -> Statement:
 
 def _columns(principal: str, approval: Approval) -> tuple[object, ...]:
     return (
-        *owned(Key(principal, approval.id)),
+        *key_columns(Key(principal, approval.id)),
         approval.created,
         approval.expires,
         text(approval.turn),
@@ -56,8 +56,8 @@ class SqlApprovals(SqlPart):
 
     @autocommit
     def approval(self, key: Key) -> Transaction[Approval | None]:
-        rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
-        return _approval(rows[0]) if rows else None
+        rows = yield f"select {READ_COLUMNS} from oc_approval where principal = $1 and id = $2", key_columns(key)
+        return _to_approval(rows[0]) if rows else None
 
     @autocommit
     def approvals(self, principal: str, conversation: str | None = None) -> Transaction[Sequence[Approval]]:
@@ -65,9 +65,9 @@ class SqlApprovals(SqlPart):
         if conversation is not None:
             narrowed = "and conversation = $2"
             parameters.append(text(conversation))
-        statement = f"select {READ} from oc_approval where principal = $1 and {PENDING} {narrowed} order by n"
+        statement = f"select {READ_COLUMNS} from oc_approval where principal = $1 and {PENDING} {narrowed} order by n"
         rows = yield statement, parameters
-        return [_approval(row) for row in rows]
+        return [_to_approval(row) for row in rows]
 
     @autocommit
     def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> Transaction[bool]:
@@ -75,12 +75,12 @@ class SqlApprovals(SqlPart):
         rows = yield (
             f"""update oc_approval set status = $3, decision = $4 where principal = $1 and id = $2 and {PENDING}
             returning id""",
-            (*owned(key), status, decision),
+            (*key_columns(key), status, decision),
         )
         return bool(rows)
 
 
-def _approval(row: Row) -> Approval:
+def _to_approval(row: Row) -> Approval:
     id_, created, expires, turn, agent, call_id, conversation, tool, arguments, *rest = row
     digest, state, status, decision, request = rest
     return Approval(

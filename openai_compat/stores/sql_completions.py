@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from .engine import Row, Statement, Transaction
 from .port import Key, Order, StoredCompletion
 from .sql_part import SqlPart, autocommit, rows_after
-from .sql_text import mapping, owned, string, text
+from .sql_text import key_columns, metadata_column, string, text
 
 COLUMNS = "id, created, model, metadata, body, messages"
-THERE = "body <> ''"
+NOT_DELETED = "body <> ''"
 """A deleted completion keeps its row, so that a page can begin after it."""
 
-ONE = f"where principal = $1 and id = $2 and {THERE}"
+WHERE_KEY = f"where principal = $1 and id = $2 and {NOT_DELETED}"
 
 
 def write_completion(principal: str, completion: StoredCompletion) -> Statement:
@@ -25,10 +25,10 @@ def write_completion(principal: str, completion: StoredCompletion) -> Statement:
             set created = excluded.created, model = excluded.model, metadata = excluded.metadata,
                 body = excluded.body, messages = excluded.messages, touched = excluded.touched""",
         (
-            *owned(Key(principal, completion.id)),
+            *key_columns(Key(principal, completion.id)),
             completion.created,
             text(completion.model),
-            mapping(completion.metadata),
+            metadata_column(completion.metadata),
             completion.body,
             completion.messages,
         ),
@@ -44,16 +44,16 @@ class SqlCompletions(SqlPart):
 
     @autocommit
     def get_completion(self, key: Key) -> Transaction[StoredCompletion | None]:
-        rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
-        return _completion(rows[0]) if rows else None
+        rows = yield f"select {COLUMNS} from oc_completion {WHERE_KEY}", key_columns(key)
+        return _to_completion(rows[0]) if rows else None
 
     @autocommit
     def delete_completion(self, key: Key) -> Transaction[bool]:
         """Empty the row; the row itself stays until the sweep."""
         rows = yield (
             f"""update oc_completion set body = '', messages = '', metadata = '', model = '', touched = {{now}}
-            {ONE} returning id""",
-            owned(key),
+            {WHERE_KEY} returning id""",
+            key_columns(key),
         )
         return bool(rows)
 
@@ -61,11 +61,11 @@ class SqlCompletions(SqlPart):
     def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Transaction[Sequence[StoredCompletion] | None]:
-        wanted = f"{COLUMNS} from oc_completion where {THERE}"
+        wanted = f"{COLUMNS} from oc_completion where {NOT_DELETED}"
         rows = yield from rows_after(wanted, "oc_completion", principal, after, order)
-        return None if rows is None else [_completion(row) for row in rows]
+        return None if rows is None else [_to_completion(row) for row in rows]
 
 
-def _completion(row: Row) -> StoredCompletion:
+def _to_completion(row: Row) -> StoredCompletion:
     id_, created, model, metadata, body, messages = row
     return StoredCompletion(string(id_), created, string(model), json.loads(metadata), body, messages)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from .engine import Row, Transaction
 from .port import Key, Order, StoredFile
 from .sql_part import SqlPart, autocommit, rows_after
-from .sql_responses import USED_LATELY
+from .sql_responses import TOUCH_INTERVAL
 from .sql_sweep import DAY
-from .sql_text import owned, string, text
+from .sql_text import key_columns, string, text
 
 COLUMNS = "id, created, filename, purpose, media_type, size, expires"
-FRESH = "(size >= 0 and (expires is null or expires > {now}))"
+AVAILABLE = "(size >= 0 and (expires is null or expires > {now}))"
 """A deleted file keeps its row for a day, so that a page can begin after it."""
-ONE = f"where principal = $1 and id = $2 and {FRESH}"
+WHERE_KEY = f"where principal = $1 and id = $2 and {AVAILABLE}"
 
 
 class SqlFiles(SqlPart):
@@ -30,7 +30,7 @@ class SqlFiles(SqlPart):
                     media_type = excluded.media_type, size = excluded.size, expires = excluded.expires,
                     content = excluded.content, touched = excluded.touched""",
             (
-                *owned(Key(principal, file.id)),
+                *key_columns(Key(principal, file.id)),
                 file.created,
                 text(file.filename),
                 text(file.purpose),
@@ -44,18 +44,18 @@ class SqlFiles(SqlPart):
     @autocommit
     def get_file(self, key: Key) -> Transaction[StoredFile | None]:
         """Read one row without the content."""
-        rows = yield f"select {COLUMNS} from oc_file {ONE}", owned(key)
-        return _file(rows[0]) if rows else None
+        rows = yield f"select {COLUMNS} from oc_file {WHERE_KEY}", key_columns(key)
+        return _to_file(rows[0]) if rows else None
 
     @autocommit
     def file_content(self, key: Key) -> Transaction[bytes | None]:
         """The content of a file. Reading it counts as a use."""
-        rows = yield f"select content from oc_file {ONE}", owned(key)
+        rows = yield f"select content from oc_file {WHERE_KEY}", key_columns(key)
         if not rows:
             return None
         yield (
             "update oc_file set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
-            (*owned(key), USED_LATELY),
+            (*key_columns(key), TOUCH_INTERVAL),
         )
         return bytes(rows[0][0])
 
@@ -63,21 +63,21 @@ class SqlFiles(SqlPart):
     def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Transaction[Sequence[StoredFile] | None]:
-        rows = yield from rows_after(f"{COLUMNS} from oc_file where {FRESH}", "oc_file", principal, after, order)
-        return None if rows is None else [_file(row) for row in rows]
+        rows = yield from rows_after(f"{COLUMNS} from oc_file where {AVAILABLE}", "oc_file", principal, after, order)
+        return None if rows is None else [_to_file(row) for row in rows]
 
     @autocommit
     def delete_file(self, key: Key) -> Transaction[bool]:
         """Delete the content and the metadata of a file; the row stays for a day."""
         rows = yield (
             f"""update oc_file set size = -1, content = $3, filename = '', media_type = '', expires = {{now}} + $4
-            {ONE} returning id""",
-            (*owned(key), b"", DAY),
+            {WHERE_KEY} returning id""",
+            (*key_columns(key), b"", DAY),
         )
         return bool(rows)
 
 
-def _file(row: Row) -> StoredFile:
+def _to_file(row: Row) -> StoredFile:
     id_, created, filename, purpose, media_type, size, expires = row
     return StoredFile(
         id=string(id_),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .engine import Transaction
 from .port import MOST_GRANTS, Grant, Key
 from .sql_part import SqlPart, atomic, autocommit
-from .sql_text import owned, string, text
+from .sql_text import key_columns, string, text
 
 FORGET_OLDEST = """
     delete from oc_grant where principal = $1 and agent = $2 and tool = $3 and n not in (
@@ -19,7 +19,7 @@ class SqlGrants(SqlPart):
 
     @atomic
     def put_grant(self, principal: str, grant: Grant) -> Transaction[None]:
-        key = owned(Key(principal, grant.id))
+        key = key_columns(Key(principal, grant.id))
         yield "delete from oc_grant where principal = $1 and id = $2", key
         yield (
             """insert into oc_grant (principal, id, agent, tool, body, created)
@@ -44,5 +44,5 @@ class SqlGrants(SqlPart):
 
     @autocommit
     def delete_grant(self, key: Key) -> Transaction[bool]:
-        rows = yield "delete from oc_grant where principal = $1 and id = $2 returning id", owned(key)
+        rows = yield "delete from oc_grant where principal = $1 and id = $2 returning id", key_columns(key)
         return bool(rows)

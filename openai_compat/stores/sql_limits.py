@@ -9,7 +9,7 @@ from ..policies.limits import LEASE
 from .engine import Row, Statement, Transaction
 from .port import Allowance, Charge, Claim, Key, Replay
 from .sql_part import SqlPart, autocommit, autocommit_nosync
-from .sql_text import owned, text
+from .sql_text import key_columns, text
 
 TAKE_SLOT = """
     update oc_slot set token = $2, until = {now} + $3
@@ -50,17 +50,17 @@ class SqlLimits(SqlPart):
             rows = yield (
                 """insert into oc_claim (principal, id, request, token, until, touched)
                 values ($1, $2, $3, $4, {now} + $5, {now}) on conflict (principal, id) do nothing returning id""",
-                (*owned(key), request, token, lease),
+                (*key_columns(key), request, token, lease),
             )
             if rows:
                 return "taken"
             rows = yield (
                 """select request, token, case when until < {now} then 1 else 0 end, status, headers, body
                 from oc_claim where principal = $1 and id = $2""",
-                owned(key),
+                key_columns(key),
             )
             if rows:
-                return _claimed(rows[0], request, token)
+                return _to_claim(rows[0], request, token)
 
     @autocommit
     def settle(self, key: Key, token: str, replay: Replay | None) -> Transaction[None]:
@@ -68,13 +68,13 @@ class SqlLimits(SqlPart):
         if replay is None:
             yield (
                 "delete from oc_claim where principal = $1 and id = $2 and token = $3 and status is null",
-                (*owned(key), token),
+                (*key_columns(key), token),
             )
         else:
             yield (
                 """update oc_claim set status = $4, headers = $5, body = $6, touched = {now}
                 where principal = $1 and id = $2 and token = $3 and status is null""",
-                (*owned(key), token, replay.status, json.dumps(replay.headers), replay.body),
+                (*key_columns(key), token, replay.status, json.dumps(replay.headers), replay.body),
             )
 
     @autocommit_nosync
@@ -100,26 +100,26 @@ class SqlLimits(SqlPart):
     @autocommit_nosync
     def allow(self, key: Key, per_second: float, burst: int) -> Transaction[Allowance]:
         each = 1 / per_second
-        rows = yield COUNT, (*owned(key), each, burst * each + ROUNDING)
+        rows = yield COUNT, (*key_columns(key), each, burst * each + ROUNDING)
         if rows:
             return Allowance(0.0, max(0, int(burst - rows[0][0] / each + ROUNDING)))
-        rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", owned(key)
+        rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", key_columns(key)
         ahead = rows[0][0] if rows else 0.0
         return Allowance(max(0.0, ahead + each - burst * each), 0)
 
     @autocommit
     def ahead(self, key: Key) -> Transaction[float]:
-        rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", owned(key)
+        rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", key_columns(key)
         return max(0.0, float(rows[0][0])) if rows else 0.0
 
 
-def charges_to(principal: str, charges: Sequence[Charge]) -> Iterator[Statement]:
+def add_charges(principal: str, charges: Sequence[Charge]) -> Iterator[Statement]:
     """Add charges to rates, for the commit of a turn."""
     for charge in sorted(charges):  # in a fixed order, so that two turns of a principal cannot deadlock
-        yield CHARGE, (*owned(Key(principal, charge.rate)), charge.seconds)
+        yield CHARGE, (*key_columns(Key(principal, charge.rate)), charge.seconds)
 
 
-def _claimed(row: Row, request: str, token: str) -> Claim:
+def _to_claim(row: Row, request: str, token: str) -> Claim:
     first, holder, expired, status, headers, body = row
     if first != request:
         return "other request"

@@ -2,7 +2,7 @@
 
     @autocommit
     def get_file(self, key: Key) -> Transaction[StoredFile | None]:
-        rows = yield "select ... where principal = $1 and id = $2", owned(key)
+        rows = yield "select ... where principal = $1 and id = $2", key_columns(key)
         return _file(rows[0]) if rows else None
 
 is called as `await store.get_file(key)`.
@@ -20,7 +20,7 @@ from .engine import Autocommit, Engine, Result, Row, Transaction
 from .port import Key, Order
 from .schema import migrate
 from .sql_dialect import DIALECTS
-from .sql_text import owned, text
+from .sql_text import key_columns, text
 
 
 class SqlPart:
@@ -44,40 +44,40 @@ class SqlPart:
 
 
 Part = TypeVar("Part", bound=SqlPart)
-Given = ParamSpec("Given")
+Params = ParamSpec("Params")
 
 
 def atomic(
-    method: Callable[Concatenate[Part, Given], Transaction[Result]],
-) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    method: Callable[Concatenate[Part, Params], Transaction[Result]],
+) -> Callable[Concatenate[Part, Params], CoroutineType[Any, Any, Result]]:
     """Run the method's statements as one transaction: all of them, or none."""
-    return _coroutine(method, lambda transaction: transaction)
+    return _as_coroutine(method, lambda transaction: transaction)
 
 
 def autocommit(
-    method: Callable[Concatenate[Part, Given], Transaction[Result]],
-) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    method: Callable[Concatenate[Part, Params], Transaction[Result]],
+) -> Callable[Concatenate[Part, Params], CoroutineType[Any, Any, Result]]:
     """Run the method's one statement, or several that each leave valid data, without a transaction around them."""
-    return _coroutine(method, Autocommit)
+    return _as_coroutine(method, Autocommit)
 
 
 def autocommit_nosync(
-    method: Callable[Concatenate[Part, Given], Transaction[Result]],
-) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    method: Callable[Concatenate[Part, Params], Transaction[Result]],
+) -> Callable[Concatenate[Part, Params], CoroutineType[Any, Any, Result]]:
     """Like `autocommit`, without waiting for the disk: for locks, counts and events, which matter little after a crash."""
-    return _coroutine(method, partial(Autocommit, durable=False))
+    return _as_coroutine(method, partial(Autocommit, durable=False))
 
 
-def _coroutine(
-    method: Callable[Concatenate[Part, Given], Transaction[Result]],
+def _as_coroutine(
+    method: Callable[Concatenate[Part, Params], Transaction[Result]],
     mode: Callable[[Callable[[], Transaction[Result]]], Callable[[], Transaction[Result]]],
-) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+) -> Callable[Concatenate[Part, Params], CoroutineType[Any, Any, Result]]:
     @wraps(method)
-    def run(self: Part, /, *args: Given.args, **named: Given.kwargs) -> Coroutine[Any, Any, Result]:
+    def run(self: Part, /, *args: Params.args, **named: Params.kwargs) -> Coroutine[Any, Any, Result]:
         return self.run(mode(partial(method, self, *args, **named)))
 
     # mypy and pyright disagree on the type of a coroutine.
-    typed: Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]] = cast("Any", run)
+    typed: Callable[Concatenate[Part, Params], CoroutineType[Any, Any, Result]] = cast("Any", run)
     return typed
 
 
@@ -90,7 +90,7 @@ def rows_after(
         bound = f"and n {'>' if order == 'asc' else '<'} (select n from {table} where principal = $1 and id = $2)"
         parameters.append(text(after))
         # Deleted entries keep their rows for a while, so `after` may name one of them.
-        known = yield f"select 1 from {table} where principal = $1 and id = $2", owned(Key(principal, after))
+        known = yield f"select 1 from {table} where principal = $1 and id = $2", key_columns(Key(principal, after))
         if not known:
             return None
     rows = yield f"select {wanted} and principal = $1 {bound} order by n {order}", parameters

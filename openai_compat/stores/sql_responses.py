@@ -7,17 +7,27 @@ from collections.abc import Sequence
 from ..policies.limits import LEASE
 from .engine import Row, Statement, Transaction
 from .port import Chain, Events, Key, StoredResponse, WebhookNotice
-from .sql_conversations import LOSE
+from .sql_conversations import MARK_LOST
 from .sql_dialect import Dialect
 from .sql_outbox import write_notices
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
-from .sql_states import lose_state, read_state, state_of
-from .sql_text import frames_column, frames_of, owned, packed, string, string_or_none, text, text_or_none, unpacked
+from .sql_states import mark_state_gone, state_column, to_state
+from .sql_text import (
+    frames_column,
+    frames_of,
+    key_columns,
+    pack_items,
+    string,
+    string_or_none,
+    text,
+    text_or_none,
+    unpack_items,
+)
 
 RUNNING = "status in ('queued', 'in_progress')"
 ABANDONED = "(token is null or until < {now})"
 
-USED_LATELY = 60.0
+TOUCH_INTERVAL = 60.0
 """Seconds within which another use is not recorded, so that not every read costs a write."""
 
 # A commit is repeated if its answer was lost: it then overwrites its own row, and no other.
@@ -34,14 +44,14 @@ INSERT = """
     returning id"""
 
 BEGIN = INSERT.replace("{holder}", "$11, {now} + $12")
-KEEP = INSERT.replace("{holder}", "null, null")
+WRITE = INSERT.replace("{holder}", "null, null")
 
-SETTLE = """
+SET_OUTCOME = """
     update oc_response set created = $3, status = $4, background = $5, previous = $6, conversation = $7, body = $8,
         input = $9, output = $10, token = null, until = null, touched = {now}
     where principal = $1 and id = $2"""
 
-WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
+OVERWRITE_REPEATED = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
 """Overwrites the batch of an earlier append whose answer was lost."""
 
 # One statement that checks and writes: with two, the thread would wait for the GIL once more.
@@ -49,7 +59,7 @@ APPEND_ONE = f"""
     insert into oc_event (principal, response, first, last, body)
         select principal, id, $4, $5, $6 from oc_response
         where principal = $1 and id = $2 and token = $3 and {RUNNING}
-    {WRITTEN_BEFORE} returning first"""
+    {OVERWRITE_REPEATED} returning first"""
 
 # From a select, so that only a response's holder can write to its log. `limit`, so that each response is looked up by
 # its key: their number is unknown when the statement is planned.
@@ -62,9 +72,9 @@ APPEND = f"""
             select principal, id from oc_response
             where principal = added.principal and id = added.id and token = added.token and {RUNNING}
                 {{hasty}} limit 1 {{lock}}) held
-    {WRITTEN_BEFORE} returning principal, response"""
+    {OVERWRITE_REPEATED} returning principal, response"""
 
-STARTED = """exists (
+HAS_EVENTS = """exists (
     select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
 """A queued response is in progress once its log has events."""
 
@@ -76,7 +86,7 @@ CHAIN = """
         from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
     select previous, input, output, case when touched < {now} - $3 then 1 else 0 end,
         case when depth = 0 then {state} end
-    from chain order by depth desc""".replace("{state}", state_of("response"))
+    from chain order by depth desc""".replace("{state}", state_column("response"))
 
 
 class SqlResponses(SqlPart):
@@ -92,7 +102,8 @@ class SqlResponses(SqlPart):
     def append(self, batches: Sequence[tuple[Key, str, Events]]) -> Transaction[frozenset[str]]:
         if self.dialect.arrays:
             rows = [
-                (*owned(key), token, events.first, events.last, events.body.decode()) for key, token, events in batches
+                (*key_columns(key), token, events.first, events.last, events.body.decode())
+                for key, token, events in batches
             ]
             statement = APPEND.replace("{hasty}", self.dialect.hasty).replace("{lock}", self.dialect.lock)
             written = yield statement, [list(column) for column in zip(*rows, strict=True)]
@@ -101,7 +112,7 @@ class SqlResponses(SqlPart):
         tokens: list[str] = []
         for key, token, events in batches:  # SQLite's transaction excludes all others
             frames = frames_column(self.dialect, events.body)
-            if (yield APPEND_ONE, (*owned(key), token, events.first, events.last, frames)):
+            if (yield APPEND_ONE, (*key_columns(key), token, events.first, events.last, frames)):
                 tokens.append(token)
         return frozenset(tokens)
 
@@ -109,13 +120,13 @@ class SqlResponses(SqlPart):
     def end_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
-        return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events, notices=notices)
+        return _set_outcome(self.dialect, f"and {ABANDONED}", principal, response, events, notices=notices)
 
     @atomic
     def take_response(
         self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
-        return _conclude(self.dialect, "", principal, response, events, notices=notices)
+        return _set_outcome(self.dialect, "", principal, response, events, notices=notices)
 
     @autocommit
     def lost_responses(self, limit: int) -> Transaction[Sequence[Key]]:
@@ -132,68 +143,68 @@ class SqlResponses(SqlPart):
         """Request the cancellation of a response. Its process notices when it renews the lease."""
         rows = yield (
             f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
-            owned(key),
+            key_columns(key),
         )
         return bool(rows)
 
     @autocommit
     def response(self, key: Key) -> Transaction[StoredResponse | None]:
         rows = yield (
-            f"""select created, case when status = 'queued' and {STARTED} then 'in_progress' else status end,
+            f"""select created, case when status = 'queued' and {HAS_EVENTS} then 'in_progress' else status end,
                 background, previous, conversation, body, input, output, cancel,
                 case when {RUNNING} and {ABANDONED} then 0 else 1 end
             from oc_response where principal = $1 and id = $2""",
-            owned(key),
+            key_columns(key),
         )
-        return _response(key.id, rows[0]) if rows else None
+        return _to_response(key.id, rows[0]) if rows else None
 
     @autocommit
     def chain(self, key: Key) -> Transaction[Chain | None]:
-        rows = yield CHAIN, (*owned(key), USED_LATELY)
+        rows = yield CHAIN, (*key_columns(key), TOUCH_INTERVAL)
         if not rows or rows[0][0] is not None:
             return None
         # Earlier responses need no touch: the sweep spares responses that another one continues.
         if rows[-1][3]:
-            yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
-        items = [item for _, input_, output, *_ in rows for item in (*unpacked(input_), *unpacked(output))]
+            yield "update oc_response set touched = {now} where principal = $1 and id = $2", key_columns(key)
+        items = [item for _, input_, output, *_ in rows for item in (*unpack_items(input_), *unpack_items(output))]
         state = rows[-1][4]
-        return Chain(tuple(items), None if state is None else read_state("response", key.id, state))
+        return Chain(tuple(items), None if state is None else to_state("response", key.id, state))
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
         rows = yield (
             "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
-            (*owned(key), after),
+            (*key_columns(key), after),
         )
         return [Events(first, last, frames_of(body)) for first, last, body in rows]
 
     @atomic
     def delete_response(self, key: Key) -> Transaction[bool]:
-        rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", owned(key)
+        rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", key_columns(key)
         if not rows:
             return False
-        yield "delete from oc_event where principal = $1 and response = $2", owned(key)
-        yield lose_state("response", owned(key))
+        yield "delete from oc_event where principal = $1 and response = $2", key_columns(key)
+        yield mark_state_gone("response", key_columns(key))
         # A running turn must not recreate the response with its commit.
         if rows[0][0] is not None:
-            yield LOSE, (rows[0][0], text(key.principal))
+            yield MARK_LOST, (rows[0][0], text(key.principal))
         return True
 
 
-def keep_response(principal: str, response: StoredResponse, token: str) -> Statement:
+def write_response(principal: str, response: StoredResponse, token: str) -> Statement:
     """Write a response with its outcome; returns no row if the response was begun and `token` does not hold it."""
-    return KEEP, (*_columns(principal, response), token)
+    return WRITE, (*_columns(principal, response), token)
 
 
 def add_events(dialect: Dialect, key: Key, events: Events) -> Statement:
     """Write a batch in a transaction that has checked the token."""
     return (
-        f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
-        (*owned(key), events.first, events.last, frames_column(dialect, events.body)),
+        f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {OVERWRITE_REPEATED}",
+        (*key_columns(key), events.first, events.last, frames_column(dialect, events.body)),
     )
 
 
-def _conclude(
+def _set_outcome(
     dialect: Dialect,
     condition: str,
     principal: str,
@@ -207,14 +218,14 @@ def _conclude(
     # Locked before it is settled: if two processes find it abandoned, only one writes its outcome.
     rows = yield (
         f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
-        owned(key),
+        key_columns(key),
     )
     if not rows:
         return False
-    yield SETTLE, _columns(principal, response)
+    yield SET_OUTCOME, _columns(principal, response)
     # Its process may still run, or be frozen, and must not commit another outcome.
     if rows[0][0] is not None:
-        yield LOSE, (rows[0][0], text(principal))
+        yield MARK_LOST, (rows[0][0], text(principal))
     if events is not None:
         yield add_events(dialect, key, events)
     if notices:
@@ -225,19 +236,19 @@ def _conclude(
 def _columns(principal: str, response: StoredResponse) -> tuple[object, ...]:
     """The parameters $1 to $10 of the statements above."""
     return (
-        *owned(Key(principal, response.id)),
+        *key_columns(Key(principal, response.id)),
         response.created,
         response.status,
         int(response.background),
         text_or_none(response.previous),
         text_or_none(response.conversation),
         response.body,
-        packed(response.input),
-        packed(response.output),
+        pack_items(response.input),
+        pack_items(response.output),
     )
 
 
-def _response(id_: str, row: Row) -> StoredResponse:
+def _to_response(id_: str, row: Row) -> StoredResponse:
     created, status, background, previous, conversation, body, input_, output, cancelled, alive = row
     return StoredResponse(
         id=id_,
@@ -247,8 +258,8 @@ def _response(id_: str, row: Row) -> StoredResponse:
         background=bool(background),
         previous=string_or_none(previous),
         conversation=string_or_none(conversation),
-        input=unpacked(input_),
-        output=unpacked(output),
+        input=unpack_items(input_),
+        output=unpack_items(output),
         alive=bool(alive),
         cancel=bool(cancelled),
     )

@@ -9,7 +9,7 @@ from .records import Spend
 from .sql_part import SqlPart, autocommit
 from .sql_text import text
 
-KEPT_SPENDS = 400 * 24 * 3600.0
+SPEND_RETENTION = 400 * 24 * 3600.0
 """Retention of a period after its last turn, in seconds: a year of months can be read."""
 
 OLD_SPENDS = """delete from oc_spend where n in (

@@ -9,7 +9,7 @@ from typing import Any, Literal, cast
 from .engine import Statement, Transaction
 from .port import AgentState, Key
 from .sql_part import SqlPart, autocommit
-from .sql_text import owned, string, text
+from .sql_text import key_columns, string, text
 
 GONE = "kind = 'gone', id = kind || ':' || id || ':' || session, expires = null, touched = {now}"
 
@@ -20,7 +20,7 @@ LIVE = """exists (
 USED_UP = 2**53
 """Stored in place of the second until which a pause is in use."""
 
-KEPT = f"principal = $1 and kind = 'pause' and id = $2 and used < {USED_UP} and expires > {{now}}"
+USABLE = f"principal = $1 and kind = 'pause' and id = $2 and used < {USED_UP} and expires > {{now}}"
 
 EXPIRE = f"""update oc_state set {GONE} where (principal, kind, id) in (
     select principal, kind, id from oc_state where expires < {{now}} - $1 order by expires limit $2) returning 1"""
@@ -32,12 +32,12 @@ OLD = """delete from oc_state where (principal, kind, id) in (
 """Deletes unreachable states whose agent never came to forget them."""
 
 
-def state_of(kind: Literal["conversation", "response"]) -> str:
+def state_column(kind: Literal["conversation", "response"]) -> str:
     """The column expression for the state of the conversation or response `$1`, `$2`; null if it has none."""
     return f"(select body from oc_state where oc_state.principal = $1 and kind = '{kind}' and oc_state.id = $2)"
 
 
-def lose_state(kind: Literal["conversation", "response"], owner: Sequence[object]) -> Statement:
+def mark_state_gone(kind: Literal["conversation", "response"], owner: Sequence[object]) -> Statement:
     """Mark the state of a deleted conversation or response as unreachable."""
     return f"update oc_state set {GONE} where principal = $1 and kind = '{kind}' and id = $2", owner
 
@@ -59,7 +59,7 @@ def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
     )
 
 
-def read_state(kind: str, id_: str, body: str) -> AgentState:
+def to_state(kind: str, id_: str, body: str) -> AgentState:
     """Decode a state from its row."""
     agent, session, version, paused, turn, state, expires = json.loads(body)
     return AgentState(
@@ -80,28 +80,28 @@ class SqlStates(SqlPart):
 
     @autocommit
     def pause(self, key: Key) -> Transaction[AgentState | None]:
-        rows = yield f"select body from oc_state where {KEPT}", owned(key)
-        return read_state("pause", key.id, rows[0][0]) if rows else None
+        rows = yield f"select body from oc_state where {USABLE}", key_columns(key)
+        return to_state("pause", key.id, rows[0][0]) if rows else None
 
     @autocommit
     def use_pause(self, key: Key, seconds: float) -> Transaction[bool]:
         """Reserve a pause. Of several concurrent requests, the one whose statement finds it unused wins."""
         until = "cast({now} + $3 as bigint) + 1"
         rows = yield (
-            f"update oc_state set used = {until} where {KEPT} and used <= {{now}} returning id",
-            (*owned(key), float(seconds)),
+            f"update oc_state set used = {until} where {USABLE} and used <= {{now}} returning id",
+            (*key_columns(key), float(seconds)),
         )
         return bool(rows)
 
     @autocommit
     def return_pause(self, key: Key) -> Transaction[None]:
-        yield "update oc_state set used = 0 where principal = $1 and kind = 'pause' and id = $2", owned(key)
+        yield "update oc_state set used = 0 where principal = $1 and kind = 'pause' and id = $2", key_columns(key)
 
     @autocommit
     def end_pause(self, key: Key) -> Transaction[None]:
         yield (
             f"update oc_state set used = {USED_UP} where principal = $1 and kind = 'pause' and id = $2",
-            owned(key),
+            key_columns(key),
         )
 
     @autocommit
@@ -109,14 +109,14 @@ class SqlStates(SqlPart):
         if after is None:
             yield f"delete from oc_state where kind = 'gone' and {LIVE}", ()
         bound = "" if after is None else "and (principal, id) > ($2, $3)"
-        parameters = [limit] if after is None else [limit, *owned(after)]
+        parameters = [limit] if after is None else [limit, *key_columns(after)]
         rows = yield (
             f"""select principal, id, body from oc_state where kind = 'gone' and not {LIVE} {bound}
             order by principal, id limit $1""",
             parameters,
         )
-        return [(string(principal), read_state("gone", string(id_), body)) for principal, id_, body in rows]
+        return [(string(principal), to_state("gone", string(id_), body)) for principal, id_, body in rows]
 
     @autocommit
     def forget_state(self, key: Key) -> Transaction[None]:
-        yield "delete from oc_state where principal = $1 and kind = 'gone' and id = $2", owned(key)
+        yield "delete from oc_state where principal = $1 and kind = 'gone' and id = $2", key_columns(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .engine import Transaction
-from .sql_states import lose_state
+from .sql_states import mark_state_gone
 
 # Small, so that no turn waits long behind one transaction; the next one deletes the rest.
 BATCH = 200
@@ -64,7 +64,7 @@ def sweep_conversations(these: str, age: float) -> Transaction[int]:
     for owner in rows:
         yield "delete from oc_item where principal = $1 and conversation = $2", owner
         yield "delete from oc_turn where principal = $1 and conversation = $2", owner
-        yield lose_state("conversation", owner)
+        yield mark_state_gone("conversation", owner)
     return len(rows)
 
 
@@ -73,7 +73,7 @@ def sweep_responses(retention: float) -> Transaction[int]:
     rows = yield RESPONSES, (retention, BATCH)
     for owner in rows:
         yield "delete from oc_event where principal = $1 and response = $2", owner
-        yield lose_state("response", owner)
+        yield mark_state_gone("response", owner)
     return len(rows)
 
 

@@ -46,23 +46,23 @@ def string_or_none(column: str | None) -> str | None:
     return None if column is None else string(column)
 
 
-def owned(key: Key) -> tuple[str, str]:
+def key_columns(key: Key) -> tuple[str, str]:
     """Principal and id as the first two parameters of a statement."""
     return text(key.principal), text(key.id)
 
 
-def mapping(values: Mapping[str, str]) -> str:
+def metadata_column(values: Mapping[str, str]) -> str:
     """Metadata as a column: the JSON of an object."""
     # ASCII, so that NUL and lone surrogates survive in either engine.
     return json.dumps(dict(values))
 
 
-def packed(items: Iterable[Item]) -> str:
-    """Items in one column, as JSON; `unpacked` reads it."""
+def pack_items(items: Iterable[Item]) -> str:
+    """Items in one column, as JSON; `unpack_items` reads it."""
     return json.dumps([(item.id, item.body) for item in items])
 
 
-def unpacked(column: str) -> tuple[Item, ...]:
+def unpack_items(column: str) -> tuple[Item, ...]:
     """The items of one column."""
     found: list[Any] = json.loads(column)
     return tuple([Item(id_, body) for id_, body in found])

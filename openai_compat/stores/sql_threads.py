@@ -9,7 +9,7 @@ from ..policies.limits import LEASE
 from .engine import Row, Transaction
 from .port import Events, Key, StoredThread
 from .sql_part import SqlPart, autocommit, autocommit_nosync
-from .sql_text import frames_column, frames_of, owned, string, string_or_none, text, text_or_none
+from .sql_text import frames_column, frames_of, key_columns, string, string_or_none, text, text_or_none
 from .thread_port import SKIPPED
 
 # Taken over from a dead process, a thread skips some numbers: clients may have seen its last frames before they were written.
@@ -46,24 +46,24 @@ class SqlThreads(SqlPart):
 
     @autocommit_nosync
     def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> Transaction[StoredThread | None]:
-        rows = yield TAKE, (*owned(key), token, lease)
+        rows = yield TAKE, (*key_columns(key), token, lease)
         if not rows:
             return None
-        found = _thread(rows[0])
+        found = _to_thread(rows[0])
         yield (
             "delete from oc_frame where principal = $1 and thread = $2 and last <= $3",
-            (*owned(key), found.last - keep),
+            (*key_columns(key), found.last - keep),
         )
         return found
 
     @autocommit_nosync
     def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> Transaction[bool]:
         if frames is not None:
-            yield WRITE, (*owned(key), token, frames.first, frames.last, frames_column(self.dialect, frames.body))
+            yield WRITE, (*key_columns(key), token, frames.first, frames.last, frames_column(self.dialect, frames.body))
         rows = yield (
             f"""update oc_thread set last = $4, settled = $5, model = $6, active = $7, touched = {{now}}
             where {HELD} returning id""",
-            (*owned(key), token, thread.last, thread.settled, text_or_none(thread.model), thread.active),
+            (*key_columns(key), token, thread.last, thread.settled, text_or_none(thread.model), thread.active),
         )
         return bool(rows)
 
@@ -71,7 +71,7 @@ class SqlThreads(SqlPart):
     def leave_thread(self, key: Key, token: str) -> Transaction[None]:
         yield (
             f"update oc_thread set token = null, until = null, active = 'null', touched = {{now}} where {HELD}",
-            (*owned(key), token),
+            (*key_columns(key), token),
         )
         yield "delete from oc_signal where token = $1", (token,)
 
@@ -80,9 +80,9 @@ class SqlThreads(SqlPart):
         rows = yield (
             f"""select {COLUMNS} from oc_thread
             where principal = $1 and id = $2 and (until > {{now}} or touched > {{now}} - $3)""",
-            (*owned(key), within),
+            (*key_columns(key), within),
         )
-        return _thread(rows[0]) if rows else None
+        return _to_thread(rows[0]) if rows else None
 
     @autocommit
     def threads(self, principal: str) -> Transaction[Sequence[StoredThread]]:
@@ -90,13 +90,13 @@ class SqlThreads(SqlPart):
             f"select {COLUMNS} from oc_thread where principal = $1 and token is not null and until > {{now}} order by id",
             (text(principal),),
         )
-        return [_thread(row) for row in rows]
+        return [_to_thread(row) for row in rows]
 
     @autocommit
     def frames(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
         rows = yield (
             "select first, last, body from oc_frame where principal = $1 and thread = $2 and last > $3 order by first",
-            (*owned(key), after),
+            (*key_columns(key), after),
         )
         return [Events(first, last, frames_of(body)) for first, last, body in rows]
 
@@ -108,7 +108,7 @@ class SqlThreads(SqlPart):
                 select principal, token, cast($3 as text), {now} from oc_thread
                 where principal = $1 and id = $2 and token is not null and until > {now}
             returning n""",
-            (*owned(key), body),
+            (*key_columns(key), body),
         )
         return bool(rows)
 
@@ -132,6 +132,6 @@ def sweep_threads(age: float, batch: int) -> Transaction[int]:
     return len(rows)
 
 
-def _thread(row: Row) -> StoredThread:
+def _to_thread(row: Row) -> StoredThread:
     id_, last, settled, model, active, running = row
     return StoredThread(string(id_), last, settled, string_or_none(model), active, bool(running))

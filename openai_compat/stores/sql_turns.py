@@ -10,20 +10,20 @@ import anyio
 
 from ..errors import Unavailable
 from ..policies.limits import LEASE
-from .engine import Autocommit, ConditionFailed, Statement, Together, Transaction
+from .engine import Autocommit, ConditionFailed, Statement, StatementBatch, Transaction
 from .port import Key, Renewal, TurnCommit
 from .schema import UnusableStore
 from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
-from .sql_limits import charges_to
+from .sql_limits import add_charges
 from .sql_outbox import write_notices
 from .sql_part import SqlPart, autocommit_nosync
-from .sql_responses import add_events, keep_response
+from .sql_responses import add_events, write_response
 from .sql_spending import add_spends
 from .sql_states import write_states
-from .sql_text import owned, text
+from .sql_text import key_columns, text
 
 # Without the conversation there is no lock either, which a later statement detects.
 LAST_ITEM = "coalesce((select last_item from oc_conversation where principal = $1 and id = $2), 0)"
@@ -33,7 +33,7 @@ ADD_TURN = """
         token = null, until = null, touched = {now}
     where principal = $1 and id = $2 and token = $3 returning version"""
 
-END = """
+END_TURN = """
     insert into oc_turn (token, principal, conversation, version, transcript, ended)
     values ($1, $2, $3, (select version + 1 from oc_conversation where principal = $2 and id = $3), $4, {now})
     on conflict (token) do nothing returning token"""
@@ -75,13 +75,13 @@ def _commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
 
     A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses a lock.
     """
-    yield Together(list(_statements(dialect, outcome)))
+    yield StatementBatch(list(_commit_statements(dialect, outcome)))
 
 
-def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:  # noqa: C901  (one arm for each part)
+def _commit_statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:  # noqa: C901  (one arm for each part)
     principal, turn = outcome.principal, outcome.conversation
     if outcome.response is not None:
-        yield keep_response(principal, outcome.response, outcome.token)
+        yield write_response(principal, outcome.response, outcome.token)
         if outcome.events is not None:
             yield add_events(dialect, Key(principal, outcome.response.id), outcome.events)
     if outcome.completion is not None:
@@ -95,16 +95,16 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:  
     if outcome.spends:
         yield add_spends(principal, outcome.spends)
     if outcome.charges:
-        yield from charges_to(principal, outcome.charges)
+        yield from add_charges(principal, outcome.charges)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
-    yield END, (outcome.token, text(principal), conversation, transcript)
+    yield END_TURN, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:
         key = Key(principal, turn.id)
         if turn.items:
             yield add_items(dialect, key, LAST_ITEM, turn.items)
         # The lock is checked by the statement that writes: a process that was frozen past its lease comes too late. It is the
         # last statement, since the others read the row as it was.
-        yield ADD_TURN, (*owned(key), outcome.token, len(turn.items))
+        yield ADD_TURN, (*key_columns(key), outcome.token, len(turn.items))
 
 
 def _was_committed(token: str) -> Transaction[bool]:

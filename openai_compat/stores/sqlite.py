@@ -28,9 +28,9 @@ import anyio.to_thread
 from ..aio.background import Failure, threadsafe_scheduler
 from ..aio.timers import WakeEvent, asyncio_loop, call_soon, new_wake_event
 from ..errors import Unavailable
-from .engine import Autocommit, ConditionFailed, Result, Row, Statement, Together, Transaction
+from .engine import Autocommit, ConditionFailed, Result, Row, Statement, StatementBatch, Transaction
 from .schema import UnusableStore
-from .sqlite_file import NOT_WRITTEN, code_of, failure_of, opened
+from .sqlite_file import NOT_WRITTEN, code_of, open_database, to_store_error
 
 logger = logging.getLogger("openai_compat")
 
@@ -40,7 +40,7 @@ PATIENCE = 3.0
 STUCK = 10.0
 """Timeout for the outcome of a transaction, in seconds, if the disk hangs."""
 
-MAX_TOGETHER = 64
+MAX_BATCH = 64
 """Maximum number of transactions in one commit."""
 
 FULL, NORMAL = "pragma synchronous = full", "pragma synchronous = normal"
@@ -116,7 +116,7 @@ class SqliteEngine:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._gathering: object = None
-        _care_for_forks()
+        _register_fork_hooks()
         _engines.add(self)
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
@@ -132,7 +132,7 @@ class SqliteEngine:
         gathering = loop or anyio.lowlevel.current_token()
         if self._gathering != gathering:  # else an earlier job has scheduled the wake-up
             self._gathering = gathering
-            self._gather(loop, 0, 0)
+            self._schedule_wake(loop, 0, 0)
         try:
             await woken.wait(woken.clock() + STUCK)
         finally:
@@ -148,14 +148,14 @@ class SqliteEngine:
         result: Result = job.result
         return result
 
-    def _gather(self, loop: asyncio.AbstractEventLoop | None, two_ago: int, one_ago: int) -> None:
+    def _schedule_wake(self, loop: asyncio.AbstractEventLoop | None, two_ago: int, one_ago: int) -> None:
         """Wake the thread once an iteration of the event loop adds no jobs. `two_ago` is the queue's length two iterations ago.
 
         Woken sooner, the thread would get a small batch, and then wait for the GIL while the loop is busy with the rest.
         """
         now = len(self._queue)
-        if two_ago < now < MAX_TOGETHER:  # jobs queued later in this iteration are not counted yet
-            call_soon(loop, lambda: self._gather(loop, one_ago, now))
+        if two_ago < now < MAX_BATCH:  # jobs queued later in this iteration are not counted yet
+            call_soon(loop, lambda: self._schedule_wake(loop, one_ago, now))
             return
         self._gathering = None
         with suppress(RuntimeError):  # no thread can be started now: the callers time out after STUCK seconds
@@ -166,7 +166,7 @@ class SqliteEngine:
             if self._thread is None:
                 self._closing = False
                 # A daemon thread, so that an engine that nobody closes does not keep the process alive.
-                self._thread = threading.Thread(target=self._work, name="openai-compat sqlite", daemon=True)
+                self._thread = threading.Thread(target=self._run_thread, name="openai-compat sqlite", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
@@ -195,7 +195,7 @@ class SqliteEngine:
 
     # in the thread
 
-    def _work(self) -> None:
+    def _run_thread(self) -> None:
         try:
             while self._write_next():
                 pass
@@ -206,16 +206,16 @@ class SqliteEngine:
     def _write_next(self) -> bool:
         """Run the next jobs. False once the engine is closed."""
         # A separate function, so that no frame keeps the jobs alive while the thread waits for more.
-        jobs = self._next()
+        jobs = self._take_jobs()
         for answered in self._file.write(jobs):
             _wake(answered)
         return bool(jobs)
 
-    def _next(self) -> list[Job[Any]]:
+    def _take_jobs(self) -> list[Job[Any]]:
         """The jobs of the next commit; if the engine is closing and there are none, close the file and return an empty list."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
-            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_TOGETHER))]
+            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
             for job in jobs:
                 job.begun = True
             if not jobs:
@@ -228,17 +228,17 @@ _engines: weakref.WeakSet[SqliteEngine] = weakref.WeakSet()
 
 
 @cache
-def _care_for_forks() -> None:
+def _register_fork_hooks() -> None:
     if not hasattr(os, "register_at_fork"):  # Windows
         return
     os.register_at_fork(
-        before=lambda: _each(SqliteEngine.before_fork),
-        after_in_parent=lambda: _each(SqliteEngine.after_fork),
-        after_in_child=lambda: _each(SqliteEngine.after_fork),
+        before=lambda: _call_each_engine(SqliteEngine.before_fork),
+        after_in_parent=lambda: _call_each_engine(SqliteEngine.after_fork),
+        after_in_child=lambda: _call_each_engine(SqliteEngine.after_fork),
     )
 
 
-def _each(method: Callable[[SqliteEngine], None]) -> None:
+def _call_each_engine(method: Callable[[SqliteEngine], None]) -> None:
     for engine in list(_engines):
         method(engine)
 
@@ -257,7 +257,7 @@ class SqliteFile:
         self._path = path
         self._patience = patience
         self._locked_since = 0.0
-        self._looked = 0.0
+        self._last_attempt = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._durable: bool | None = None
@@ -269,11 +269,13 @@ class SqliteFile:
             try:
                 connection = self._begin(durable=any([job.durable for job in jobs]))
             except (sqlite3.Error, OSError, Unavailable) as error:
-                waiting = self._not_begun(jobs, error)
+                waiting = self._fail_overdue(jobs, error)
                 yield [job for job in jobs if job not in waiting]
                 jobs = waiting
             else:
-                yield from self._together(connection, jobs) if len(jobs) > 1 else self._alone(connection, jobs[0])
+                yield from (
+                    self._run_together(connection, jobs) if len(jobs) > 1 else self._run_alone(connection, jobs[0])
+                )
                 return
 
     def close(self) -> None:
@@ -295,13 +297,13 @@ class SqliteFile:
             self._durable = durable
         # Immediate: a transaction that reads first and writes later could fail if another process has written in between.
         self._connection.execute("begin immediate")
-        self._looked = 0.0
+        self._last_attempt = 0.0
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
         """Open the file. Raises UnusableStore if it can never be opened, for example because its folder does not exist."""
         try:
-            connection = opened(self._path)
+            connection = open_database(self._path)
         except (OSError, sqlite3.OperationalError) as error:
             if self._was_open or not (isinstance(error, OSError) or code_of(error) == sqlite3.SQLITE_CANTOPEN):
                 raise
@@ -310,7 +312,7 @@ class SqliteFile:
         self._was_open = True
         return connection
 
-    def _not_begun(self, jobs: Sequence[Job[Any]], error: Exception) -> Sequence[Job[Any]]:
+    def _fail_overdue(self, jobs: Sequence[Job[Any]], error: Exception) -> Sequence[Job[Any]]:
         """Fail the jobs that cannot wait any longer, and return the others."""
         if code_of(error) != sqlite3.SQLITE_BUSY:
             self.close()
@@ -324,62 +326,62 @@ class SqliteFile:
         if failed:
             logger.warning("The store %s cannot be used: %s", self._path, error)
         for job in failed:
-            job.fail(failure_of(error))
+            job.fail(to_store_error(error))
         return waiting
 
     def _locked_for(self) -> float:
         """Seconds for which every attempt, at least one a second, has found the file locked."""
         now = time.monotonic()
-        if now - self._looked > 1.0:
+        if now - self._last_attempt > 1.0:
             self._locked_since = now
-        self._looked = now
+        self._last_attempt = now
         return now - self._locked_since
 
-    def _alone(self, connection: sqlite3.Connection, job: Job[Any]) -> Iterator[Sequence[Job[Any]]]:
+    def _run_alone(self, connection: sqlite3.Connection, job: Job[Any]) -> Iterator[Sequence[Job[Any]]]:
         code = "store_unavailable"
         try:
-            result = _drive(connection, job.transaction)
+            result = _run_transaction(connection, job.transaction)
             # From here on the outcome is in doubt: an error may come before or after the commit was written.
             code = "store_outcome_unknown"
             connection.execute("commit")
         except BaseException as error:  # also the transaction's own errors
-            self._undo(connection, error)
-            job.fail(failure_of(error, code))
+            self._roll_back(connection, error)
+            job.fail(to_store_error(error, code))
         else:
             job.result, job.over = result, True
         yield [job]
 
-    def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
+    def _run_together(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
         """Commit all jobs together. A job that fails is left out: it runs alone, between those before and after it."""
         # No savepoints: they would add two statements to each job, for a rare case.
         results: list[Any] = []
         try:
             for job in jobs:
-                results.append(_drive(connection, job.transaction))  # noqa: PERF401  (the number of results is needed)
+                results.append(_run_transaction(connection, job.transaction))  # noqa: PERF401  (the number of results is needed)
         except BaseException as error:  # also the transaction's own errors
-            self._undo(connection, error)
+            self._roll_back(connection, error)
             failed = len(results)
-            yield from self._in_parts(jobs[:failed], jobs[failed : failed + 1], jobs[failed + 1 :])
+            yield from self._run_in_parts(jobs[:failed], jobs[failed : failed + 1], jobs[failed + 1 :])
             return
         try:
             connection.execute("commit")
         except sqlite3.Error as error:
-            self._undo(connection, error)
+            self._roll_back(connection, error)
             if code_of(error) in NOT_WRITTEN:
-                yield from self._in_parts(*[[job] for job in jobs])
+                yield from self._run_in_parts(*[[job] for job in jobs])
                 return
             for job in jobs:
-                job.fail(failure_of(error, "store_outcome_unknown"))
+                job.fail(to_store_error(error, "store_outcome_unknown"))
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.result, job.over = result, True
         yield jobs
 
-    def _in_parts(self, *parts: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
+    def _run_in_parts(self, *parts: Sequence[Job[Any]]) -> Iterator[Sequence[Job[Any]]]:
         for jobs in parts:
             yield from self.write(jobs)
 
-    def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
+    def _roll_back(self, connection: sqlite3.Connection, error: BaseException) -> None:
         with suppress(sqlite3.Error):
             if connection.in_transaction:  # some errors roll back automatically
                 connection.execute("rollback")
@@ -396,30 +398,32 @@ def _inode(path: Path) -> int | None:
 
 
 @lru_cache(maxsize=500)
-def _translated(statement: str) -> str:
+def _translate(statement: str) -> str:
     return statement.replace("{now}", NOW).replace("$", "?")
 
 
-def _drive(connection: sqlite3.Connection, transaction: Callable[[], Transaction[Result]]) -> Result:
+def _run_transaction(connection: sqlite3.Connection, transaction: Callable[[], Transaction[Result]]) -> Result:
     with closing(transaction()) as steps:
         try:
             step = next(steps)
             while True:
                 step = steps.send(
-                    _together(connection, step) if isinstance(step, Together) else _rows(connection, step)
+                    _execute_together(connection, step)
+                    if isinstance(step, StatementBatch)
+                    else _execute(connection, step)
                 )
         except StopIteration as stop:
             result: Result = stop.value
             return result
 
 
-def _rows(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
+def _execute(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
     sql, parameters = statement
-    return connection.execute(_translated(sql), parameters).fetchall()
+    return connection.execute(_translate(sql), parameters).fetchall()
 
 
-def _together(connection: sqlite3.Connection, together: Together) -> Sequence[Row]:
-    for statement in together.statements:
-        if not _rows(connection, statement) and "returning" in statement[0]:
+def _execute_together(connection: sqlite3.Connection, batch: StatementBatch) -> Sequence[Row]:
+    for statement in batch.statements:
+        if not _execute(connection, statement) and "returning" in statement[0]:
             raise ConditionFailed
     return ()

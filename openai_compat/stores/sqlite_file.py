@@ -21,7 +21,7 @@ NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLIT
 """Errors of a commit after which nothing was written, for certain."""
 
 
-def opened(path: Path) -> sqlite3.Connection:
+def open_database(path: Path) -> sqlite3.Connection:
     """Open the file. A new one is readable by its owner only; the database of another program is not changed."""
     if sqlite3.sqlite_version_info < MIN_VERSION:
         raise UnusableStore(f"The store needs SQLite 3.35; this Python has {sqlite3.sqlite_version}.")
@@ -51,7 +51,7 @@ def code_of(error: BaseException) -> int | None:
     return None if code is None else code & 0xFF
 
 
-def failure_of(error: BaseException, code: str = "store_unavailable") -> BaseException:
+def to_store_error(error: BaseException, code: str = "store_unavailable") -> BaseException:
     """The error for the caller: database errors become Unavailable, the transaction's own errors stay."""
     # Never wiped or repaired: it may be somebody's file.
     if code_of(error) == sqlite3.SQLITE_NOTADB:

@@ -107,7 +107,7 @@ class MemoryGrants:
         kept = [one for one in self._grants.get(principal, tool) or () if one != allow]
         given = [*kept, allow][-self._each :]
         self._grants.pop(principal, tool)
-        self._grants.rest(principal, tool, given, size_of_value([asdict(one) for one in given]))
+        self._grants.put(principal, tool, given, size_of_value([asdict(one) for one in given]))
 
 
 def call_digest(tool: str, arguments: str) -> str:

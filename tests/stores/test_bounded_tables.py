@@ -25,7 +25,7 @@ STEPS = st.lists(
 
 
 def names(table: Table[int, Any], principal: str) -> list[int]:
-    return [identifier for identifier, _ in table.of(principal)]
+    return [identifier for identifier, _ in table.entries(principal)]
 
 
 @given(STEPS)
@@ -36,7 +36,7 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
     for what, principal, number, size, which in steps:
         table: Table[int, int] = tables[int(which)]
         if what == "rest":
-            table.rest(principal, number, size * OVERHEAD, size * OVERHEAD)
+            table.put(principal, number, size * OVERHEAD, size * OVERHEAD)
             held.discard((principal, number, which))
             assert table.get(principal, number) is not None  # the latest value stays
         elif what == "hold":
@@ -48,7 +48,7 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
             table.pop(principal, number)
             held.discard((principal, number, which))
 
-        resting = [(whose, value + OVERHEAD) for one in tables for whose, _, value in one.resting()]
+        resting = [(whose, value + OVERHEAD) for one in tables for whose, _, value in one.values_at_rest()]
         assert shares.size == sum([size for _, size in resting]) <= TOTAL + 7 * OVERHEAD
         for whose in "abcde":
             assert shares.size_of(whose) == sum([size for one, size in resting if one == whose])
@@ -61,12 +61,12 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
 def test_whoever_holds_least_loses_nothing_whatever_others_do(steps: list[Any]) -> None:
     shares = Shares(TOTAL, EACH)
     table = Table[int, str](shares, MOST)
-    table.rest("small", 1, "kept", 10)
+    table.put("small", 1, "kept", 10)
     for what, principal, number, size, _ in steps:
         if what == "hold":
             table.hold(principal, number, "held")
         else:
-            table.rest(principal, number, "more", size * OVERHEAD)
+            table.put(principal, number, "more", size * OVERHEAD)
         assert table.get("small", 1) == "kept"
 
 
@@ -74,9 +74,9 @@ def test_what_was_used_longest_ago_goes_first_whichever_table_it_is_in() -> None
     shares = Shares(TOTAL, 4 * OVERHEAD)
     first, second = Table[int, str](shares, MOST), Table[int, str](shares, MOST)
     for table, number in ((first, 1), (second, 2), (first, 3), (second, 4)):
-        table.rest("a", number, "kept", 0)
+        table.put("a", number, "kept", 0)
     first.use("a", 1, 0.0)
-    first.rest("a", 5, "new", 0)
+    first.put("a", 5, "new", 0)
     assert (names(first, "a"), names(second, "a")) == ([3, 1, 5], [4])
 
 
@@ -84,12 +84,12 @@ def test_the_one_who_holds_most_gives_way_when_all_is_full() -> None:
     shares = Shares(10 * OVERHEAD, 10 * OVERHEAD)
     table = Table[int, str](shares, 100)
     for number in range(8):
-        table.rest("large", number, "", 0)
+        table.put("large", number, "", 0)
     for number in range(4):
-        table.rest("small", number, "", 0)
+        table.put("small", number, "", 0)
     assert (names(table, "large"), names(table, "small")) == ([2, 3, 4, 5, 6, 7], [0, 1, 2, 3])
     for number in range(4, 9):
-        table.rest("small", number, "", 0)
+        table.put("small", number, "", 0)
     assert (len(names(table, "large")), len(names(table, "small"))) == (5, 5)
 
 

@@ -27,7 +27,7 @@ from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Events, Key, Store
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore
 from openai_compat.stores.sql import SqlStore
-from openai_compat.stores.sqlite import MAX_TOGETHER, SqliteEngine
+from openai_compat.stores.sqlite import MAX_BATCH, SqliteEngine
 from tests.stores.postgres_cluster import wait_until
 from tests.stores.samples import ALICE, ANSWER, approval, done, events, file, names_in, response, said, turn
 from tests.support.sqlite_statements import traced_statements
@@ -355,12 +355,12 @@ async def test_of_transactions_that_are_written_together_a_failing_one_undoes_on
         async with anyio.create_task_group() as group:
             group.start_soon(engine.run, gate)
             await entered(gate)
-            for number in range(MAX_TOGETHER + 10):
+            for number in range(MAX_BATCH + 10):
                 group.start_soon(insert, number)
-            while len(engine._queue) < MAX_TOGETHER + 10:
+            while len(engine._queue) < MAX_BATCH + 10:
                 await anyio.lowlevel.checkpoint()
             gate.open.set()
-    numbers = set(range(MAX_TOGETHER + 10))
+    numbers = set(range(MAX_BATCH + 10))
     assert set(failed) == {number for number in numbers if number % 3 == 0}
     assert await engine.run(one("select count(*) from numbers")) == len(numbers) - len(failed)
     await engine.aclose()
@@ -381,9 +381,9 @@ async def test_callers_that_are_ready_together_are_one_batch_and_woken_by_one_ca
     engine = SqliteEngine(path)  # unused: a thread that has just written could take the first job at once
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
-            for _ in range(MAX_TOGETHER):  # all are ready in the same iteration of the event loop
+            for _ in range(MAX_BATCH):  # all are ready in the same iteration of the event loop
                 group.start_soon(engine.run, one("select 2"))
-    assert statements[1:] == ["begin immediate", *["select 2"] * MAX_TOGETHER, "commit"]
+    assert statements[1:] == ["begin immediate", *["select 2"] * MAX_BATCH, "commit"]
     assert len(calls) == 1
     await engine.aclose()
 

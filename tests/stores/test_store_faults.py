@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, Together, Transaction
+from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, StatementBatch, Transaction
 from openai_compat.stores.port import AgentState, Charge, Grant, Key, Spend, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
@@ -70,10 +70,10 @@ class CutEngine:
 
         return steps
 
-    def _parts(self, step: Statement | Together) -> list[Statement | Together]:
+    def _parts(self, step: Statement | StatementBatch) -> list[Statement | StatementBatch]:
         """The statements that are executed one by one: SQLite cannot execute several as one."""
-        if isinstance(step, Together) and self.name == "sqlite":
-            return [Together([statement]) for statement in step.statements]
+        if isinstance(step, StatementBatch) and self.name == "sqlite":
+            return [StatementBatch([statement]) for statement in step.statements]
         return [step]
 
     async def aclose(self) -> None:

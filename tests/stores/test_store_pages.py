@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.stores.bounded_tables import MAX_GONE
-from openai_compat.stores.cursors import names_after, one_before
+from openai_compat.stores.bounded_tables import MAX_DELETED
+from openai_compat.stores.cursors import name_before, names_after
 from openai_compat.stores.port import Key, Order, Store
 from tests.stores.samples import completion, file, item, turn
 
@@ -132,11 +132,11 @@ async def test_a_deleted_conversation_keeps_no_places(store: Store) -> None:
 async def test_places_in_memory_are_bounded(store: Store, lists: Lists) -> None:
     add, delete, listed = lists
     await add(store, "first")
-    for number in range(MAX_GONE + 1):
+    for number in range(MAX_DELETED + 1):
         await add(store, f"n{number}")
         assert await delete(store, f"n{number}")
     assert await listed(store, "n0", "asc") is None
-    assert await listed(store, f"n{MAX_GONE}", "desc") == ["first"]
+    assert await listed(store, f"n{MAX_DELETED}", "desc") == ["first"]
 
 
 @given(st.data())
@@ -145,7 +145,7 @@ def test_places_are_those_of_a_list_in_which_nothing_is_ever_taken_away(data: st
     names, gone = list(everything), dict[str, str]()
     for name in data.draw(st.permutations(everything)):
         if data.draw(st.booleans()):
-            gone[name] = one_before(name, names)
+            gone[name] = name_before(name, names)
             names.remove(name)
     for at, name in enumerate(everything):
         assert names_after(name, names, "asc", gone.get) == [other for other in everything[at + 1 :] if other in names]

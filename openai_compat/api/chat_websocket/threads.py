@@ -315,7 +315,7 @@ class ChatThreads:
     def stop_mirroring(self, thread: Thread) -> None:
         """Note that the other process sends nothing more; the thread's frames are kept for a while."""
         if not thread.turns:
-            self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
+            self._ended.put(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
         thread.log.wake()
 
     def _find_or_create(self, key: Key) -> Thread:
@@ -342,7 +342,7 @@ class ChatThreads:
         thread.turns.remove(turn)
         if thread.turns:
             return
-        self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
+        self._ended.put(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
         thread.log.wake()  # connections that wait for the end of all turns
         del self._running[thread.key]
         if not self._running:

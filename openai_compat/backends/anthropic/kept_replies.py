@@ -33,7 +33,7 @@ class RememberedAnswers:
         calls = tuple([block["id"] for block in content if block["type"] == "tool_use"])
         # Text and calls can be rebuilt from the conversation; signed thinking blocks cannot.
         if calls and any([block["type"] not in ("text", "tool_use") for block in content]):
-            self._answers.rest(principal.id, calls, content, size_of_value(content))
+            self._answers.put(principal.id, calls, content, size_of_value(content))
 
     def recall(self, principal: Principal, calls: Sequence[str]) -> list[Block] | None:
         """The answer with exactly these calls, or None."""

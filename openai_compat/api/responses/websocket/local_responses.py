@@ -44,7 +44,7 @@ class ConnectionResponses(Mapping[str, History]):
         return kept.history
 
     def __iter__(self) -> Iterator[str]:
-        return iter([identifier for identifier, _ in self._kept.of(self._principal)])
+        return iter([identifier for identifier, _ in self._kept.entries(self._principal)])
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -53,7 +53,7 @@ class ConnectionResponses(Mapping[str, History]):
         """Keep a response, `size` bytes more than the one it continues (`after`). The response itself is never dropped here."""
         parent = self._kept.get(self._principal, after or "")
         kept = _KeptResponse(history, lane, size + (parent.size if parent is not None else 0))
-        self._kept.rest(self._principal, identifier, kept, kept.size)
+        self._kept.put(self._principal, identifier, kept, kept.size)
 
     def drop_failed(self, identifier: str | None, lane: str | None) -> None:
         """Note that a response could not be continued. Its own lane drops it then; a fork leaves it to its lane."""
