@@ -16,7 +16,7 @@ from ..policies.authenticate import Auth, Authenticate, CallerCheck, Hosts, Open
 from ..policies.authenticators import first_of
 from ..policies.conversations import Conversations
 from ..policies.keys import Keys, KeySource
-from ..state.approvals import GrantsByAsker
+from ..state.approvals import GrantsByAgent
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
@@ -142,7 +142,7 @@ def build_live(state: State, hooks: HookSet, settings: Settings) -> Live:
             limits,
             deadlines,
             state.store,
-            GrantsByAsker(state.store),
+            GrantsByAgent(state.store),
             ParkedRuns(limits.parked, deadlines.parked),
             hooks=hooks,
             spending=Spending(state.store, budgets, rates) if counts else None,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from ..aio.off_loop import run_off_loop
 from ..errors import Conflict, NotFound
-from ..state.approvals import withdraw
-from ..state.conversation_locks import stored_items
+from ..state.approvals import withdraw_approvals
+from ..state.conversation_locks import to_stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
 from ..turns.run import commit
@@ -35,7 +35,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Create a conversation, with items or empty."""
     new = await _parse_body(services, exchange, lambda body: parse_new_conversation(body, new_id=new_id))
     made = await services.state.store.create(
-        exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items)
+        exchange.principal.id, new_id("conv_"), new.metadata, to_stored_items(new.items)
     )
     await exchange.answer(200, dumps(_to_object(made)))
 
@@ -61,8 +61,8 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     if not await services.state.store.delete(key):
         raise _unknown_conversation()
     # Agents that keep their own sessions are told in the background: the client need not wait for that.
-    services.state.forgetting.soon()
-    await withdraw(services.state.store, key.principal, pending)
+    services.state.forgetting.schedule()
+    await withdraw_approvals(services.state.store, key.principal, pending)
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
 
@@ -103,8 +103,10 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
         raise _unknown_item()
     pending = await services.state.store.approvals(key.principal, key.id)
     await services.state.store.delete_item(key, item)
-    services.state.forgetting.soon()
-    await withdraw(services.state.store, key.principal, [question for question in pending if question.id in gone.body])
+    services.state.forgetting.schedule()
+    await withdraw_approvals(
+        services.state.store, key.principal, [question for question in pending if question.id in gone.body]
+    )
     await exchange.answer(200, dumps(_to_object(found)))  # OpenAI answers with the conversation
 
 
@@ -121,10 +123,12 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
         if locked.created != known.created:  # deleted just now: the lock is on another conversation
             raise _unknown_conversation()
         check_new(items, {item.id for item in locked.items})
-        turn = ConversationTurn(key.id, stored_items(items))
+        turn = ConversationTurn(key.id, to_stored_items(items))
         await commit(services.state.store, TurnCommit(principal=key.principal, token=token, conversation=turn))
     finally:
-        await services.state.late.give_back(lambda: services.state.store.release(key, token), "conversation given free")
+        await services.state.late.run_shielded(
+            lambda: services.state.store.release(key, token), "conversation given free"
+        )
 
 
 async def _parse_body(services: Services, exchange: Exchange, parse: Callable[[bytes], Parsed]) -> Parsed:

@@ -85,7 +85,7 @@ class StreamedAnswer(_LoggedAnswer):
 
     def _record_and_send(self, frames: bytes) -> bool:
         # Sending may have to wait for the store, or for the client.
-        if self._log is None or self._log.full or not self._exchange.can_send_now:
+        if self._log is None or self._log.must_flush or not self._exchange.can_send_now:
             return False
         return self._exchange.send_now(self._log.record(frames))
 
@@ -124,7 +124,7 @@ class NoAnswer(_LoggedAnswer):
 
     def write_now(self, frames: bytes) -> bool:
         """Record the events in the log, which is copied to the store when due or when a batch is full."""
-        if self._log is not None and self._log.full:
+        if self._log is not None and self._log.must_flush:
             return False
         self._record(frames)
         return True

@@ -72,7 +72,7 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
 async def fail_lost_responses(services: Services) -> None:
     """Fail background responses whose process has died, if webhooks report outcomes."""
     store = services.state.store
-    while store.shared and services.state.outbox.used:
+    while store.shared and services.state.outbox.is_used:
         # Random, so that processes that were started together do not poll together.
         await anyio.sleep(services.state.leases.seconds * random.uniform(0.25, 0.5))  # noqa: S311  (no secret)
         try:

@@ -18,7 +18,7 @@ from ..http import HttpRequest, decode_headers
 from ..policies.replay_failures import ReplayFailures
 from ..state.degraded import LateWork
 from ..state.leases import Leases
-from ..state.recent_failures import MOST_BYTES, RecentFailures
+from ..state.recent_failures import MAX_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
 from .answer_form import RecordedAnswer, whole_headers
 from .exchange import Exchange
@@ -86,7 +86,7 @@ class Idempotency:
             replay = await self._claim(exchange, key, digest, token)
         except BaseException:
             # the store may have recorded the claim before the cancellation
-            await self._late.give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
+            await self._late.run_shielded(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
             await exchange.repeat(replay.status, [*replay.headers, REPLAYED_HEADER], replay.body)
@@ -104,7 +104,7 @@ class Idempotency:
         if replay is not None:
             await exchange.repeat(replay.status, [*replay.headers, REPLAYED_HEADER], replay.body)
             return
-        exchange.recording = RecordedAnswer(MOST_BYTES)
+        exchange.recording = RecordedAnswer(MAX_BYTES)
         exchange.on_failed = lambda failed: failures.keep(key, _to_replay(failed) or _unknown_outcome_replay(failed))
         await _run_and_answer(exchange, run)
 
@@ -142,7 +142,7 @@ class Idempotency:
         finally:
             self._leases.drop(token)
             replay = (_to_replay(exchange) or _unknown_outcome_replay(exchange)) if exchange.agent_started else None
-            await self._late.give_back(lambda: self._settle(key, token, replay), "idempotency key settled")
+            await self._late.run_shielded(lambda: self._settle(key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
         try:

@@ -43,7 +43,7 @@ async def recoverable_stream(
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
         # A client that resumes the stream later has to find its end, so this is written even if the client has left.
-        await services.state.late.give_back(
+        await services.state.late.run_shielded(
             lambda: _write_end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
         )
         raise
@@ -58,7 +58,7 @@ async def _write_end(
     services: Services, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
 ) -> None:
     """Write the end of a turn to the log: the turn has failed, or its client has left for good."""
-    response, events = writer.ended(status), await writer.rest(frame)
+    response, events = writer.response_with_status(status), await writer.final_batch(frame)
     with suppress(OpenAICompatError):
         await services.state.store.commit(
             TurnCommit(principal=key.principal, token=token, response=response, events=events)

@@ -24,11 +24,11 @@ from ..state.approvals import (
     SUPERSEDED,
     Binding,
     Decisions,
+    approval_changed_error,
     approval_records,
-    changed,
     check_editable,
     check_unchanged,
-    load_pending,
+    load_pending_approvals,
 )
 from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
@@ -110,8 +110,8 @@ async def decisions_from_messages(
         if not passed_over:
             return request, None
         answers = Decisions(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
-        return replace(without_questions(request, passed_over), resume=answers.resume(request.resume)), answers
-    answers = await load_pending(store, bound, decision)
+        return replace(without_questions(request, passed_over), resume=answers.to_resume(request.resume)), answers
+    answers = await load_pending_approvals(store, bound, decision)
     check_editable(answers, can, "messages")
     for approval in answers.approvals.values():
         # The client sends the history, so anybody could have written the question that it shows.
@@ -192,7 +192,7 @@ def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
         return
     question = approval_question(PendingCall(approval.call_id, approval.tool, approval.arguments, "approval"))
     if _without_spaces(f"{question} [{approval.id}]") not in _without_spaces(shown.text):
-        raise changed()
+        raise approval_changed_error()
 
 
 def _without_spaces(text: str) -> str:
@@ -277,5 +277,5 @@ def _rewind_to_question(request: AgentRequest, answers: Decisions) -> AgentReque
         request,
         messages=tuple(messages[:-1]),
         raw_messages=[chat_message(message) for message in messages[:-1]],
-        resume=answers.resume(theirs),
+        resume=answers.to_resume(theirs),
     )

@@ -26,7 +26,7 @@ from ..stores.port import Store
 from ..stores.records import AgentState, Key
 from ..wire.json import from_stored_json, stored_json
 from ..wire.serialize_messages import chat_message
-from .approvals import ASKED_FOR
+from .approvals import APPROVAL_LIFETIME
 from .conversation_locks import Draft
 from .ids import new_id
 
@@ -40,7 +40,7 @@ MARK = re.compile(r"(.*)_st([0-9a-f]{24})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class GivenState:
+class InitialState:
     """The state that a turn begins with.
 
     Attributes:
@@ -52,11 +52,11 @@ class GivenState:
     pause: Key | None = None
 
 
-NO_STATE = GivenState()
+NO_STATE = InitialState()
 
 
 @dataclass(frozen=True, slots=True)
-class LeftState:
+class FinalState:
     """The state that a turn ends with.
 
     Attributes:
@@ -69,17 +69,17 @@ class LeftState:
     paused: bool
     leads: bool
 
-    def leads_back(self, kept: Sequence[AgentState]) -> bool:
+    def is_reachable(self, kept: Sequence[AgentState]) -> bool:
         """False if it was stored for calls only, and their ids do not lead to it: no request can find it."""
         return self.leads or [state.of for state in kept] != ["pause"]
 
 
-def pause_of(turn: str) -> str:
+def pause_id(turn: str) -> str:
     """The id of the pause with which a turn ends."""
     return turn[-24:]
 
 
-def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
+def state_for_agent(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
     """The state, if it belongs to this agent."""
     if found is None or found.agent != agent:
         return None
@@ -87,7 +87,7 @@ def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
     return state
 
 
-def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftState | None:
+def final_state(event: Paused | Finished, most: int, request_id: str) -> FinalState | None:
     """The state that a turn ends with. Raises AgentError if it is longer than `most` bytes, or is not JSON.
 
     If all waiting calls wait for results, a longer state is dropped without an error: their client sends the conversation
@@ -96,7 +96,7 @@ def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftStat
     try:
         body = stored_json(event.state)
     except TypeError:  # a nested mapping that is not a dict
-        raise _unkept("is not JSON", event, request_id) from None
+        raise _invalid_state_error("is not JSON", event, request_id) from None
     pending = event.pending if isinstance(event, Paused) else ()
     waiting = [call.call_id for call in pending if call.waits_for == "result"]
     if len(body) > most and pending and len(waiting) == len(pending):
@@ -104,11 +104,11 @@ def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftStat
         logger.warning(text, request_id, len(body), most)
         return None
     if len(body) > most:
-        raise _unkept(f"has {len(body)} bytes, of {most} that Limits.state allows", event, request_id)
-    return LeftState(body, bool(pending), all([MARK.fullmatch(call_id) for call_id in waiting]))
+        raise _invalid_state_error(f"has {len(body)} bytes, of {most} that Limits.state allows", event, request_id)
+    return FinalState(body, bool(pending), all([MARK.fullmatch(call_id) for call_id in waiting]))
 
 
-def _unkept(why: str, event: Paused | Finished, request_id: str) -> AgentError:
+def _invalid_state_error(why: str, event: Paused | Finished, request_id: str) -> AgentError:
     text = "%s: the agent broke its contract (invalid_event): the field 'state' of %s %s"
     logger.error(text, request_id, type(event).__name__, why)
     return AgentError("The agent left a state that cannot be kept.", code="invalid_event")
@@ -127,7 +127,7 @@ class CallMarks:
     """
 
     def __init__(self, turn: str, *, always: bool) -> None:
-        self._pause = pause_of(turn)
+        self._pause = pause_id(turn)
         self._always = always
         self._ids: dict[str, str] = {}
 
@@ -139,9 +139,9 @@ class CallMarks:
         waiting = {call.call_id for call in pending if call.waits_for == "result"}
         if self._always or (isinstance(last, Paused) and last.state is not None and waiting <= begun):
             self._ids |= {call_id: f"{call_id}_st{self._pause}" for call_id in begun}
-        return [self._marked(event) for event in events] if self._ids else events
+        return [self._with_marked_ids(event) for event in events] if self._ids else events
 
-    def _marked(self, event: AgentEvent) -> AgentEvent:
+    def _with_marked_ids(self, event: AgentEvent) -> AgentEvent:
         if isinstance(event, ToolCallStarted | ToolCallDelta | ToolCallReady):
             return replace(event, call_id=self._ids.get(event.call_id, event.call_id))
         if isinstance(event, Paused):
@@ -150,9 +150,9 @@ class CallMarks:
         return event
 
 
-def kept_states(
-    left: LeftState,
-    given: GivenState,
+def states_to_store(
+    left: FinalState,
+    given: InitialState,
     agent: str,
     backend: AgentBackend,
     *,
@@ -167,13 +167,13 @@ def kept_states(
     """
     state = AgentState(
         of="pause",
-        id=pause_of(turn),
+        id=pause_id(turn),
         agent=agent,
         session=session_after(given.found, agent),
         body=left.body,
         version=backend.capabilities.state_version,
         paused=left.paused,
-        expires=time.time() + ASKED_FOR,
+        expires=time.time() + APPROVAL_LIFETIME,
     )
     if draft is not None:
         conversation = draft.conversation
@@ -193,7 +193,7 @@ async def use_pause(store: Store, pause: Key, seconds: float) -> None:
         raise Conflict(text, code="results_used", should_retry=False)
 
 
-async def leave_pause(store: Store, pause: Key, request_id: str, *, done: bool) -> None:
+async def settle_pause(store: Store, pause: Key, request_id: str, *, done: bool) -> None:
     """Use up a state after a completed turn; otherwise release it, so that its results can be sent again.
 
     If the store does not answer, the results can be sent again as soon as the turn can no longer be running.
@@ -213,16 +213,16 @@ def own_id(call_id: str) -> str:
 
 async def resume_state(
     store: Store, agent: str, can: Capabilities, request: AgentRequest, found: AgentState | None
-) -> tuple[AgentRequest, GivenState]:
+) -> tuple[AgentRequest, InitialState]:
     """Add the state that the request continues from: `found`, or the state that its results lead to.
 
     Raises Conflict (409 `state_unreadable`) for results and decisions whose state has a version that the agent cannot read.
     """
-    resume, given = request.resume, GivenState(found)
+    resume, given = request.resume, InitialState(found)
     marked = resume is not None and any([MARK.fullmatch(call_id) for call_id in resume.results])
     if found is None and resume is not None and marked and not resume.decisions:
-        given = await _paused(store, request.principal.id, resume.results)
-    state = readable(given.found, agent)
+        given = await _find_paused_state(store, request.principal.id, resume.results)
+    state = state_for_agent(given.found, agent)
     if state is not None and given.found is not None and given.found.version != can.state_version:
         if resume is not None:
             text = "The agent has changed since it paused, and cannot read the state that it has left."
@@ -241,17 +241,17 @@ async def resume_state(
     return replace(request, state=state, resume=resume), given
 
 
-async def _paused(store: Store, principal: str, results: Mapping[str, ToolMessage]) -> GivenState:
+async def _find_paused_state(store: Store, principal: str, results: Mapping[str, ToolMessage]) -> InitialState:
     pauses = {mark[2] for call_id in results if (mark := MARK.fullmatch(call_id)) is not None}
     if len(pauses) != 1:  # no single turn of this server has paused for these
         return NO_STATE
     key = Key(principal, pauses.pop())
     found = await store.pause(key)
-    return NO_STATE if found is None else GivenState(found, key)
+    return NO_STATE if found is None else InitialState(found, key)
 
 
 def _with_own_ids(request: AgentRequest) -> AgentRequest:
-    messages = tuple([_own(message) for message in request.messages])
+    messages = tuple([_message_with_own_ids(message) for message in request.messages])
     raw = [
         sent if own is message else chat_message(own)
         for own, message, sent in zip(messages, request.messages, request.raw_messages, strict=True)
@@ -259,7 +259,7 @@ def _with_own_ids(request: AgentRequest) -> AgentRequest:
     return replace(request, messages=messages, raw_messages=raw)
 
 
-def _own(message: Message) -> Message:
+def _message_with_own_ids(message: Message) -> Message:
     if isinstance(message, ToolMessage) and MARK.fullmatch(message.call_id):
         return replace(message, call_id=own_id(message.call_id))
     if isinstance(message, AssistantMessage) and any([MARK.fullmatch(call.call_id) for call in message.tool_calls]):

@@ -19,7 +19,7 @@ from ..stores.port import Store
 from ..stores.records import Approval, Grant, Key
 from ..wire.json import dumps, from_stored_json, is_json_object, is_same_json, stored_json
 
-ASKED_FOR = 24 * 3600.0
+APPROVAL_LIFETIME = 24 * 3600.0
 """Seconds until an approval expires."""
 
 SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
@@ -42,7 +42,7 @@ class Decisions:
     decisions: Mapping[str, Decision]
     approvals: Mapping[str, Approval]
 
-    def resume(self, results: Resume | None) -> Resume:
+    def to_resume(self, results: Resume | None) -> Resume:
         """The agent's resume: results, decisions by call id, and the state with which it paused."""
         by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
         states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
@@ -57,12 +57,12 @@ class Decisions:
         )
 
     @property
-    def asked(self) -> Sequence[Sequence[str]]:
+    def approval_ids_by_turn(self) -> Sequence[Sequence[str]]:
         """The ids of all approvals of each turn that is decided, including those without a decision here."""
         return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
-async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Decisions:
+async def load_pending_approvals(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Decisions:
     """Load the approvals that the decisions refer to.
 
     Raises NotFound, and Conflict for an approval of another agent, or one that was decided already or has expired.
@@ -72,18 +72,20 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
         # Everything is checked before the agent starts; `record_decisions` settles which request wins.
         found = await store.approval(Key(bound.principal, identifier))
         if found is None or found.conversation != bound.conversation:
-            raise not_asked_here()
+            raise approval_not_found_error()
         if found.agent != bound.agent:
-            raise elsewhere("Another agent has asked this: send the decision to the model that asked.")
+            raise approval_elsewhere_error("Another agent has asked this: send the decision to the model that asked.")
         if found.status != "pending":
-            raise too_late(found.status)
+            raise approval_not_pending_error(found.status)
         approvals[identifier] = found
     if len({approval.turn for approval in approvals.values()}) > 1:
-        raise elsewhere("These questions were asked by different turns: decide about one turn at a time.")
+        raise approval_elsewhere_error(
+            "These questions were asked by different turns: decide about one turn at a time."
+        )
     return Decisions(decisions, approvals)
 
 
-async def superseded(store: Store, bound: Binding) -> Decisions | None:
+async def load_superseded_approvals(store: Store, bound: Binding) -> Decisions | None:
     """Deny this agent's pending approvals in the conversation: the user has sent another message instead."""
     pending = await store.approvals(bound.principal, bound.conversation)
     # A message to another agent in the same conversation does not decide these approvals.
@@ -91,18 +93,18 @@ async def superseded(store: Store, bound: Binding) -> Decisions | None:
     return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
 
 
-async def withdraw(store: Store, principal: str, questions: Iterable[Approval]) -> None:
+async def withdraw_approvals(store: Store, principal: str, questions: Iterable[Approval]) -> None:
     """Deny approvals that are no longer in their conversation, since no client can see or decide them."""
     for question in questions:
         await store.decide(Key(principal, question.id), "denied", "null")
 
 
-def not_asked_here() -> NotFound:
+def approval_not_found_error() -> NotFound:
     """The error for an approval that is unknown, or belongs to another conversation or principal."""
     return NotFound("No approval has this id in this conversation.", code="approval_not_found", param="input")
 
 
-def elsewhere(text: str) -> Conflict:
+def approval_elsewhere_error(text: str) -> Conflict:
     """The error for an approval that must be decided elsewhere."""
     return Conflict(text, code="approval_elsewhere", should_retry=False)
 
@@ -110,7 +112,7 @@ def elsewhere(text: str) -> Conflict:
 def check_unchanged(approval: Approval, tool: object, arguments: object) -> None:
     """Raise Conflict unless tool and arguments are the ones for which the agent requested approval."""
     if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
-        raise changed()
+        raise approval_changed_error()
 
 
 def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
@@ -133,7 +135,7 @@ def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
             raise InvalidRequest(text, param=param, code="invalid_value")
 
 
-def changed() -> Conflict:
+def approval_changed_error() -> Conflict:
     """The error for a decision about another tool, or other arguments, than the approval's."""
     text = "What was decided about is not what the agent has asked: another tool, or other arguments."
     return Conflict(text, code="approval_changed", should_retry=False)
@@ -144,7 +146,7 @@ async def record_decisions(store: Store, principal: str, answers: Decisions) -> 
 
     The turn's approvals without a decision are denied: the resumed agent requests them again where needed.
     """
-    for asked in answers.asked:
+    for asked in answers.approval_ids_by_turn:
         # A turn resumes once, so a request that decides any of its approvals must win the first one.
         for place, identifier in enumerate(asked):
             decision = answers.decisions.get(identifier)
@@ -154,7 +156,7 @@ async def record_decisions(store: Store, principal: str, answers: Decisions) -> 
                 Key(principal, identifier), "approved" if approved else "denied", stored_json(record)
             )
             if not won and (place == 0 or decision is not None):
-                raise too_late("decided")
+                raise approval_not_pending_error("decided")
 
 
 def approval_records(
@@ -176,7 +178,7 @@ def approval_records(
             Approval(
                 id=identifier,
                 created=now,
-                expires=now + ASKED_FOR,
+                expires=now + APPROVAL_LIFETIME,
                 turn=turn,
                 agent=bound.agent,
                 call_id=call.call_id,
@@ -198,7 +200,7 @@ def digest(tool: str, arguments: str) -> str:
     return hashlib.sha256(dumps([tool, arguments])).hexdigest()
 
 
-def too_late(status: str) -> Conflict:
+def approval_not_pending_error(status: str) -> Conflict:
     """The error for an approval that is no longer pending, as its `status` says."""
     if status == "expired":
         return Conflict("The time to decide this is over.", code="approval_expired", should_retry=False)
@@ -246,7 +248,7 @@ class StoredGrants:
         await self._store.put_grant(principal, Grant(f"grant_{digest[:32]}", self._agent, tool, grant))
 
 
-class GrantsByAsker(dict[str, StoredGrants]):
+class GrantsByAgent(dict[str, StoredGrants]):
     """The grants of one store, for each agent that requests approvals: few names, set by the server itself."""
 
     def __init__(self, store: Store) -> None:

@@ -32,17 +32,17 @@ from ..wire.responses.continuation import NOT_RUN
 from ..wire.serialize_messages import chat_message, compaction_item, items_of, reply_message
 from .degraded import LateWork
 from .ids import new_id
-from .leases import Leases, superseded
+from .leases import Leases, superseded_error
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
-LOOK_AGAIN = 1.0
+POLL = 1.0
 """Seconds after which waiting turns poll the store: another process may have released the lock."""
 
-LOOK_AGAIN_SOON = 0.25
+SUPERSEDE_POLL = 0.25
 """The same for turns that supersede the lock's holder."""
 
-WANTED_FOR = 3.0
+WANT_LIFETIME = 3.0
 """Seconds for which a turn supersedes others, unless it repeats the request: its process may have died."""
 
 
@@ -75,14 +75,14 @@ class ConversationLocks:
         if identifier is None:
             if not self._by_transcript:
                 return None
-            identifier = await self._found(principal, request, long=long)
+            identifier = await self._find_conversation_id(principal, request, long=long)
         draft = await self.lock(Key(principal, identifier))
         try:
             draft.long = long or len(draft.conversation.items) > MANY
             if draft.long:
-                await run_off_loop(draft.take_up, request)
+                await run_off_loop(draft.append_request, request)
             else:
-                draft.take_up(request)
+                draft.append_request(request)
         except BaseException:
             await draft.close()
             raise
@@ -99,14 +99,14 @@ class ConversationLocks:
         except BaseException:
             await draft.close()  # a cancellation may have come after the store locked it
             raise
-        # From here until `_leave`, another turn that takes the conversation interrupts this one.
+        # From here until `_remove_turn`, another turn that takes the conversation interrupts this one.
         if self._leases is not None:
             self._leases.hold(draft.token, draft.interrupt)
         return draft
 
-    async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
+    async def _find_conversation_id(self, principal: str, request: AgentRequest, *, long: bool) -> str:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
-        said = await run_off_loop(transcript, before, long=long)
+        said = await run_off_loop(transcript_hash, before, long=long)
         found = await self._store.find(principal, said) if before else None
         # If it has continued since, it is another branch of the conversation: this request begins a new one.
         return found[0] if found is not None and found[1] else new_id("conv_")
@@ -118,9 +118,9 @@ class ConversationLocks:
     async def _lock(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation:
         found = None
         if draft.key not in self._waiting:  # first come, first served
-            found = await self._take(draft, unknown)
+            found = await self._try_lock(draft, unknown)
         if found is None and self._busy != "reject":
-            found = await self._wait(draft, unknown)
+            found = await self._queue_for_lock(draft, unknown)
         if found is None:
             text = "Another turn is running in this conversation."
             # SDKs would retry a 409 at once, long before an agent's turn is over.
@@ -128,21 +128,23 @@ class ConversationLocks:
         self._running[draft.key] = draft
         return found
 
-    async def _take(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
+    async def _try_lock(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
         """Lock and read; None while another turn holds the lock."""
         found = await self._store.begin(draft.key, draft.token, self._lease, known=unknown is not None)
         if found is None and unknown is not None and await self._store.read(draft.key, items=False) is None:
             raise unknown()
         return found
 
-    async def _wait(self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None) -> Conversation | None:
+    async def _queue_for_lock(
+        self, draft: Draft, unknown: Callable[[], OpenAICompatError] | None
+    ) -> Conversation | None:
         """Queue for the lock. A turn of this process wakes the first in the queue as it ends; other processes are polled."""
         queue = self._waiting.setdefault(draft.key, [])
         supersedes = self._busy == "supersede"
         if supersedes:
             running = self._running.get(draft.key)
             for other in (*([running] if running is not None else []), *queue):
-                other.interrupt(superseded())
+                other.interrupt(superseded_error())
         queue.append(draft)
         try:
             with anyio.move_on_after(self._queue):
@@ -150,11 +152,11 @@ class ConversationLocks:
                     if supersedes and self._leases is not None:
                         # The turn may run in another process, which polls the store for this request.
                         newest, draft.has_wanted = not draft.has_wanted, True
-                        if not await self._store.want(draft.key, draft.token, WANTED_FOR, newest=newest):
-                            raise superseded()  # a newer message arrived at another process
-                    await draft.woken(LOOK_AGAIN_SOON if supersedes else LOOK_AGAIN)
+                        if not await self._store.want(draft.key, draft.token, WANT_LIFETIME, newest=newest):
+                            raise superseded_error()  # a newer message arrived at another process
+                    await draft.wait_for_wake(SUPERSEDE_POLL if supersedes else POLL)
                     if queue[0] is draft:  # only the first polls, which preserves the order
-                        found = await self._take(draft, unknown)
+                        found = await self._try_lock(draft, unknown)
                         if found is not None:
                             return found
             return None
@@ -167,17 +169,17 @@ class ConversationLocks:
 
     async def _unlock(self, draft: Draft) -> None:
         if draft.is_committed:  # the commit has unlocked the conversation in the store
-            self._leave(draft)
+            self._remove_turn(draft)
         else:
-            await self._late.give_back(lambda: self._release(draft), "conversation given free")
+            await self._late.run_shielded(lambda: self._release(draft), "conversation given free")
 
     async def _release(self, draft: Draft) -> None:
         try:
             await self._store.release(draft.key, draft.token)
         finally:  # the next turn may try even if the store is away: it will see the error
-            self._leave(draft)
+            self._remove_turn(draft)
 
-    def _leave(self, draft: Draft) -> None:
+    def _remove_turn(self, draft: Draft) -> None:
         """Remove a turn, and wake the next one in the queue."""
         if self._leases is not None:
             self._leases.drop(draft.token)
@@ -217,12 +219,12 @@ class Draft:
         self._stopped: OpenAICompatError | None = None
         self._woken = anyio.Event()
 
-    def take_up(self, request: AgentRequest) -> None:
+    def append_request(self, request: AgentRequest) -> None:
         """Append the request's new messages to the stored history."""
-        history, waiting = _paired(parse_items(self.items))
+        history, waiting = _pair_calls(parse_items(self.items))
         # Clients that store the history themselves send all of it again: only messages after the last reply are new.
-        self._new = _new_items(waiting, request) if history else request.messages
-        messages = _named((*history, *self._new))
+        self._new = _new_messages(waiting, request) if history else request.messages
+        messages = _with_tool_names((*history, *self._new))
         # The stored history is in order, and messages of users and instructions alone cannot change that.
         if not all([isinstance(message, UserMessage | SystemMessage) for message in self._new]):
             check_conversation(messages)
@@ -236,14 +238,14 @@ class Draft:
             is_kept=True,
         )
 
-    def go_on(self, request: AgentRequest) -> None:
+    def resume_request(self, request: AgentRequest) -> None:
         """Set the stored history as the messages of a paused turn's request, which has no new messages."""
-        messages = _named(_paired(parse_items(self.items))[0])
+        messages = _with_tool_names(_pair_calls(parse_items(self.items))[0])
         raw = [chat_message(message) for message in messages]
         self.request = replace(request, messages=messages, raw_messages=raw, conversation_id=self.key.id, is_kept=True)
 
     @property
-    def new(self) -> tuple[Message, ...]:
+    def new_messages(self) -> tuple[Message, ...]:
         """The messages that the request adds to the history."""
         return self._new
 
@@ -252,7 +254,7 @@ class Draft:
         """The stored history without this turn, parsed on each access."""
         return [from_stored_json(item.body) for item in self.conversation.items]
 
-    def turn(self, reply: FinalMessage) -> ConversationTurn:
+    def to_turn(self, reply: FinalMessage) -> ConversationTurn:
         """The new messages and the reply, ready to be committed."""
         # Custom tools' calls and results are items of a separate type, and messages do not tell them apart.
         custom = frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
@@ -266,7 +268,7 @@ class Draft:
         if reply.compacted is not None:
             new.append(compaction_item(reply.compacted, new_id))
         new += items_of(said, new_id, calls)
-        return ConversationTurn(self.key.id, stored_items(new), transcript(messages))
+        return ConversationTurn(self.key.id, to_stored_items(new), transcript_hash(messages))
 
     def add(self, *messages: Message) -> None:
         """Add messages during the turn, to be committed with it."""
@@ -290,7 +292,7 @@ class Draft:
         """Wake a queued turn so that it can try the lock."""
         self._woken.set()
 
-    async def woken(self, seconds: float) -> None:
+    async def wait_for_wake(self, seconds: float) -> None:
         """Wait for `wake`, at most `seconds` seconds. Raises the error that the turn was interrupted with."""
         with anyio.move_on_after(seconds):
             await self._woken.wait()
@@ -298,7 +300,7 @@ class Draft:
         if self._stopped is not None:
             raise self._stopped
 
-    def committed(self) -> None:
+    def mark_committed(self) -> None:
         """Mark the turn as committed."""
         self.is_committed = True
 
@@ -316,19 +318,19 @@ class Draft:
         await self.close()
 
 
-def extended(request: AgentRequest, more: Sequence[Message]) -> AgentRequest:
+def with_messages(request: AgentRequest, more: Sequence[Message]) -> AgentRequest:
     """Append messages to a request."""
     messages = (*request.messages, *more)
     raw = [*request.raw_messages, *[chat_message(message) for message in more]]
     return replace(request, messages=messages, raw_messages=raw, resume=resume_of(messages))
 
 
-def stored_items(items: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
+def to_stored_items(items: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
     """Convert items to stored records."""
     return tuple([Item(item["id"], stored_json(item)) for item in items])
 
 
-def transcript(messages: Sequence[Message]) -> str:
+def transcript_hash(messages: Sequence[Message]) -> str:
     """A hash of roles and texts, which does not depend on the format in which a client sends the messages."""
     digest = hashlib.sha256()
     for message in messages:
@@ -338,7 +340,7 @@ def transcript(messages: Sequence[Message]) -> str:
     return digest.hexdigest()
 
 
-def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+def _with_tool_names(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Set the tool's name in results whose calls are in an earlier request."""
     names = {c.call_id: c.name for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
     return tuple(
@@ -349,7 +351,7 @@ def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     )
 
 
-def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolCall]]:
+def _pair_calls(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolCall]]:
     """Match calls and results: return the history with every call answered, and the open calls at its end.
 
     Clients can add and delete single items. So results without a call are dropped, and calls without a result get one that
@@ -364,14 +366,14 @@ def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolC
             if waiting.pop(message.call_id, None) or deferred.pop(message.call_id, None):
                 kept.append(message)
             continue
-        kept += [_not_run(call) for call in waiting.values() if not call.deferred]
+        kept += [_not_run_result(call) for call in waiting.values() if not call.deferred]
         deferred |= {call.call_id: call for call in waiting.values() if call.deferred}
         waiting = {call.call_id: call for call in message.tool_calls} if isinstance(message, AssistantMessage) else {}
         kept.append(message)
     return tuple(kept), list(waiting.values())
 
 
-def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Message, ...]:
+def _new_messages(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Message, ...]:
     """The request's messages after the last reply, without instructions: only those of the first request count.
 
     Open calls without a result from the client get one first, since models refuse open calls.
@@ -382,8 +384,8 @@ def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Mess
         text = "Nothing new: a request in a known conversation needs a message from the user."
         raise InvalidRequest(text, param="messages")
     answered = {message.call_id for message in new if isinstance(message, ToolMessage)}
-    return (*[_not_run(call) for call in waiting if call.call_id not in answered], *new)
+    return (*[_not_run_result(call) for call in waiting if call.call_id not in answered], *new)
 
 
-def _not_run(call: ToolCall) -> ToolMessage:
+def _not_run_result(call: ToolCall) -> ToolMessage:
     return ToolMessage(call.call_id, NOT_RUN, call.name)

@@ -60,7 +60,7 @@ class LateWork:
         self._running = [other for other in self._running if not other.done]
         self._running.append(task)
 
-    async def give_back(self, work: Callable[[], Awaitable[object]], what: str) -> None:
+    async def run_shielded(self, work: Callable[[], Awaitable[object]], what: str) -> None:
         """Release a resource that others wait for, such as a lock, even if the caller is cancelled. Raises nothing.
 
         The caller waits at most PATIENCE seconds, so that a hanging store does not delay the client's error. The work continues

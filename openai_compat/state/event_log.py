@@ -29,10 +29,10 @@ PAUSE = 0.3
 FULL = 256 * 1024
 """Unwritten bytes of a log above which it does not wait for PAUSE."""
 
-TOGETHER = 4 * 1024 * 1024
+MAX_APPEND_SIZE = 4 * 1024 * 1024
 """Bytes after which an append takes no further log, so that commits of turns get their share of the store."""
 
-AHEAD = 20_000
+MAX_FRAMES_AHEAD = 20_000
 """Number of frames by which a log may be ahead of its copy before the answer waits for the store."""
 
 
@@ -67,7 +67,7 @@ class EventLog:
         self.last = last
         self._size += len(frames)
         self.unwritten_size += len(frames)
-        self._forget()
+        self._drop_oldest()
         self._wake()
 
     def end(self) -> None:
@@ -85,29 +85,29 @@ class EventLog:
         return self.last - self._last_written
 
     @property
-    def far_ahead(self) -> bool:
+    def is_far_ahead(self) -> bool:
         """True if the answer must wait for the store."""
-        return self.unwritten >= AHEAD or self.too_far_ahead
+        return self.unwritten >= MAX_FRAMES_AHEAD or self.is_too_far_ahead
 
     @property
-    def too_far_ahead(self) -> bool:
+    def is_too_far_ahead(self) -> bool:
         """True if the unwritten frames fill this process's share of memory."""
         return self.unwritten_size >= LOG_BYTES
 
-    def batch(self) -> Events | None:
-        """All frames that are not stored yet, or None. Call `written` once they are stored."""
+    def unwritten_batch(self) -> Events | None:
+        """All frames that are not stored yet, or None. Call `mark_written` once they are stored."""
         waiting = self._batches[self._written :]  # earlier ones stay for readers in this process
-        return Events(waiting[0].first, waiting[-1].last, _joined(waiting)) if waiting else None
+        return Events(waiting[0].first, waiting[-1].last, _join_batches(waiting)) if waiting else None
 
-    def written(self, batch: Events) -> None:
+    def mark_written(self, batch: Events) -> None:
         """Mark a batch as stored."""
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
             self.unwritten_size -= len(self._batches[self._written].data)
             self._written += 1
         self._last_written = batch.last
-        self._forget()
+        self._drop_oldest()
 
-    def _forget(self) -> None:
+    def _drop_oldest(self) -> None:
         """Drop the oldest written frames if the log is too large."""
         if self._size <= LOG_BYTES:
             return
@@ -130,11 +130,11 @@ class EventLog:
         self._followers.append(woken)
         try:
             while True:
-                waiting = self._since(after)
+                waiting = self._batches_after(after)
                 if waiting and waiting[0].first > after + 1:
                     return
                 if waiting:
-                    yield _after(_joined(waiting), waiting[0].first, after), waiting[-1].last
+                    yield _skip_frames(_join_batches(waiting), waiting[0].first, after), waiting[-1].last
                     after, silent_since = waiting[-1].last, anyio.current_time()
                 elif self.ended:
                     return
@@ -147,7 +147,7 @@ class EventLog:
             self._followers.remove(woken)
             woken.close()
 
-    def _since(self, after: int) -> list[_Frames]:
+    def _batches_after(self, after: int) -> list[_Frames]:
         """The batches with frames numbered above `after`."""
         start = len(self._batches)
         while start and self._batches[start - 1].last > after:  # from the end: nearly always there is only one
@@ -155,16 +155,16 @@ class EventLog:
         return self._batches[start:]
 
 
-def _joined(batches: Sequence[_Frames]) -> bytes:
+def _join_batches(batches: Sequence[_Frames]) -> bytes:
     return batches[0].data if len(batches) == 1 else b"".join([batch.data for batch in batches])
 
 
 def frames_after(events: Events, after: int) -> bytes:
     """The frames of a batch with numbers above `after`."""
-    return _after(events.body, events.first, after)
+    return _skip_frames(events.body, events.first, after)
 
 
-def _after(data: bytes, first: int, after: int) -> bytes:
+def _skip_frames(data: bytes, first: int, after: int) -> bytes:
     # No frame contains a blank line.
     return data if after < first else b"\n\n".join(data.split(b"\n\n")[after + 1 - first :])
 
@@ -185,7 +185,7 @@ class EventLogs:
     live: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     copiers: dict[object, Copier] = field(default_factory=dict[object, "Copier"])
 
-    def copy(self, writer: EventLogWriter) -> Copier:
+    def schedule_copy(self, writer: EventLogWriter) -> Copier:
         """Schedule copying a log's new frames to the store. Return the copier."""
         loop = anyio.lowlevel.current_token().native_token
         copier = self.copiers.get(loop)
@@ -211,18 +211,18 @@ class Copier:
     def add(self, writer: EventLogWriter) -> None:
         """Include a log in the next append. A log with many unwritten frames does not wait for the end of the pause."""
         self._waiting[writer] = None
-        if writer.log.unwritten_size >= FULL or writer.log.far_ahead:
+        if writer.log.unwritten_size >= FULL or writer.log.is_far_ahead:
             self._full.set()
 
-    def has(self, writer: EventLogWriter) -> bool:
+    def is_waiting(self, writer: EventLogWriter) -> bool:
         """True if the next append includes this log's new frames."""
         return writer in self._waiting
 
-    async def appended(self) -> None:
+    async def wait_for_append(self) -> None:
         """Wait for the end of an append."""
         await self._appended.wait()
 
-    async def leave(self, writer: EventLogWriter) -> None:
+    async def remove(self, writer: EventLogWriter) -> None:
         """Stop copying a log. Returns once no running append contains its frames."""
         self._waiting.pop(writer, None)
         while writer in self._appending:
@@ -232,7 +232,7 @@ class Copier:
         """Copy until a pause brings nothing new. The first append begins at once."""
         while self._waiting:
             self._full = anyio.Event()
-            self._appending = self._next()
+            self._appending = self._next_writers()
             if self._waiting:  # more than fits into one append
                 self._full.set()
             try:
@@ -244,11 +244,11 @@ class Copier:
             with anyio.move_on_after(PAUSE):
                 await self._full.wait()
 
-    def _next(self) -> Sequence[EventLogWriter]:
+    def _next_writers(self) -> Sequence[EventLogWriter]:
         """Take the logs that have waited longest."""
         writers: list[EventLogWriter] = []
         size = 0
-        while self._waiting and size < TOGETHER:
+        while self._waiting and size < MAX_APPEND_SIZE:
             writer = next(iter(self._waiting))
             del self._waiting[writer]
             writers.append(writer)
@@ -256,21 +256,21 @@ class Copier:
         return writers
 
     async def _append(self, writers: Sequence[EventLogWriter]) -> None:
-        batches = [(writer, batch) for writer in writers if (batch := writer.log.batch()) is not None]
+        batches = [(writer, batch) for writer in writers if (batch := writer.log.unwritten_batch()) is not None]
         try:
             held = await self._store.append([(writer.key, writer.token, batch) for writer, batch in batches])
         except Unavailable as error:
             for writer, _ in batches:
-                writer.not_copied(error)
+                writer.on_copy_failed(error)
         except Exception as error:
             if len(batches) == 1:
-                batches[0][0].failed(error)
+                batches[0][0].fail(error)
             else:  # one log's error must not end other answers
                 for writer, _ in batches:
                     await self._append([writer])
         else:
             for writer, batch in batches:
-                writer.copied(batch, held=writer.token in held)
+                writer.on_copied(batch, held=writer.token in held)
 
 
 class EventLogWriter:
@@ -305,11 +305,11 @@ class EventLogWriter:
         """Add frames to the log. Return them as they are sent to the client."""
         if not frames:
             return frames
-        numbered, last = self._numbered(frames)
+        numbered, last = self._number_frames(frames)
         self.log.add(numbered, last)
         return numbered
 
-    def _numbered(self, frames: bytes) -> tuple[bytes, int]:
+    def _number_frames(self, frames: bytes) -> tuple[bytes, int]:
         """The frames, with `id:` lines if clients get them, and the number of the last one."""
         first = self.log.last + 1
         if self._sequence is not None:  # counting frames would be a seventh of a short one's cost
@@ -321,18 +321,18 @@ class EventLogWriter:
     @property
     def due(self) -> float:
         """The time (of the event loop) when `flush` has work to do: now, or at the next frames."""
-        waiting = self._copier is not None and self._copier.has(self)
+        waiting = self._copier is not None and self._copier.is_waiting(self)
         return -math.inf if self._failure or self._has_to_wait or (self.log.unwritten and not waiting) else math.inf
 
     @property
-    def full(self) -> bool:
+    def must_flush(self) -> bool:
         """True if `flush` must be called before more is sent: many frames are unwritten, or the store has a problem."""
         much = self.log.unwritten_size >= FULL or self._has_to_wait
         return much or not self._reached or bool(self._failure)
 
     @property
     def _has_to_wait(self) -> bool:
-        return self._reached and self.log.far_ahead
+        return self._reached and self.log.is_far_ahead
 
     async def flush(self) -> None:
         """Schedule copying the new frames to the store. The answer continues meanwhile.
@@ -341,44 +341,44 @@ class EventLogWriter:
         expires. Raises Conflict `turn_lost`, and Unavailable if the unwritten frames become too many.
         """
         if self.log.unwritten:
-            self._copier = self._logs.copy(self)
+            self._copier = self._logs.schedule_copy(self)
         while self._copier is not None and self._has_to_wait and not self._failure:
-            self._copier = self._logs.copy(self)
-            await self._copier.appended()
-        if not self._reached and self.log.too_far_ahead:
+            self._copier = self._logs.schedule_copy(self)
+            await self._copier.wait_for_append()
+        if not self._reached and self.log.is_too_far_ahead:
             raise Unavailable("The events of this answer cannot be kept.", code="store_unavailable", should_retry=False)
         self._failure.raise_if_any()
 
-    def copied(self, batch: Events, *, held: bool) -> None:
+    def on_copied(self, batch: Events, *, held: bool) -> None:
         """Mark a batch as stored or, if the answer is no longer `held`, fail with `turn_lost`."""
         if held:
             self._reached = True
-            self.log.written(batch)
+            self.log.mark_written(batch)
         else:
-            self.failed(Conflict("Another process has taken this response.", code="turn_lost", should_retry=False))
+            self.fail(Conflict("Another process has taken this response.", code="turn_lost", should_retry=False))
 
-    def not_copied(self, error: Unavailable) -> None:
+    def on_copy_failed(self, error: Unavailable) -> None:
         """Record that the store was unavailable."""
         self._reached = False
         logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
 
-    def failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Store an error for the next `flush` to raise."""
         self._failure.keep(error)
 
-    def ended(self, status: ResponseStatus) -> StoredResponse:
+    def response_with_status(self, status: ResponseStatus) -> StoredResponse:
         """The answer as `begin` inserted it, with its outcome."""
         if self._response is None:
             raise RuntimeError("the event log was not begun")
         return replace(self._response, status=status)
 
-    async def rest(self, frames: bytes) -> Events:
+    async def final_batch(self, frames: bytes) -> Events:
         """All frames that are not stored yet, followed by `frames`, for the commit to write. No batch follows."""
-        numbered, last = self._numbered(frames)
+        numbered, last = self._number_frames(frames)
         first = self.log.last + 1
         if self._copier is not None:
-            await self._copier.leave(self)  # otherwise a running append would be written twice
-        waiting = self.log.batch()
+            await self._copier.remove(self)  # otherwise a running append would be written twice
+        waiting = self.log.unwritten_batch()
         if waiting is None:
             return Events(first, last, numbered)
         return Events(waiting.first, last, waiting.body + numbered)

@@ -40,14 +40,14 @@ class Forgetting:
         self._task: Task | None = None
         self._again = False
 
-    def soon(self) -> None:
+    def schedule(self) -> None:
         """Forget unreachable states in the background, after a deletion."""
         if not any([isinstance(agent, SupportsForget) for agent in self.agents.values()]):
             return
         if self._task is not None and not self._task.done:
             self._again = True  # the running task may have read the store already
         else:
-            self._task = spawn(self._all, "forgetting", lambda: None)
+            self._task = spawn(self._run, "forgetting", lambda: None)
 
     async def end(self) -> None:
         """Stop; a later sweep handles states that are not forgotten yet."""
@@ -55,7 +55,7 @@ class Forgetting:
             self._task.cancel()
             await self._task.wait()
 
-    async def _all(self) -> None:
+    async def _run(self) -> None:
         self._again = True
         while self._again:
             self._again = False
@@ -68,14 +68,14 @@ class Forgetting:
             while page := await self._store.gone_states(after, PAGE):
                 for principal, state in page:
                     after = Key(principal, state.id)
-                    if await self._is_forgotten(state):
+                    if await self._try_forget(state):
                         await self._store.forget_state(after)
         except Unavailable as error:
             logger.info("agents could not be told what to forget: %s", error.code)
         except Exception as error:  # serving goes on in any case
             logger.error("agents could not be told what to forget", exc_info=error)
 
-    async def _is_forgotten(self, state: AgentState) -> bool:
+    async def _try_forget(self, state: AgentState) -> bool:
         agent = self.agents.get(state.agent)
         if agent is None:  # another server with this store may have it
             return False

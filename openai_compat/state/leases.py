@@ -12,13 +12,13 @@ from ..errors import Conflict, OpenAICompatError, Unavailable
 from ..policies.limits import LEASE
 from ..stores.port import Store
 
-BEAT = 0.5
+RENEW_INTERVAL = 0.5
 """Maximum seconds between two renewals. A renewal also reports to a turn that it was cancelled."""
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
 
-def superseded() -> Conflict:
+def superseded_error() -> Conflict:
     """The error for a turn that a newer message replaces."""
     return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
 
@@ -42,16 +42,16 @@ class Leases:
         self._stops[token] = stop
         # An idle server has no task, and writes nothing to its store.
         if self._task is None or self._task.done:
-            self._task = spawn(self._beat, "leases", lambda: None)
+            self._task = spawn(self._renew_all, "leases", lambda: None)
 
     def drop(self, token: str) -> None:
         """Stop renewing `token`. No effect if it is not held."""
         self._stops.pop(token, None)
 
-    async def _beat(self) -> None:
+    async def _renew_all(self) -> None:
         """Renew until no token is left. `hold` starts the task again."""
         # At least three renewals per lease, so that one failed renewal does not lose the lease.
-        pause, unreached = min(BEAT, self.seconds / 3), 0.0
+        pause, unreached = min(RENEW_INTERVAL, self.seconds / 3), 0.0
         while self._stops:
             await anyio.sleep(pause)
             if not self._stops:
@@ -72,7 +72,7 @@ class Leases:
             if token in renewal.cancelled:
                 self._stop(token, Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
             elif token in renewal.superseded:
-                self._stop(token, superseded())
+                self._stop(token, superseded_error())
             elif token not in renewal.held:
                 text = "Another process has taken what this turn held."
                 self._stop(token, Conflict(text, code="turn_lost", should_retry=False))

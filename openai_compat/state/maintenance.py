@@ -21,10 +21,10 @@ FIRST_SWEEP = 10.0
 """Seconds after startup within which the first sweep begins."""
 PATIENCE = 5.0
 """Timeout of the check at startup, and of a running sweep at shutdown, in seconds."""
-QUICKLY = 1.0
+CHECK_TIMEOUT = 1.0
 """Timeout of the readiness check, and lifetime of its cached result, in seconds, so that polling costs the store little."""
 
-QUOTED = frozenset({"sqlite3", "asyncpg.exceptions"})
+QUOTABLE_MODULES = frozenset({"sqlite3", "asyncpg.exceptions"})
 """Modules whose error texts come from the database, and so may be logged."""
 
 logger = logging.getLogger("openai_compat")
@@ -48,7 +48,7 @@ class StoreMaintenance:
         self._retention = retention
         self._every = every
         self._sweeping: Task | None = None
-        self._asked = self.answers_until = 0.0
+        self._checked_at = self.answers_until = 0.0
         self._answers = True
 
     async def begin(self) -> None:
@@ -63,11 +63,11 @@ class StoreMaintenance:
         except Unavailable as error:
             cause = error.__cause__ or error
             # A driver's error about its settings could contain the password.
-            quotable = isinstance(cause, OSError) or type(cause).__module__ in QUOTED
+            quotable = isinstance(cause, OSError) or type(cause).__module__ in QUOTABLE_MODULES
             reason = f"{type(cause).__name__}: {cause}" if quotable and str(cause) else type(cause).__name__
             text = "the store does not answer (%s): what needs it gets 503 store_unavailable until it does"
             logger.warning(text, reason)
-        self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
+        self._sweeping = spawn(self._sweep_periodically, "sweep", lambda: None)
 
     async def end(self) -> None:
         """Stop sweeping; a running sweep has PATIENCE seconds to end."""
@@ -81,18 +81,18 @@ class StoreMaintenance:
 
     async def is_available(self) -> bool:
         """True if the store answers now."""
-        if time.monotonic() - self._asked > QUICKLY:
-            self._asked = time.monotonic()
+        if time.monotonic() - self._checked_at > CHECK_TIMEOUT:
+            self._checked_at = time.monotonic()
             try:
-                await with_timeout(self._store.check, QUICKLY)
+                await with_timeout(self._store.check, CHECK_TIMEOUT)
             except Unavailable:
                 self._answers = False
             else:
                 self._answers = True
-                self.answers_until = self._asked + QUICKLY
+                self.answers_until = self._checked_at + CHECK_TIMEOUT
         return self._answers
 
-    async def _sweep_now_and_then(self) -> None:
+    async def _sweep_periodically(self) -> None:
         await anyio.sleep(random.uniform(0, min(FIRST_SWEEP, self._every)))  # noqa: S311  (no secret)
         while True:
             await self._sweep()

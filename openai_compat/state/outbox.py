@@ -26,11 +26,11 @@ from .webhooks import Webhooks, event_body, signed_headers
 
 POLL = 1.0
 """Seconds between two polls for notices that other processes have left, and for due retries."""
-AT_ONCE = 8
+MAX_CONCURRENT = 8
 """Maximum number of concurrent attempts to one URL."""
-LONGER = 4.0
+BACKOFF_FACTOR = 4.0
 """Back-off factor between two waits."""
-LONGEST = 600.0
+MAX_WAIT = 600.0
 """Longest wait, in seconds."""
 MARGIN = 5.0
 """Seconds beyond an attempt's timeout after which the taker of a notice is presumed dead."""
@@ -54,7 +54,7 @@ class Receiver:
         self.running: dict[int, tuple[WebhookNotice, Task]] = {}
         self.more = False
 
-    def told(self, notice: WebhookNotice) -> str:
+    def log_text(self, notice: WebhookNotice) -> str:
         """A notice for the log, without the URL's password and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{notice.id} to {parts.scheme}://{parts.hostname}{parts.path}"
@@ -101,7 +101,7 @@ class Outbox:
         self._lasting = store.shared
 
     @property
-    def used(self) -> bool:
+    def is_used(self) -> bool:
         """True if any webhook is configured."""
         return bool(self._receivers)
 
@@ -153,7 +153,7 @@ class Outbox:
     async def _take_all(self, ahead: float) -> None:
         for receiver in self._receivers:
             try:
-                await self._take(receiver, ahead)
+                await self._take_notices(receiver, ahead)
             except Unavailable as error:
                 logger.info("webhooks have to wait: %s", error.code)
                 return
@@ -161,8 +161,8 @@ class Outbox:
                 logger.error("webhooks have to wait", exc_info=error)
                 return
 
-    async def _take(self, receiver: Receiver, ahead: float) -> None:
-        free = AT_ONCE - len(receiver.running)
+    async def _take_notices(self, receiver: Receiver, ahead: float) -> None:
+        free = MAX_CONCURRENT - len(receiver.running)
         if not free:
             receiver.more = True
             return
@@ -189,27 +189,29 @@ class Outbox:
         outcome = await receiver.attempt(notice)
         attempt = notice.attempt + 1
         given_up = outcome == str(GONE) or attempt >= receiver.webhooks.attempts or last
-        self._tell(receiver, notice, outcome, given_up=given_up, seconds=time.monotonic() - began)
+        self._report(receiver, notice, outcome, given_up=given_up, seconds=time.monotonic() - began)
         try:
             if outcome == "done":
                 await self._store.end_notice(notice.number)
                 return
-            logger.info("webhook %s: attempt %d failed: %s", receiver.told(notice), attempt, outcome)
+            logger.info("webhook %s: attempt %d failed: %s", receiver.log_text(notice), attempt, outcome)
             if given_up:
                 await self._store.end_notice(notice.number)
-                logger.warning("webhook %s was not delivered: %s", receiver.told(notice), outcome)
+                logger.warning("webhook %s was not delivered: %s", receiver.log_text(notice), outcome)
                 return
             # Random, so that the events of an outage are not all retried at the same moment.
-            wait = min(receiver.webhooks.wait * LONGER**notice.attempt, LONGEST) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
+            wait = min(receiver.webhooks.wait * BACKOFF_FACTOR**notice.attempt, MAX_WAIT) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
             await self._store.defer_notice(notice.number, self._token, wait)
             heapq.heappush(self._due, anyio.current_time() + wait)
             self._wake.set()
         except Unavailable as error:  # it is sent again once its lease expires
-            logger.info("webhook %s: %s", receiver.told(notice), error.code)
+            logger.info("webhook %s: %s", receiver.log_text(notice), error.code)
         except Exception as error:
-            logger.error("webhook %s", receiver.told(notice), exc_info=error)
+            logger.error("webhook %s", receiver.log_text(notice), exc_info=error)
 
-    def _tell(self, receiver: Receiver, notice: WebhookNotice, outcome: str, *, given_up: bool, seconds: float) -> None:
+    def _report(
+        self, receiver: Receiver, notice: WebhookNotice, outcome: str, *, given_up: bool, seconds: float
+    ) -> None:
         if self._sent is None:
             return
         delivered = outcome == "done"
@@ -238,9 +240,9 @@ class Outbox:
         for receiver in self._receivers:
             for notice, task in list(receiver.running.values()):
                 if self._lasting:
-                    logger.info("webhook %s is not delivered yet", receiver.told(notice))
+                    logger.info("webhook %s is not delivered yet", receiver.log_text(notice))
                 else:
-                    logger.warning("webhook %s was not delivered: the server has ended", receiver.told(notice))
+                    logger.warning("webhook %s was not delivered: the server has ended", receiver.log_text(notice))
                 task.cancel()
 
     async def _deliver_last(self) -> None:

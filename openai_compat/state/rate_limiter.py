@@ -21,7 +21,7 @@ class RateLimiter:
     def __init__(self, store: Store, rates: RatesOf) -> None:
         self._store = store
         self._rates = rates
-        self._here = MemoryStore()
+        self._local = MemoryStore()
         self._shared = StoreFallback("each process counts its own requests against the rate limits")
 
     async def count(self, principal: Principal) -> list[tuple[str, str]]:
@@ -34,7 +34,7 @@ class RateLimiter:
         if rate is None:
             return []
         limit = (Key(principal.id, REQUESTS), rate.per_second, rate.at_once)
-        allowed = await self._shared.call(lambda: self._store.allow(*limit)) or await self._here.allow(*limit)
+        allowed = await self._shared.call(lambda: self._store.allow(*limit)) or await self._local.allow(*limit)
         used = rate.at_once - 1 if allowed.wait else rate.at_once - allowed.remaining
         headers = rate.headers(allowed.remaining, used / rate.per_second + allowed.wait)
         if allowed.wait > 0:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from ..policies.replay_failures import ReplayFailures
 from ..stores.records import Key, Replay
 
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 """Maximum size of a stored answer, in bytes. A longer one cannot be replayed; the client is told that it was lost."""
 
-MOST = 1000
+MAX_FAILURES = 1000
 """Maximum number of stored failures of all callers."""
 
-MOST_OF_ONE = 50
+MAX_FAILURES_OF_ONE = 50
 """Maximum number of stored failures of one caller."""
 
 
@@ -23,7 +23,7 @@ MOST_OF_ONE = 50
 class _Failure:
     replay: Replay
     since: float
-    told: float
+    replayed: float
 
 
 class RecentFailures:
@@ -41,10 +41,10 @@ class RecentFailures:
         found = self._kept.get(key)
         # A count of 0 proves nothing: gptme and aider retry on their own, around SDKs that send 0 each time.
         again = retries is not None and retries != "0"
-        if found is None or (now - found.told > self._policy.seconds and not again):
+        if found is None or (now - found.replayed > self._policy.seconds and not again):
             self._kept.pop(key, None)
             return None
-        found.told = now  # a client that keeps retrying gets the failure until `longest`
+        found.replayed = now  # a client that keeps retrying gets the failure until `longest`
         return found.replay
 
     def keep(self, key: Key, replay: Replay) -> None:
@@ -54,11 +54,11 @@ class RecentFailures:
         self._kept[key] = _Failure(replay, now, now)  # at the end, since the oldest are first
         self._forget(now)
         theirs = [known for known in self._kept if known.principal == key.principal]
-        for known in theirs[:-MOST_OF_ONE]:
+        for known in theirs[:-MAX_FAILURES_OF_ONE]:
             del self._kept[known]
 
     def _forget(self, now: float) -> None:
         for key, failure in list(self._kept.items()):
-            if now - failure.since <= self._policy.longest and len(self._kept) <= MOST:
+            if now - failure.since <= self._policy.longest and len(self._kept) <= MAX_FAILURES:
                 return
             del self._kept[key]

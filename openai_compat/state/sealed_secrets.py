@@ -13,10 +13,10 @@ from ..package import needs
 VARIABLE = "OPENAI_COMPAT_SECRET_KEY"
 """The environment variable with the key: 32 random bytes as base64. Of several keys, separated by spaces, the first seals."""
 
-SIZE = 32
+KEY_SIZE = 32
 """Bytes of a key."""
 
-NONCE = 12
+NONCE_SIZE = 12
 """Bytes of a nonce, which is random for each secret."""
 
 
@@ -40,11 +40,11 @@ class Seal:
     def from_environment(cls) -> Seal | None:
         """The seal with the environment's keys; None if the variable is not set."""
         given = os.environ.get(VARIABLE, "").split()
-        return cls([_key(text) for text in given]) if given else None
+        return cls([_parse_key(text) for text in given]) if given else None
 
     def seal(self, secret: str, about: str) -> str:
         """Seal a secret, bound to `about`: copied to another row, it cannot be unsealed."""
-        nonce = secrets.token_bytes(NONCE)
+        nonce = secrets.token_bytes(NONCE_SIZE)
         return base64.b64encode(nonce + self._ciphers[0].encrypt(nonce, secret.encode(), about.encode())).decode()
 
     def unseal(self, sealed: str, about: str) -> str:
@@ -54,17 +54,19 @@ class Seal:
         data = base64.b64decode(sealed)
         for cipher in self._ciphers:
             try:
-                return cipher.decrypt(data[:NONCE], data[NONCE:], about.encode()).decode()
+                return cipher.decrypt(data[:NONCE_SIZE], data[NONCE_SIZE:], about.encode()).decode()
             except InvalidTag:
                 continue
         raise CannotUnseal
 
 
-def _key(text: str) -> bytes:
+def _parse_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, altchars=b"-_" if set("-_") & set(text) else None, validate=True)
     except binascii.Error:
         key = b""
-    if len(key) != SIZE:
-        raise ValueError(f"{VARIABLE} has to be {SIZE} random bytes as base64, as `openssl rand -base64 32` makes them")
+    if len(key) != KEY_SIZE:
+        raise ValueError(
+            f"{VARIABLE} has to be {KEY_SIZE} random bytes as base64, as `openssl rand -base64 32` makes them"
+        )
     return key

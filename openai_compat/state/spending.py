@@ -49,7 +49,7 @@ class Spending:
         self._budgets = budgets
         self._rates = rates
         self._now = now
-        self._here = MemoryStore()
+        self._local = MemoryStore()
         self._shared = StoreFallback(
             "budgets of tokens are not looked at, and each process counts tokens a minute by itself"
         )
@@ -73,37 +73,37 @@ class Spending:
         now = self._now()
         found: list[tuple[int, list[tuple[str, str]]]] = []
         for budget in self._budgets_of(principal):
-            used = await self._used(principal, budget, now)
+            used = await self._tokens_used(principal, budget, now)
             if used is None:
                 continue
             headers = budget.headers(used, now)
             if used >= budget.tokens:
-                raise _used_up(budget, now, headers)
+                raise _used_up_error(budget, now, headers)
             found.append((budget.tokens - used, headers))
         rate = self._rate_of(principal)
         if rate is not None:
-            found.append(await self._left(principal, rate))
+            found.append(await self._tokens_left(principal, rate))
         return min(found)[1] if found else []
 
-    async def _used(self, principal: Principal, budget: Budget, now: datetime) -> int | None:
+    async def _tokens_used(self, principal: Principal, budget: Budget, now: datetime) -> int | None:
         used = await self._shared.call(lambda: self._store.spent(principal.id, budget.period(now), budget.of))
         if used is None and budget.without_store == "refuse":
-            raise _unknown()
+            raise _unknown_use_error()
         return used
 
-    async def _left(self, principal: Principal, rate: Rate) -> tuple[int, list[tuple[str, str]]]:
+    async def _tokens_left(self, principal: Principal, rate: Rate) -> tuple[int, list[tuple[str, str]]]:
         """The tokens left of a rate, and the headers that report them."""
         key = Key(principal.id, TOKENS)
         ahead = await self._shared.call(lambda: self._store.ahead(key))
         if ahead is None:
-            ahead = await self._here.ahead(key)
+            ahead = await self._local.ahead(key)
         left = int(rate.at_once - ahead * rate.per_second + ROUNDING)
         headers = rate.headers(max(0, left), ahead)
         if left < 1:
             raise rate_limited("tokens", rate, ahead - (rate.at_once - 1) / rate.per_second, headers)
         return left, headers
 
-    def of(self, principal: Principal, usage: Usage) -> tuple[tuple[Spend, ...], tuple[Charge, ...]]:
+    def amounts_of(self, principal: Principal, usage: Usage) -> tuple[tuple[Spend, ...], tuple[Charge, ...]]:
         """The amounts that a turn adds to its principal's budgets and rates."""
         if not usage.reported:
             return (), ()
@@ -122,7 +122,7 @@ class Spending:
         Raises nothing, unless `checked`: then Unavailable (503 `store_unavailable`) if the store is unavailable and a budget is
         set to refuse without it.
         """
-        spends, charges = self.of(principal, usage)
+        spends, charges = self.amounts_of(principal, usage)
         if not spends and not charges:
             return
         outcome = TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends, charges=charges)
@@ -130,14 +130,14 @@ class Spending:
             if await self._shared.call(lambda: self._store.commit(outcome)) is not None:
                 return
             if charges:
-                await self._here.commit(replace(outcome, spends=()))
+                await self._local.commit(replace(outcome, spends=()))
         if spends:
             if checked and any([budget.without_store == "refuse" for budget in self._budgets_of(principal)]):
-                raise _unknown()
+                raise _unknown_use_error()
             logger.warning("%s: the tokens of a turn could not be counted: the store does not answer", request_id)
 
 
-def _used_up(budget: Budget, now: datetime, headers: list[tuple[str, str]]) -> RateLimited:
+def _used_up_error(budget: Budget, now: datetime, headers: list[tuple[str, str]]) -> RateLimited:
     text = f"The budget of {budget.tokens} tokens a {budget.per} is used up. It begins anew at the end of the {budget.per} (UTC)."
     refusal = RateLimited(
         text,
@@ -150,5 +150,5 @@ def _used_up(budget: Budget, now: datetime, headers: list[tuple[str, str]]) -> R
     return refusal
 
 
-def _unknown() -> Unavailable:
+def _unknown_use_error() -> Unavailable:
     return Unavailable("The store does not answer.", code="store_unavailable")

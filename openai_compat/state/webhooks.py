@@ -57,8 +57,8 @@ class Webhooks:
         timeout: float = 10.0,
         name: str = "",
     ) -> None:
-        self.urls = tuple([_checked(url) for url in _several(urls)])
-        self.keys = tuple([_key(text) for text in _several(secret)])
+        self.urls = tuple([_check_url(url) for url in _as_list(urls)])
+        self.keys = tuple([_parse_secret(text) for text in _as_list(secret)])
         self.events = frozenset(events)
         if not self.urls or not self.keys or not self.events <= frozenset(EVENTS):
             raise ValueError(f"webhooks need a URL, a secret, and events out of {', '.join(EVENTS)}")
@@ -97,18 +97,18 @@ def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body:
     ]
 
 
-def _several(given: str | Iterable[str]) -> list[str]:
+def _as_list(given: str | Iterable[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _checked(url: str) -> str:
+def _check_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("a webhook's URL is of the form https://host/path")
     return url
 
 
-def _key(secret: str) -> bytes:
+def _parse_secret(secret: str) -> bytes:
     """The bytes of a secret. The error's text must not contain the secret."""
     if not secret.startswith("whsec_"):
         key = secret.encode()

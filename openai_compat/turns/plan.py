@@ -11,7 +11,7 @@ from ..agent_request import AgentRequest, Principal
 from ..backend import AgentBackend
 from ..errors import OpenAICompatError
 from ..policies.hooks import TurnInfo
-from ..state.agent_state import GivenState, LeftState, kept_states
+from ..state.agent_state import FinalState, InitialState, states_to_store
 from ..state.conversation_locks import Draft
 from ..stores.port import AgentState, TurnCommit
 from ..wire.reducer import Item, Usage
@@ -140,8 +140,8 @@ class TurnPlan(Generic[Frames]):
     # Defaults that most turns leave unchanged are class attributes.
     runs: RunGroup | None = field(default=None, init=False)
     stopped: OpenAICompatError | None = field(default=None, init=False)
-    last_state: LeftState | None = field(default=None, init=False)
-    given = GivenState()
+    last_state: FinalState | None = field(default=None, init=False)
+    given = InitialState()
     kept = False
     counted = False
 
@@ -172,7 +172,7 @@ class TurnPlan(Generic[Frames]):
         if self.last_state is None:
             return ()
         asker = self.asker or self.agent
-        return kept_states(
+        return states_to_store(
             self.last_state, self.given, asker, self.backend, turn=self.id, draft=self.draft, response=response
         )
 
@@ -204,7 +204,7 @@ class TurnPlan(Generic[Frames]):
         """Called after the outcome was stored."""
         # The same transaction has released the lock, so closing the draft has nothing to release.
         if self.draft is not None:
-            self.draft.committed()
+            self.draft.mark_committed()
 
     def not_committed(self) -> None:
         """Called if the outcome could not be stored: the frames that were to follow are void."""

@@ -25,8 +25,8 @@ from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
-from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
-from ..state.approvals import GrantsByAsker
+from ..state.agent_state import PATIENCE, final_state, settle_pause, use_pause
+from ..state.approvals import GrantsByAgent
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from ..wire.reducer import Item, Texts, size_of
@@ -92,7 +92,7 @@ class TurnRunner:
     limits: Limits
     deadlines: Deadlines
     store: Store
-    grants: GrantsByAsker
+    grants: GrantsByAgent
     parked: ParkedRuns
     running: set[Interruptible] = field(default_factory=set[Interruptible])
     reports: AgentReports = field(default_factory=AgentReports)
@@ -159,7 +159,7 @@ class TurnRunner:
         finally:
             self.running.discard(plan)
             if plan.given.pause is not None:
-                await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=False)
+                await settle_pause(self.store, plan.given.pause, plan.requester.request_id, done=False)
             cause = None if whole else failed or plan.stopped
             cancelled = None if whole else cancelled_by(cause)
             for run in hooked:
@@ -233,10 +233,10 @@ class TurnRunner:
             plan.kept = plan.counted = True
             await plan.committed()
             runs.detach_parked()
-            if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
+            if plan.last_state is not None and not plan.last_state.is_reachable(outcome.states):
                 self.reports.report_lost_state(plan.agent, plan.requester)
         if plan.given.pause is not None:  # consumed, even if the client never gets the last frames
-            await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
+            await settle_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
         plan.given = TurnPlan.given
         await plan.delivery.end(last)
 
@@ -249,7 +249,7 @@ class TurnRunner:
             plan.counted = True
             await spending.add(requester.principal, plan.usage, requester.request_id, checked=True)
             return None
-        spends, charges = spending.of(requester.principal, plan.usage)
+        spends, charges = spending.amounts_of(requester.principal, plan.usage)
         return replace(outcome, spends=spends, charges=charges) if spends or charges else outcome
 
 
@@ -356,7 +356,7 @@ class TurnOutput(Generic[Frames]):
             elif not isinstance(item, (Finished, Paused)):
                 size += size_of(item)
             elif item.state is not None and len(plan.requests) <= 1:
-                plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
+                plan.last_state = final_state(item, self._runner.limits.state, plan.requester.request_id)
         if plan.bounded:
             self.size += size
             if self.size > self._runner.limits.answer:

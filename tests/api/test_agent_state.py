@@ -505,7 +505,7 @@ async def test_a_state_is_used_once_and_told_to_be_lost_from_then_on(store: Any)
 
 @requirement("state.pause")
 async def test_a_state_that_has_expired_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai_compat.state.agent_state.ASKED_FOR", -1.0)
+    monkeypatch.setattr("openai_compat.state.agent_state.APPROVAL_LIFETIME", -1.0)
     for store in (None, f"sqlite:///{tmp_path / 's.db'}"):
         server = server_of(store=store)
         async with client_of(server) as client:

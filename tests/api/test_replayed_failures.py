@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import AgentError, Conversations, Deadlines, Disconnect, Limits, Principal, ReplayFailures, Server
-from openai_compat.state.recent_failures import MOST, MOST_BYTES, MOST_OF_ONE, RecentFailures
+from openai_compat.state.recent_failures import MAX_BYTES, MAX_FAILURES, MAX_FAILURES_OF_ONE, RecentFailures
 from openai_compat.stores.port import Key, Replay
 from openai_compat_adapters.client import async_openai
 from tests.loops import anyio_backend as anyio_backend
@@ -37,7 +37,7 @@ class Fails:
             yield "well"
             return
         if prompt in ("later", "long"):
-            yield "some text" if prompt == "later" else "x" * MOST_BYTES
+            yield "some text" if prompt == "later" else "x" * MAX_BYTES
             for _ in range(10):
                 await anyio.lowlevel.checkpoint()
         if prompt == "again":
@@ -214,10 +214,10 @@ def test_a_pause_of_the_window_is_a_person_and_no_failure_is_told_for_ever(pause
 def test_what_is_remembered_is_bounded_and_nobody_takes_anothers_place() -> None:
     recent = RecentFailures(ReplayFailures(), Clock())
     recent.keep(KEY, ANSWER)
-    for number in range(MOST_OF_ONE * 3):
+    for number in range(MAX_FAILURES_OF_ONE * 3):
         recent.keep(Key("bob", f"{number}"), ANSWER)
     assert recent.find(KEY, None) is ANSWER
     assert recent.find(Key("bob", "0"), None) is None
-    for number in range(MOST * 2):
+    for number in range(MAX_FAILURES * 2):
         recent.keep(Key(f"{number}", "digest"), ANSWER)
-    assert len(recent._kept) == MOST
+    assert len(recent._kept) == MAX_FAILURES

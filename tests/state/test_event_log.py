@@ -91,7 +91,7 @@ AHEAD = 3000
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai_compat.state.event_log.AHEAD", AHEAD)
+    monkeypatch.setattr("openai_compat.state.event_log.MAX_FRAMES_AHEAD", AHEAD)
 
 
 @pytest.mark.usefixtures("ahead")

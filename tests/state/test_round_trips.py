@@ -71,7 +71,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def sent(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements over all opened connections, in order."""
-    monkeypatch.setattr("openai_compat.state.leases.BEAT", 60.0)  # renewals depend on the clock, not on the turn
+    monkeypatch.setattr(
+        "openai_compat.state.leases.RENEW_INTERVAL", 60.0
+    )  # renewals depend on the clock, not on the turn
     if engine == "sqlite":
         return traced_statements(monkeypatch)
     statements: list[str] = []

@@ -318,7 +318,7 @@ async def test_a_period_begins_anew_at_midnight_or_with_the_month() -> None:
     store, now = MemoryStore(), [NOW]
     principal = Principal("ann")
     spending = Spending(store, [Budget(5), Budget(5, per="month")], now=lambda: now[0])
-    spends, _ = spending.of(principal, usage_of(5))
+    spends, _ = spending.amounts_of(principal, usage_of(5))
     assert [(spend.period, spend.tokens) for spend in spends] == [("2026-11-30", 5), ("2026-11", 5)]
     await store.commit(TurnCommit(principal="ann", token="t", spends=spends))
     with pytest.raises(Exception, match="tokens a day is used up") as refused:

@@ -15,7 +15,7 @@ from typing import Any
 from ...aio.off_loop import MANY, run_off_loop
 from ...errors import Conflict, NotFound, OpenAICompatError
 from ...messages import Message
-from ...state.conversation_locks import stored_items
+from ...state.conversation_locks import to_stored_items
 from ...state.ids import new_id
 from ...stores.port import AgentState, Key, Replay, StoredResponse
 from ...wire.anthropic_messages.parse import ParsedMessages, with_history
@@ -58,8 +58,8 @@ class RequestThread:
             status="completed",
             body=stored_json(body),
             previous=self.previous,
-            input=stored_items(said),
-            output=stored_items(items_of(reply_message(reply, frozenset()), new_id)),
+            input=to_stored_items(said),
+            output=to_stored_items(items_of(reply_message(reply, frozenset()), new_id)),
         )
 
 
@@ -89,7 +89,7 @@ async def hold_thread(services: Services, parsed: ParsedMessages) -> AsyncGenera
         used = CONTINUED
     finally:
         services.state.leases.drop(token)
-        await services.state.late.give_back(lambda: store.settle(key, token, used), "thread given free")
+        await services.state.late.run_shielded(lambda: store.settle(key, token, used), "thread given free")
 
 
 async def _load_thread(services: Services, parsed: ParsedMessages, key: Key) -> RequestThread:

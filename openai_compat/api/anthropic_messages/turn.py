@@ -102,7 +102,7 @@ class AnthropicTurn(TurnPlan[bytes]):
             states=states,
             conversation=None
             if draft is None or reply is None
-            else await run_off_loop(draft.turn, reply, long=draft.long),
+            else await run_off_loop(draft.to_turn, reply, long=draft.long),
         )
         return outcome, self.writer.end(self.usage)
 

@@ -15,7 +15,7 @@ from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...policies.housekeeping import task_of
 from ...policies.messages import MessagePolicy
-from ...state.agent_state import NO_STATE, GivenState, resume_state
+from ...state.agent_state import NO_STATE, InitialState, resume_state
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
@@ -141,7 +141,7 @@ class _ChatHandler:
         request: AgentRequest,
         *,
         answers: Decisions | None,
-        given: GivenState,
+        given: InitialState,
         draft: Draft | None,
         log: EventLogWriter | None = None,
     ) -> ChatCompletionTurn:
@@ -325,12 +325,12 @@ class ChatCompletionTurn(ChoicesTurn):
             return None, last
         turn = None
         if self.draft is not None and self._reply is not None:
-            turn = await run_off_loop(self.draft.turn, self._reply.message(), long=self.draft.long)
+            turn = await run_off_loop(self.draft.to_turn, self._reply.message(), long=self.draft.long)
         outcome = TurnCommit(
             principal=self.requester.principal.id,
             token=self.id if self.draft is None else self.draft.token,
-            response=None if self._log is None else self._log.ended("completed"),
-            events=None if self._log is None else await self._log.rest(last),
+            response=None if self._log is None else self._log.response_with_status("completed"),
+            events=None if self._log is None else await self._log.final_batch(last),
             approvals=approvals,
             states=states,
             conversation=turn,

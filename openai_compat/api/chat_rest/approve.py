@@ -14,7 +14,13 @@ from ...aio.background import spawn
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.agent_state import resume_state
-from ...state.approvals import Decisions, check_editable, elsewhere, request_of, too_late
+from ...state.approvals import (
+    Decisions,
+    approval_elsewhere_error,
+    approval_not_pending_error,
+    check_editable,
+    request_of,
+)
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...stores.port import Store
@@ -63,7 +69,7 @@ async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest
         await services.check_rate(exchange)
     found = await _find_approval(services.state.store, exchange.principal.id, asked)
     if found.status != "pending":
-        raise too_late(found.status)
+        raise approval_not_pending_error(found.status)
     answers = Decisions({found.id: _to_decision(asked)}, {found.id: found})
     if asked.background:
         await _run_in_background(
@@ -109,7 +115,7 @@ async def _resume_turn(
     # The name may stand for another agent by now, which must not get the first agent's state.
     who = resolve_model(services.models, exchange.principal, settings["model"])
     if who.agent != found.agent:
-        raise elsewhere("The agent that has asked this is not served under its name any more.")
+        raise approval_elsewhere_error("The agent that has asked this is not served under its name any more.")
     check_editable(answers, who.backend.capabilities, "arguments")
     # In the format of the turn that asked: its client can read these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
@@ -170,9 +176,9 @@ async def _prepare_resumed_turn(
         headers=caller.headers,
         metadata=settings.get("metadata", {}),
         extra=settings.get("extra", {}),
-        resume=answers.resume(None),
+        resume=answers.to_resume(None),
     )
-    draft.go_on(request)
+    draft.resume_request(request)
     store, found = services.state.store, draft.conversation.latest_state
     request, given = await resume_state(store, who.agent, who.backend.capabilities, draft.request, found)
     return PreparedTurn(
@@ -203,7 +209,7 @@ async def _load_settings(store: Store, models: Models, key: Key, found: Approval
     if model is None and kept is None and len(models.agents) == 1:
         model = next(iter(models.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
-        raise elsewhere("This was asked over another API, and has to be decided there.")
+        raise approval_elsewhere_error("This was asked over another API, and has to be decided there.")
     return {"model": model}
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
-from ...state.approvals import withdraw
-from ...state.conversation_locks import stored_items
+from ...state.approvals import withdraw_approvals
+from ...state.conversation_locks import to_stored_items
 from ...state.ids import new_id
 from ...stores.records import Key
 from ...wire.chat_rest.parse import encode_cursor, labels, parse_list
@@ -76,8 +76,8 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
-    services.state.forgetting.soon()
-    await withdraw(services.state.store, key.principal, pending)
+    services.state.forgetting.schedule()
+    await withdraw_approvals(services.state.store, key.principal, pending)
     await exchange.answer(200, dumps(DONE))
 
 
@@ -93,10 +93,10 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
         for item in group:
             await services.state.store.delete_item(key, item["id"])
         # Other APIs put a question's id into the text.
-        gone = [item.body for item in stored_items(group)]
+        gone = [item.body for item in to_stored_items(group)]
         withdrawn = [question for question in pending if any([question.id in body for body in gone])]
-        await withdraw(services.state.store, key.principal, withdrawn)
-    services.state.forgetting.soon()
+        await withdraw_approvals(services.state.store, key.principal, withdrawn)
+    services.state.forgetting.schedule()
     await exchange.answer(200, dumps(DONE))
 
 
@@ -136,7 +136,7 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     # A state belongs to the end: a copy that branches off before the end, or leaves out a question, gets none.
     at_end = state is not None and len(copied) == len(found.items)
     kept = replace(state, id=identifier, turn=1) if state is not None and at_end else None
-    made = await services.state.store.create(exchange.principal.id, identifier, metadata, stored_items(copied), kept)
+    made = await services.state.store.create(exchange.principal.id, identifier, metadata, to_stored_items(copied), kept)
     await _send_conversation(exchange, to_rest_conversation(made), 201)
 
 

@@ -15,7 +15,7 @@ from ...messages import SystemMessage
 from ...policies.chat_rest import ContextQuery
 from ...policies.messages import MessagePolicy
 from ...state.agent_state import NO_STATE, resume_state
-from ...state.approvals import Binding, settings_of, superseded
+from ...state.approvals import Binding, load_superseded_approvals, settings_of
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...wire.chat_rest.parse import LABELS, agent_request
@@ -85,14 +85,16 @@ async def prepare_turn(
         request = replace(request, metadata={**labels, **request.metadata})
         # Reading a long history would block other requests for too long.
         draft.long = len(draft.conversation.items) > MANY
-        await run_off_loop(draft.take_up, request, long=draft.long)
-        request, new = draft.request, draft.new
+        await run_off_loop(draft.append_request, request, long=draft.long)
+        request, new = draft.request, draft.new_messages
         # A new message instead of a decision denies the pending calls of this agent.
-        answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
+        answers = await load_superseded_approvals(
+            services.state.store, Binding(caller.principal.id, who.agent, draft.key.id)
+        )
     else:
         check_conversation(request.messages)
     if answers is not None:
-        request = replace(request, resume=answers.resume(request.resume))
+        request = replace(request, resume=answers.to_resume(request.resume))
     given = NO_STATE
     if draft is not None:
         found = draft.conversation.latest_state

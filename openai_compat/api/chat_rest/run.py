@@ -8,9 +8,9 @@ from typing import Any
 
 from ...agent_request import AgentRequest
 from ...backend import AgentBackend
-from ...state.agent_state import NO_STATE, GivenState
+from ...state.agent_state import NO_STATE, InitialState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
-from ...state.conversation_locks import Draft, stored_items, transcript
+from ...state.conversation_locks import Draft, to_stored_items, transcript_hash
 from ...state.event_log import EventLogWriter
 from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit
@@ -52,7 +52,7 @@ class PreparedTurn:
     user: Message | None
     settings: Mapping[str, Any]
     answers: Decisions | None = None
-    given: GivenState = NO_STATE
+    given: InitialState = NO_STATE
 
     @property
     def conversation(self) -> str | None:
@@ -120,14 +120,14 @@ class RestTurn(TurnPlan[bytes]):
         if work.draft is not None:
             said = reply_message(final, frozenset())
             # A client that sends no id finds its conversation again by this hash.
-            whole = transcript((*work.draft.request.messages, said))
-            turn = ConversationTurn(work.draft.key.id, stored_items(finished.items), whole)
+            whole = transcript_hash((*work.draft.request.messages, said))
+            turn = ConversationTurn(work.draft.key.id, to_stored_items(finished.items), whole)
         outcome = TurnCommit(
             principal=work.request.principal.id,
             token=work.id if work.draft is None else work.draft.token,
             conversation=turn,
-            response=None if log is None else log.ended("completed"),
-            events=None if log is None else await log.rest(last),
+            response=None if log is None else log.response_with_status("completed"),
+            events=None if log is None else await log.final_batch(last),
             approvals=finished.approvals,
             states=self.states(),
         )

@@ -16,7 +16,7 @@ from ...aio.timers import Waiter, asyncio_loop, clock, new_waiter, new_wake_even
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
-from ...state.approvals import Binding, check_editable, load_pending, request_of
+from ...state.approvals import Binding, check_editable, load_pending_approvals, request_of
 from ...state.ids import new_id
 from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
@@ -347,7 +347,7 @@ class ChatConnection:
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._resolve_backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
-        answers = await load_pending(store, bound, {approval.id: to_decision(frame)})
+        answers = await load_pending_approvals(store, bound, {approval.id: to_decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
         # A turn whose last frame was sent has ended for its client; the new turn waits for the lock.

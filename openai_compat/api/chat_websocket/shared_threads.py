@@ -130,7 +130,7 @@ class SharedThreads:
                 if copied is not None:
                     copied.leave()
 
-        await self._late.give_back(finish, "last frames of a thread")
+        await self._late.run_shielded(finish, "last frames of a thread")
 
     async def _copy(self) -> None:
         while self._held:

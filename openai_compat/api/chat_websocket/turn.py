@@ -20,8 +20,8 @@ from ...events import MessageBreak, Paused, PendingCall
 from ...messages import Message, ToolMessage
 from ...policies.hooks import RefusalReason
 from ...state.agent_state import resume_state
-from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
-from ...state.conversation_locks import Draft, extended
+from ...state.approvals import Binding, Decisions, load_superseded_approvals, record_decisions, settings_of
+from ...state.conversation_locks import Draft, with_messages
 from ...state.ids import new_id
 from ...stores.records import Approval, TurnCommit
 from ...turns.plan import Taken, TurnPlan
@@ -292,7 +292,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             assert draft is not None, "there is an id"
         else:
             draft = await conversations.lock(key)
-            draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
+            draft.resume_request(replace(asked.request, resume=asked.answers.to_resume(None)))
         return draft
 
     async def _prepare_request(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
@@ -303,8 +303,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if answers is None and any([sign in item.body for item in draft.conversation.items for sign in QUESTION_SIGNS]):
             request, answers = await decisions_from_messages(store, self.asker, can, request)
             # A new message instead of a decision denies the pending calls of this agent.
-            if answers is None and (answers := await superseded(store, self._binding)) is not None:
-                request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
+            if answers is None and (answers := await load_superseded_approvals(store, self._binding)) is not None:
+                request = replace(
+                    without_questions(request, answers.approvals), resume=answers.to_resume(request.resume)
+                )
         if draft.conversation.state is not None or request.resume is not None:
             found = draft.conversation.latest_state
             request, self.given = await resume_state(store, self.asker, can, request, found)
@@ -370,7 +372,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         more = (reply, *await self._wait_for_results(calls))
         draft.add(*more)
         state = None if self.last_state is None else from_stored_json(self.last_state.body)
-        self._request = replace(extended(self._request, more), state=state)
+        self._request = replace(with_messages(self._request, more), state=state)
         if self._request.resume is not None:
             self._request = replace(self._request, resume=replace(self._request.resume, state=state))
         self._begin_round()
@@ -405,7 +407,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             # With everything needed to call the agent the same way again.
             settings = {**settings_of(self._turn_request.request, ()), WORKFLOW: self._turn_request.workflow}
             approvals = self._prompts.to_records(self.id, self._binding, settings)
-        turn = draft.turn(self._reply.message())
+        turn = draft.to_turn(self._reply.message())
         outcome = TurnCommit(
             principal=self.principal.id,
             token=draft.token,

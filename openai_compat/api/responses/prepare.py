@@ -14,8 +14,15 @@ from ...backend import AgentBackend, Capabilities
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
 from ...policies.hooks import TurnInfo
-from ...state.agent_state import NO_STATE, GivenState, resume_state
-from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
+from ...state.agent_state import NO_STATE, InitialState, resume_state
+from ...state.approvals import (
+    Binding,
+    Decisions,
+    approval_not_found_error,
+    check_editable,
+    check_unchanged,
+    load_pending_approvals,
+)
 from ...state.conversation_locks import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
@@ -91,7 +98,7 @@ class PreparedResponse:
     token: str
     draft: Draft | None = None
     answers: Decisions | None = None
-    given: GivenState = NO_STATE
+    given: InitialState = NO_STATE
     final_state: AgentState | None = None
     history: Items = ()
     local: bool = False
@@ -177,7 +184,7 @@ async def prepare_response(
     if conversation is None and services.settings.conversations is not None and parsed.previous is None:
         conversation = services.settings.conversations.identify(http, parsed.body)
     bound = Binding(requester.principal.id, agent, conversation)
-    answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
+    answers = await load_pending_approvals(services.state.store, bound, parsed.decisions) if parsed.decisions else None
     if answers is not None:
         check_editable(answers, backend.capabilities, "input")
     draft = await _lock_conversation(services, requester, parsed, conversation)
@@ -230,7 +237,7 @@ async def _apply_decisions(
 ) -> tuple[AgentRequest, Decisions | None]:
     """The request with its decisions about earlier questions: `answers` from approval items, or decisions in text."""
     if answers is not None:
-        return replace(request, resume=answers.resume(request.resume)), answers
+        return replace(request, resume=answers.to_resume(request.resume)), answers
     # Every question in text ends with its id in brackets; a call of the client's approval tool has a result.
     if any([raw["role"] == "tool" or "[" in (raw["content"] or "") for raw in request.raw_messages]):
         return await decisions_from_messages(services.state.store, agent, can, request)
@@ -242,7 +249,7 @@ def _check_questions(answers: Decisions, items: Items) -> None:
     for approval in answers.approvals.values():
         asking = [item for item in items if _is_question_about(item, approval.id)]
         if not asking:
-            raise not_asked_here()
+            raise approval_not_found_error()
         for item in asking:
             if item["type"] == "mcp_approval_request":
                 check_unchanged(approval, item.get("name"), item.get("arguments"))

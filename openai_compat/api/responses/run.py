@@ -24,7 +24,7 @@ from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
 from ...state.approvals import approval_records, record_decisions
-from ...state.conversation_locks import stored_items
+from ...state.conversation_locks import to_stored_items
 from ...stores.port import AgentState, ConversationTurn, TurnCommit, WebhookNotice
 from ...turns.plan import Delivery, Taken, TurnPlan
 from ...turns.run import commit
@@ -170,7 +170,7 @@ class ResponseTurn(TurnPlan[bytes]):
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         # A turn that was lost must not write to the store any more: the response is another turn's.
         if error.code != "turn_lost":
-            await self._services.state.late.give_back(lambda: self._store_failure(events), "failure of a response")
+            await self._services.state.late.run_shielded(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
 
     async def abandon(self) -> None:
@@ -178,7 +178,7 @@ class ResponseTurn(TurnPlan[bytes]):
         log = self.work.log
         if log is not None and self.work.stream.status in ("queued", "in_progress"):
             events = self.idle() + self.work.stream.cancel()
-            await self._services.state.late.give_back(lambda: self._store_failure(events), "response abandoned")
+            await self._services.state.late.run_shielded(lambda: self._store_failure(events), "response abandoned")
             log.record(events)
 
     async def _store_failure(self, events: bytes) -> None:
@@ -196,7 +196,7 @@ class ResponseTurn(TurnPlan[bytes]):
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
             new_items = [*work.parsed.conversation_items, *stream.response()["output"]]
-            items = await run_off_loop(stored_items, new_items) if many else stored_items(new_items)
+            items = await run_off_loop(to_stored_items, new_items) if many else to_stored_items(new_items)
             turn = ConversationTurn(work.draft.key.id, items)
         keep = work.parsed.store and (work.log is not None or conversation)
         states = self._states() if conversation and self.last_state is not None else ()
@@ -215,7 +215,7 @@ class ResponseTurn(TurnPlan[bytes]):
             token=work.token,
             conversation=turn,
             response=response,
-            events=None if work.log is None else await work.log.rest(last),
+            events=None if work.log is None else await work.log.final_batch(last),
             approvals=approval_records(asked, self._state, work.id, work.binding, now()) if asked else (),
             states=states,
             notices=notices,
