@@ -22,8 +22,8 @@ from openai_compat import Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.package import needs
 from openai_compat.testing import Answer, Recording, Run, Watched
-from openai_compat.testing.recording import recorded
-from openai_compat.testing.wrapping import wrapped
+from openai_compat.testing.recording import record_exchange
+from openai_compat.testing.wrapping import wrap_agents
 
 with needs(__name__):
     import httpx2
@@ -67,7 +67,7 @@ def served(
     has nothing to close.
     """
     server = agent if isinstance(agent, Server) else Server(agent, **options)
-    server = wrapped(server, Watched)
+    server = wrap_agents(server, Watched)
     asynchronous: Any = AsyncTransport(server)
     plain: Any = SyncTransport(server)
     if recording is not None:
@@ -196,7 +196,9 @@ class _RecordedBody(httpx2.AsyncByteStream, httpx2.SyncByteStream):
 
     def _add_exchange(self) -> None:
         path = self._request.url.raw_path.decode("ascii")
-        self._recording.exchanges.append(recorded(self._request.method, path, self._request.content, self._answer))
+        self._recording.exchanges.append(
+            record_exchange(self._request.method, path, self._request.content, self._answer)
+        )
 
 
 def replaying(recording: Recording) -> httpx2.MockTransport:

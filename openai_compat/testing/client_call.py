@@ -43,7 +43,7 @@ class Call:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self.leave()
+        self.disconnect()
         # Cancelled only at the end: tests look for targets that ignore a disconnected client.
         with anyio.move_on_after(GRACE, shield=True):
             await self.ended.wait()
@@ -86,12 +86,12 @@ class Call:
         await self.ended.wait()
         return self.answer
 
-    def leave(self) -> None:
+    def disconnect(self) -> None:
         """Disconnect without notice, whatever the target is doing."""
         self._left.set()
         self._receive.close()
 
-    async def stopped(self, seconds: float) -> bool:
+    async def has_stopped_within(self, seconds: float) -> bool:
         """True if the target returns within `seconds` seconds."""
         with anyio.move_on_after(seconds):
             await self.ended.wait()

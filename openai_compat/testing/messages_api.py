@@ -46,7 +46,7 @@ class ModelErrors:
 
     def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
-        return dumps({"type": "error", "error": _told(error), "request_id": request_id})
+        return dumps({"type": "error", "error": _error_fields(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """`Retry-After`, if the error has a retry delay, and the error's own headers."""
@@ -55,10 +55,10 @@ class ModelErrors:
 
     def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The error as the last event of a stream."""
-        return event("error", error=_told(error), request_id=request_id)
+        return event("error", error=_error_fields(error), request_id=request_id)
 
 
-def _told(error: OpenAICompatError) -> dict[str, str]:
+def _error_fields(error: OpenAICompatError) -> dict[str, str]:
     return {"type": error_type(error.status), "message": error.message}
 
 
@@ -79,7 +79,7 @@ class MessageTurn(TurnPlan[bytes]):
 
     def feed(self, taken: Taken) -> bytes:
         """The items as events; a plain answer is made of the same blocks at the end."""
-        out = b"".join([self._written(item) for _, items in taken for item in items])
+        out = b"".join([self._item_events(item) for _, items in taken for item in items])
         return self.idle() + out if out else b""
 
     def idle(self) -> bytes:
@@ -89,23 +89,23 @@ class MessageTurn(TurnPlan[bytes]):
         self._begun = True
         return event("message_start", message=self._message([], None, {**self._counts, "output_tokens": 1}))
 
-    def _written(self, item: Item) -> bytes:
+    def _item_events(self, item: Item) -> bytes:
         match item:
             case str():
-                return self._in("text") + self._blocks.add_texts([item])
+                return self._open_block("text") + self._blocks.add_texts([item])
             case TextDelta(text=text):
-                return self._in("text") + self._blocks.add_texts([text])
+                return self._open_block("text") + self._blocks.add_texts([text])
             case ReasoningDelta(text=text):
-                return self._in("thinking") + self._blocks.add_delta("thinking_delta", "thinking", text)
+                return self._open_block("thinking") + self._blocks.add_delta("thinking_delta", "thinking", text)
             case ToolCallStarted(call_id=call_id, name=name):
-                closed, self._open = self._end(), "tool_use"
+                closed, self._open = self._close_block(), "tool_use"
                 return closed + self._blocks.start({"type": "tool_use", "id": call_id, "name": name, "input": {}})
             case ToolCallDelta(arguments=arguments):
                 return self._blocks.add_delta("input_json_delta", "partial_json", arguments)
             case ToolCallReady():
-                return self._end()
+                return self._close_block()
             case UsageReported():
-                self._count(item)
+                self._set_usage(item)
                 return b""
             case Paused():
                 self._reason = "tool_use"
@@ -116,7 +116,7 @@ class MessageTurn(TurnPlan[bytes]):
             case _:
                 return b""
 
-    def _count(self, usage: UsageReported) -> None:
+    def _set_usage(self, usage: UsageReported) -> None:
         read, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
         self._counts = {
             "input_tokens": usage.input_tokens - read - written,  # this API counts them separately
@@ -139,14 +139,14 @@ class MessageTurn(TurnPlan[bytes]):
             "usage": usage,
         }
 
-    def _in(self, kind: str) -> bytes:
+    def _open_block(self, kind: str) -> bytes:
         """Open a block of this kind, unless one is open."""
         if self._open == kind:
             return b""
-        closed, self._open = self._end(), kind
+        closed, self._open = self._close_block(), kind
         return closed + self._blocks.start({**BLOCKS[kind]})
 
-    def _end(self) -> bytes:
+    def _close_block(self) -> bytes:
         if not self._open:
             return b""
         self._open = ""
@@ -154,7 +154,7 @@ class MessageTurn(TurnPlan[bytes]):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last events, or the whole message."""
-        last = self._end()
+        last = self._close_block()
         if not self._stream:
             return None, dumps(self._message(self._fold.blocks, self._reason, self._counts))
         delta = {"stop_reason": self._reason, "stop_sequence": None}

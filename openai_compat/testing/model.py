@@ -76,15 +76,17 @@ class ScriptedModel(Server):
     def __init__(self, *scripts: Iterable[Step]) -> None:
         self.requests: list[ModelRequest] = []
         self.left = threading.Event()
-        voice = _Voice(self.left, [_complete(script) for script in scripts])
-        super().__init__({"scripted": voice}, unknown_model="default", hosts=["*"], housekeeping=None, apis=[MESSAGES])
+        backend = _ModelBackend(self.left, [_with_usage(script) for script in scripts])
+        super().__init__(
+            {"scripted": backend}, unknown_model="default", hosts=["*"], housekeeping=None, apis=[MESSAGES]
+        )
 
     async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
         """Answer one request, and record it if it is a POST."""
         body = b"".join([piece async for piece in request.body])
         if request.method == "POST":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-            self.requests.append(ModelRequest(request.path, headers, _fields(body)))
+            self.requests.append(ModelRequest(request.path, headers, _parse_object(body)))
 
         async def forward(message: ResponseStart | ResponseBody) -> None:
             if isinstance(message, ResponseStart):
@@ -93,10 +95,10 @@ class ScriptedModel(Server):
                 message = ResponseStart(message.status, kept)
             await send(message)
 
-        await super().handle(replace(request, body=_once(body)), forward, has_room)
+        await super().handle(replace(request, body=_single_chunk(body)), forward, has_room)
 
 
-class _Voice(ScriptedBackend):
+class _ModelBackend(ScriptedBackend):
     """Plays the scripts, and sets `left` if a client disconnects before the end."""
 
     def __init__(self, left: threading.Event, scripts: Iterable[Iterable[Step]]) -> None:
@@ -112,14 +114,14 @@ class _Voice(ScriptedBackend):
             raise
 
 
-def _complete(script: Iterable[Step]) -> list[Step]:
+def _with_usage(script: Iterable[Step]) -> list[Step]:
     """The script with its usage first, since Anthropic's API sends that first."""
     steps = list(script)
     usage = [step for step in steps if isinstance(step, UsageReported)]
     return [*(usage or [USAGE]), *[step for step in steps if not isinstance(step, UsageReported)]]
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a body; an empty one for anything else, which is answered with a 400."""
     with suppress(ValueError):
         read = from_json(body)
@@ -128,5 +130,5 @@ def _fields(body: bytes) -> dict[str, Any]:
     return {}
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _single_chunk(body: bytes) -> AsyncIterator[bytes]:
     yield body

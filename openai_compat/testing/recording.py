@@ -17,8 +17,8 @@ from .answer import DONE, Answer
 
 Json: TypeAlias = Any
 
-KEPT_HEADERS = ("content-type", "cache-control", "retry-after", "x-should-retry", "allow")
-TIMES = frozenset({"created", "created_at", "completed_at", "expires_at"})
+RECORDED_HEADERS = ("content-type", "cache-control", "retry-after", "x-should-retry", "allow")
+TIME_FIELDS = frozenset({"created", "created_at", "completed_at", "expires_at"})
 
 # Ids in the format of this library (hexadecimal), and in OpenAI's.
 _ID = re.compile(r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b")
@@ -33,7 +33,7 @@ class RecordedExchange:
         path: the path with its query string.
         request: the request's JSON, or None if it had no body.
         status: the HTTP status.
-        headers: the answer's headers that are listed in KEPT_HEADERS.
+        headers: the answer's headers that are listed in RECORDED_HEADERS.
         body: the answer's JSON; for a stream the list of its events, including `"[DONE]"`.
         complete: False if the client disconnected, or the connection was cut, before the end.
     """
@@ -56,12 +56,12 @@ class RecordedExchange:
         return "".join([f"data: {event if event == DONE else json.dumps(event)}\n\n" for event in events]).encode()
 
 
-def recorded(method: str, path: str, request: bytes, answer: Answer) -> RecordedExchange:
+def record_exchange(method: str, path: str, request: bytes, answer: Answer) -> RecordedExchange:
     """The record of an exchange."""
     # An allow-list, so that no cookie and no key can get into a file that is checked in.
-    headers = {name: value for name in KEPT_HEADERS if (value := answer.header(name)) is not None}
-    body = [_json(payload) for payload in answer.data] if answer.is_stream else _json(answer.body.decode())
-    return RecordedExchange(method, path, _json(request.decode()), answer.status, headers, body, answer.complete)
+    headers = {name: value for name in RECORDED_HEADERS if (value := answer.header(name)) is not None}
+    body = [_parse_json(payload) for payload in answer.data] if answer.is_stream else _parse_json(answer.body.decode())
+    return RecordedExchange(method, path, _parse_json(request.decode()), answer.status, headers, body, answer.complete)
 
 
 @dataclass
@@ -77,7 +77,7 @@ class Recording:
         def known(match: re.Match[str]) -> str:
             return numbers.setdefault(match[0], f"{match[1]}{len(numbers) + 1}")
 
-        dicts = [_normalised(asdict(exchange), known) for exchange in self.exchanges]
+        dicts = [_normalise(asdict(exchange), known) for exchange in self.exchanges]
         return Recording([RecordedExchange(**exchange) for exchange in dicts])
 
     def dumps(self) -> str:
@@ -113,14 +113,14 @@ class Recording:
 
     def answer_to(self, method: str, path: str, request: bytes) -> RecordedExchange:
         """The answer recorded for a request. Raises LookupError if there is none."""
-        body = _json(request.decode())
+        body = _parse_json(request.decode())
         for exchange in self.exchanges:
             if (exchange.method, exchange.path, exchange.request) == (method, path, body):
                 return exchange
         raise LookupError(f"no answer is recorded for {method} {path} {request[:300].decode('utf-8', 'replace')}")
 
 
-def _json(text: str) -> Json:
+def _parse_json(text: str) -> Json:
     if not text:
         return None
     try:
@@ -129,13 +129,13 @@ def _json(text: str) -> Json:
         return text
 
 
-def _normalised(value: Json, known: Callable[[re.Match[str]], str]) -> Json:
+def _normalise(value: Json, known: Callable[[re.Match[str]], str]) -> Json:
     if isinstance(value, str):
         return _ID.sub(known, value)
     if isinstance(value, list):
-        return [_normalised(item, known) for item in cast("list[Json]", value)]
+        return [_normalise(item, known) for item in cast("list[Json]", value)]
     if isinstance(value, dict):
         fields = cast("dict[str, Json]", value)
-        times = {key: 0 for key, item in fields.items() if key in TIMES and isinstance(item, int)}
-        return {key: times.get(key, _normalised(item, known)) for key, item in fields.items()}
+        times = {key: 0 for key, item in fields.items() if key in TIME_FIELDS and isinstance(item, int)}
+        return {key: times.get(key, _normalise(item, known)) for key, item in fields.items()}
     return value

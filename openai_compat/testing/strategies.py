@@ -39,7 +39,7 @@ with needs(__name__):
 
 __all__ = ("chat_requests", "event_lists")
 
-Said: TypeAlias = AgentEvent | str
+Item: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn
 Body: TypeAlias = dict[str, Any]
 
@@ -50,7 +50,7 @@ JSON_OBJECTS = st.dictionaries(NAMES, st.none() | st.booleans() | st.integers() 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 
-def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said]]:
+def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Item]]:
     """Events of one turn, in any order that the contract allows.
 
     `client_tools` are the names of tools in the request: calls for the client to run only use these.
@@ -59,17 +59,17 @@ def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said
 
 
 @st.composite
-def _event_lists(draw: Draw, client_tools: tuple[str, ...]) -> list[Said]:
-    kinds: list[st.SearchStrategy[list[Said]]] = [_EVENTS.map(lambda event: [event]), _own_calls()]
+def _event_lists(draw: Draw, client_tools: tuple[str, ...]) -> list[Item]:
+    kinds: list[st.SearchStrategy[list[Item]]] = [_EVENTS.map(lambda event: [event]), _own_calls()]
     if client_tools:
         kinds.append(_calls(st.sampled_from(client_tools)))
     groups = draw(st.lists(st.one_of(kinds), max_size=6))
-    events: list[Said] = [_with_id(event, f"call_{number}") for number, group in enumerate(groups) for event in group]
+    events: list[Item] = [_with_id(event, f"call_{number}") for number, group in enumerate(groups) for event in group]
     return events + draw(st.sampled_from(_ENDS))
 
 
 _TOKENS = st.integers(0, 10_000)
-_EVENTS: st.SearchStrategy[Said] = st.one_of(
+_EVENTS: st.SearchStrategy[Item] = st.one_of(
     TEXT,
     st.builds(TextDelta, TEXT),
     st.builds(ReasoningDelta, TEXT),
@@ -82,17 +82,17 @@ _EVENTS: st.SearchStrategy[Said] = st.one_of(
     st.builds(Compacted, TEXT),
     st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0), st.none() | st.just(0)),
 )
-_ENDS: list[list[Said]] = [[], [Finished()], [Finished("length")], [Finished("content_filter")]]
+_ENDS: list[list[Item]] = [[], [Finished()], [Finished("length")], [Finished("content_filter")]]
 
 
 @st.composite
-def _own_calls(draw: Draw) -> list[Said]:
+def _own_calls(draw: Draw) -> list[Item]:
     call = draw(_calls(NAMES.map("own_".__add__)))
     return [*call, ToolResult("", draw(TEXT), draw(st.booleans()))] if draw(st.booleans()) else call
 
 
 @st.composite
-def _calls(draw: Draw, names: st.SearchStrategy[str]) -> list[Said]:
+def _calls(draw: Draw, names: st.SearchStrategy[str]) -> list[Item]:
     """One call: announced or not, its arguments in pieces or whole. `_with_id` sets its id."""
     name, arguments = draw(names), json.dumps(draw(JSON_OBJECTS))
     ready = ToolCallReady("", name, arguments)
@@ -102,7 +102,7 @@ def _calls(draw: Draw, names: st.SearchStrategy[str]) -> list[Said]:
     return [ToolCallStarted("", name), *[ToolCallDelta("", p) for p in (arguments[:cut], arguments[cut:])], ready]
 
 
-def _with_id(event: Said, call_id: str) -> Said:
+def _with_id(event: Item, call_id: str) -> Item:
     match event:
         case ToolCallStarted():
             return ToolCallStarted(call_id, event.name, event.executor)

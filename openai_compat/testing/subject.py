@@ -19,7 +19,7 @@ from .answer import Answer
 from .client_call import Call
 from .target import Target, as_target, is_asgi
 from .watch import Run, Watched
-from .wrapping import Wrap, wrapped
+from .wrapping import Wrap, wrap_agents
 
 TICK = 0.02
 """Seconds between two checks that the event loop is not blocked."""
@@ -47,7 +47,7 @@ def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap |
     if isinstance(thing, Mapping):
         thing = Server(cast("Mapping[str, Any]", thing))
     if isinstance(thing, Server):
-        target = as_target(wrapped(thing, watch))
+        target = as_target(wrap_agents(thing, watch))
         return Subject(target, dict(zip(thing.services.models.agents, watched, strict=True)))
     if isinstance(thing, Target) or is_asgi(thing):
         if wrap is not None:
@@ -83,15 +83,15 @@ async def ask(
     """Send a request, read its answer to the end, and check for tasks that still run `patience` seconds later."""
     # Compared with the tasks before: other checks share this loop, and an agent may have permanent tasks.
     before, seen = running_tasks(), len(watched.runs) if watched else 0
-    async with measured_lag() as lag, Call(subject.target, request) as call:
+    async with measure_lag() as lag, Call(subject.target, request) as call:
         answer = await call.read_all()
     runs = watched.runs[seen:] if watched else []
-    left_behind = await still_running(before, runs, patience)
+    left_behind = await leftover_tasks(before, runs, patience)
     return ObservedExchange(answer, runs, lag[0], left_behind)
 
 
 @asynccontextmanager
-async def measured_lag() -> AsyncGenerator[list[float]]:
+async def measure_lag() -> AsyncGenerator[list[float]]:
     """The longest time that the event loop is blocked inside the context, as the only entry of a list."""
     lag = [0.0]
 
@@ -115,7 +115,7 @@ def running_tasks() -> set[asyncio.Task[Any]]:
         return set()
 
 
-async def still_running(before: set[asyncio.Task[Any]], runs: Iterable[Run], patience: float) -> list[str]:
+async def leftover_tasks(before: set[asyncio.Task[Any]], runs: Iterable[Run], patience: float) -> list[str]:
     """Names of tasks and runs started since `before` that do not end within `patience` seconds."""
     with anyio.move_on_after(patience) as scope:
         for run in runs:

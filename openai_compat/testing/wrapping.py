@@ -48,7 +48,7 @@ class Wrapper:
             await close(items)
 
 
-def wrapped(server: Server, wrap: Wrap) -> Server:
+def wrap_agents(server: Server, wrap: Wrap) -> Server:
     """A copy of the server, with the same policies and slots, and each agent wrapped. The given server is unchanged."""
     other = copy(server)
     agents = {name: wrap(agent) for name, agent in server.services.models.agents.items()}

@@ -15,8 +15,8 @@ from .base import Examination, expect, skip
 from .streams import FINISH_REASONS
 
 # Enough for answers to get mixed up, if an agent stores the state of one turn on itself.
-SIDE_BY_SIDE = 3
-SAID = ("content", "reasoning_content", "refusal")
+CONCURRENT = 3
+TEXT_KEYS = ("content", "reasoning_content", "refusal")
 
 
 class AnswerChecks(Examination):
@@ -32,7 +32,7 @@ class AnswerChecks(Examination):
         answer = self.plain.answer
         kind = (answer.header("content-type") or "").partition(";")[0].strip()
         expect(kind == "application/json", f"the content-type is {kind!r}, not application/json")
-        wrong = _wrong_with_completion(answer.json)
+        wrong = _completion_fault(answer.json)
         expect(not wrong, f"{wrong}: {answer.body[:400].decode('utf-8', 'replace')}")
         expect(answer.json["model"] == self.model_name, f"asked for {self.model_name!r}, got {answer.json['model']!r}")
 
@@ -45,7 +45,7 @@ class AnswerChecks(Examination):
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         plain, streamed = self.plain.answer, self.streamed.answer
-        for key in SAID:
+        for key in TEXT_KEYS:
             expect(
                 plain.said(key) == streamed.said(key),
                 f"`{key}` differs.\n  plain:    {plain.said(key)!r}\n  streamed: {streamed.said(key)!r}",
@@ -76,7 +76,7 @@ class AnswerChecks(Examination):
             counts: list[Any] = [usage.get(key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")]
             expect(all([type(count) is int and count >= 0 for count in counts]), f"not whole numbers: {usage}")
             expect(counts[0] + counts[1] == counts[2], f"`total_tokens` is not the sum of both: {usage}")
-            reported = _reported(exchange.runs)
+            reported = _reported_usage(exchange.runs)
             if reported.reported and len(exchange.runs) == 1:
                 expected = [reported.input_tokens, reported.output_tokens]
                 expect(counts[:2] == expected, f"the agent reported {expected} tokens in all, the answer says {usage}")
@@ -138,17 +138,17 @@ class AnswerChecks(Examination):
         If they do, turns share state: in the agent object, its module, or a class attribute. To fix: use local variables, or pass
         the server a factory (a function that makes a new agent) instead.
         """
-        answers = [exchange.answer for exchange in self.run(self._side_by_side)]
+        answers = [exchange.answer for exchange in self.run(self._ask_concurrently)]
         if any([answer.status == 429 for answer in answers]):
             skip("the server takes fewer requests at once than this check makes")
         ids = {str(chunk.get("id")) for answer in answers for chunk in answer.chunks[:1]}
-        expect([answer.status for answer in answers] == [200] * SIDE_BY_SIDE, "one of several at once was not answered")
-        if len(ids) == SIDE_BY_SIDE and self.repeatable:
+        expect([answer.status for answer in answers] == [200] * CONCURRENT, "one of several at once was not answered")
+        if len(ids) == CONCURRENT and self.repeatable:
             texts = [answer.said() for answer in answers]
             expected = self.streamed.answer.said()
-            expect(set(texts) == {expected}, f"alone it says {expected!r}; {SIDE_BY_SIDE} at once say {texts}")
+            expect(set(texts) == {expected}, f"alone it says {expected!r}; {CONCURRENT} at once say {texts}")
 
-    async def _side_by_side(self) -> list[ObservedExchange]:
+    async def _ask_concurrently(self) -> list[ObservedExchange]:
         subject, results = self.subject(), list[ObservedExchange]()
 
         async def one() -> None:
@@ -156,7 +156,7 @@ class AnswerChecks(Examination):
             results.append(await ask(subject, None, self.chat(body), 0))
 
         async with anyio.create_task_group() as group:
-            for _ in range(SIDE_BY_SIDE):
+            for _ in range(CONCURRENT):
                 group.start_soon(one)
         return results
 
@@ -179,7 +179,7 @@ class AnswerChecks(Examination):
         expect(lag < self.stall, f"nothing else could run for {lag:.2f} s while the agent worked (`stall`)")
 
 
-def _reported(runs: list[Run]) -> Usage:
+def _reported_usage(runs: list[Run]) -> Usage:
     usage = Usage()
     for run in runs:
         for item in run.items:
@@ -188,7 +188,7 @@ def _reported(runs: list[Run]) -> Usage:
     return usage
 
 
-def _wrong_with_completion(body: dict[str, Any]) -> str:
+def _completion_fault(body: dict[str, Any]) -> str:
     if body.get("object") != "chat.completion":
         return "`object` is not chat.completion"
     for key, kind in (("id", str), ("created", int), ("model", str), ("choices", list), ("usage", dict)):
@@ -199,10 +199,10 @@ def _wrong_with_completion(body: dict[str, Any]) -> str:
     choice = body["choices"][0]
     if choice.get("index") != 0 or choice.get("finish_reason") not in FINISH_REASONS:
         return "the choice's `index` or `finish_reason` is wrong"
-    return _wrong_with_message(choice.get("message") or {})
+    return _message_fault(choice.get("message") or {})
 
 
-def _wrong_with_message(message: dict[str, Any]) -> str:
+def _message_fault(message: dict[str, Any]) -> str:
     if message.get("role") != "assistant":
         return "the message's `role` is not assistant"
     missing = [key for key in ("content", "refusal") if key not in message]

@@ -19,11 +19,11 @@ from ..watch import Run
 from .base import Examination, expect, skip
 
 # `.invalid` can be nobody's host (RFC 2606), and no request may be sent there.
-OTHER = "Leave that. What did I say last?"
+OTHER_PROMPT = "Leave that. What did I say last?"
 
 
 @dataclass(frozen=True)
-class AskedQuestion:
+class ApprovalQuestion:
     """An answer that requests approval: its id, the approval request item, and the exchange."""
 
     id: str
@@ -39,10 +39,10 @@ class ApprovalChecks(Examination):
 
         Approval of a call that has already run is worthless. To fix: end the turn with `Paused` before the call has any effect.
         """
-        asked = self._question()
-        parsed = _parsed(asked.item.get("arguments"))
+        asked = self._ask_question()
+        parsed = _parse_json(asked.item.get("arguments"))
         expect(isinstance(parsed, dict), f"the question's arguments are no JSON object: {asked.item}")
-        done = _done(asked.exchange.runs)
+        done = _tool_results(asked.exchange.runs)
         expect(not done, f"a tool has run before anybody answered: {done}")
 
     def test_an_approved_call_is_run_once(self) -> None:
@@ -51,11 +51,11 @@ class ApprovalChecks(Examination):
         If an approved call does not run, users approve it again; if it runs twice, it costs twice. To fix: run each call of
         `request.resume` with an approval once, yield its `ToolResult`, and refuse a repeated decision with a 4xx.
         """
-        asked = self._question()
+        asked = self._ask_question()
         told = self._decide(asked, approve=True)
         expect(told.answer.status == 200, f"the approval was answered with {told.answer.status}: {told.answer.error}")
         if told.runs:
-            done = _done(told.runs)
+            done = _tool_results(told.runs)
             expect(len(done) == 1, f"after the approval there should be one result, there are {len(done)}: {done}")
         again = self._decide(asked, approve=True)
         expect(400 <= again.answer.status < 500, f"the same decision again is answered with {again.answer.status}")
@@ -66,9 +66,9 @@ class ApprovalChecks(Examination):
 
         To fix: check `Decision.approved`, yield `ToolResult(…, denied=True)` for a denied call, and continue.
         """
-        told = self._decide(self._question(), approve=False)
+        told = self._decide(self._ask_question(), approve=False)
         expect(told.answer.status == 200, f"the refusal was answered with {told.answer.status}: {told.answer.error}")
-        done = _done(told.runs)
+        done = _tool_results(told.runs)
         expect(not done, f"it was denied, and has run: {done}")
 
     def test_edited_arguments_are_those_that_are_run(self) -> None:
@@ -84,7 +84,7 @@ class ApprovalChecks(Examination):
             )
         if self.edited_arguments is None or self.edited_result is None:
             skip("set `edited_arguments` and `edited_result`, which the result of such a call then says")
-        asked = self._question()
+        asked = self._ask_question()
         if watched is None or not asked.exchange.runs:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         paused = asked.exchange.runs[0]
@@ -92,10 +92,10 @@ class ApprovalChecks(Examination):
             skip(
                 "the agent waits in the middle of its run for the decision, which reaches it there, by the server alone"
             )
-        items = self.run(lambda: self._resumed_with_edits(paused))
+        items = self.run(lambda: self._resume_with_edits(paused))
         expect(self.edited_result in str(items), f"{self.edited_result!r} is not in what came of it: {items}")
 
-    async def _resumed_with_edits(self, paused: Run) -> list[Any]:
+    async def _resume_with_edits(self, paused: Run) -> list[Any]:
         pause = next(item for item in paused.items if isinstance(item, Paused))
         decision = Decision(approved=True, arguments=json.dumps(self.edited_arguments))
         resume = Resume({}, {call.call_id: decision for call in pause.pending}, pause.state)
@@ -109,17 +109,17 @@ class ApprovalChecks(Examination):
 
         Users change their minds. To fix: treat the calls of a superseded pause as denied, and answer the last message.
         """
-        asked = self._question()
-        told = self._respond(OTHER, asked.id)
+        asked = self._ask_question()
+        told = self._respond(OTHER_PROMPT, asked.id)
         expect(told.answer.status == 200, f"another message is answered with {told.answer.status}: {told.answer.error}")
-        done = _done(told.runs)
+        done = _tool_results(told.runs)
         expect(not done, f"nobody has approved it, and it has run: {done}")
         for run in told.runs:
             last = run.request.messages[-1]
-            heard = isinstance(last, UserMessage) and last.text == OTHER
+            heard = isinstance(last, UserMessage) and last.text == OTHER_PROMPT
             expect(heard, f"the agent was not given the message, but {last!r}")
 
-    def _question(self) -> AskedQuestion:
+    def _ask_question(self) -> ApprovalQuestion:
         if self.approval_prompt is None:
             skip("set `approval_prompt` to one at which the agent asks before it runs a tool of its own")
         exchange = self._respond(self.approval_prompt)
@@ -129,9 +129,9 @@ class ApprovalChecks(Examination):
         output: Sequence[dict[str, Any]] = answer.json.get("output") or ()
         found = [item for item in output if item.get("type") == "mcp_approval_request"]
         expect(found, f"no question in the answer (status {answer.status}): {answer.body[:400]!r}")
-        return AskedQuestion(answer.json["id"], found[0], exchange)
+        return ApprovalQuestion(answer.json["id"], found[0], exchange)
 
-    def _decide(self, asked: AskedQuestion, *, approve: bool) -> ObservedExchange:
+    def _decide(self, asked: ApprovalQuestion, *, approve: bool) -> ObservedExchange:
         said = {"type": "mcp_approval_response", "approval_request_id": asked.item["id"], "approve": approve}
         return self._respond([said], asked.id)
 
@@ -142,11 +142,11 @@ class ApprovalChecks(Examination):
         return self.respond({"input": said, "tools": [approver], **fields})
 
 
-def _done(runs: Sequence[Run]) -> list[ToolResult]:
+def _tool_results(runs: Sequence[Run]) -> list[ToolResult]:
     return [item for run in runs for item in run.items if isinstance(item, ToolResult) and not item.denied]
 
 
-def _parsed(arguments: object) -> object:
+def _parse_json(arguments: object) -> object:
     try:
         return json.loads(str(arguments))
     except ValueError:

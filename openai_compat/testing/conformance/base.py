@@ -24,7 +24,7 @@ from ..wrapping import Wrap
 
 Result = TypeVar("Result")
 
-SAYING = (TextDelta, ReasoningDelta, RefusalDelta)
+VISIBLE_DELTAS = (TextDelta, ReasoningDelta, RefusalDelta)
 
 WEATHER: Mapping[str, Any] = {
     "type": "function",
@@ -115,7 +115,7 @@ class Examination:
     event_loop: str = "asyncio"
 
     _loop: ClassVar[LoopThread]
-    _known: ClassVar[dict[str, Any]]
+    _results: ClassVar[dict[str, Any]]
 
     def serve(self, agent: AgentBackend) -> object:
         """Serve the agent: return a Server or an ASGI application around it. Override it to use your own policies."""
@@ -125,7 +125,7 @@ class Examination:
     def setup_class(cls) -> None:
         """Start the event loop that all checks share, since agents may depend on their event loop."""
         cls._loop = LoopThread(cls.event_loop).open()
-        cls._known = {}
+        cls._results = {}
 
     @classmethod
     def teardown_class(cls) -> None:
@@ -135,14 +135,14 @@ class Examination:
     def setup_method(self) -> None:
         """Check once that the API can be reached: if not, one failure gives the reason, and the other checks are skipped."""
         __tracebackhide__ = True
-        told = "problem" in self._known
-        problem = self.once("problem", self._problem)
+        told = "problem" in self._results
+        problem = self.once("problem", self._find_problem)
         if problem is not None:
             if told:
                 skip(f"nothing can be examined: {problem}")
             raise AssertionError(problem) from None
 
-    def _problem(self) -> str | None:
+    def _find_problem(self) -> str | None:
         """A sentence that says why the API cannot be used; None if it can."""
         try:
             answer = self.get("/models")
@@ -175,12 +175,12 @@ class Examination:
     def once(self, name: str, make: Callable[[], Result]) -> Result:
         """The result or exception of `make`, which is called once for the whole suite."""
         __tracebackhide__ = True
-        if name not in self._known:
+        if name not in self._results:
             try:
-                self._known[name] = (make(), None)
+                self._results[name] = (make(), None)
             except (AssertionError, SkipTest) as error:
-                self._known[name] = (None, error)
-        result, failure = self._known[name]
+                self._results[name] = (None, error)
+        result, failure = self._results[name]
         if failure is not None:
             # All checks that need it fail with the same error: its first traceback would point to another check.
             raise failure.with_traceback(None)
@@ -258,20 +258,20 @@ class Examination:
     @property
     def plain(self) -> ObservedExchange:
         """The answer to `prompt` without a stream."""
-        return self.once("plain", lambda: _good(self.ask(self.body(self.prompt), patience=self.patience)))
+        return self.once("plain", lambda: _expect_ok(self.ask(self.body(self.prompt), patience=self.patience)))
 
     @property
     def streamed(self) -> ObservedExchange:
         """The answer to `prompt` as a stream."""
         return self.once(
-            "streamed", lambda: _good(self.ask(self.body(self.prompt, stream=True), patience=self.patience))
+            "streamed", lambda: _expect_ok(self.ask(self.body(self.prompt, stream=True), patience=self.patience))
         )
 
     @property
     def with_usage(self) -> ObservedExchange:
         """The answer to `prompt` as a stream, with usage requested at its end."""
         fields = {"stream": True, "stream_options": {"include_usage": True}}
-        return self.once("with usage", lambda: _good(self.ask(self.body(self.prompt, **fields))))
+        return self.once("with usage", lambda: _expect_ok(self.ask(self.body(self.prompt, **fields))))
 
     @property
     def can_be_watched(self) -> bool:
@@ -283,7 +283,7 @@ class Examination:
         """The number of items up to the first one visible to the client: text, reasoning or a refusal."""
         for run in self.streamed.runs:
             for number, item in enumerate(run.items, 1):
-                if item if isinstance(item, str) else isinstance(item, SAYING) and item.text:
+                if item if isinstance(item, str) else isinstance(item, VISIBLE_DELTAS) and item.text:
                     return number
         return 1
 
@@ -303,7 +303,7 @@ class Examination:
         )
 
 
-def _good(exchange: ObservedExchange) -> ObservedExchange:
+def _expect_ok(exchange: ObservedExchange) -> ObservedExchange:
     answer = exchange.answer
     shown = answer.body[:300].decode("utf-8", "replace")
     expect(answer.status == 200, f"the prompt was answered with status {answer.status}, not 200: {shown}")

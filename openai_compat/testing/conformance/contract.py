@@ -24,12 +24,12 @@ class ContractChecks(Examination):
         """
         if not self.can_be_watched:
             skip("the events of an agent inside an ASGI application cannot be seen")
-        for prompt, exchange in self.once("contract", self._asked).items():
+        for prompt, exchange in self.once("contract", self._ask_all).items():
             for run in exchange.runs:
-                wrong = _wrong_with(run)
+                wrong = _run_fault(run)
                 expect(not wrong, f"asked {prompt!r}, the agent broke the contract: {wrong}")
 
-    def _asked(self) -> dict[str, ObservedExchange]:
+    def _ask_all(self) -> dict[str, ObservedExchange]:
         """Send further requests: the streams of all configured prompts."""
         watched = self.watched(self.subject())
         tools = list(self.tools) if watched is None or watched.capabilities.client_tools else None
@@ -41,7 +41,7 @@ class ContractChecks(Examination):
         return {prompt: self.once(f"contract {prompt}", partial(self.ask, body)) for prompt, body in bodies.items()}
 
 
-def _wrong_with(run: Run) -> str:
+def _run_fault(run: Run) -> str:
     """The fault in the items of a run, checked again here; empty if there is none."""
     # As if the agent counted tokens itself: a cut by the server is no fault of the agent.
     enforcer = EventContract(run.request, counts_tokens=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ..answer import Answer
-from .transports import Event, TransportChecks, parsed
+from .transports import Event, TransportChecks, parse_json
 
 
 class OllamaConformance(TransportChecks):
@@ -23,9 +23,11 @@ class OllamaConformance(TransportChecks):
 
     def events(self, answer: Answer) -> list[Event]:
         """The JSON objects in the body, one per line."""
-        return [cast("Event", found) for line in answer.body.splitlines() if isinstance(found := parsed(line), dict)]
+        return [
+            cast("Event", found) for line in answer.body.splitlines() if isinstance(found := parse_json(line), dict)
+        ]
 
-    def out_of_order(self, events: Sequence[Event]) -> str:
+    def order_fault(self, events: Sequence[Event]) -> str:
         """Only the last line has `done: true`, and each line has a message."""
         done = [event.get("done") for event in events]
         if done != [*[False] * (len(done) - 1), True]:
@@ -33,7 +35,7 @@ class OllamaConformance(TransportChecks):
         bare = [event for event in events if not isinstance(event.get("message", {}).get("content"), str)]
         return f"lines without a message: {bare}" if bare else ""
 
-    def said(self, told: Sequence[Event]) -> str:
+    def answer_text(self, told: Sequence[Event]) -> str:
         """The texts of the answer's messages."""
         return "".join([event.get("message", {}).get("content", "") for event in told])
 
@@ -42,11 +44,11 @@ class OllamaConformance(TransportChecks):
         calls = [call["function"] for event in told for call in event.get("message", {}).get("tool_calls", ())]
         return [(call["name"], call["arguments"]) for call in calls]
 
-    def told_nothing(self, told: Sequence[Event]) -> str:
+    def silence_fault(self, told: Sequence[Event]) -> str:
         """The fault of an answer without text: clients wait for the line with `done: true`."""
-        return self.out_of_order(told)
+        return self.order_fault(told)
 
-    def unsafe_failure(self, events: Sequence[Event]) -> str:
+    def failure_fault(self, events: Sequence[Event]) -> str:
         """The last line is an error, and no line has `done: true`."""
         if not events or "error" not in events[-1] or any([event.get("done") for event in events]):
             return f"a stream that has failed ends with an error, and no line is done: {events}"

@@ -35,24 +35,24 @@ FORMAT: Mapping[str, Any] = {
 }
 
 
-class _Sampled(Wrapper):
+class _ParameterRecorder(Wrapper):
     """Records the sampling parameters that its agent reads."""
 
-    def __init__(self, agent: AgentBackend, looked_at: set[str]) -> None:
+    def __init__(self, agent: AgentBackend, read: set[str]) -> None:
         super().__init__(agent)
 
-        class Noted(Sampling):  # without new fields, so that `replace` also makes a Noted
+        class RecordingSampling(Sampling):  # without new fields, so that `replace` also makes a RecordingSampling
             def __getattribute__(self, name: str) -> Any:
-                looked_at.add(name)
+                read.add(name)
                 return super().__getattribute__(name)
 
-        self._noted = Noted
+        self._recording = RecordingSampling
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent with watched parameters."""
         # Read before watching, or all parameters would count as read.
         values = {each.name: getattr(request.sampling, each.name) for each in fields(Sampling)}
-        return super().run(replace(request, sampling=self._noted(**values)), context)
+        return super().run(replace(request, sampling=self._recording(**values)), context)
 
 
 class RequestChecks(Examination):
@@ -64,7 +64,7 @@ class RequestChecks(Examination):
         A client whose `temperature` is dropped gets other answers, and cannot find out why. To fix: pass the parameters on as
         `request.sampling`, or refuse those that you do not support with a 400 whose `param` names them.
         """
-        request = self._reached(self.ask(self.body(self.prompt, **PARAMETERS)), PARAMETERS)
+        request = self._received_request(self.ask(self.body(self.prompt, **PARAMETERS)), PARAMETERS)
         if request is not None:
             seen = {name: getattr(request.sampling, name) for name in PARAMETERS}
             expect(seen == PARAMETERS, f"sent were {dict(PARAMETERS)}, the agent got {seen}")
@@ -76,17 +76,17 @@ class RequestChecks(Examination):
         the parameters that reach your model, `Capabilities(parameters={…})`, and pass on every declared one. The server
         names the others in `X-Ignored-Parameters`.
         """
-        can, looked_at = self._agent_seen.capabilities, set[str]()
+        can, read = self._watched_agent.capabilities, set[str]()
         if can.parameters is None:
             skip("it is not told which parameters are passed on: declare Capabilities(parameters=…)")
-        exchange = self.ask(self.body(self.prompt, **PARAMETERS), lambda agent: _Sampled(agent, looked_at))
-        request = self._reached(exchange, PARAMETERS)
+        exchange = self.ask(self.body(self.prompt, **PARAMETERS), lambda agent: _ParameterRecorder(agent, read))
+        request = self._received_request(exchange, PARAMETERS)
         if request is not None:
             header = exchange.answer.header("x-ignored-parameters") or ""
             told = {name.strip() for name in header.split(",")} - {""}
             ignored = can.ignored(request.sampling)
             expect(told == set(ignored), f"ignored are {sorted(ignored)}, X-Ignored-Parameters names {sorted(told)}")
-            lost = sorted((PARAMETERS.keys() & can.parameters) - looked_at)
+            lost = sorted((PARAMETERS.keys() & can.parameters) - read)
             expect(not lost, f"declared as passed on, but the agent never looks at them: {lost}")
 
     def test_a_picture_reaches_the_agent_or_is_refused(self) -> None:
@@ -97,7 +97,7 @@ class RequestChecks(Examination):
         """
         parts = [{"type": "text", "text": self.prompt}, {"type": "image_url", "image_url": {"url": PICTURE}}]
         body = self.body(self.prompt) | {"messages": [{"role": "user", "content": parts}]}
-        request = self._reached(self.ask(body), ["messages"], can=self._agent_seen.capabilities.vision)
+        request = self._received_request(self.ask(body), ["messages"], can=self._watched_agent.capabilities.vision)
         if request is not None:
             last = request.messages[-1]
             kinds = [type(part).__name__ for part in last.parts] if isinstance(last, UserMessage) else []
@@ -110,7 +110,9 @@ class RequestChecks(Examination):
         `request.response_format`, or declare `Capabilities(structured_output=False)`: then the answer is a 400.
         """
         exchange = self.ask(self.body(self.prompt, response_format=FORMAT))
-        request = self._reached(exchange, ["response_format"], can=self._agent_seen.capabilities.structured_output)
+        request = self._received_request(
+            exchange, ["response_format"], can=self._watched_agent.capabilities.structured_output
+        )
         if request is not None:
             expect(request.response_format == FORMAT, f"the agent got {request.response_format!r}")
 
@@ -120,7 +122,7 @@ class RequestChecks(Examination):
         Otherwise the client gets the call, and can write its result. To fix: declare the names of your tools with
         `Capabilities(own_tools={…})`, or with a method `tool_names(request)` of the backend.
         """
-        names = self._own_tools()
+        names = self._own_tool_names()
         if not names:
             skip("the agent used no tool of its own; set `own_tool_prompt` so that it does")
         for name in names:
@@ -129,15 +131,15 @@ class RequestChecks(Examination):
             expect(not answer.tool_call_pieces, f"the client was asked to run the agent's own tool {name!r}")
 
     @property
-    def _agent_seen(self) -> Watched:
+    def _watched_agent(self) -> Watched:
         watched = self.watched(self.subject())
         if watched is None:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         return watched
 
-    def _reached(self, exchange: ObservedExchange, names: Any, *, can: bool = True) -> AgentRequest | None:
+    def _received_request(self, exchange: ObservedExchange, names: Any, *, can: bool = True) -> AgentRequest | None:
         """The request as the agent got it; None if it was refused with an error that names one of `names`."""
-        answer, _ = exchange.answer, self._agent_seen
+        answer, _ = exchange.answer, self._watched_agent
         if answer.status == 400:
             param = str(answer.error.get("param"))
             expect(
@@ -149,8 +151,8 @@ class RequestChecks(Examination):
         expect(exchange.runs, f"the agent was not run; the answer is {answer.status}: {answer.error}")
         return exchange.runs[0].request
 
-    def _own_tools(self) -> list[str]:
-        self._agent_seen  # noqa: B018  (skips)
+    def _own_tool_names(self) -> list[str]:
+        self._watched_agent  # noqa: B018  (skips)
         exchange = self.streamed if self.own_tool_prompt is None else self.ask(self.body(self.own_tool_prompt))
         items = [item for run in exchange.runs for item in run.items]
         return sorted({item.name for item in items if isinstance(item, ToolCallStarted | ToolCallReady)})

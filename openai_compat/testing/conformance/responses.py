@@ -14,9 +14,9 @@ class ResponsesChecks(Examination):
     @property
     def responses(self) -> dict[str, ObservedExchange]:
         """The plain and the streamed answer to `prompt`."""
-        return self.once("responses", self._answers)
+        return self.once("responses", self._ask_both)
 
-    def _answers(self) -> dict[str, ObservedExchange]:
+    def _ask_both(self) -> dict[str, ObservedExchange]:
         plain = self.respond({"input": self.prompt})
         if 400 <= plain.answer.status < 500:
             skip(f"there is no Responses API ({plain.answer.status})")
@@ -32,9 +32,9 @@ class ResponsesChecks(Examination):
         """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
-        plain, streamed = self.responses["plain"].answer.json, _final(self.responses["streamed"])
+        plain, streamed = self.responses["plain"].answer.json, _final_response(self.responses["streamed"])
         for how, body, chat in (("plain", plain, self.plain), ("streamed", streamed, self.streamed)):
-            said, expected = _text(body), chat.answer.said()
+            said, expected = _response_text(body), chat.answer.said()
             expect(body.get("status") == "completed", f"{how}: the status is {body.get('status')!r}")
             same = said.split() == expected.split()  # chat puts a blank line between two messages
             expect(same, f"{how}: chat says {expected!r}, the response {said!r}")
@@ -53,16 +53,16 @@ class ResponsesChecks(Examination):
         expect(kinds[:1] == ["response.created"], f"the first event is {kinds[:1]}")
         expect(kinds[-1:] == ["response.completed"], f"the last event is {kinds[-1:]}")
         deltas = [str(event.get("delta")) for event in events if event.get("type") == "response.output_text.delta"]
-        said = _text(_final(self.responses["streamed"]))
+        said = _response_text(_final_response(self.responses["streamed"]))
         expect("".join(deltas) == said, f"the deltas add up to {''.join(deltas)!r}, the text is {said!r}")
 
 
-def _final(exchange: ObservedExchange) -> dict[str, Any]:
+def _final_response(exchange: ObservedExchange) -> dict[str, Any]:
     events = exchange.answer.events
     return (events[-1].get("response") or {}) if events else {}
 
 
-def _text(body: dict[str, Any]) -> str:
+def _response_text(body: dict[str, Any]) -> str:
     messages = [item for item in body.get("output") or () if item.get("type") == "message"]
     parts = [part for item in messages for part in item.get("content") or ()]
     return "".join([part.get("text", "") for part in parts])

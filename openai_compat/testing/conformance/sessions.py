@@ -32,10 +32,10 @@ class SessionChecks(Examination):
         screen. To fix: store nothing before the turn has succeeded, or let the server store the conversation.
         """
         word = "pangolin-4711"
-        say = self._conversation("failing", lambda agent: _FailsAt(agent, word, self.pieces_to_text))
+        say = self._conversation("failing", lambda agent: _FailsAtWord(agent, word, self.pieces_to_text))
         failed = say("key-a", f"{self.prompt} ({word})")
         expect(failed.answer.status >= 400, f"the turn was to fail, and was answered with {failed.answer.status}")
-        self._expect_unheard(word, say("key-a", self.prompt), "the turn that failed")
+        self._expect_absent(word, say("key-a", self.prompt), "the turn that failed")
 
     def test_callers_with_the_same_conversation_id_do_not_meet(self) -> None:
         """Two callers with the same conversation id do not see each other's messages.
@@ -46,7 +46,7 @@ class SessionChecks(Examination):
         word = "axolotl-4711"
         say = self._conversation("meeting")
         say("key-a", f"{self.prompt} ({word})")
-        self._expect_unheard(word, say("key-b", self.prompt), "another caller")
+        self._expect_absent(word, say("key-b", self.prompt), "another caller")
 
     def test_a_fork_does_not_see_what_was_said_beside_it(self) -> None:
         """A forked response does not see the messages of the other branch.
@@ -61,9 +61,9 @@ class SessionChecks(Examination):
         before = first.json["id"]
         say("key-a", f"{self.prompt} ({word})", path="responses", previous=before)
         fork = say("key-a", self.prompt, path="responses", previous=before)
-        self._expect_unheard(word, fork, "the other continuation")
+        self._expect_absent(word, fork, "the other continuation")
 
-    def _expect_unheard(self, word: str, exchange: ObservedExchange, whose: str) -> None:
+    def _expect_absent(self, word: str, exchange: ObservedExchange, whose: str) -> None:
         answer = exchange.answer
         expect(answer.status == 200, f"the turn after it was answered with {answer.status}: {answer.error}")
         given = [str(run.request.raw_messages) for run in exchange.runs]
@@ -72,7 +72,7 @@ class SessionChecks(Examination):
 
     def _conversation(self, name: str, wrap: Wrap | None = None) -> Say:
         """A function that sends a message in the conversation `name`, for any caller."""
-        subject = self._kept(name, wrap)
+        subject = self._conversation_subject(name, wrap)
 
         def say(key: str, text: str, path: str = "chat/completions", previous: str | None = None) -> ObservedExchange:
             model = next(iter(subject.watched))
@@ -88,7 +88,7 @@ class SessionChecks(Examination):
 
         return say
 
-    def _kept(self, name: str, wrap: Wrap | None) -> Subject:
+    def _conversation_subject(self, name: str, wrap: Wrap | None) -> Subject:
         if list(self.subject().watched) != [""]:
             skip("conversations are examined with a bare agent, in a server that keeps them; hand over the agent")
         # Separate principals for each check: no check may see the stored data of another.
@@ -100,7 +100,7 @@ class SessionChecks(Examination):
         return as_subject(self.once("agent", self._agent), serve, wrap)
 
 
-class _FailsAt(Wrapper):
+class _FailsAtWord(Wrapper):
     """Fails in the turn whose prompt contains `word`, after `after` items."""
 
     def __init__(self, agent: AgentBackend, word: str, after: int) -> None:

@@ -56,7 +56,7 @@ class StreamChecks(Examination):
         """
         answer = self.streamed.answer
         for payload in answer.data[: answer.data.index(DONE)] if DONE in answer.data else answer.data:
-            wrong = _wrong_with_chunk(payload)
+            wrong = _chunk_fault(payload)
             expect(not wrong, f"{wrong}: {payload[:300]}")
         expect(answer.chunks, "the stream has no chunk at all")
 
@@ -117,10 +117,10 @@ class StreamChecks(Examination):
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         if self.pieces_to_text >= self.pieces:
             skip("the agent says this text in one piece; set a `prompt` that it answers in several")
-        shown = self.run(self._first_text_is_shown)
+        shown = self.run(self._is_first_text_shown)
         expect(shown, f"the first text was said, and {self.patience:g} s later the client had not got it")
 
-    async def _first_text_is_shown(self) -> bool:
+    async def _is_first_text_shown(self) -> bool:
         gate = anyio.Event()
         subject = self.subject(lambda agent: slow(agent, gate, after=self.pieces_to_text))
         watched = self.watched(subject)
@@ -129,9 +129,9 @@ class StreamChecks(Examination):
             if watched is not None:
                 await (await watched.begun()).said(self.pieces_to_text)
             with anyio.move_on_after(self.patience):
-                while not says_something(call.answer.deltas) and await call.read():
+                while not has_output(call.answer.deltas) and await call.read():
                     pass
-        return says_something(call.answer.deltas)
+        return has_output(call.answer.deltas)
 
     def test_usage_comes_in_one_last_chunk_and_only_when_asked_for(self) -> None:
         """Usage is sent in the last chunk, and only if the client requests it.
@@ -149,12 +149,12 @@ class StreamChecks(Examination):
         expect(chunks[-1]["choices"] == [], "the chunk with the usage must have `choices: []`")
 
 
-def says_something(deltas: list[dict[str, Any]]) -> bool:
+def has_output(deltas: list[dict[str, Any]]) -> bool:
     """True if the deltas contain visible output: text, reasoning or a refusal."""
     return any([delta.get("content") or delta.get("reasoning_content") or delta.get("refusal") for delta in deltas])
 
 
-def _wrong_with_chunk(payload: str) -> str:
+def _chunk_fault(payload: str) -> str:
     def refuse(constant: str) -> None:  # NaN and Infinity are not JSON
         raise ValueError(constant)
 
@@ -164,10 +164,10 @@ def _wrong_with_chunk(payload: str) -> str:
         return "not JSON"
     if not isinstance(chunk, dict):
         return "not a JSON object"
-    return _wrong_with_fields(cast("dict[str, Any]", chunk))
+    return _fields_fault(cast("dict[str, Any]", chunk))
 
 
-def _wrong_with_fields(chunk: dict[str, Any]) -> str:
+def _fields_fault(chunk: dict[str, Any]) -> str:
     if chunk.get("object") != "chat.completion.chunk":
         return "`object` is not chat.completion.chunk"
     for key, kind in (("id", str), ("created", int), ("model", str), ("choices", list)):

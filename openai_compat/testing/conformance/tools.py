@@ -14,7 +14,7 @@ class ToolChecks(Examination):
     """Checks of tool calls. Those for client tools are skipped for agents that do not accept them."""
 
     @property
-    def calling(self) -> dict[str, ObservedExchange]:
+    def tool_exchanges(self) -> dict[str, ObservedExchange]:
         """The plain and the streamed answer to `tool_prompt`."""
         watched = self.watched(self.subject())
         if watched is not None and not watched.capabilities.client_tools:
@@ -25,7 +25,7 @@ class ToolChecks(Examination):
     @property
     def calls(self) -> dict[str, Answer]:
         """The answers with a tool call."""
-        answers = {how: exchange.answer for how, exchange in self.calling.items()}
+        answers = {how: exchange.answer for how, exchange in self.tool_exchanges.items()}
         found = {how: answer for how, answer in answers.items() if answer.tool_calls}
         if not found:
             skip("the agent called no tool; set `tool_prompt` and `tools` so that it does")
@@ -37,7 +37,7 @@ class ToolChecks(Examination):
         If it does not, the prompt does not lead to a call, or the call is lost between agent and client. To fix: set a
         `tool_prompt` that needs one of `tools`, pass `request.tools` to the model, and yield its calls.
         """
-        answers = {how: exchange.answer for how, exchange in self.calling.items()}
+        answers = {how: exchange.answer for how, exchange in self.tool_exchanges.items()}
         if self.tool_prompt == Examination.tool_prompt and not any([a.tool_calls for a in answers.values()]):
             skip("the agent called no tool; set `tool_prompt` and `tools` so that it does")
         for how, answer in answers.items():
@@ -52,7 +52,7 @@ class ToolChecks(Examination):
         Give each call its own id.
         """
         for how, answer in self.calls.items():
-            wrong = _wrong_with_pieces(answer.tool_call_pieces, streamed=how == "streamed")
+            wrong = _pieces_fault(answer.tool_call_pieces, streamed=how == "streamed")
             expect(not wrong, f"{how}: {wrong}: {json.dumps(answer.tool_call_pieces)[:400]}")
 
     def test_a_tool_calls_arguments_are_a_json_object(self) -> None:
@@ -63,7 +63,7 @@ class ToolChecks(Examination):
         """
         for how, answer in self.calls.items():
             for call in answer.tool_calls:
-                parsed = _parsed(call["arguments"])
+                parsed = _parse_json(call["arguments"])
                 expect(isinstance(parsed, dict), f"{how}: {call['name']} was called with {call['arguments']!r}")
 
     def test_an_answer_with_tool_calls_finishes_for_tool_calls(self) -> None:
@@ -84,7 +84,7 @@ class ToolChecks(Examination):
         """
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
-        calls = {how: [(c["name"], _parsed(c["arguments"])) for c in a.tool_calls] for how, a in self.calls.items()}
+        calls = {how: [(c["name"], _parse_json(c["arguments"])) for c in a.tool_calls] for how, a in self.calls.items()}
         if len(calls) == 2:
             expect(calls["plain"] == calls["streamed"], f"plain {calls['plain']}, streamed {calls['streamed']}")
 
@@ -112,7 +112,7 @@ class ToolChecks(Examination):
         first = next(iter(self.calls.values()))
         body = self.body(self.tool_prompt, tools=list(self.tools))
         results = [{"role": "tool", "tool_call_id": c["id"], "content": self.tool_result} for c in first.tool_calls]
-        body["messages"] += [_assistant(first), *results]
+        body["messages"] += [_assistant_message(first), *results]
         answer = self.ask(body).answer
         shown = answer.body[:400].decode("utf-8", "replace")
         expect(answer.status == 200, f"the tool's result was answered with {answer.status}: {shown}")
@@ -124,18 +124,18 @@ class ToolChecks(Examination):
         Clients run every call that they see: a call of an unknown tool ends in an error, or in an endless loop. To fix:
         show such a call as a status line, or not at all; `tool_calls` is for the client's tools only.
         """
-        for how, answer in self._without_tools().items():
+        for how, answer in self._answers_without_tools().items():
             expect(not answer.tool_call_pieces, f"{how}: {answer.tool_call_pieces} without any tool in the request")
             expect("tool_calls" not in answer.finish_reasons, f"{how}: finish_reason is tool_calls without any tool")
 
-    def _without_tools(self) -> dict[str, Answer]:
+    def _answers_without_tools(self) -> dict[str, Answer]:
         if self.own_tool_prompt is None:
             return {"plain": self.plain.answer, "streamed": self.streamed.answer}
         body = self.body(self.own_tool_prompt)
         return {"plain": self.ask(body).answer, "streamed": self.ask(body | {"stream": True}).answer}
 
 
-def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
+def _pieces_fault(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
     begun: set[object] = set()
     ids: list[object] = []
     for position, piece in enumerate(pieces):
@@ -143,29 +143,29 @@ def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
             return "a piece without `index`"
         key = piece["index"] if streamed else position
         if key in begun:
-            if piece.get("id") or "name" in _body(piece):
+            if piece.get("id") or "name" in _call_body(piece):
                 return "`id` or name sent again"
         else:
             begun.add(key)
             ids.append(piece.get("id"))
             # The body of a call is stored under the name of its type.
-            if not (piece.get("id") and str(piece.get("type")) in piece and "name" in _body(piece)):
+            if not (piece.get("id") and str(piece.get("type")) in piece and "name" in _call_body(piece)):
                 return "a call must begin with `id`, `type` and its name"
     return "two calls with one id" if len(set(ids)) < len(ids) else ""
 
 
-def _body(piece: dict[str, Any]) -> dict[str, Any]:
+def _call_body(piece: dict[str, Any]) -> dict[str, Any]:
     return piece.get("function") or piece.get("custom") or NOTHING
 
 
-def _parsed(arguments: str) -> object:
+def _parse_json(arguments: str) -> object:
     try:
         return json.loads(arguments)
     except ValueError:
         return arguments
 
 
-def _assistant(answer: Answer) -> dict[str, Any]:
+def _assistant_message(answer: Answer) -> dict[str, Any]:
     calls = [
         {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}
         for c in answer.tool_calls

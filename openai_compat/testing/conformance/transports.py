@@ -32,7 +32,7 @@ from .base import SECRET, Examination, expect, skip
 
 Event = dict[str, Any]
 
-WORDLESS: Mapping[str, Sequence[Item]] = {
+SILENT_OUTPUTS: Mapping[str, Sequence[Item]] = {
     "nothing": (),
     "a blank": (" \n",),
     "a thought alone": (ReasoningDelta("Hm."),),
@@ -61,11 +61,11 @@ class TransportChecks(Examination):
         """The events of a stream."""
         raise NotImplementedError
 
-    def out_of_order(self, events: Sequence[Event]) -> str:
+    def order_fault(self, events: Sequence[Event]) -> str:
         """The fault in the order of a complete stream; empty if there is none."""
         raise NotImplementedError
 
-    def said(self, told: Sequence[Event]) -> str:
+    def answer_text(self, told: Sequence[Event]) -> str:
         """The text in the events of a stream, or in a plain answer."""
         raise NotImplementedError
 
@@ -73,15 +73,15 @@ class TransportChecks(Examination):
         """The names and arguments of the calls in the events of a stream, or in a plain answer."""
         raise NotImplementedError
 
-    def told_nothing(self, told: Sequence[Event]) -> str:
+    def silence_fault(self, told: Sequence[Event]) -> str:
         """The fault in the answer of an agent that has no visible output; empty if there is none."""
         raise NotImplementedError
 
-    def unsafe_failure(self, events: Sequence[Event]) -> str:
+    def failure_fault(self, events: Sequence[Event]) -> str:
         """The fault at the end of a stream whose agent has failed; empty if there is none."""
         raise NotImplementedError
 
-    def over(self, prompt: str, *, stream: bool, wrap: Wrap | None = None, offers: bool = False) -> ObservedExchange:
+    def send(self, prompt: str, *, stream: bool, wrap: Wrap | None = None, offers: bool = False) -> ObservedExchange:
         """Send a request over this API; with `offers`, the client offers tools."""
         body = self.request_body(prompt, stream=stream, tools=self.tools if offers else ())
         request = http_request("POST", self.request_path(), body, self.headers)
@@ -101,9 +101,12 @@ class TransportChecks(Examination):
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
         expected = self.plain.answer.said().split()
-        whole, streamed = self.over(self.prompt, stream=False), self.over(self.prompt, stream=True)
+        whole, streamed = self.send(self.prompt, stream=False), self.send(self.prompt, stream=True)
         for how, told in (("whole", [whole.answer.json]), ("streamed", self.events(streamed.answer))):
-            expect(self.said(told).split() == expected, f"{how}: chat says {expected}, this API {self.said(told)!r}")
+            expect(
+                self.answer_text(told).split() == expected,
+                f"{how}: chat says {expected}, this API {self.answer_text(told)!r}",
+            )
 
     def test_a_stream_is_in_order(self) -> None:
         """The events of a stream come in the order that the API's clients expect.
@@ -111,7 +114,7 @@ class TransportChecks(Examination):
         Clients assemble an answer as it arrives, and stop reading, or crash, at an unexpected event. To fix: send the
         events in the order of the API.
         """
-        fault = self.out_of_order(self.events(self.over(self.prompt, stream=True).answer))
+        fault = self.order_fault(self.events(self.send(self.prompt, stream=True).answer))
         expect(not fault, fault)
 
     def test_a_call_of_the_clients_is_whole(self) -> None:
@@ -122,7 +125,7 @@ class TransportChecks(Examination):
         """
         offered = {tool["function"]["name"] for tool in self.tools}
         for stream in (True, False):
-            answer = self.over(self.tool_prompt, stream=stream, offers=True).answer
+            answer = self.send(self.tool_prompt, stream=stream, offers=True).answer
             calls = self.calls(self.events(answer) if stream else [answer.json])
             if not calls:
                 skip("`tool_prompt` leads to no call")
@@ -136,7 +139,7 @@ class TransportChecks(Examination):
         itself in the format of tool calls.
         """
         for stream in (True, False):
-            answer = self.over(self.own_tool_prompt or self.prompt, stream=stream).answer
+            answer = self.send(self.own_tool_prompt or self.prompt, stream=stream).answer
             calls = self.calls(self.events(answer) if stream else [answer.json])
             expect(not calls, f"to a client without tools calls are shown: {calls}")
 
@@ -147,13 +150,13 @@ class TransportChecks(Examination):
         the answer as the API requires, with a visible text if its clients need one.
         """
         self._expect_watchable()
-        for what, items in WORDLESS.items():
+        for what, items in SILENT_OUTPUTS.items():
             for stream in (True, False):
-                exchange = self.over(self.prompt, stream=stream, wrap=saying(items))
+                exchange = self.send(self.prompt, stream=stream, wrap=yield_only(items))
                 answer = exchange.answer
                 expect(answer.status == 200, f"an agent that says {what} is answered for with {answer.status}")
                 expect(len(exchange.runs) == 1, f"the agent has run {len(exchange.runs)} times")
-                fault = self.told_nothing(self.events(answer) if stream else [answer.json])
+                fault = self.silence_fault(self.events(answer) if stream else [answer.json])
                 expect(not fault, f"the agent says {what}: {fault}")
 
     def test_a_failed_answer_is_safe(self) -> None:
@@ -164,11 +167,11 @@ class TransportChecks(Examination):
         """
         self._expect_watchable()
         for after in (0, self.pieces_to_text):
-            exchange = self.over(self.prompt, stream=True, wrap=_failing_after(after))
+            exchange = self.send(self.prompt, stream=True, wrap=_failing_after(after))
             expect(SECRET.encode() not in exchange.answer.body, "the answer shows the text of the exception")
             expect(len(exchange.runs) == 1, f"the agent has run {len(exchange.runs)} times")
             if exchange.answer.status == 200:
-                fault_told = self.unsafe_failure(self.events(exchange.answer))
+                fault_told = self.failure_fault(self.events(exchange.answer))
                 expect(not fault_told, fault_told)
 
     def _expect_watchable(self) -> None:
@@ -176,7 +179,7 @@ class TransportChecks(Examination):
             skip("no fault can be put into an agent inside an ASGI application")
 
 
-def saying(items: Sequence[Item]) -> Wrap:
+def yield_only(items: Sequence[Item]) -> Wrap:
     """Replaces an agent by one that yields these items."""
     return lambda agent: ScriptedBackend(items, capabilities=agent.capabilities)
 
@@ -185,7 +188,7 @@ def _failing_after(items: int) -> Wrap:
     return lambda agent: raise_at(agent, items, RuntimeError(SECRET))
 
 
-def parsed(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
     """The JSON value of a text, an empty object for an empty text, None for invalid JSON."""
     try:
         return json.loads(text or "{}")
