@@ -24,7 +24,7 @@ from openai_compat.stores.open import open_store
 from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_conversations import LOCK
-from openai_compat.stores.sql_text import owned
+from openai_compat.stores.sql_text import key_columns
 
 Figure: TypeAlias = Callable[[float, float, int], float]
 """Computes a figure from seconds, CPU seconds, and turns."""
@@ -248,7 +248,7 @@ async def _turn(store: SqlStore, key: Key) -> None:
 
 def _lock(key: Key, token: str) -> Transaction[Sequence[Row]]:
     """The lock that `begin` takes before it reads the history."""
-    rows = yield LOCK, (*owned(key), token, LEASE)
+    rows = yield LOCK, (*key_columns(key), token, LEASE)
     return rows
 
 

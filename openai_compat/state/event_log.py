@@ -32,7 +32,7 @@ FULL = 256 * 1024
 MAX_APPEND_SIZE = 4 * 1024 * 1024
 """Bytes after which an append takes no further log, so that commits of turns get their share of the store."""
 
-MAX_FRAMES_AHEAD = 20_000
+MAX_AHEAD = 20_000
 """Number of frames by which a log may be ahead of its copy before the answer waits for the store."""
 
 
@@ -87,7 +87,7 @@ class EventLog:
     @property
     def is_far_ahead(self) -> bool:
         """True if the answer must wait for the store."""
-        return self.unwritten >= MAX_FRAMES_AHEAD or self.is_too_far_ahead
+        return self.unwritten >= MAX_AHEAD or self.is_too_far_ahead
 
     @property
     def is_too_far_ahead(self) -> bool:

@@ -540,7 +540,7 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
     assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
     assert f"copied to the store, each {eventlog.PAUSE:g} seconds" in text
     assert f"sooner where one has {eventlog.FULL // 1024} KiB" in text
-    assert (leases.BEAT, following.POLL_INTERVAL, sql_turns.COMMIT_PATIENCE) == (
+    assert (leases.RENEW_INTERVAL, following.POLL_INTERVAL, sql_turns.COMMIT_PATIENCE) == (
         0.5,
         0.1,
         2,
@@ -556,7 +556,7 @@ def test_growing_to_many_hosts_counts_what_the_code_counts() -> None:
     assert f"`Limits.slots` ({Limits().slots})" in text
     assert f"one statement each {eventlog.PAUSE:g} seconds, for all of its logs" in text
     assert PostgresOptions("").pool_size == 10  # "ten connections"
-    assert f"(up to {sqlite.MAX_TOGETHER})" in words("docs/explanation/decisions.md")
+    assert f"(up to {sqlite.MAX_BATCH})" in words("docs/explanation/decisions.md")
 
 
 def test_the_divergences_count_what_the_code_counts() -> None:

@@ -91,7 +91,7 @@ AHEAD = 3000
 
 @pytest.fixture
 def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai_compat.state.event_log.MAX_FRAMES_AHEAD", AHEAD)
+    monkeypatch.setattr("openai_compat.state.event_log.MAX_AHEAD", AHEAD)
 
 
 @pytest.mark.usefixtures("ahead")
@@ -204,20 +204,20 @@ def test_a_log_drops_what_the_store_has_and_no_other() -> None:
     log = EventLog()
     for _ in range(20):
         numbered(log, MEBIBYTE)
-    batch = log.batch()
+    batch = log.unwritten_batch()
     assert batch is not None
     assert (batch.first, batch.last) == (0, 19)
-    assert log.too_far_ahead
-    log.written(batch)
-    assert not log.far_ahead
+    assert log.is_too_far_ahead
+    log.mark_written(batch)
+    assert not log.is_far_ahead
     numbered(log, MEBIBYTE)
-    assert log.batch() == Events(20, 20, b"x" * MEBIBYTE)
+    assert log.unwritten_batch() == Events(20, 20, b"x" * MEBIBYTE)
 
 
 async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:
     log = EventLog()
     for _ in range(20):
-        log.written(numbered(log, MEBIBYTE))
+        log.mark_written(numbered(log, MEBIBYTE))
     log.end()
     assert [last async for _, last in log.follow(0)] == []
     assert [last async for _, last in log.follow(17)] == [19]

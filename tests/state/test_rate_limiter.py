@@ -9,7 +9,7 @@ import pytest
 
 from openai_compat import Conversations, Cors, MemoryStore, Principal, Rates, Server
 from openai_compat.errors import Unavailable
-from openai_compat.policies.rates import duration
+from openai_compat.policies.rates import format_duration
 from openai_compat.stores.port import Allowance, Key
 from tests.connecting import Http, in_process
 from tests.connecting import anyio_backend as anyio_backend
@@ -173,7 +173,7 @@ async def test_while_the_store_is_away_each_process_counts_by_itself(caplog: pyt
     [(0, "0ms"), (0.0001, "1ms"), (0.06, "60ms"), (1, "1s"), (59.2, "1m0s"), (360, "6m0s"), (3661, "1h1m1s")],
 )
 def test_times_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

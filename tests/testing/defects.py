@@ -31,7 +31,7 @@ from openai_compat import (
 )
 from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import Conformance
-from openai_compat.testing.conformance.approvals import OTHER
+from openai_compat.testing.conformance.approvals import OTHER_PROMPT
 from tests.testing.agents import Approving, counter, handwritten, reference
 from tests.testing.agents import _reference as undeclared
 from tests.testing.distortion import RUNS_ON, Buffering, Distorted, RunningOn, RunningTwice, whole_body, with_body
@@ -844,7 +844,7 @@ class DoesNotActWhenApproved(Asking):
 
 class _DeafToNo(Approving):
     async def decided(self, request: AgentRequest, call_id: str, decision: Decision) -> AsyncIterator[Any]:
-        deaf = request.messages[-1].text != OTHER
+        deaf = request.messages[-1].text != OTHER_PROMPT
         async for item in super().decided(request, call_id, replace(decision, approved=decision.approved or deaf)):
             yield item
 
@@ -856,7 +856,7 @@ class ActsAlthoughDenied(Asking):
 
 class _DeafToOthers(Approving):
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
-        if request.prompt == OTHER:
+        if request.prompt == OTHER_PROMPT:
             yield ToolCallReady("call_late", "pay", "{}", "agent")
             yield ToolResult("call_late", "paid to Ann")
         async for item in super().run(request, context):
