@@ -61,7 +61,7 @@ class LateWork:
         self._running.append(task)
 
     async def run_shielded(self, work: Callable[[], Awaitable[object]], what: str) -> None:
-        """Release a resource that others wait for, such as a lock, even if the caller is cancelled. Raises nothing.
+        """Run work that others wait for, such as the release of a lock, even if the caller is cancelled. Raises nothing.
 
         The caller waits at most PATIENCE seconds, so that a hanging store does not delay the client's error. The work continues
         in the background; if it fails, the lease expires.

@@ -26,7 +26,7 @@ logger = logging.getLogger("openai_compat")
 PAUSE = 0.3
 """Seconds between two appends, each with the frames of all logs of a process."""
 
-FULL = 256 * 1024
+FLUSH_SIZE = 256 * 1024
 """Unwritten bytes of a log above which it does not wait for PAUSE."""
 
 MAX_APPEND_SIZE = 4 * 1024 * 1024
@@ -211,7 +211,7 @@ class Copier:
     def add(self, writer: EventLogWriter) -> None:
         """Include a log in the next append. A log with many unwritten frames does not wait for the end of the pause."""
         self._waiting[writer] = None
-        if writer.log.unwritten_size >= FULL or writer.log.is_far_ahead:
+        if writer.log.unwritten_size >= FLUSH_SIZE or writer.log.is_far_ahead:
             self._full.set()
 
     def is_waiting(self, writer: EventLogWriter) -> bool:
@@ -327,7 +327,7 @@ class EventLogWriter:
     @property
     def must_flush(self) -> bool:
         """True if `flush` must be called before more is sent: many frames are unwritten, or the store has a problem."""
-        much = self.log.unwritten_size >= FULL or self._has_to_wait
+        much = self.log.unwritten_size >= FLUSH_SIZE or self._has_to_wait
         return much or not self._reached or bool(self._failure)
 
     @property

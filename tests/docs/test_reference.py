@@ -539,7 +539,7 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
 
     assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
     assert f"copied to the store, each {eventlog.PAUSE:g} seconds" in text
-    assert f"sooner where one has {eventlog.FULL // 1024} KiB" in text
+    assert f"sooner where one has {eventlog.FLUSH_SIZE // 1024} KiB" in text
     assert (leases.RENEW_INTERVAL, following.POLL_INTERVAL, sql_turns.COMMIT_PATIENCE) == (
         0.5,
         0.1,

@@ -25,21 +25,21 @@ class FailureChecks(Examination):
     """Checks of the answers to clients when the agent fails, or the request is invalid."""
 
     @property
-    def failed(self) -> dict[str, ObservedExchange]:
+    def failed_exchanges(self) -> dict[str, ObservedExchange]:
         """The exchanges with the failing agent, plain and streamed."""
         return self.once("failed", lambda: {"plain": self.failure(stream=False), "streamed": self.failure(stream=True)})
 
     @property
-    def failed_midway(self) -> ObservedExchange:
+    def midway_failure(self) -> ObservedExchange:
         """A stream whose agent fails after its first text."""
         if not self.can_be_watched and self.failing_prompt is not None:
-            return self.failed["streamed"]
+            return self.failed_exchanges["streamed"]
         return self.once("midway", lambda: self.failure(stream=True, after=self.pieces_to_text))
 
     @property
     def failures(self) -> dict[str, ObservedExchange]:
         """All failed exchanges, by name."""
-        return {**self.failed, "streamed, midway": self.failed_midway}
+        return {**self.failed_exchanges, "streamed, midway": self.midway_failure}
 
     def test_a_failed_run_is_an_error_and_never_an_answer(self) -> None:
         """A failed run is reported as an error, never as an answer.
@@ -48,7 +48,7 @@ class FailureChecks(Examination):
         the exception leave the agent, or raise AgentError. The client then gets an error status, or an error inside the
         stream.
         """
-        for how, exchange in self.failed.items():
+        for how, exchange in self.failed_exchanges.items():
             answer = exchange.answer
             inside = answer.status == 200 and answer.error and not answer.finish_reasons
             shown = answer.body[:300].decode("utf-8", "replace")
@@ -60,7 +60,7 @@ class FailureChecks(Examination):
         Without the error, clients mistake half an answer for a whole one. To fix: send `data: {"error": {…}}`, without `choices`,
         and no finish_reason before or after it; then end the body properly.
         """
-        answer = self.failed_midway.answer
+        answer = self.midway_failure.answer
         if answer.status >= 400:
             skip("the agent failed before the stream began")
         expect(answer.error, f"no error in the stream; its end: {answer.body[-200:].decode('utf-8', 'replace')}")

@@ -26,7 +26,7 @@ class LeavingChecks(Examination):
 
         To fix: wait for `http.disconnect` while the agent works, even if nothing is sent yet, and cancel the agent's task.
         """
-        self._leave(
+        self._expect_agent_stops(
             self._wait_for_start, stream=False, after=self.pieces_to_text if self.pieces > self.pieces_to_text else 0
         )
 
@@ -36,7 +36,7 @@ class LeavingChecks(Examination):
         A client may disconnect while the agent is still thinking. To fix: wait for `http.disconnect` meanwhile, instead of
         noticing it at the first write.
         """
-        self._leave(self._wait_for_start, stream=True)
+        self._expect_agent_stops(self._wait_for_start, stream=True)
 
     def test_the_agent_stops_when_the_client_leaves_between_two_pieces(self) -> None:
         """The agent stops when the client disconnects between two pieces.
@@ -45,16 +45,16 @@ class LeavingChecks(Examination):
         To fix: in the agent, do not catch CancelledError and GeneratorExit, and cancel the tasks that you started in a
         `finally`.
         """
-        self._leave(self._wait_for_text, stream=True, after=self.pieces_to_text)
+        self._expect_agent_stops(self._wait_for_text, stream=True, after=self.pieces_to_text)
 
     def test_the_agent_stops_when_the_client_leaves_while_a_piece_is_written(self) -> None:
         """The agent stops when the client disconnects while a piece is being written.
 
         A client that does not read blocks the writer. To fix: notice the disconnect during the write, not after it.
         """
-        self._leave(self._wait_for_write, stream=True, after=self.pieces_to_text)
+        self._expect_agent_stops(self._wait_for_write, stream=True, after=self.pieces_to_text)
 
-    def _leave(self, moment: Moment, *, stream: bool, after: int = 0) -> None:
+    def _expect_agent_stops(self, moment: Moment, *, stream: bool, after: int = 0) -> None:
         __tracebackhide__ = True
         body = self.body(self.long_prompt or self.prompt, stream=stream)
         self.plain  # noqa: B018  (requested first, so that tasks that stay after a first request are not counted)

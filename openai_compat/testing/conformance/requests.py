@@ -38,12 +38,12 @@ FORMAT: Mapping[str, Any] = {
 class _ParameterRecorder(Wrapper):
     """Records the sampling parameters that its agent reads."""
 
-    def __init__(self, agent: AgentBackend, read: set[str]) -> None:
+    def __init__(self, agent: AgentBackend, names_read: set[str]) -> None:
         super().__init__(agent)
 
         class RecordingSampling(Sampling):  # without new fields, so that `replace` also makes a RecordingSampling
             def __getattribute__(self, name: str) -> Any:
-                read.add(name)
+                names_read.add(name)
                 return super().__getattribute__(name)
 
         self._recording = RecordingSampling
@@ -76,17 +76,17 @@ class RequestChecks(Examination):
         the parameters that reach your model, `Capabilities(parameters={…})`, and pass on every declared one. The server
         names the others in `X-Ignored-Parameters`.
         """
-        can, read = self._watched_agent.capabilities, set[str]()
+        can, names_read = self._watched_agent.capabilities, set[str]()
         if can.parameters is None:
             skip("it is not told which parameters are passed on: declare Capabilities(parameters=…)")
-        exchange = self.ask(self.body(self.prompt, **PARAMETERS), lambda agent: _ParameterRecorder(agent, read))
+        exchange = self.ask(self.body(self.prompt, **PARAMETERS), lambda agent: _ParameterRecorder(agent, names_read))
         request = self._received_request(exchange, PARAMETERS)
         if request is not None:
             header = exchange.answer.header("x-ignored-parameters") or ""
             told = {name.strip() for name in header.split(",")} - {""}
             ignored = can.ignored(request.sampling)
             expect(told == set(ignored), f"ignored are {sorted(ignored)}, X-Ignored-Parameters names {sorted(told)}")
-            lost = sorted((PARAMETERS.keys() & can.parameters) - read)
+            lost = sorted((PARAMETERS.keys() & can.parameters) - names_read)
             expect(not lost, f"declared as passed on, but the agent never looks at them: {lost}")
 
     def test_a_picture_reaches_the_agent_or_is_refused(self) -> None:
