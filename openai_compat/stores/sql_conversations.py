@@ -16,7 +16,7 @@ from .sql_text import key_columns, metadata_column, string, text
 
 STATE = state_column("conversation")
 
-CLEAR_WANTED = "wanted = case when oc_conversation.wanted = $3 then null else oc_conversation.wanted end"
+CLEAR_WANT = "wanted = case when oc_conversation.wanted = $3 then null else oc_conversation.wanted end"
 """Clears a turn's registration once that turn gets the conversation."""
 
 WANT = """
@@ -29,20 +29,20 @@ LOCK = f"""
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
     values ($1, $2, $3, {{now}} + $4, {{now}}, {{now}}, '{{}}')
     on conflict (principal, id) do update
-        set token = excluded.token, until = excluded.until, touched = excluded.touched, {CLEAR_WANTED}
+        set token = excluded.token, until = excluded.until, touched = excluded.touched, {CLEAR_WANT}
         where oc_conversation.token is null or oc_conversation.token = excluded.token
     returning version, created, touched, metadata, {STATE}"""
 
 # For a conversation that must exist: an insert would create one that nobody requested.
 LOCK_KNOWN = f"""
-    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {CLEAR_WANTED}
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {CLEAR_WANT}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
     returning version, created, touched, metadata, {STATE}"""
 
 EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
 
 TAKE_OVER = f"""
-    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {CLEAR_WANTED} where principal = $1 and id = $2
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {CLEAR_WANT} where principal = $1 and id = $2
     returning version, created, touched, metadata, {STATE}"""
 
 MARK_LOST = """
