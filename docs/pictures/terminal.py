@@ -96,7 +96,7 @@ def chat() -> str:
         terminal.times = ("0.6", "0.6", "1.7", "2.9", "0.1", "0.5")
         terminal.wait(r"›\Z")
         terminal.type("How do I get from Oslo to Bergen?\r")
-        terminal.wait(r"say why not:\Z")
+        terminal.wait(r"reason to deny:\Z")
         terminal.type("y\r")
         terminal.wait(r"(?s)book early.* · .*›\Z")
         return terminal.end("openai-compat chat")

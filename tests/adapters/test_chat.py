@@ -173,7 +173,7 @@ def test_nothing_that_reaches_the_terminal_moves_its_cursor_or_turns_its_text(te
 
 @requirement("talk.media")
 def test_pictures_are_told_of_and_kept_where_that_is_wanted(tmp_path: Path) -> None:
-    assert chat("painter", "-m", "x").stderr == "A picture (png, 1 kB): /save FILE, or --out DIR, keeps it\n"
+    assert chat("painter", "-m", "x").stderr == "A picture (png, 1 kB): save it with /save FILE or --out DIR\n"
     for number in (1, 2):
         assert f"picture-{number}.png written, 1 kB\n" in chat("painter", "-m", "x", "--out", str(tmp_path)).stderr
     assert (tmp_path / "picture-2.png").read_bytes() == b"a picture"
@@ -209,7 +209,7 @@ def test_a_person_decides_by_a_key_and_a_reason_is_a_no(
 def test_where_nobody_can_be_asked_it_is_denied_with_an_exit_code_of_its_own() -> None:
     result = chat("buyer", "-m", "pay")
     assert (result.exit_code, result.stdout) == (3, "I pay Bob.\nnot paid: None\n")
-    assert "--approve allows all" in result.stderr
+    assert "--approve approves all" in result.stderr
     result = chat("buyer", "-m", "pay", "--approve")
     assert (result.exit_code, result.stdout) == (0, "I pay Bob.\npaid\n")
     result = chat("buyer", "-m", "pay", "--json")
@@ -237,7 +237,7 @@ def test_a_clients_tool_is_called_and_its_result_typed(
     file.write_text(json.dumps(tools))
     result = chat("caller", "-m", "x", "--tools", str(file), "--api", api)
     assert result.exit_code == 3
-    assert "calls get_weather, a tool of yours:\n    city: Oslo\nThere is nobody here" in result.stderr
+    assert "calls your tool get_weather:\n    city: Oslo\nNobody is here" in result.stderr
     made = scripted("caller", "rain", api=api)
     made.dialogue.tools = TOOLS
     made.session.ask("x")
@@ -322,7 +322,7 @@ def test_a_conversation_that_the_server_has_lost_is_told_again(scripted: Callabl
     session.ask("two")
     out, err = capsys.readouterr()
     assert out == "1: one\n3: two\n"
-    assert "so it is told again" in err
+    assert "the whole history is sent again" in err
 
 
 def test_what_was_said_before_a_failure_is_known_in_the_next_turn(
@@ -414,7 +414,7 @@ def test_a_server_without_responses_is_asked_by_chat_completions(
     session.ask("b")
     out, err = capsys.readouterr()
     assert out == "one two\none two\n"
-    assert err.count("No Responses API here") == 1
+    assert err.count("no Responses API") == 1
     assert err.count("· Thinking …\n") == 2
     assert [path for path, _ in foreign.asked] == ["/v1/responses", "/v1/chat/completions", "/v1/chat/completions"]
     assert foreign.asked[2][1]["messages"] == [
@@ -467,7 +467,7 @@ def test_commands_are_for_the_program_and_two_slashes_for_the_agent(
     picture.write_bytes(b"x" * 2000)
     typed = [
         ("/what is this", "There is no command /what; /help tells"),
-        ("/model", "half of half, told"),
+        ("/model", "Current agent: half. Agents: half, told"),
         ("/model nope", "There is no model nope; there are: half, told"),
         ("/again", "There is no message to answer again."),
         ("/save", "Say where to: /save FILE."),
@@ -478,16 +478,16 @@ def test_commands_are_for_the_program_and_two_slashes_for_the_agent(
         ("/again", "3: /usr/bin is a path"),
         ("/system Be brief.", "The agent gets these instructions"),
         ("hi", "6: hi"),
-        ("/clear", "A new conversation."),
-        ("/system", "No instructions any more."),
-        (f"/image {picture}", "cat.png (2 kB) goes with your next message."),
+        ("/clear", "New conversation."),
+        ("/system", "Instructions removed."),
+        (f"/image {picture}", "cat.png (2 kB) will be sent with your next message."),
         ("look", "1: text + image_url"),
         (f"/image {tmp_path}/notes.txt", "is no picture by its name: /file sends it"),
         ("/file nowhere.txt", "'nowhere.txt' cannot be read: No such file or directory."),
         (f"/save {tmp_path}/answer.md", "answer.md written, 1 kB"),
         (f"/save {tmp_path}/answer.md", "is there already, and stays as it is."),
-        ("/tools", "Whole results of tools."),
-        ("/help", "/image   PATH sends a picture"),
+        ("/tools", "Tool results are shown in full."),
+        ("/help", "/image   PATH  send an image"),
         ("/quit", ""),
     ]
     session = scripted("half").session

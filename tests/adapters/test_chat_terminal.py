@@ -109,7 +109,7 @@ HIDING = "import sys; sys.modules['rich'] = sys.modules['prompt_toolkit'] = None
 WITHOUT_CLI = (sys.executable, "-c", f"{HIDING}from openai_compat_adapters._cli.command import main; main()")
 """The program without the packages of the extra `cli`."""
 
-READY = r"› *\n(?s:.*)Ctrl-D ends$"
+READY = r"› *\n(?s:.*)Ctrl-D exits$"
 """An empty prompt."""
 
 
@@ -132,7 +132,7 @@ def test_ctrl_c_stops_the_agent_in_whatever_it_does_and_the_talk_goes_on() -> No
                 shown.until(r"Stopped\.\s*" + READY)
                 assert leash.last_words == "finally"
             shown.type("/clear\r" if word != "write" else "hi\r")
-            shown.until(r"(A new conversation\.|heard: write \d+ / so far / hi\n.*)\s*" + READY)
+            shown.until(r"(New conversation\.|heard: write \d+ / so far / hi\n.*)\s*" + READY)
         shown.type("\x1b[200~some\nlines\npasted\x1b[201~")
         shown.until("pasted")
         shown.type("\r")
@@ -152,13 +152,13 @@ def test_a_question_is_answered_by_keys_and_what_was_typed_before_it_is_not_an_a
     with terminal("buyer", "--no-history") as shown:
         shown.until(READY)
         shown.type("pay\ry\r")
-        shown.until("or say why not:$")
+        shown.until("reason to deny:$")
         shown.type("\r")
-        shown.until("(?s)or say why not:.*or say why not:$")
+        shown.until("(?s)reason to deny:.*reason to deny:$")
         shown.type("too dear\r")
         shown.until(r"not paid: too dear\n.* s\n" + READY)
         shown.type("pay\r")
-        shown.until(r"(?s)not paid: too dear.*or say why not:$")
+        shown.until(r"(?s)not paid: too dear.*reason to deny:$")
         shown.type("\x03")
         shown.until(r"Stopped\.\s*" + READY)
         shown.type("/quit\r")
@@ -169,7 +169,7 @@ def test_a_question_is_answered_by_keys_and_what_was_typed_before_it_is_not_an_a
 @pytest.mark.timeout(120)
 def test_no_escape_code_is_written_where_none_is_wanted_and_questions_are_asked_all_the_same() -> None:
     with terminal("buyer", "-m", "pay", NO_COLOR="1") as shown:
-        shown.until("or say why not:$")
+        shown.until("reason to deny:$")
         shown.type("y\n")
         assert shown.ended() == 0
         assert "I pay Bob.\n· buyer · first text" in shown.text
@@ -181,7 +181,7 @@ def test_no_escape_code_is_written_where_none_is_wanted_and_questions_are_asked_
 @pytest.mark.timeout(120)
 def test_a_bare_terminal_has_lines_and_pasted_ones_are_one_message() -> None:
     with terminal("held", program=WITHOUT_CLI, TERM="dumb") as shown:
-        shown.until(r"^Plain text: pip install 'openai-compat\[cli\]' .*\nYou talk to held.*\n>$")
+        shown.until(r"^Plain text: .* pip install 'openai-compat\[cli\]'\nChatting with held.*\n>$")
         shown.type("one\n")
         assert shown.until(r"heard: one\n(.*\n)*>$").count("Listening …") == 1
         with Leash() as leash:
@@ -192,7 +192,7 @@ def test_a_bare_terminal_has_lines_and_pasted_ones_are_one_message() -> None:
             shown.until(r"Stopped\.\n>$")
             assert leash.last_words == "finally"
         shown.type("/clear\n")
-        shown.until(r"A new conversation\.\n>$")
+        shown.until(r"New conversation\.\n>$")
         shown.type("some\nlines\npasted\n")
         shown.until(r"heard: some\nlines\npasted\n(.*\n)*>$")
         shown.type("\x04")

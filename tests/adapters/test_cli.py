@@ -115,7 +115,7 @@ def test_the_banner_tells_where_to_talk_who_may_and_a_command_that_works_as_it_s
     path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
     env = {"MY_KEY": "correct-horse", "PATH": path}
     with serve("served_agents:agents", "--api-key-env", "MY_KEY", env=env) as served:
-        served.wait_for("Who has a key may call it")
+        served.wait_for("Clients need an API key")
         shown = re.search(r"  Terminal +(.*)", served.log)[1]
         assert re.match(
             r"openai-compat \S+ serves echo, .*  \(served_agents:agents, Python 3\.\S+, state in memory\)\n", served.log

@@ -250,13 +250,16 @@ def test_it_is_told_at_start_that_all_behind_a_proxy_are_one_caller(
     for options, told in ((named, 1), ((*named, *keyed), 0)):
         ran = served(monkeypatch, "--listen", "127.0.0.1:0", *options)
         running.run(ran.server, ran.options, [], ran.folder)
-        assert capsys.readouterr().err.count("are one caller here") == told
+        assert capsys.readouterr().err.count("counts as one caller") == told
 
 
 @requirement("cli.user-header")
 @pytest.mark.parametrize(
     ("keys", "told"),
-    [((), "Who has logged in at the proxy may call it. "), (("--api-key", "sk-1"), "it, and who has a key. ")],
+    [
+        ((), "Open to users logged in at the proxy. "),
+        (("--api-key", "sk-1"), "proxy, and to clients with an API key. "),
+    ],
 )
 def test_the_banner_asks_for_no_key_where_people_log_in_at_a_proxy(
     monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], told: str

@@ -41,8 +41,8 @@ def ask(client: openai.OpenAI, model: str, said: list[Any], **more: Any) -> Chat
 @pytest.mark.parametrize(
     ("approve", "outcome"),
     [
-        (True, "I have bought it for 5 euros. It says: **go by train**, and book early."),
-        (False, "Then I have not bought it. From what is free: **go by train**."),
+        (True, "I bought it for 5 euros. It says: **take the train**, and book early."),
+        (False, "Then I did not buy it. The free sources say: **take the train**."),
     ],
 )
 def test_the_researcher_thinks_uses_its_tools_and_buys_only_what_is_approved(

@@ -59,10 +59,10 @@ def told(*arguments: str, code: int) -> dict[str, str]:
 def test_where_all_is_well_it_says_so_and_changes_nothing(here: Path) -> None:
     found = told("--listen", "127.0.0.1:0", code=0)
     assert list(found) == ["python", "extras", "speed", "agents", "store", "keys", "proxies", "port"]
-    assert found["agents"] == "ok: agent.py has agent (a function, or what has `run`)"
+    assert found["agents"] == "ok: agent.py: agent (a function, or an object with `run`)"
     assert "uvicorn" in found["extras"]
     store = told("--listen", "127.0.0.1:0", "--store", "sqlite:///state.db", code=0)["store"]
-    assert store == "ok: sqlite can be used; its tables are made when it is first served with"
+    assert store == "ok: sqlite can be used; the first server that uses it creates the tables"
     assert [file.name for file in here.iterdir() if file.suffix != ""] == ["agent.py"]
 
 
@@ -87,13 +87,13 @@ def test_a_port_that_is_taken_is_told_with_who_has_it(here: Path) -> None:
         doctor_checks.PATIENCE, patience = 0.2, doctor_checks.PATIENCE
         try:
             assert told("-l", address, code=1)["port"] == (
-                f"WRONG: {address} cannot be listened on, address already in use; --listen takes another"
+                f"WRONG: cannot listen on {address}: address already in use; choose another address with --listen"
             )
         finally:
             doctor_checks.PATIENCE = patience
     with listening(Server(lambda prompt: prompt)) as url:
         found = told("-l", url.removeprefix("http://"), code=1)["port"]
-    assert found.endswith("in use: a server of this library is there already; --listen takes another")
+    assert found.endswith("in use by an openai-compat server; choose another address with --listen")
 
 
 def foreign(path: Path) -> None:
@@ -120,12 +120,16 @@ def of_version(number: int) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("make", "code", "text"),
     [
-        (of_version(NEWEST), 0, f"ok: sqlite answers, and its schema {NEWEST} is the newest"),
-        (of_version(1), 0, f"note: sqlite answers; its schema 1 becomes {NEWEST} when it is next served with"),
+        (of_version(NEWEST), 0, f"ok: sqlite answers, and its schema {NEWEST} is up to date"),
+        (
+            of_version(1),
+            0,
+            f"note: sqlite answers; the next server that uses it upgrades its schema from 1 to {NEWEST}",
+        ),
         (
             of_version(99),
             1,
-            f"WRONG: sqlite answers, and its schema is 99, of a newer version: {NEWEST} is known here.",
+            f"WRONG: sqlite answers, but its schema 99 is from a newer version; this one knows {NEWEST}: ",
         ),
         (foreign, 1, "WRONG: The store's file is the database of another program"),
         (lambda path: path.write_text("no database" * 99), 1, "WRONG: The store's file cannot be read: it is no"),
@@ -155,7 +159,7 @@ def test_a_store_that_cannot_be_used_is_told_without_its_password(here: Path) ->
 @requirement("cli.doctor")
 def test_it_tells_how_a_database_of_postgresql_is(here: Path, postgres_url: str) -> None:
     arguments = ("-l", "127.0.0.1:0", "--store", postgres_url)
-    assert told(*arguments, code=0)["store"].startswith("ok: postgresql can be used; its tables are made when")
+    assert told(*arguments, code=0)["store"].startswith("ok: postgresql can be used; the first server that uses it")
 
     async def serve_once() -> None:
         store = open_store(postgres_url)
@@ -163,19 +167,21 @@ def test_it_tells_how_a_database_of_postgresql_is(here: Path, postgres_url: str)
         await store.aclose()
 
     anyio.run(serve_once)
-    assert told(*arguments, code=0)["store"] == f"ok: postgresql answers, and its schema {NEWEST} is the newest"
+    assert told(*arguments, code=0)["store"] == f"ok: postgresql answers, and its schema {NEWEST} is up to date"
 
 
 @requirement("cli.doctor")
 def test_keys_proxies_and_versions_are_told_and_no_key_is() -> None:
     local, all_addresses = ("127.0.0.1", 80), ("0.0.0.0", 80)
-    assert check_keys(local, None, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
+    assert check_keys(local, None, {"OPENAI_API_KEY": "sk-1"}).text.endswith("model providers: OPENAI_API_KEY")
     assert (
-        check_keys(local, None, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
+        check_keys(local, None, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY contains a space or a line break"
     )
-    assert check_keys(local, "MINE", {}).text == "MINE, which should hold the key of clients, is not set"
-    assert check_keys(all_addresses, "MINE", {"MINE": "k"}).text == "clients need the one of MINE; for models: none"
-    assert "file that is not there: gone" in check_keys(local, None, {"OPENAI_COMPAT_API_KEY_FILE": "gone"}).text
+    assert check_keys(local, "MINE", {}).text == "MINE, which should hold the API key of clients, is not set"
+    assert (
+        check_keys(all_addresses, "MINE", {"MINE": "k"}).text == "clients need a key from MINE; model providers: no key"
+    )
+    assert "file that does not exist: gone" in check_keys(local, None, {"OPENAI_COMPAT_API_KEY_FILE": "gone"}).text
     assert [check_keys(all_addresses, None, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == [
         "wrong",
         "ok",
@@ -216,16 +222,16 @@ def test_a_server_that_does_not_answer_as_an_api_is_told_with_what_stands_before
 ) -> None:
     with asgi_socket(PROXY) as url:
         for path, text in {
-            "page": "gives text/html; charset=utf-8, and no list of models: another program, or the page of a login",
-            "login/v1": "sends clients to https://login.example/oauth",
-            "basic/v1": "answers 401, and not in the API's form (Via: 1.1 squid",
+            "page": "returns text/html; charset=utf-8 instead of a list of models: another program, or a login page",
+            "login/v1": "redirects to https://login.example/oauth",
+            "basic/v1": "answers 401, but not in the API's format (Via: 1.1 squid",
             "v1": "answers 404",
         }.items():
             assert text in told("--url", f"{url}/{path}", code=1)["server"]
     assert "no answer from 127.0.0.1:9: " in told("--url", "http://127.0.0.1:9", code=1)["server"]
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     found = told("--url", "http://agents.example", code=1)["server"]
-    assert "no answer from agents.example by way of HTTP_PROXY: " in found
+    assert "no answer from agents.example through HTTP_PROXY: " in found
 
 
 @requirement("cli.doctor")
@@ -238,9 +244,9 @@ def test_a_server_that_answers_is_asked_for_its_models_and_whether_it_streams(he
         wanted = told("--url", f"{url}/v1", code=1)["server"]
         refused = told("--url", url, "--api-key", "sk-2", code=1)["server"]
         found = told("--url", url, "--api-key", "sk-1", "-m", "one two three", code=0)
-    assert wanted.endswith("answers 401: the key is missing: --api-key KEY")
-    assert refused.endswith("answers 401: the key is not a good one: --api-key KEY")
-    assert found["server"] == f"ok: {url}/v1 answers, and has parrot"
+    assert wanted.endswith("answers 401: the API key is missing: --api-key KEY")
+    assert refused.endswith("answers 401: the API key is wrong: --api-key KEY")
+    assert found["server"] == f"ok: {url}/v1 answers; models: parrot"
     assert found["stream"].startswith("ok: parrot answers in ")
 
 

@@ -28,11 +28,11 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
         f"Python {platform.python_version()}",
         "state in memory" if isinstance(store, MemoryStore) else "state in a database",
     ]
-    rows = [("API", url, "base_url of any OpenAI client")]
+    rows = [("API", url, "base_url for any OpenAI client")]
     if server.has_page:
-        rows.insert(0, ("Chat", page_url(host, port), "try them in the browser"))
+        rows.insert(0, ("Chat", page_url(host, port), "chat in the browser"))
     if options.ollama:
-        rows.append(("Ollama", url.removesuffix("/v1"), "for programs that speak to an Ollama"))
+        rows.append(("Ollama", url.removesuffix("/v1"), "for clients of Ollama"))
     # Users who log in at a proxy send no key, unless the server accepts keys too.
     has_key = not isinstance(server.auth, OpenAccess) and (options.user_header is None or _accepts_keys(options))
     # The variable, not the key: many people read logs.
@@ -40,14 +40,14 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
     named, where = _paint(f"openai-compat {__version__}", "bold"), _paint(f"({', '.join(facts)})", "dim")
     has_client = all([find_spec(package) for package in ("httpx2", "rich", "prompt_toolkit")])
-    missing = "" if has_client else _paint("   (after: pip install 'openai-compat[cli]')", "dim")
+    missing = "" if has_client else _paint("   (needs: pip install 'openai-compat[cli]')", "dim")
     lines = [
         f"{named} serves {', '.join(models)}  {where}",
         "",
         *_align_rows(rows),
         f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{missing}",
         "",
-        _paint(f"  {_access_text(host, options, has_key=has_key)} Ctrl-C ends.", "dim"),
+        _paint(f"  {_access_text(host, options, has_key=has_key)} Press Ctrl-C to stop.", "dim"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -68,12 +68,12 @@ def _align_rows(rows: list[tuple[str, str, str]]) -> list[str]:
 
 def _access_text(host: str, options: ServeOptions, *, has_key: bool) -> str:
     if options.user_header is not None:
-        return f"Who has logged in at the proxy may call it{', and who has a key' if has_key else ''}."
+        return f"Open to users logged in at the proxy{', and to clients with an API key' if has_key else ''}."
     if has_key:
-        return "Who has a key may call it."
+        return "Clients need an API key."
     if is_loopback(host):
-        return f"Anybody on this machine may call it{'' if options.is_demo else ': --api-key-env NAME wants a key'}."
-    return "The proxy in front says who may call it."
+        return f"Open to anyone on this machine{'' if options.is_demo else '; --api-key-env NAME requires a key'}."
+    return "The proxy in front decides who can call it."
 
 
 def _accepts_keys(options: ServeOptions) -> bool:

@@ -168,6 +168,6 @@ def _make_prompt_reader(options: ChatOptions) -> Any:
 
 def _print_welcome(session: ChatSession) -> None:
     if not all([find_spec(package) for package in ("rich", "prompt_toolkit")]):
-        session.display.notify("Plain text: pip install 'openai-compat[cli]' brings Markdown and a history.")
+        session.display.notify("Plain text: for Markdown and a history, pip install 'openai-compat[cli]'")
     model = visible(session.dialogue.model)
-    session.display.notify(f"You talk to {model}. Ctrl-C stops an answer, Ctrl-D ends; /help.")
+    session.display.notify(f"Chatting with {model}. Ctrl-C stops an answer, Ctrl-D exits; see /help.")

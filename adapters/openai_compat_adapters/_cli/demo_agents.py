@@ -25,7 +25,7 @@ LOOKUP_SECONDS = 0.6
 """Duration of the researcher's tool calls, in seconds."""
 
 OFFER_HINT = """\
-I ask a tool of yours, and you offer none. On the page, put this into the settings; other clients send it as `tools`:
+I call a tool of your client, but you offer none. On the chat page, add this in the settings; other clients send it as `tools`:
 
 ```json
 [{"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
@@ -48,15 +48,15 @@ async def researcher(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
         if decision.approved:
             price = json.loads(decision.arguments or resume.calls[call_id].arguments).get("euros", 0)
             yield ToolResult(call_id, json.dumps({"report": "Trains in Norway", "paid": price}))
-            text = f"I have bought it for {price} euros. It says: **go by train**, and book early."
+            text = f"I bought it for {price} euros. It says: **take the train**, and book early."
         else:
-            text = "Then I have not bought it. From what is free: **go by train**."
+            text = "Then I did not buy it. The free sources say: **take the train**."
         async for word in _stream_words(text):
             yield word
         yield UsageReported(input_tokens=240, output_tokens=20)
         return
     turn = len(request.messages)  # call ids must differ within a conversation
-    async for word in _stream_words("Two things matter here: the weather, and how long it takes. I look both up."):
+    async for word in _stream_words("Two things matter here: the weather, and the travel time. I will look up both."):
         yield ReasoningDelta(word)
     for number, (name, arguments, output) in enumerate(LOOKUPS):
         call_id = f"call_{turn}_{number}"
@@ -77,14 +77,14 @@ LOOKUPS = (
 """Tools of the researcher: name, arguments, output."""
 
 FINDINGS = """\
-It will rain in Oslo, and the train is not slower than a car:
+It will rain in Oslo, and the train is faster than a car:
 
 | by | hours |
 |---|---|
 | train | 6 h 38 |
 | car | 7 h 10 |
 
-There is a report about it, for 5 euros."""
+A report about it costs 5 euros."""
 
 
 async def weather(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:

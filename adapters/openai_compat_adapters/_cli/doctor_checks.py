@@ -70,20 +70,20 @@ def check_extras() -> Finding:
         there.append(extra)
         versions |= found
         wrong += [
-            f"{name} {its} is not {needed[name]} ({extra})"
+            f"{name} {its} is not {needed[name]} (extra {extra})"
             for name, its in found.items()
             if not _is_within(its, needed[name])
         ]
     if wrong:
         return Finding(
-            "extras", "wrong", f"{'; '.join(wrong)}: pip install -U 'openai-compat[NAME]' with the name in brackets"
+            "extras", "wrong", f"{'; '.join(wrong)}: pip install -U 'openai-compat[NAME]' with the extra as NAME"
         )
     text = (
-        f"there: {', '.join(there)}; with {', '.join([f'{name} {its}' for name, its in versions.items()])}"
+        f"installed: {', '.join(there)}; with {', '.join([f'{name} {its}' for name, its in versions.items()])}"
         if there
-        else "none"
+        else "none installed"
     )
-    hint = f"; not there: {', '.join(absent)} (pip install 'openai-compat[NAME]')" if absent else ""
+    hint = f"; not installed: {', '.join(absent)} (pip install 'openai-compat[NAME]')" if absent else ""
     return Finding("extras", "ok" if there else "note", text + hint)
 
 
@@ -120,8 +120,8 @@ def _version_numbers(text: str) -> tuple[int, ...]:
 def check_event_loop() -> Finding:
     """Check that uvloop, the faster event loop, is installed."""
     if find_spec("uvloop") is not None:
-        return Finding("speed", "ok", f"uvloop {_installed_version('uvloop')} runs the event loop")
-    return Finding("speed", "note", "the event loop is Python's own; uvloop is quicker: pip install uvloop")
+        return Finding("speed", "ok", f"the event loop is uvloop {_installed_version('uvloop')}")
+    return Finding("speed", "note", "the event loop is asyncio's own; uvloop is faster: pip install uvloop")
 
 
 def check_keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
@@ -132,19 +132,19 @@ def check_keys(listen: tuple[str, int], variable: str | None, environment: Mappi
     file = environment.get(KEY_FILE)
     wrong = ""
     if odd:
-        wrong = f"{', '.join(odd)} has a space or a line break in it"
+        wrong = f"{', '.join(odd)} contains a space or a line break"
     elif variable and not environment.get(variable):
-        wrong = f"{variable}, which should hold the key of clients, is not set"
+        wrong = f"{variable}, which should hold the API key of clients, is not set"
     elif file and not Path(file).is_file():
-        wrong = f"{KEY_FILE} names a file that is not there: {file}"
-    models = f"for models: {', '.join(of_models) or 'none'}"
+        wrong = f"{KEY_FILE} names a file that does not exist: {file}"
+    models = f"model providers: {', '.join(of_models) or 'no key'}"
     given = variable or next((name for name in (KEY, KEY_FILE) if environment.get(name)), None)
     is_open = not given and listen[0] not in {*LOOPBACK, "::1"} and not environment.get("OPENAI_COMPAT_PROXY_AUTH")
     if is_open and not wrong:
-        wrong = f"there is none, so {listen[0]} cannot be listened on: --api-key-env NAME, or --proxy-auth"
+        wrong = f"without an API key, `serve` does not listen on {listen[0]}: pass --api-key-env NAME or --proxy-auth"
     if wrong:
         return Finding("keys", "wrong", wrong)
-    text = f"clients need the one of {given}" if given else "clients need none, which is for this machine alone"
+    text = f"clients need a key from {given}" if given else "clients on this machine need no key"
     return Finding("keys", "ok", f"{text}; {models}")
 
 
@@ -154,13 +154,15 @@ def check_proxies(environment: Mapping[str, str] = os.environ) -> Finding:
     lower = {name.lower(): value for name, value in environment.items() if value}
     found = [name for name in ("http_proxy", "https_proxy", "all_proxy") if name in lower]
     if not found:
-        return Finding("proxies", "ok", "none is set for clients")
+        return Finding("proxies", "ok", "the environment sets none")
     if "*" in lower.get("no_proxy", "") or {"127.0.0.1", "localhost"} & set(
         re.split(r"[\s,]+", lower.get("no_proxy", ""))
     ):
-        return Finding("proxies", "ok", f"{', '.join(found).upper()}, and NO_PROXY leaves this machine out")
-    text = "clients may ask it for servers on this machine: set NO_PROXY=127.0.0.1,localhost"
-    return Finding("proxies", "note", f"{', '.join(found).upper()} is set: {text}")
+        return Finding(
+            "proxies", "ok", f"the environment sets {', '.join(found).upper()}, and NO_PROXY excludes this machine"
+        )
+    text = "clients may use it for servers on this machine too: set NO_PROXY=127.0.0.1,localhost"
+    return Finding("proxies", "note", f"the environment sets {', '.join(found).upper()}; {text}")
 
 
 def check_port(listen: tuple[str, int]) -> Finding:
@@ -171,9 +173,11 @@ def check_port(listen: tuple[str, int]) -> Finding:
         socket.create_server((host, number), family=family).close()
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
-        who = ": a server of this library is there already" if _is_ours(host, number) else ""
+        who = " by an openai-compat server" if _is_ours(host, number) else ""
         return Finding(
-            "port", "wrong", f"{host}:{number} cannot be listened on, {reason.lower()}{who}; --listen takes another"
+            "port",
+            "wrong",
+            f"cannot listen on {host}:{number}: {reason.lower()}{who}; choose another address with --listen",
         )
     return Finding("port", "ok", f"{host}:{number} is free")
 
@@ -195,7 +199,7 @@ def check_targets(named: tuple[str, ...]) -> Iterator[Finding]:
     try:
         wanted = named or tuple(default_targets())
         if not wanted:
-            yield Finding("agents", "note", f"nothing is named. {NOTHING_HERE} openai-compat init writes one")
+            yield Finding("agents", "note", f"no target is given. {NOTHING_HERE} openai-compat init writes one")
             return
         found = load(wanted)
     except CannotLoad as error:
@@ -208,18 +212,18 @@ def check_targets(named: tuple[str, ...]) -> Iterator[Finding]:
     for warning in found.warnings:
         yield Finding("agents", "note", warning)
     each = ", ".join([f"{name} ({_agent_kind(agent)})" for name, agent in found.items()])
-    yield Finding("agents", "ok", f"{' '.join(wanted)} has {each}")
+    yield Finding("agents", "ok", f"{' '.join(wanted)}: {each}")
 
 
 def _agent_kind(agent: AgentBackend) -> str:
     name = type(agent).__name__
-    return "a function, or what has `run`" if name == "CallableBackend" else f"run by {name}"
+    return "a function, or an object with `run`" if name == "CallableBackend" else f"run by {name}"
 
 
 def check_store(url: str | None) -> Finding:
     """Check that the store answers and has the current schema."""
     if url in (None, "", "memory:"):
-        return Finding("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
+        return Finding("store", "ok", "in memory, so stored data is lost when the process ends; --store keeps it")
 
     async def find_schema() -> int | None:
         with anyio.fail_after(PATIENCE):
@@ -235,16 +239,18 @@ def check_store(url: str | None) -> Finding:
     except Exception as error:  # a driver's error, whose text may contain part of the password
         return Finding("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
     if found is None:
-        return Finding("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
+        return Finding("store", "ok", f"{kind} can be used; the first server that uses it creates the tables")
     # An older server refuses to start: its rows could be wrong for the newer schema.
     if found > NEWEST:
-        text = f"its schema is {found}, of a newer version: {NEWEST} is known here. pip install -U openai-compat"
-        return Finding("store", "wrong", f"{kind} answers, and {text}")
+        text = f"but its schema {found} is from a newer version; this one knows {NEWEST}: pip install -U openai-compat"
+        return Finding("store", "wrong", f"{kind} answers, {text}")
     if found < NEWEST:
         return Finding(
-            "store", "note", f"{kind} answers; its schema {found} becomes {NEWEST} when it is next served with"
+            "store",
+            "note",
+            f"{kind} answers; the next server that uses it upgrades its schema from {found} to {NEWEST}",
         )
-    return Finding("store", "ok", f"{kind} answers, and its schema {found} is the newest")
+    return Finding("store", "ok", f"{kind} answers, and its schema {found} is up to date")
 
 
 def check_machine(

@@ -52,9 +52,9 @@ def check_server(url: str, key: str | None, message: str | None) -> Iterator[Fin
     except NotTheApi as error:
         yield Finding("server", "wrong", str(error))
         return
-    yield Finding("server", "ok", f"{url} answers, and has {', '.join(models) or 'no models'}")
+    yield Finding("server", "ok", f"{url} answers; models: {', '.join(models) or 'none'}")
     if before:
-        yield Finding("before it", "note", before)
+        yield Finding("in front", "note", before)
     if message is not None and models:
         yield _check_stream(url, headers, models[0], message)
 
@@ -69,7 +69,7 @@ def _request(url: str, headers: Mapping[str, str], body: object = None) -> HTTPR
         with error:
             raise NotTheApi(_refusal_text(url, error, has_key="Authorization" in headers)) from error
     except urllib.error.URLError as error:
-        raise NotTheApi(f"no answer from {where}: {error.reason}; is it served there?") from error
+        raise NotTheApi(f"no answer from {where}: {error.reason}; is the server running?") from error
     except (OSError, HTTPException) as error:
         raise NotTheApi(f"no answer from {where}: {error}") from error
 
@@ -78,7 +78,7 @@ def _proxy_for(url: str) -> str:
     """Name the environment's proxy for `url`, because it may be the proxy that does not answer."""
     parts = urlsplit(url)
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
-        return f" by way of {parts.scheme.upper()}_PROXY"
+        return f" through {parts.scheme.upper()}_PROXY"
     return ""
 
 
@@ -87,15 +87,13 @@ def _refusal_text(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> 
     by = f" ({before})" if before else ""
     # Open WebUI and others follow no redirects, so the page that a browser would reach does not help.
     if 300 <= error.code < 400:
-        return (
-            f"{url} sends clients to {visible(str(error.headers.get('Location')))}{by}: a login stands before the API"
-        )
+        return f"{url} redirects to {visible(str(error.headers.get('Location')))}{by}: a login is in front of the API"
     asks = str(error.headers.get("WWW-Authenticate", ""))
     if error.code in (401, 403) and (asks.startswith("Basic") or "json" not in str(error.headers.get("Content-Type"))):
-        return f"{url} answers {error.code}, and not in the API's form{by}: a login of a proxy stands before it"
+        return f"{url} answers {error.code}, but not in the API's format{by}: a proxy in front of it requires a login"
     if error.code == 401:
-        return f"{url} answers 401: the key is {'not a good one' if has_key else 'missing'}: --api-key KEY"
-    hint = "; the API is below /v1, mostly" if error.code == 404 else ""
+        return f"{url} answers 401: the API key is {'wrong' if has_key else 'missing'}: --api-key KEY"
+    hint = "; the API is usually below /v1" if error.code == 404 else ""
     return f"{url} answers {error.code}{by}{hint}"
 
 
@@ -116,7 +114,7 @@ def _read_models(answer: HTTPResponse) -> list[str]:
     except (ValueError, KeyError, TypeError) as error:
         kind = visible(str(answer.headers.get("Content-Type", "something")))
         raise NotTheApi(
-            f"{answer.url} gives {kind}, and no list of models: another program, or the page of a login"
+            f"{answer.url} returns {kind} instead of a list of models: another program, or a login page"
         ) from error
 
 
@@ -130,7 +128,7 @@ def _check_stream(url: str, headers: Mapping[str, str], model: str, message: str
     except NotTheApi as error:
         return Finding("stream", "wrong", str(error))
     except (OSError, HTTPException) as error:
-        return Finding("stream", "wrong", f"the answer of {model} broke off: {error}")
+        return Finding("stream", "wrong", f"the answer of {model} was cut off: {error}")
     return judge_stream(model, came)
 
 
@@ -143,6 +141,6 @@ def judge_stream(model: str, came: list[float]) -> Finding:
     # Two pieces may arrive together by chance, and a fast answer arrives at once anyway.
     if len(came) > 2 and last > MIN_SECONDS and last - first < last * BUFFERED_FRACTION:
         return Finding(
-            "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"
+            "stream", "wrong", f"{text}: all at once, so a proxy may be buffering them (nginx: proxy_buffering off)"
         )
     return Finding("stream", "ok", text)

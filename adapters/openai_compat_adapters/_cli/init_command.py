@@ -25,29 +25,29 @@ class Template:
 
 
 TEMPLATES = {
-    "function": Template("a function: the shortest agent there is"),
-    "command": Template("a program for each turn: Claude Code, Codex, or any other"),
+    "function": Template("a plain function, the shortest possible agent"),
+    "command": Template("a program that runs once per turn: Claude Code, Codex, or any other"),
     "openai": Template(
-        "a model of OpenAI, or of any server with its API", "openai", "OPENAI_API_KEY in the environment"
+        "a model from OpenAI, or from any server with its API", "openai", "OPENAI_API_KEY in the environment"
     ),
     "anthropic": Template("a Claude model", "anthropic", "ANTHROPIC_API_KEY in the environment"),
-    "a2a": Template("a remote agent that speaks A2A", "a2a", "the address of your remote agent in the file"),
-    "acp": Template("a program that speaks ACP", "acp", "the program claude-agent-acp, or another one in the file"),
-    "agent-framework": Template("an agent of Microsoft Agent Framework", "agent_framework"),
-    "agno": Template("an agent of Agno", "agno"),
+    "a2a": Template("a remote agent that speaks A2A", "a2a", "your remote agent's URL, set in the file"),
+    "acp": Template("a program that speaks ACP", "acp", "the program claude-agent-acp, or another one set in the file"),
+    "agent-framework": Template("a Microsoft Agent Framework agent", "agent_framework"),
+    "agno": Template("an Agno agent", "agno"),
     "claude-agent-sdk": Template(
-        "an agent of the Claude Agent SDK",
+        "a Claude Agent SDK agent",
         "claude_agent_sdk",
-        "ANTHROPIC_API_KEY in the environment, or a login of Claude Code",
+        "ANTHROPIC_API_KEY in the environment, or a Claude Code login",
     ),
-    "google-adk": Template("an agent of Google ADK", "google.adk"),
-    "haystack": Template("an agent of Haystack", "haystack"),
-    "langgraph": Template("an agent of LangChain, which is a graph of LangGraph", "langchain"),
-    "llama-index": Template("an agent of LlamaIndex", "llama_index"),
-    "openai-agents": Template("an agent of the OpenAI Agents SDK", "agents"),
-    "pydantic-ai": Template("an agent of Pydantic AI", "pydantic_ai"),
-    "smolagents": Template("an agent of smolagents", "smolagents"),
-    "strands": Template("an agent of Strands", "strands"),
+    "google-adk": Template("a Google ADK agent", "google.adk"),
+    "haystack": Template("a Haystack agent", "haystack"),
+    "langgraph": Template("a LangChain agent, which is a LangGraph graph", "langchain"),
+    "llama-index": Template("a LlamaIndex agent", "llama_index"),
+    "openai-agents": Template("an OpenAI Agents SDK agent", "agents"),
+    "pydantic-ai": Template("a Pydantic AI agent", "pydantic_ai"),
+    "smolagents": Template("a smolagents agent", "smolagents"),
+    "strands": Template("a Strands agent", "strands"),
 }
 """Templates by the value of `--with`, which is also the name of the extra if there is a package. Templates without `wants` run
 as they are: a stand-in replaces the model."""
@@ -57,7 +57,7 @@ def list_templates() -> str:
     """List the templates, one per line."""
     width = max([len(name) for name in TEMPLATES])
     lines = [
-        f"{name:{width}}  {template.about}{f'; it needs {template.wants}' if template.wants else ''}"
+        f"{name:{width}}  {template.about}{f'; needs {template.wants}' if template.wants else ''}"
         for name, template in TEMPLATES.items()
     ]
     return "\n".join(lines)
@@ -85,14 +85,17 @@ def write_template(path: str, name: str) -> str:
 
 def _next_steps(file: Path, name: str) -> str:
     template = TEMPLATES[name]
-    lines = [f"{file} has {template.about}."]
+    lines = [f"{file} contains {template.about}."]
     if template.wants:
         lines.append(f"It needs {template.wants}.")
     elif template.package:
-        lines.append("A stand-in is in the place of its model, so it needs no key: name yours in the file.")
+        lines.append("A stand-in replaces the model, so it needs no key. Set your own model in the file.")
     shown = f"'{file}'" if " " in str(file) else f"{file}"
-    commands = {f"openai-compat serve {shown}": "for every OpenAI client", f"openai-compat chat {shown}": "right here"}
+    commands = {
+        f"openai-compat serve {shown}": "serve it to any OpenAI client",
+        f"openai-compat chat {shown}": "chat with it in this terminal",
+    }
     if template.package and not is_installed(template.package):
-        commands = {f"pip install 'openai-compat[cli,{name}]'": "first", **commands}
+        commands = {f"pip install 'openai-compat[cli,{name}]'": "install this first", **commands}
     width = max([len(command) for command in commands])
     return "\n".join([*lines, "", *[f"  {command:{width}}  {why}" for command, why in commands.items()]])

@@ -31,8 +31,8 @@ from .serve_options import OLLAMA_ADDRESS, ServeOptions
 logger = logging.getLogger("openai_compat")
 
 ONE_CALLER = (
-    "All who come through the proxy are one caller here, and share conversations, responses and files. --user-header NAME "
-    "tells them apart, and for a Server of your own authenticate=from_header(…)."
+    "Everyone behind the proxy counts as one caller, with shared conversations, responses and files. To tell users apart, "
+    "pass --user-header NAME, or give a Server of your own authenticate=from_header(…)."
 )
 
 PATIENCE = 5.0

@@ -19,7 +19,7 @@ from ..terminal import visible
 from .line_reader import drop_typeahead
 from .slash_commands import COMMANDS
 
-KEY_HINTS = " · Enter sends · Alt+Enter begins a line · /help · Ctrl-D ends "
+KEY_HINTS = " · Enter sends · Alt+Enter adds a line · /help · Ctrl-D exits "
 
 
 class PromptReader:

@@ -12,7 +12,7 @@ from .display import Display, one_line, parse_arguments
 
 Ask: TypeAlias = Callable[[str], str]
 
-NOBODY_TO_ASK = "There is nobody here to ask, so it is denied; --approve allows all."
+NOBODY_TO_ASK = "Denied, because nobody is here to ask; --approve approves all calls."
 
 
 class Answerer:
@@ -55,7 +55,7 @@ class Answerer:
             return {**item, "approve": False}
         word = ""
         while not word:
-            word = self._ask("  y yes · a always · n no · or say why not: ").strip()
+            word = self._ask("  y yes · a always · n no · or type a reason to deny: ").strip()
         if word.lower() in ("y", "yes"):
             return item
         if word.lower() in ("a", "always"):
@@ -63,12 +63,12 @@ class Answerer:
         return {**item, "approve": False} | ({} if word.lower() in ("n", "no") else {"reason": word})
 
     def _ask_result(self, call: ClientToolCall) -> Item | None:
-        self._show(f"The agent calls {one_line(call.name)}, a tool of yours:", call.arguments)
+        self._show(f"The agent calls your tool {one_line(call.name)}:", call.arguments)
         if self._ask is None:
             self.missed = True
-            self._display.notify("There is nobody here to bring its result.")
+            self._display.notify("Nobody is here to give its result.")
             return None
-        return {"type": f"{call.kind}_output", "call_id": call.id, "output": self._ask("  its result: ")}
+        return {"type": f"{call.kind}_output", "call_id": call.id, "output": self._ask("  result: ")}
 
     def _show(self, title: str, arguments: str) -> None:
         given = [f"    {one_line(name)}: {visible(value)}" for name, value in parse_arguments(arguments).items()]

@@ -42,7 +42,7 @@ def responses_turn(server: ServerConnection, dialogue: Dialogue, items: list[Ite
             raise
         # For example, a server with its state in memory was restarted.
         dialogue.previous = ""
-        yield Notice("The server does not know this conversation any more, so it is told again.")
+        yield Notice("The server no longer has this conversation, so the whole history is sent again.")
         yield from _ResponseTurn(dialogue, items).run(server)
 
 

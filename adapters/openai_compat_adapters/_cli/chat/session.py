@@ -128,7 +128,7 @@ class ChatSession:
         finally:
             self._may_fall_back = False
         self._talk = completions_turn
-        self.display.notify("No Responses API here: what the agent does besides answering is not shown.")
+        self.display.notify("The server has no Responses API, so the agent's own tool calls are not shown.")
         return self._show_turn(items)
 
     def _show_turn(self, items: list[Item]) -> list[Question]:
@@ -149,7 +149,7 @@ class ChatSession:
                         pass
         self.media += made
         for one in made:
-            kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_media(self._out, one)
+            kept = "save it with /save FILE or --out DIR" if self._out is None else write_media(self._out, one)
             self.display.notify(f"A {one.kind} ({one.suffix}, {size_of(one.content)}): {kept}")
         return questions
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from .session import ChatSession
 
 COMMANDS = {
-    "/help": "shows this",
-    "/model": "[NAME] talks to another agent, which is told what was said; alone, tells who there is",
-    "/system": "[TEXT] gives the agent instructions; alone, takes them back",
-    "/clear": "begins a new conversation",
-    "/again": "has the last message answered anew",
-    "/image": "PATH sends a picture with the next message",
-    "/file": "PATH sends a file with the next message",
-    "/tools": "shows whole results of tools, or their beginnings again",
-    "/copy": "copies the last answer",
-    "/save": "FILE writes the picture or the sound of the last answer, or its text",
-    "/quit": "ends; so does Ctrl-D",
+    "/help": "list the commands",
+    "/model": "[NAME]  switch to another agent, which gets the whole conversation; without NAME, list the agents",
+    "/system": "[TEXT]  give the agent instructions; without TEXT, remove them",
+    "/clear": "start a new conversation",
+    "/again": "regenerate the last answer",
+    "/image": "PATH  send an image with the next message",
+    "/file": "PATH  send a file with the next message",
+    "/tools": "show tool results in full, or shortened again",
+    "/copy": "copy the last answer",
+    "/save": "FILE  save the image or audio of the last answer, or else its text",
+    "/quit": "exit, like Ctrl-D",
 }
 
 CLIPBOARDS = (("pbcopy",), ("wl-copy",), ("xclip", "-selection", "clipboard"), ("clip.exe",))
@@ -56,13 +56,15 @@ def run_command(session: ChatSession, text: str) -> None:
 
 def _help(session: ChatSession, argument: str) -> None:
     rows = [f"{name:9}{does}" for name, does in COMMANDS.items()]
-    session.display.notify("\n".join([*rows, "Alt+Enter or a \\ at the end begins a new line; //x sends /x."]))
+    session.display.notify(
+        "\n".join([*rows, "Alt+Enter, or \\ at the end of a line, adds a line. //x sends /x to the agent."])
+    )
 
 
 def _model(session: ChatSession, name: str) -> None:
     if not name:
         session.display.notify(
-            f"{visible(session.dialogue.model)} of {visible(', '.join(session.models) or 'those of the server')}"
+            f"Current agent: {visible(session.dialogue.model)}. Agents: {visible(', '.join(session.models) or 'not listed by the server')}"
         )
         return
     if session.models and name not in session.models:
@@ -72,14 +74,12 @@ def _model(session: ChatSession, name: str) -> None:
 
 def _system(session: ChatSession, text: str) -> None:
     session.dialogue.system = text
-    session.display.notify(
-        "The agent gets these instructions with each message." if text else "No instructions any more."
-    )
+    session.display.notify("The agent gets these instructions with each message." if text else "Instructions removed.")
 
 
 def _clear(session: ChatSession, argument: str) -> None:
     session.clear()
-    session.display.notify("A new conversation.")
+    session.display.notify("New conversation.")
 
 
 def _again(session: ChatSession, argument: str) -> None:
@@ -89,18 +89,20 @@ def _again(session: ChatSession, argument: str) -> None:
 def _attach(session: ChatSession, path: str) -> None:
     part, told = read_attachment(path, picture=False)
     session.attached.append(part)
-    session.display.notify(f"{told} goes with your next message.")
+    session.display.notify(f"{told} will be sent with your next message.")
 
 
 def _picture(session: ChatSession, path: str) -> None:
     part, told = read_attachment(path, picture=True)
     session.attached.append(part)
-    session.display.notify(f"{told} goes with your next message.")
+    session.display.notify(f"{told} will be sent with your next message.")
 
 
 def _tools(session: ChatSession, argument: str) -> None:
     session.display.all_results = not session.display.all_results
-    session.display.notify("Whole results of tools." if session.display.all_results else "Beginnings of results.")
+    session.display.notify(
+        "Tool results are shown in full." if session.display.all_results else "Tool results are shortened."
+    )
 
 
 def _copy(session: ChatSession, argument: str) -> None:
@@ -115,7 +117,7 @@ def _copy(session: ChatSession, argument: str) -> None:
     # By the terminal itself, if it allows that (OSC 52): this works over ssh too.
     sys.stdout.write(f"\x1b]52;c;{base64.b64encode(session.answer.encode()).decode()}\x07")
     sys.stdout.flush()
-    session.display.notify("Copied, if this terminal lets programs do that.")
+    session.display.notify("Copied, if this terminal lets programs use the clipboard.")
 
 
 def _save(session: ChatSession, name: str) -> None:
