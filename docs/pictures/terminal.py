@@ -93,7 +93,7 @@ def chat() -> str:
     with demo() as url:
         arguments = ["chat", "--url", f"{url}/v1", "--model", "researcher", "--no-history"]
         terminal = Terminal(arguments, shown="openai-compat chat --url http://127.0.0.1:8083/v1 --model researcher")
-        terminal.times = ("0.6", "0.6", "1.7", "2.9", "0.1", "0.5")
+        terminal.times = ("0.6", "0.6", "1.7", "2.9", "0.0", "0.0", "0.4")
         terminal.wait(r"›\Z")
         terminal.type("How do I get from Oslo to Bergen?\r")
         terminal.wait(r"reason to deny:\Z")
