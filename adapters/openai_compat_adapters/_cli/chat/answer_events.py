@@ -121,7 +121,7 @@ class TurnEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class ProgramNotice:
     """A notice from the program about the conversation."""
 
     text: str
@@ -140,6 +140,6 @@ AnswerEvent: TypeAlias = (
     | ClientToolCall
     | GeneratedMedia
     | TurnEnded
-    | Notice
+    | ProgramNotice
 )
 Question: TypeAlias = ApprovalRequest | ClientToolCall

@@ -16,7 +16,7 @@ from .answer_events import (
     AnswerEnded,
     AnswerEvent,
     AnswerPiece,
-    Notice,
+    ProgramNotice,
     ThoughtEnded,
     ThoughtPiece,
     ToolEnded,
@@ -181,7 +181,7 @@ class PlainDisplay:
                 )
                 said = visible(output) if self.all_results else one_line(output)[:200]
                 self._notify_detail(f"  {'failed: ' if failed else ''}{said}")
-            case Notice(text):
+            case ProgramNotice(text):
                 self.notify(text)
             case TurnEnded():
                 self._end_line()

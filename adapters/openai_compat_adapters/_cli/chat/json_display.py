@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import click
 
-from .answer_events import AnswerEvent, Notice, WireEvent
+from .answer_events import AnswerEvent, ProgramNotice, WireEvent
 from .display import PlainDisplay
 from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
@@ -25,7 +25,7 @@ class JsonDisplay(PlainDisplay):
 
     def show(self, event: AnswerEvent) -> None:
         """Write an event, or collect it for the answer."""
-        if isinstance(event, Notice):
+        if isinstance(event, ProgramNotice):
             super().show(event)
         if not isinstance(event, WireEvent):
             return

@@ -17,7 +17,7 @@ from .answer_events import (
     ChatFailed,
     ClientToolCall,
     GeneratedMedia,
-    Notice,
+    ProgramNotice,
     ThoughtEnded,
     ThoughtPiece,
     ToolEnded,
@@ -42,7 +42,7 @@ def responses_turn(server: ServerConnection, dialogue: Dialogue, items: list[Ite
             raise
         # For example, a server with its state in memory was restarted.
         dialogue.previous = ""
-        yield Notice("The server no longer has this conversation, so the whole history is sent again.")
+        yield ProgramNotice("The server no longer has this conversation, so the whole history is sent again.")
         yield from _ResponseTurn(dialogue, items).run(server)
 
 

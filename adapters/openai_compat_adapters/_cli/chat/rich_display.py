@@ -18,7 +18,7 @@ from .answer_events import (
     AnswerEnded,
     AnswerEvent,
     AnswerPiece,
-    Notice,
+    ProgramNotice,
     ThoughtEnded,
     ThoughtPiece,
     ToolEnded,
@@ -171,7 +171,7 @@ class RichDisplay:
             case ToolEnded():
                 self._print_tool(event)
                 self._rows.set_activity("Waiting")
-            case Notice(text):
+            case ProgramNotice(text):
                 self.notify(text)
             case TurnEnded():
                 self._finish()
