@@ -331,13 +331,13 @@ class Server:
 
         Raises UnusableStore for a database that can never be used.
         """
+        from .api.background_work import background_work  # noqa: PLC0415
         from .api.openapi import build_request_models  # noqa: PLC0415
-        from .api.upkeep import upkeep  # noqa: PLC0415
 
         services = self.services
         try:
             await run_off_loop(build_request_models)
-            async with upkeep(services):
+            async with background_work(services):
                 yield
         finally:
             # In this order: turns use the agents, webhooks report how turns ended, and all of them write to the store.

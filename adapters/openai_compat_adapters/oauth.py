@@ -25,8 +25,8 @@ with needs(__name__, "oauth"):
     from jwt.utils import base64url_decode
 
     from ._oauth.fetch import fetch_json
-    from ._oauth.kept_results import KeptResults
     from ._oauth.key_set import KEY_TYPES, FixedKeys, KeySet, fetch_discovered_keys
+    from ._oauth.result_cache import ResultCache
 
 __all__ = ("Introspection", "Jwt")
 
@@ -117,7 +117,7 @@ class Jwt:
         self._keep = keep
         self._header = None if header is None else header.lower().encode("latin-1")
         self._principal = principal
-        self._kept = KeptResults[Principal](MAX_CACHED, time.time)
+        self._kept = ResultCache[Principal](MAX_CACHED, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
         """Return the principal of a valid token, or None without a JWT. Raises Unauthorized for a refused token."""
@@ -225,8 +225,8 @@ class Introspection:
         self._scopes = frozenset(scopes)
         self._keep = keep
         self._principal = principal
-        self._kept = KeptResults[Principal](MAX_CACHED, time.time)
-        self._refused = KeptResults[str](MAX_CACHED, time.time)
+        self._kept = ResultCache[Principal](MAX_CACHED, time.time)
+        self._refused = ResultCache[str](MAX_CACHED, time.time)
 
     def __call__(self, request: HttpRequest) -> Found:
         """Return the principal of an active token, or None without a token. Raises Unauthorized for a refused token."""

@@ -20,12 +20,12 @@ from ..state.approvals import GrantsByAgent
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
-from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
 from ..state.spending import Spending
+from ..state.state_cleanup import StateCleanup
 from ..stores.memory import MemoryStore
 from ..stores.open import open_store
 from ..stores.port import Store
@@ -97,7 +97,7 @@ def build_state(store: Store | str | None, models: Models, hooks: HookSet, setti
     """Open the store and build everything that keeps state in it. Raises ValueError if no store has this URL."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
     leases, late = Leases(opened, settings.deadlines.lease), LateWork()
-    forgetting = Forgetting(opened, models.agents)
+    cleanup = StateCleanup(opened, models.agents)
     conversations = settings.conversations
     # headers that influence an answer: those that name its conversation, and those that agents receive
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
@@ -110,8 +110,8 @@ def build_state(store: Store | str | None, models: Models, hooks: HookSet, setti
         idempotency=Idempotency(
             opened, settings.deadlines.request, leases, late, telling, failures=settings.replay_failures
         ),
-        maintenance=StoreMaintenance(opened, settings.retention, forgetting=forgetting),
-        forgetting=forgetting,
+        maintenance=StoreMaintenance(opened, settings.retention, cleanup=cleanup),
+        cleanup=cleanup,
         outbox=Outbox(opened, settings.webhooks, hooks.webhook_sent),
         providers=_build_stored_providers(opened, models),
     )
@@ -164,7 +164,7 @@ def build_chat_websocket(services: Services) -> tuple[ChatThreads | None, list[R
 
     busy = Conversations(busy=settings.busy, queue=settings.queue)
     workflows = {name: _build_backend(agent, name, services.settings) for name, agent in settings.workflows.items()}
-    state.forgetting.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
+    state.cleanup.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
     threads = ChatThreads(
         settings, workflows, _build_locks(busy, state.store, state.leases, state.late), time.monotonic
     )

@@ -61,7 +61,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     if not await services.state.store.delete(key):
         raise _unknown_conversation()
     # Agents that keep their own sessions are told in the background: the client need not wait for that.
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     await withdraw_approvals(services.state.store, key.principal, pending)
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
@@ -103,7 +103,7 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
         raise _unknown_item()
     pending = await services.state.store.approvals(key.principal, key.id)
     await services.state.store.delete_item(key, item)
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     await withdraw_approvals(
         services.state.store, key.principal, [question for question in pending if question.id in gone.body]
     )

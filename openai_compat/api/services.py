@@ -39,11 +39,11 @@ from ..policies.resource_metadata import ResourceMetadata
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
-from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
+from ..state.state_cleanup import StateCleanup
 from ..state.webhooks import Webhooks
 from ..stores.bounded_tables import Shares
 from ..stores.port import Key, Store
@@ -299,7 +299,7 @@ class State:
         late: work in the store that goes on although its client has its answer.
         logs: the event logs of the answers that are being made.
         maintenance: checks and sweeps the store.
-        forgetting: tells agents which states they can drop.
+        cleanup: tells agents which states they can drop.
         providers: stores the settings of providers that are changed at runtime, if any can be.
         outbox: sends webhooks about the outcome of responses.
     """
@@ -311,7 +311,7 @@ class State:
     logs: EventLogs
     idempotency: Idempotency
     maintenance: StoreMaintenance
-    forgetting: Forgetting
+    cleanup: StateCleanup
     outbox: Outbox
     providers: StoredProviders | None
 

@@ -13,7 +13,7 @@ from ..errors import Unavailable
 from ..stores.port import Store
 from ..stores.schema import UnusableStore
 from .degraded import with_timeout
-from .forgetting import Forgetting
+from .state_cleanup import StateCleanup
 
 SWEEP_EVERY = 3600.0
 """Mean time between two sweeps of a process, in seconds."""
@@ -41,10 +41,10 @@ class StoreMaintenance:
     """
 
     def __init__(
-        self, store: Store, retention: float, every: float = SWEEP_EVERY, *, forgetting: Forgetting | None = None
+        self, store: Store, retention: float, every: float = SWEEP_EVERY, *, cleanup: StateCleanup | None = None
     ) -> None:
         self._store = store
-        self._forgetting = forgetting
+        self._cleanup = cleanup
         self._retention = retention
         self._every = every
         self._sweeping: Task | None = None
@@ -75,9 +75,9 @@ class StoreMaintenance:
             self._sweeping.cancel()
             with anyio.move_on_after(PATIENCE):
                 await self._sweeping.wait()
-        if self._forgetting is not None:
+        if self._cleanup is not None:
             with anyio.move_on_after(PATIENCE):
-                await self._forgetting.end()
+                await self._cleanup.end()
 
     async def is_available(self) -> bool:
         """True if the store answers now."""
@@ -108,5 +108,5 @@ class StoreMaintenance:
             logger.info("the store could not be swept: it does not answer")
         except Exception as error:  # serving goes on in any case
             logger.error("the store could not be swept", exc_info=error)
-        if self._forgetting is not None:
-            await self._forgetting.forget()
+        if self._cleanup is not None:
+            await self._cleanup.forget()

@@ -30,12 +30,12 @@ from ..state.approvals import GrantsByAgent
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from ..wire.reducer import Item, Texts, size_of
+from .agent_reports import AgentReports
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, parked_run
 from .plan import Delivery, Frames, Interruptible, Requester, Taken, TurnPlan
 from .run_group import RunGroup
 from .slots import Seat, SlotRequest, Slots
-from .told_once import AgentReports
 from .turn_log import TurnLog
 
 logger = logging.getLogger("openai_compat")

@@ -16,8 +16,8 @@ import pytest
 from openai_compat import ApiKeys, Principal, Server, first_of, on_behalf
 from openai_compat.errors import Unauthorized, Unavailable
 from openai_compat_adapters._oauth import key_set
-from openai_compat_adapters._oauth.kept_results import KeptResults
 from openai_compat_adapters._oauth.key_set import KeySet, read_keys
+from openai_compat_adapters._oauth.result_cache import ResultCache
 from openai_compat_adapters.oauth import LONGEST, Introspection, Jwt
 from tests.adapters.identity_provider import ALGORITHMS, AUDIENCE, Provider, private_key, provider, public
 from tests.requirements import requirement
@@ -364,7 +364,7 @@ async def test_a_result_is_kept_for_a_while_or_not_at_all(idp: Provider, keep: f
 
 def test_what_is_kept_has_its_time_and_its_number() -> None:
     clock = Clock()
-    kept = KeptResults[str](2, clock)
+    kept = ResultCache[str](2, clock)
     kept.keep(b"a", "A", clock.now + 10)
     kept.keep(b"b", "B", clock.now + 20)
     assert kept.get(b"a") == "A"

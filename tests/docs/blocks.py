@@ -30,6 +30,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+import anthropic
+import openai
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -89,8 +91,13 @@ class Page:
         self._left_out: set[str] = set()
         self._ports: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
+        self._clients: list[openai.OpenAI | anthropic.Anthropic] = []
 
     def close(self) -> None:
+        # Pages do not close their clients. The garbage collector may find a connection before its client, which warns
+        # of an open socket, in whichever test runs by then.
+        for client in self._clients:
+            client.close()
         for program in self._programs.values():
             program.stop()
 
@@ -147,6 +154,7 @@ class Page:
         try:
             exec(code, self.names)  # imported modules stay in sys.modules, so only this name is restored
         finally:
+            self._clients += [it for it in self.names.values() if isinstance(it, openai.OpenAI | anthropic.Anthropic)]
             del sys.modules[name]
             if before is not None:
                 sys.modules[name] = before

@@ -16,13 +16,13 @@ from ...state.agent_state import resume_state
 from ...state.conversation_locks import Draft
 from ...state.ids import new_id
 from ...turns.slots import NoSlot
-from ...wire.anthropic_messages.asked_again import WantedAnswer
 from ...wire.anthropic_messages.parse import (
     ParsedMessages,
     check_messages_capabilities,
     parse_messages_request,
     resolve_server_tools,
 )
+from ...wire.anthropic_messages.retried_requests import WantedAnswer
 from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json import is_quick
 from ...wire.reducer import Usage

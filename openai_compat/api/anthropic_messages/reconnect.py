@@ -19,9 +19,9 @@ from ...errors import Conflict, OpenAICompatError
 from ...http import ResponseBody
 from ...policies.disconnect import Disconnect
 from ...state.event_log import EventLog
-from ...wire.anthropic_messages.asked_again import RestOfAnswer, WantedAnswer, fold_answer, wanted_answer
 from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.parse import ParsedMessages
+from ...wire.anthropic_messages.retried_requests import RestOfAnswer, WantedAnswer, fold_answer, wanted_answer
 from ...wire.anthropic_messages.serialize import MessageForm
 from ..answer_form import RecordedAnswer
 from ..detach import DetachableWork, run_once

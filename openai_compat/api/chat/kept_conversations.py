@@ -30,7 +30,7 @@ async def delete_conversation(services: Services, exchange: Exchange, identifier
     """Delete a conversation. A turn that is running in it goes on, but is not stored. Raises NotFound."""
     if not await _store(services).delete(Key(exchange.principal.id, identifier)):
         raise _unknown_conversation()
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 

@@ -76,7 +76,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     await withdraw_approvals(services.state.store, key.principal, pending)
     await exchange.answer(200, dumps(DONE))
 
@@ -96,7 +96,7 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
         gone = [item.body for item in to_stored_items(group)]
         withdrawn = [question for question in pending if any([question.id in body for body in gone])]
         await withdraw_approvals(services.state.store, key.principal, withdrawn)
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     await exchange.answer(200, dumps(DONE))
 
 

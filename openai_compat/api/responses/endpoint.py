@@ -194,7 +194,7 @@ async def delete(services: Services, exchange: Exchange, identifier: str) -> Non
     if found.running and found.background:
         await cancel_response(services, key)
     await services.state.store.delete_response(key)
-    services.state.forgetting.schedule()
+    services.state.cleanup.schedule()
     await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
 
 

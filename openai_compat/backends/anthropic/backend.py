@@ -12,9 +12,9 @@ from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
 from ..refused_parameter import find_refusal
-from .kept_replies import RememberedAnswers
 from .params import create_params
 from .reply import AnthropicReply
+from .reply_cache import ReplyCache
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -64,7 +64,7 @@ class AnthropicBackend:
         self._max_tokens = max_tokens
         self._system = system
         self._extra = dict(extra or {})
-        self._answers = RememberedAnswers()
+        self._answers = ReplyCache()
         self.capabilities = Capabilities(
             audio_input=False,
             counts_tokens=True,

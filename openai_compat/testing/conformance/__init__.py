@@ -13,8 +13,8 @@ from __future__ import annotations
 from .answers import AnswerChecks
 from .approvals import ApprovalChecks
 from .contract import ContractChecks
+from .disconnects import DisconnectChecks
 from .failures import FailureChecks
-from .leaving import LeavingChecks
 from .requests import RequestChecks
 from .responses import ResponsesChecks
 from .sessions import SessionChecks
@@ -32,7 +32,7 @@ class Conformance(
     SessionChecks,
     ResponsesChecks,
     FailureChecks,
-    LeavingChecks,
+    DisconnectChecks,
 ):
     """Subclass it with a name that begins with `Test`, and set `agent`; `Examination` lists the other settings.
 

@@ -16,7 +16,7 @@ from tests.api.anthropic_messages.support import refusal, send
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder
 from tests.wire.anthropic_messages.reading import check_order, fold_stream, parse_stream
-from tests.wire.anthropic_messages.test_asked_again import CUT_OFF
+from tests.wire.anthropic_messages.test_retried_requests import CUT_OFF
 
 pytestmark = pytest.mark.anyio
 

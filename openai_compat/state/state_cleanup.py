@@ -24,7 +24,7 @@ PATIENCE = 30.0
 logger = logging.getLogger("openai_compat")
 
 
-class Forgetting:
+class StateCleanup:
     """Calls `forget` of the agents after deletions, and with each sweep of the store.
 
     Each session is forgotten at least once: an unreachable state stays in the store until its agent has forgotten it. If the
@@ -47,7 +47,7 @@ class Forgetting:
         if self._task is not None and not self._task.done:
             self._again = True  # the running task may have read the store already
         else:
-            self._task = spawn(self._run, "forgetting", lambda: None)
+            self._task = spawn(self._run, "state cleanup", lambda: None)
 
     async def end(self) -> None:
         """Stop; a later sweep handles states that are not forgotten yet."""

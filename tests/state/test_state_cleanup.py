@@ -143,7 +143,7 @@ async def test_a_failure_to_forget_fails_nothing_and_is_made_good_by_the_sweep(
         await until(lambda: not agent.failures)
     await until(lambda: "could not forget" in caplog.text)
     assert agent.forgotten == []
-    maintenance = StoreMaintenance(store, 60, every=0.01, forgetting=server.services.state.forgetting)
+    maintenance = StoreMaintenance(store, 60, every=0.01, cleanup=server.services.state.cleanup)
     await maintenance.begin()
     await until(lambda: agent.forgotten)
     await maintenance.end()
@@ -159,7 +159,7 @@ async def test_what_was_not_used_for_too_long_is_forgotten(tmp_path: Path) -> No
     await respond(server)
     await time_passes(engine, 100)
     await store.sweep(50)
-    await server.services.state.forgetting.forget()
+    await server.services.state.cleanup.forget()
     assert sorted(agent.forgotten) == [1, 2]
     assert await store.gone_states(None, 10) == []
     await store.aclose()
@@ -171,7 +171,7 @@ async def test_what_memory_has_no_room_for_is_forgotten() -> None:
     server = served(agent, MemoryStore(max_items=1))
     await chat(server, "one", "first")
     await chat(server, "two", "second")
-    await server.services.state.forgetting.forget()
+    await server.services.state.cleanup.forget()
     assert agent.forgotten == [1]
 
 
@@ -182,7 +182,7 @@ async def test_a_session_that_another_one_takes_the_place_of_is_forgotten(store:
     await chat(server, "one")
     body = {"model": "other", "messages": [{"role": "user", "content": "two"}]}
     await answer(server, request("/v1/chat/completions", body, (b"x-conversation-id", b"trip")))
-    await server.services.state.forgetting.forget()
+    await server.services.state.cleanup.forget()
     assert (agent.forgotten, other.forgotten) == ([1], [])
 
 
@@ -194,7 +194,7 @@ async def test_a_state_that_nothing_can_lead_to_is_forgotten(store: Store) -> No
     assert (await answer(server, request("/v1/chat/completions", body))).status == 200
     body = {"model": "agent", "input": "two", "store": False}
     assert (await answer(server, request("/v1/responses", body))).status == 200
-    await server.services.state.forgetting.forget()
+    await server.services.state.cleanup.forget()
     assert sorted(agent.forgotten) == [1, 2]
 
 
@@ -205,7 +205,7 @@ async def test_what_another_server_serves_is_left_to_it_and_what_nobody_can_forg
     await chat(mine, "one")
     assert await store.delete(Key("anonymous", "trip"))
     elsewhere = served({"theirs": Keeper()}, store)
-    await elsewhere.services.state.forgetting.forget()
+    await elsewhere.services.state.cleanup.forget()
     assert len(await store.gone_states(None, 10)) == 1
-    await theirs.services.state.forgetting.forget()
+    await theirs.services.state.cleanup.forget()
     assert (await store.gone_states(None, 10), agent.forgotten) == ([], [])

@@ -11,7 +11,7 @@ from .services import Services
 
 
 @asynccontextmanager
-async def upkeep(services: Services) -> AsyncGenerator[None]:
+async def background_work(services: Services) -> AsyncGenerator[None]:
     """Wrap serving: deliver what other processes have left undelivered, and follow their changes.
 
     Raises UnusableStore for a database that can never be used, or has secrets that cannot be unsealed.

@@ -20,7 +20,7 @@ MAX_BYTES, MAX_BYTES_PER_PRINCIPAL = 64 * 1024 * 1024, 16 * 1024 * 1024
 """Maximum bytes of all kept answers, and of the answers of one principal."""
 
 
-class RememberedAnswers:
+class ReplyCache:
     """Answers with client tool calls, kept per principal."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_compat import Finished, MessageBreak, ReasoningDelta, ToolCallReady, ToolResult
-from openai_compat.wire.anthropic_messages.asked_again import RestOfAnswer, fold_answer, wanted_answer
+from openai_compat.wire.anthropic_messages.retried_requests import RestOfAnswer, fold_answer, wanted_answer
 from openai_compat.wire.reducer import Item
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import check_order, fold_stream, parse_stream, write_answer

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class KeptResults(Generic[Value]):
+class ResultCache(Generic[Value]):
     """An LRU cache of at most `most` results, each with an expiry time.
 
     Keys are digests of tokens, not tokens, because memory can end up in a dump.

@@ -18,7 +18,7 @@ from .streams import has_output
 Moment: TypeAlias = Callable[[Call, Subject], Awaitable[None]]
 
 
-class LeavingChecks(Examination):
+class DisconnectChecks(Examination):
     """Checks of an agent whose client disconnects, at four moments."""
 
     def test_the_agent_stops_when_the_client_leaves_a_plain_request(self) -> None:
