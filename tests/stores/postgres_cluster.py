@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.support import alive
 from tests.clients.programs import give_up
 
 SETTINGS = {
@@ -148,10 +149,15 @@ class Cluster:
             self._server.wait(START)
 
     def kill(self) -> None:
-        """Send SIGKILL to the server and its child processes."""
+        """Send SIGKILL to the server and its child processes, and return when they are gone."""
         assert self._server is not None
+        killed = self.processes
         self._signal(signal.SIGKILL)
         self._server.wait(START)
+        # The kernel closes their connections as they exit, which takes a busy machine a while.
+        for _ in wait_until("PostgreSQL's processes are gone"):
+            if not any([alive(pid) for pid in killed]):
+                break
 
     def restart(self) -> None:
         self.stop()
