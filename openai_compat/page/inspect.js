@@ -36,7 +36,7 @@ function draw() {
 	const { request, requestId } = shown.record;
 	const brief = JSON.parse(JSON.stringify(request, (name, value) => (isData(value) ? `${value.slice(0, 60)}…` : value)));
 	for (const [at, event] of shown.wire) row(at, event);
-	if (!shown.wire.length) note('p-events', 'There are none, or the page was loaded anew.');
+	if (!shown.wire.length) note('p-events', 'No events, or the page was reloaded.');
 	note('p-request', `POST ${new URL('responses', base).pathname}${requestId ? ` · ${requestId}` : ''}`);
 	$('p-request').append(code(JSON.stringify(brief, null, 2), 'json', 'wrap'));
 	note('p-code', 'The mcp tool lets the server ask in items that a program can answer. Files are left out.');

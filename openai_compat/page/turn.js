@@ -302,8 +302,8 @@ export class Turn {
 		const box = el('div.error', { role: 'alert' }, el('b.bad', message), el('small', facts));
 		if (code === 'agent_error' && /^(localhost|127\.|\[::1\])/.test(location.hostname)) box.append(el('small', "The reason is in the server's log, at this request."));
 		if (code === 'previous_response_not_found' && this.node.querySelector('.user')) {
-			box.append(el('p', 'The server does not know this conversation any more; it may have been started anew.'));
-			box.append(button(() => goOn(this), '', 'Go on with what this page has'));
+			box.append(el('p', 'The server no longer has this conversation; it may have been restarted.'));
+			box.append(button(() => goOn(this), '', 'Continue with the history on this page'));
 		}
 		return box;
 	}

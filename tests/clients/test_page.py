@@ -335,7 +335,7 @@ def test_a_server_that_dies_is_told_and_one_that_has_forgotten_is_told_all_again
     with serve(*arguments, cwd=HERE):
         talk.button("Try again")
         talk.wait("document.body.innerText.includes('does not know this conversation any more')")
-        talk.button("Go on with what this page has")
+        talk.button("Continue with the history on this page")
         talk.wait("document.body.innerText.includes('heard: one / heard: one / A story / Once upon a time / two')")
 
 

@@ -30,8 +30,6 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-import anthropic
-import openai
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
@@ -77,6 +75,8 @@ DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "
 OLLAMAS_PORT = "11434"
 LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
 """Options that set the port of programs without `--port`."""
+CLIENTS = ("OpenAI", "Anthropic")
+"""Classes of blocking clients. Not imported, since the environments of tests/frameworks may lack their packages."""
 LISTENS = re.compile(r"(?:--port |(?:--listen|-l|--bind) \S*?:)(\d+)\b")
 
 
@@ -91,7 +91,7 @@ class Page:
         self._left_out: set[str] = set()
         self._ports: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
-        self._clients: list[openai.OpenAI | anthropic.Anthropic] = []
+        self._clients: list[Any] = []
 
     def close(self) -> None:
         # Pages do not close their clients. The garbage collector may find a connection before its client, which warns
@@ -154,7 +154,7 @@ class Page:
         try:
             exec(code, self.names)  # imported modules stay in sys.modules, so only this name is restored
         finally:
-            self._clients += [it for it in self.names.values() if isinstance(it, openai.OpenAI | anthropic.Anthropic)]
+            self._clients += [value for value in self.names.values() if type(value).__name__ in CLIENTS]
             del sys.modules[name]
             if before is not None:
                 sys.modules[name] = before
