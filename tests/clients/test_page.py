@@ -334,7 +334,7 @@ def test_a_server_that_dies_is_told_and_one_that_has_forgotten_is_told_all_again
         assert "The server does not answer. Is it still running?" in talk.ask("two", "parrot")
     with serve(*arguments, cwd=HERE):
         talk.button("Try again")
-        talk.wait("document.body.innerText.includes('does not know this conversation any more')")
+        talk.wait("document.body.innerText.includes('no longer has this conversation')")
         talk.button("Continue with the history on this page")
         talk.wait("document.body.innerText.includes('heard: one / heard: one / A story / Once upon a time / two')")
 
