@@ -28,7 +28,7 @@ figures of the shape, for the same files
   short       private functions of at most 3 lines with a single call; a function that is passed on, as a callback or in a
               table, is not counted, because it cannot be inlined
   partials    uses of functools.partial
-  twice       public class names that are defined in two places or more
+  twice       class names that are defined in two places or more, private ones too
   comments    lines with a comment, of all lines that are not empty
   docstrings  those of at most 4 words
   what        those, also of constants and fields, that begin with "What" or "Whether" and so do not say what a thing is
@@ -345,12 +345,7 @@ def shape() -> dict[str, Any]:
     functions = [function for path, tree in trees.items() for function in functions_of(path, tree)]
     lengths = sorted([function.lines for function in functions])
     classes = Counter(
-        [
-            node.name
-            for tree in trees.values()
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
-        ]
+        [node.name for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     )
     comments, written = map(sum, zip(*map(commented, texts.values()), strict=True))
     docstrings = [found for tree in trees.values() for node in ast.walk(tree) if (found := docstring(node)) is not None]

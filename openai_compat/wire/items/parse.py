@@ -138,7 +138,7 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     before it except instructions, the last user message and what follows that message. Calls made by other servers
     (`local_shell_call` and the like) are included if they have a result.
     """
-    conversation = _Conversation()
+    conversation = _ItemReader()
     for item in items:
         conversation.add(item)
     return conversation.messages()
@@ -191,7 +191,7 @@ class _Turn:
         return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
 
 
-class _Conversation:
+class _ItemReader:
     def __init__(self) -> None:
         self._said: list[_Turn | Message] = []
         self._called: dict[str, tuple[str, _Turn]] = {}

@@ -222,7 +222,7 @@ def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) ->
 def _build_request(
     wire: ResponseRequest,
     raw: Fields,
-    said: _Conversation,
+    said: _ConversationForms,
     *,
     tools: ResponseTools,
     choice: ToolChoice,
@@ -353,7 +353,7 @@ def with_context(
     return replace(parsed, input=own, tools=tools, request=request)
 
 
-class _Conversation(NamedTuple):
+class _ConversationForms(NamedTuple):
     """The conversation in the forms that an AgentRequest needs, and the tool results that it resumes with.
 
     `plain` is True for text-only conversations: their messages are typed only on access.
@@ -368,20 +368,22 @@ class _Conversation(NamedTuple):
 
 def _build_conversation(
     wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]
-) -> _Conversation:
+) -> _ConversationForms:
     instructions = wire.instructions
     # Instructions apply to this request only: those of the previous response are not among its items.
     first = [] if instructions is None else [{"type": "message", "role": "system", "content": instructions}]
     raw_items = [*first, *context, *own]
     texts = _plain_messages(raw_items)
     if texts:
-        return _Conversation((), texts, raw_items, plain=True)
+        return _ConversationForms((), texts, raw_items, plain=True)
     messages = parse_items(raw_items)
     results = {m.call_id: m for m in messages if isinstance(m, ToolMessage)}
     if results:
         brought = result_ids(own)
         results = {call_id: result for call_id, result in results.items() if call_id in brought}
-    return _Conversation(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
+    return _ConversationForms(
+        messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None
+    )
 
 
 def _plain_messages(items: Sequence[Fields]) -> list[dict[str, Any]]:
