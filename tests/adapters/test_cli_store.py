@@ -100,6 +100,9 @@ def test_a_response_is_continued_and_a_background_one_is_read_on_any_worker(tmp_
             previous, other, seen = response(served, "two", previous_response_id=previous)
         assert (other != pid, seen) == (True, ["one", "two"])
         begun = f"/v1/responses/{ask(served, '/v1/responses', {'input': 'later', 'background': True}).json['id']}"
+        for worker in (pid, other):
+            with without_worker(served, worker):
+                assert get(served, begun).status == 200
         eventually(lambda: get(served, begun).json["status"] == "completed")
         for worker in (pid, other):
             with without_worker(served, worker):
